@@ -1,0 +1,142 @@
+"""Plans, comparisons and errors as a person reads them in a terminal. Colours only where the output is one (rich)."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .catalog import Json
+from .model import COMPONENTS, NAMES
+
+
+def came_from(name: str, part: Json) -> str:
+    """Where a component comes from, in a few words."""
+    if name == "driver":
+        return (
+            f"{part['package']}={part['package_version']}"
+            if part["source"] == "archive"
+            else "NVIDIA's .run, by sha256"
+        )
+    if name == "cuda":
+        return "NVIDIA's runfile, by sha256" if part["source"] == "runfile" else "NVIDIA's wheels, by hash"
+    if name == "cudnn":
+        return f"NVIDIA's archive for CUDA {part['cuda']}, by sha256"
+    if name == "opencv":
+        return (
+            f"the wheel, Python {part['python']}"
+            if part["source"] == "wheel"
+            else f"built here from the {part['source']}, Python {part['python']}"
+        )
+    return f"the {part['package']} wheel, Python {part['python']}"
+
+
+def remark(name: str, part: Json) -> str:
+    """What else matters of a component: modules, architectures, how the code reaches the card."""
+    if name == "driver":
+        keyed = {"own-key": "; Secure Boot: a key of your own", "signed": "; signed for Secure Boot"}.get(
+            part["secure_boot"] or "", ""
+        )
+        return f"{part['kernel_modules']} modules, {'signed, prebuilt' if part['modules_from'] == 'signed' else 'built by DKMS'}{keyed}"
+    if name == "opencv" and part["cuda_arch_bin"]:
+        return f"CUDA_ARCH_BIN={';'.join(part['cuda_arch_bin'])}"
+    if name == "tensorflow" and part["code"]:
+        return ", ".join(f"{cc}: {how}" for cc, how in part["code"].items())
+    return ""
+
+
+def cards(plan: Json) -> str:
+    """The plan's cards in one line."""
+    rows = [
+        f"{g['name'] or g['chip'] or 'a card'} ({g['pci_id'] or 'no PCI id'}, {g['compute_capability']})"
+        for g in plan["gpus"]
+    ]
+    return "; ".join(rows) or "no NVIDIA card"
+
+
+def show_plan(console: Console, plan: Json) -> None:
+    """Print a plan or a refusal."""
+    planned = plan["status"] == "planned"
+    console.print(f"[bold]{escape(plan['platform'])}[/], {escape(cards(plan))}", highlight=False)
+    if not plan["gpus"]:
+        console.print(
+            "[yellow]No GPU: this is the CPU stack. Nothing here proves or provides a GPU.[/]",
+            highlight=False,
+        )
+    if planned:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("component", "version", "from", ""):
+            table.add_column(title, overflow="fold")
+        for name in COMPONENTS:
+            if plan[name]:
+                table.add_row(
+                    NAMES[name],
+                    plan[name]["version"],
+                    escape(came_from(name, plan[name])),
+                    escape(remark(name, plan[name])),
+                )
+        console.print(table)
+    else:
+        show_refusal(console, plan)
+    for note in plan["notes"]:
+        mark = "unverified" if note["unverified"] else "note"
+        console.print(f"[dim]{mark} ({note['about']}):[/] {escape(note['text'])}", highlight=False)
+
+
+def show_refusal(console: Console, plan: Json) -> None:
+    """Print why there is no stack and what would do."""
+    console.print("[bold red]refused[/]: no stack keeps all the rules", highlight=False)
+    for reason in plan["reasons"]:
+        console.print(
+            f"  [red]{reason['rule']}[/]: {escape(reason['text'])}; needs: {escape(reason['needs'])}",
+            highlight=False,
+        )
+    if plan["card_needs"]:
+        needs = "; ".join(f"{NAMES[n]} {v}" for n, v in plan["card_needs"].items())
+        console.print(f"the card itself can use: {escape(needs)}", highlight=False)
+    for change in plan["nearest"]:
+        console.print(f"  would do: {escape(change['change'])} ({escape(change['gives'])})", highlight=False)
+
+
+def show_comparison(console: Console, comparison: Json) -> None:
+    """Print two or more cards side by side."""
+    columns: List[Dict[str, Any]] = comparison["cards"]
+    table = Table(title=f"on {comparison['platform']}", show_lines=True, header_style="bold")
+    table.add_column("")
+    for column in columns:
+        table.add_column(escape(cards(column["plan"])), overflow="fold")
+    table.add_row("verdict", *[c["plan"]["status"] for c in columns])
+    for name in COMPONENTS:
+        cells = []
+        for column in columns:
+            part = column["plan"][name]
+            own = column["limits"][name]
+            gets = f"[bold]{part['version']}[/] {escape(remark(name, part))}".rstrip() if part else "[red]none[/]"
+            cells.append(f"{gets}\ncan: {escape(own['can'])}\ncannot: {escape(own['cannot'])}")
+        table.add_row(NAMES[name], *cells)
+    table.add_row(
+        "why not",
+        *["\n".join(escape(f"{r['text']}; needs: {r['needs']}") for r in c["plan"]["reasons"]) or "-" for c in columns],
+    )
+    console.print(table)
+    for column in columns:
+        for note in column["plan"]["notes"]:
+            console.print(
+                f"[dim]{'unverified' if note['unverified'] else 'note'}:[/] {escape(note['text'])}",
+                highlight=False,
+            )
+
+
+def show_error(console: Console, message: str, next_step: str) -> None:
+    """Print a failure as one paragraph: what is wrong, and what to do."""
+    console.print(f"[bold red]gpuhost:[/] {escape(message)} {escape(next_step)}".rstrip(), highlight=False)
+
+
+def plan_text(plan: Json) -> str:
+    """The same words without a terminal, for Ansible's messages."""
+    console = Console(width=160, no_color=True, force_terminal=False)
+    with console.capture() as captured:
+        show_plan(console, plan)
+    return captured.get().rstrip()
