@@ -1,0 +1,119 @@
+"""Filters that stand between Ansible's variables and the package `gpuhost`: they convert, the package decides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence
+
+from ansible.errors import AnsibleFilterError
+from gpuhost import lock, plan, preflight, render, tree
+from gpuhost.catalog import shipped
+from gpuhost.cli import request_of
+from gpuhost.environments import load_environment, lock_digest
+from gpuhost.errors import GpuhostError
+from gpuhost.resolve import resolver
+
+
+def told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the package's errors into Ansible's, message and next step in one paragraph."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except GpuhostError as error:
+            raise AnsibleFilterError(str(error)) from error
+
+    return wrapped
+
+
+def make_plan(observation: Dict[str, Any], asked: Dict[str, str], ignore_gpus: bool = False) -> Dict[str, Any]:
+    """The plan for an observed host."""
+    over: Dict[str, Any] = {"gpus": []} if ignore_gpus else {}
+    found = resolver()
+    return plan.make(found, request_of(found, observation, asked, **over))
+
+
+def read_lock(path: str, relock: bool = False) -> Dict[str, Any]:
+    """The lock in a file of the controller; empty when there is no such file, or when a new one is wanted."""
+    return lock.load(Path(path)) if Path(path).exists() and not relock else {}
+
+
+def environment(name: str) -> Dict[str, Any]:
+    """A locked Python environment with its digest, as the module `gpuhost_environment` takes it."""
+    found = load_environment(name)
+    return {**found, "digest": lock_digest(found)}
+
+
+def platform(identity: str) -> Dict[str, Any]:
+    """The catalog's row of a platform."""
+    return dict(shipped().platforms["platforms"][identity])
+
+
+def python_packages(identity: str, version: str, more: Sequence[str] = ()) -> List[str]:
+    """The archive packages that bring a Python, with its venv module, on a platform; `more` is added."""
+    rows = shipped().platforms["platforms"][identity]["pythons"]
+    return [name for row in rows if row["version"] == version for name in row["packages"]] + list(more)
+
+
+def missing_packages(said: str, wanted: Sequence[str]) -> List[str]:
+    """Of the wanted packages, those that dpkg-query (`Package Status` a line) does not call installed."""
+    there = {line.split()[0] for line in said.splitlines() if line.split()[1:] == ["installed"]}
+    return [name for name in wanted if name not in there]
+
+
+def yolo_weights(model: str) -> Dict[str, str]:
+    """The published weights of a network, as the role `artifact` takes them."""
+    row = next(r for r in shipped().yolo["models"] if r["name"] == model)["weights"]
+    return {"name": f"{model}.weights", "url": row["url"], "sha256": row["sha256"]}
+
+
+def yolo_prepare(python: List[str], root: str, names: Sequence[str], size: int, photos: int, weights: str) -> List[str]:
+    """The command that makes the benchmark's files."""
+    command = [
+        *python,
+        "-m",
+        "gpuhost.yolo",
+        "prepare",
+        "--work",
+        f"{root}/cache/yolo",
+        "--size",
+        str(size),
+        "--count",
+        str(photos),
+    ]
+    for name in names:
+        command += ["--model", name]
+    return command + (["--weights-dir", f"{root}/cache/yolo/published"] if weights == "published" else [])
+
+
+def short_digest(value: Any, *more: Any) -> str:
+    """12 hex digits that change when a value does."""
+    return hashlib.sha256(json.dumps([value, *more], sort_keys=True).encode()).hexdigest()[:12]
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> Dict[str, Callable[..., Any]]:
+        """The filters by name."""
+        return {
+            "gpuhost_plan": told(make_plan),
+            "gpuhost_plan_text": told(render.plan_text),
+            "gpuhost_lock": told(lock.make),
+            "gpuhost_lock_text": told(lock.text),
+            "gpuhost_lock_read": told(read_lock),
+            "gpuhost_lock_differences": told(lock.differences),
+            "gpuhost_environment_lock": told(environment),
+            "gpuhost_platform": told(platform),
+            "gpuhost_python_packages": told(python_packages),
+            "gpuhost_missing_packages": told(missing_packages),
+            "gpuhost_yolo_weights": told(yolo_weights),
+            "gpuhost_yolo_prepare": told(yolo_prepare),
+            "gpuhost_short_digest": told(short_digest),
+            "gpuhost_problems": told(preflight.problems),
+            "gpuhost_remarks": told(preflight.remarks),
+            "gpuhost_controller_problem": told(preflight.controller_problem),
+            "gpuhost_yolo_tree": told(tree.yolo),
+        }

@@ -1,0 +1,60 @@
+#!/usr/bin/python
+"""Put a generation of the store in force."""
+
+import json
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.gpuhost import store
+from ansible.module_utils.gpuhost.errors import GpuhostError
+
+DOCUMENTATION = r"""
+module: gpuhost_generation
+short_description: Put a generation of the store in force
+description:
+  - Makes C(<root>/generations/<n>) with a stack and links into the store, and lets C(<root>/current) name it, by one rename.
+  - Links that are not given are kept from the generation in force. Nothing happens when that is the same already.
+options:
+  root: {description: The folder of the store., type: path, default: /opt/gpuhost}
+  stack: {description: The lock that the generation carries out., type: dict, required: true}
+  links: {description: Names in the generation and the store folders (relative to C(root)) they lead to., type: dict, required: true}
+author: gpuhost
+"""
+
+RETURN = r"""
+generation: {description: The number in force (after the change), type: int, returned: always}
+previous: {description: The number that was in force., type: int, returned: always}
+"""
+
+
+def main():
+    """Read the arguments, switch or say what would be switched."""
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "default": "/opt/gpuhost"},
+            "stack": {"type": "dict", "required": True},
+            "links": {"type": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    root, stack, links = Path(module.params["root"]), module.params["stack"], module.params["links"]
+    before = store.current_generation(root)
+    old = store.describe(root, before) if before is not None else {}
+    links = dict(old.get("links", {}), **links)
+    if not store.needs_switch(root, stack, links):
+        module.exit_json(changed=False, generation=before, previous=before)
+    diff = {
+        "before": json.dumps(old, indent=1, sort_keys=True),
+        "after": json.dumps({"stack": stack, "links": links}, indent=1, sort_keys=True),
+    }
+    number = max(store.generations(root) or [0]) + 1
+    if not module.check_mode:
+        try:
+            number = store.switch(root, stack, links)
+        except GpuhostError as error:
+            module.fail_json(msg=str(error), exit_code=error.exit_code)
+    module.exit_json(changed=True, generation=number, previous=before, diff=diff)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+#!/usr/bin/python
+"""Put a folder of text files into the store."""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.gpuhost import store
+from ansible.module_utils.gpuhost.errors import GpuhostError
+
+DOCUMENTATION = r"""
+module: gpuhost_tree
+short_description: Put a folder of text files into the store
+description:
+  - Writes C(<root>/store/<name>) at once. A folder with the same digest is left alone.
+options:
+  root: {description: The folder of the store., type: path, default: /opt/gpuhost}
+  name: {description: The folder's name in the store., type: str, required: true}
+  files: {description: Relative path and content of each file., type: dict, required: true}
+  digest: {description: What tells this content from another., type: str, required: true}
+author: gpuhost
+"""
+
+RETURN = r"""
+folder: {description: The folder, relative to C(root)., type: str, returned: always}
+"""
+
+
+def main():
+    """Read the arguments, write or say what would be written."""
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "default": "/opt/gpuhost"},
+            "name": {"type": "str", "required": True},
+            "files": {"type": "dict", "required": True},
+            "digest": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    relative = "store/" + module.params["name"]
+    folder = Path(module.params["root"]) / relative
+    changed = not store.is_whole(folder, module.params["digest"])
+    if changed and not module.check_mode:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            store.write_tree(folder, module.params["files"], module.params["digest"])
+        except GpuhostError as error:
+            module.fail_json(msg=str(error), exit_code=error.exit_code)
+    listed = "".join(name + "\n" for name in sorted(module.params["files"]))
+    diff = {"before": "" if changed else listed, "after": listed, "after_header": str(folder)}
+    module.exit_json(changed=changed, folder=relative, diff=diff)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Making a virtual environment in the store from a lock: every file by sha256, into the cache, then from it alone.
+
+Runs on the target: Python 3.6, standard library. pip does the fetching, from whatever index the host is set up for;
+its `--require-hashes` refuses any other file. The files stay in the cache, so that the same environment can be made
+again without a network.
+"""
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence
+
+from . import store
+from .errors import ArtifactError, EnvironmentProblem
+
+Json = Dict[str, Any]
+BUILD_TOOLS = ("pip", "setuptools", "wheel")
+TAIL = 15  # lines of a failed command's output that a message carries
+FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_USER")
+QUIET = {
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_NO_COLOR": "1",
+    "PYTHONNOUSERSITE": "1",
+}
+
+
+class CommandFailed(Exception):
+    """A command that ended badly, with the end of what it said."""
+
+
+def run(argv: Sequence[str], log: Path) -> None:
+    """Run a command with its output in the log file; `CommandFailed` with the last lines when it fails."""
+    environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+    with log.open("ab") as handle:
+        start = handle.tell()
+        handle.write("$ {}\n".format(" ".join(argv)).encode())
+        handle.flush()
+        code = subprocess.call(  # noqa: S603 - the arguments come from the lock and this module, and no shell reads them
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=handle,
+            env={**environment, **QUIET},
+            cwd="/",
+        )
+    if code != 0:
+        with log.open("rb") as handle:
+            handle.seek(start)
+            said = handle.read().decode("utf-8", "replace").splitlines()
+        raise CommandFailed("\n".join(said[-TAIL:]))
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def requirements(packages: List[Json]) -> str:
+    """Packages as pip takes them: exact version and hash, one a line."""
+    return "".join("{name}=={version} --hash=sha256:{sha256}\n".format(**p) for p in packages)
+
+
+def missing(packages: List[Json], wheels: Path) -> List[Json]:
+    """The packages whose file is not in the cache with the right checksum; a wrong file is taken out."""
+    found = []
+    for package in packages:
+        path = wheels / package["file"]
+        if path.is_file():
+            if sha256(path) == package["sha256"]:
+                continue
+            path.unlink()
+        found.append(package)
+    return found
+
+
+def megabytes(packages: List[Json]) -> str:
+    """The sum of the known sizes, in words."""
+    return "{:.0f} MB".format(sum(p["size"] or 0 for p in packages) / 1e6)
+
+
+def not_fetched(said: str, wheels: Path) -> Exception:
+    """What a failed download means for the user."""
+    if "DO NOT MATCH THE HASHES" in said:
+        step = "Do not install it. Try again; if it stays so, the index serves another file."
+        return ArtifactError(f"A downloaded package is not the file of the lock.\n{said}", step)
+    if "No space left" in said:
+        return EnvironmentProblem(f"There is no space left for {wheels}.", "Make room and run the same command again.")
+    step = "Check the network and pip's index (pip config list) on this host, then run the same command again."
+    return EnvironmentProblem(f"The packages could not be fetched:\n{said}\n", step)
+
+
+def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log: Path) -> None:
+    """Download packages into the cache, each only after its checksum was right."""
+    store.remove(scratch)
+    scratch.mkdir(parents=True)
+    wanted = scratch / "requirements.txt"
+    store.write_whole(wanted, requirements(packages))
+    # --no-build-isolation: pip prepares an sdist's metadata even for a download; the lock's own tools do that.
+    options = ["--no-deps", "--require-hashes", "--no-build-isolation", "-r", str(wanted), "-d", str(scratch)]
+    try:
+        run([*pip, "download", *options], log)
+    except CommandFailed as error:
+        raise not_fetched(str(error), wheels) from error
+    for package in packages:
+        source = scratch / package["file"]
+        if not source.is_file() or sha256(source) != package["sha256"]:
+            step = "The lock may be damaged: restore src/gpuhost/data/environments from git."
+            raise ArtifactError("pip did not deliver {}.".format(package["file"]), step)
+        source.rename(wheels / package["file"])
+
+
+def folder_of(root: Path, name: str, lock: Json) -> Path:
+    """Where the environment of a lock stands in the store."""
+    return root / "store" / "{}-{}-{}".format(name, lock["version"], lock["digest"])
+
+
+def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callable[[str], None]) -> None:
+    """Put the locked packages into a fresh environment: pip and the build tools first, as an old pip knows no new wheels."""
+    pip = [str(folder / "bin" / "python"), "-m", "pip"]
+    wheels, scratch = cache / "wheels", cache / ("new-" + folder.name)
+    tools = [p for p in packages if p["name"] in BUILD_TOOLS]
+    rest = [p for p in packages if p["name"] not in BUILD_TOOLS]
+    for part in (tools, rest):
+        absent = missing(part, wheels)
+        if absent:
+            say(f"fetching {len(absent)} packages, {megabytes(absent)}")
+            fetch(pip, absent, wheels, scratch, log)
+        if part:
+            say(f"installing {len(part)} packages, {megabytes(part)}")
+            wanted = folder / "requirements.txt"
+            store.write_whole(wanted, requirements(part))
+            options = ["--no-index", "--find-links", str(wheels), "--no-deps", "--require-hashes"]
+            run([*pip, "install", *options, "--no-build-isolation", "-r", str(wanted)], log)
+    say("checking that the packages agree")
+    run([*pip, "check"], log)
+    store.remove(scratch)
+
+
+def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> Path:
+    """Make the virtual environment of a lock in the store, if it is not whole there; its folder.
+
+    `lock` is an environment lock with its `digest`; `python` the interpreter; `say` is told each step. Raises
+    `ArtifactError` or `EnvironmentProblem`; what is half made is removed by the next call.
+    """
+    folder = folder_of(root, name, lock)
+    if store.is_whole(folder, lock["digest"]):
+        return folder
+    log = root / "log" / f"{name}.log"
+    try:
+        for needed in (root / "cache" / "wheels", log.parent, folder.parent):
+            needed.mkdir(parents=True, exist_ok=True)
+        # The marker goes first, so that what is taken down is never taken for whole.
+        store.remove(folder / store.MARKER)
+        store.remove(folder)
+        say("making the environment")
+        run([python, "-m", "venv", str(folder)], log)
+        fill(folder, lock["packages"], root / "cache", log, say)
+        versions = {p["name"]: p["version"] for p in lock["packages"]}
+        store.seal(folder, {"digest": lock["digest"], "environment": name, "packages": versions})
+    except OSError as error:
+        raise store.unwritable(error, folder) from error
+    except CommandFailed as error:
+        step = f"The whole log is {log} on the host."
+        raise EnvironmentProblem(f"{name} could not be made:\n{error}\n", step) from error
+    return folder
