@@ -5,6 +5,7 @@ its `--require-hashes` refuses any other file. The files stay in the cache, so t
 again without a network.
 """
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -79,9 +80,9 @@ def missing(packages: List[Json], wheels: Path) -> List[Json]:
     return found
 
 
-def megabytes(packages: List[Json]) -> str:
-    """The sum of the known sizes, in words."""
-    return "{:.0f} MB".format(sum(p["size"] or 0 for p in packages) / 1e6)
+def amount(packages: List[Json]) -> str:
+    """How many packages, and the sum of the known sizes."""
+    return "{} package{}, {:.0f} MB".format(len(packages), "s"[len(packages) == 1 :], sum(p["size"] or 0 for p in packages) / 1e6)
 
 
 def not_fetched(said: str, wheels: Path) -> Exception:
@@ -129,10 +130,10 @@ def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callab
     for part in (tools, rest):
         absent = missing(part, wheels)
         if absent:
-            say(f"fetching {len(absent)} packages, {megabytes(absent)}")
+            say(f"fetching {amount(absent)}")
             fetch(pip, absent, wheels, scratch, log)
         if part:
-            say(f"installing {len(part)} packages, {megabytes(part)}")
+            say(f"installing {amount(part)}")
             wanted = folder / "requirements.txt"
             store.write_whole(wanted, requirements(part))
             options = ["--no-index", "--find-links", str(wheels), "--no-deps", "--require-hashes"]
@@ -142,27 +143,39 @@ def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callab
     store.remove(scratch)
 
 
+def make(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> None:
+    """Make the environment's folder from nothing and seal it; whatever a killed run left of it goes first."""
+    folder, log = folder_of(root, name, lock), root / "log" / f"{name}.log"
+    # The marker goes first, so that what is taken down is never taken for whole.
+    store.remove(folder / store.MARKER)
+    store.remove(folder)
+    say("making the environment")
+    run([python, "-m", "venv", str(folder)], log)
+    fill(folder, lock["packages"], root / "cache", log, say)
+    versions = {p["name"]: p["version"] for p in lock["packages"]}
+    store.seal(folder, {"digest": lock["digest"], "environment": name, "packages": versions})
+
+
 def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> Path:
     """Make the virtual environment of a lock in the store, if it is not whole there; its folder.
 
-    `lock` is an environment lock with its `digest`; `python` the interpreter; `say` is told each step. Raises
-    `ArtifactError` or `EnvironmentProblem`; what is half made is removed by the next call.
+    `lock` is an environment lock with its `digest`; `python` the interpreter; `say` is told each step. Two runs at once
+    (one whose controller was killed goes on by itself) take turns. Raises `ArtifactError` or `EnvironmentProblem`; what
+    is half made is removed by the next call.
     """
     folder = folder_of(root, name, lock)
-    if store.is_whole(folder, lock["digest"]):
-        return folder
     log = root / "log" / f"{name}.log"
     try:
         for needed in (root / "cache" / "wheels", log.parent, folder.parent):
             needed.mkdir(parents=True, exist_ok=True)
-        # The marker goes first, so that what is taken down is never taken for whole.
-        store.remove(folder / store.MARKER)
-        store.remove(folder)
-        say("making the environment")
-        run([python, "-m", "venv", str(folder)], log)
-        fill(folder, lock["packages"], root / "cache", log, say)
-        versions = {p["name"]: p["version"] for p in lock["packages"]}
-        store.seal(folder, {"digest": lock["digest"], "environment": name, "packages": versions})
+        with (root / "log" / f"{name}.turn").open("w") as turn:
+            try:
+                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another run that is making it")
+                fcntl.flock(turn, fcntl.LOCK_EX)
+            if not store.is_whole(folder, lock["digest"]):
+                make(root, name, lock, python, say)
     except OSError as error:
         raise store.unwritable(error, folder) from error
     except CommandFailed as error:
