@@ -112,6 +112,7 @@ class FilterModule:
             "gpuhost_yolo_weights": told(yolo_weights),
             "gpuhost_yolo_prepare": told(yolo_prepare),
             "gpuhost_short_digest": told(short_digest),
+            "gpuhost_dpkg_busy": told(preflight.dpkg_busy),
             "gpuhost_problems": told(preflight.problems),
             "gpuhost_remarks": told(preflight.remarks),
             "gpuhost_controller_problem": told(preflight.controller_problem),

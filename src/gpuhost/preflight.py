@@ -47,21 +47,31 @@ def problems(observation: Json, catalog: "Catalog | None" = None, needed_mib: in
         f"{p['file']} line {p['line']} cannot be read as an apt source ({p['error']}). Correct it."
         for p in observation["apt"]["problems"]
     ]
-    half = [
-        n
-        for n, p in observation["packages"].items()
-        if p["state"] not in ("installed", "config-files", "not-installed")
-    ]
-    if half or observation["dpkg_audit"]:
-        found.append(
-            f"dpkg is not in order ({', '.join(half) or observation['dpkg_audit'][0]}). Mend it: dpkg --configure -a && apt-get -f install"
-        )
+    found += dpkg_problems(observation)
     disk = observation["disk"].get("/opt") or observation["disk"]["/"]
     if disk["free_mib"] < needed_mib:
         found.append(
             f"/opt has {disk['free_mib']} MiB free, {needed_mib} MiB are needed. Make room, or mount a larger disk on /opt."
         )
     return found
+
+
+LOCKED = "has locked the database"
+
+
+def dpkg_busy(observation: Json) -> bool:
+    """Is another process changing packages just now? (dpkg's audit says so in its first line.)"""
+    return any(LOCKED in line for line in observation["dpkg_audit"])
+
+
+def dpkg_problems(observation: Json) -> List[str]:
+    """What dpkg has left half done, or that it is busy."""
+    if dpkg_busy(observation):
+        return ["Another process is changing packages. Wait until it is done (ps -C apt-get,dpkg,unattended-upgr), then run again."]
+    whole = ("installed", "config-files", "not-installed")
+    half = [name for name, package in observation["packages"].items() if package["state"] not in whole]
+    said = ", ".join(half) or "; ".join(observation["dpkg_audit"][:1])
+    return [f"dpkg is not in order ({said}). Mend it: dpkg --configure -a && apt-get -f install"] if said else []
 
 
 def own_release(source: Json, row: Json) -> bool:

@@ -1,0 +1,122 @@
+"""The probe's two edges: files below a root, and commands. Whatever cannot be read becomes a named problem.
+
+Runs on the target, so Python 3.6 and the standard library only.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+Result = Tuple[int, str, str]
+Run = Callable[[Sequence[str], float], Result]
+
+NOT_FOUND = 127
+NOT_RUNNABLE = 126
+TIMED_OUT = 124
+
+# A process in the kernel's hands (a card that fell off the bus) survives a kill; then it is left behind.
+_KILL_GRACE_S = 5.0
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def run_command(argv: Sequence[str], timeout: float) -> Result:
+    """Run a command without a shell and give its exit status, output and error output.
+
+    It speaks English (LC_ALL=C), reads nothing, and is killed after `timeout` seconds. What cannot be
+    started or does not end has the exit status a shell would give it (127, 126 or 124), and the reason as its
+    error output.
+    """
+    path = "{}:{}".format(os.environ.get("PATH", ""), _SYSTEM_PATH).lstrip(":")
+    try:
+        process = subprocess.Popen(  # noqa: S603 - a fixed argument list of this package, no shell
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(os.environ, LC_ALL="C", PATH=path),
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        return NOT_FOUND, "", f"{argv[0]} is not installed"
+    except OSError as error:
+        return NOT_RUNNABLE, "", f"{argv[0]} cannot be started: {error.strerror}"
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _let_die(process)
+        return TIMED_OUT, "", f"{argv[0]} gave no answer within {timeout:g} s"
+    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def _let_die(process: "subprocess.Popen[bytes]") -> None:
+    """Reap a killed process, without waiting for ever."""
+    try:
+        process.communicate(timeout=_KILL_GRACE_S)
+    except subprocess.TimeoutExpired:
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+class Edges:
+    """A machine as the probe sees it: `root`, the folder its files are read below, and `run`, its commands.
+
+    `problems` gathers what was there but could not be read, as {"what": file or command, "error": sentence}.
+    """
+
+    def __init__(self, root: str, run: Run) -> None:
+        """Keep both edges; no file is read yet."""
+        self._root = Path(root)
+        self.run = run
+        self.problems: List[Dict[str, str]] = []
+
+    def problem(self, what: str, error: str) -> None:
+        """Name something that could not be read."""
+        self.problems.append({"what": what, "error": error})
+
+    def path(self, name: str) -> Path:
+        """Where the absolute path `name` of the machine lies below the root."""
+        return self._root / name.lstrip("/")
+
+    def exists(self, name: str) -> bool:
+        """Whether there is something at this path (a link that leads nowhere counts as well)."""
+        return os.path.lexists(str(self.path(name)))
+
+    def data(self, name: str) -> Optional[bytes]:
+        """The file's bytes; None when it is not there, or cannot be read, which is then a problem."""
+        path = self.path(name)
+        try:
+            # A pipe in a file's place would make the reader wait for ever.
+            return path.read_bytes() if path.is_file() else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self.problem(name, f"It cannot be read: {error.strerror}.")
+            return None
+
+    def text(self, name: str) -> Optional[str]:
+        """The file's text; bytes that are not UTF-8 become the replacement character."""
+        data = self.data(name)
+        return None if data is None else data.decode("utf-8", "replace")
+
+    def names(self, name: str) -> Optional[List[str]]:
+        """The names in a folder, sorted; None when it is not there or, which is a problem, not readable."""
+        try:
+            return sorted(entry.name for entry in self.path(name).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self.problem(name, f"The folder cannot be read: {error.strerror}.")
+            return None
+
+    def link_name(self, name: str) -> Optional[str]:
+        """The last part of what a symbolic link points to; None when there is no such link."""
+        try:
+            return Path(os.readlink(str(self.path(name)))).name
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self.problem(name, f"The link cannot be read: {error.strerror}.")
+            return None

@@ -1,0 +1,179 @@
+"""The probe on every recorded host, on this machine, and under an old Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Sequence
+
+import fastjsonschema
+import pytest
+
+from gpuhost.probe import observe
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src"
+HOSTS = sorted(path.parent for path in (ROOT / "tests" / "hosts").glob("*/commands.json"))
+SCHEMA_FILE = SOURCE / "gpuhost" / "data" / "observation.schema.json"
+validate = fastjsonschema.compile(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+
+
+class Replay:
+    """Answers commands from a host's record; a command that is not in it fails the test."""
+
+    def __init__(self, host: Path) -> None:
+        """Read the record."""
+        recorded = json.loads((host / "commands.json").read_text(encoding="utf-8"))
+        self.answers = {tuple(one["argv"]): (one["rc"], one["out"], one["err"]) for one in recorded}
+        self.asked: set[tuple[str, ...]] = set()
+
+    def __call__(self, argv: Sequence[str], timeout: float) -> tuple[int, str, str]:
+        """The recorded answer."""
+        assert timeout > 0
+        self.asked.add(tuple(argv))
+        return self.answers[tuple(argv)]
+
+
+def differences(expected: Any, seen: Any, place: str = "") -> list[str]:
+    """Where `seen` lacks what `expected` names; lists have the same length, objects may have more keys."""
+    if isinstance(expected, dict) and isinstance(seen, dict):
+        found = [f"{place}.{key}: missing" for key in expected if key not in seen]
+        return found + [
+            line for key in expected if key in seen for line in differences(expected[key], seen[key], f"{place}.{key}")
+        ]
+    if isinstance(expected, list) and isinstance(seen, list):
+        if len(expected) != len(seen):
+            return [f"{place}: {len(expected)} items expected, {len(seen)} seen"]
+        return [
+            line
+            for number, pair in enumerate(zip(expected, seen))
+            for line in differences(pair[0], pair[1], f"{place}[{number}]")
+        ]
+    return [] if expected == seen and type(expected) is type(seen) else [f"{place}: {expected!r} != {seen!r}"]
+
+
+def test_the_recorded_hosts_are_there() -> None:
+    """An empty parameter list would let every test below pass."""
+    assert len(HOSTS) >= 12
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
+def test_recorded_host_gives_its_expected_observation(host: Path) -> None:
+    """What a host's folder says comes out, in the schema's form, from exactly the recorded commands."""
+    replay = Replay(host)
+    observation = observe(str(host / "fs"), replay)
+    validate(observation)
+    assert differences(json.loads((host / "expected.json").read_text(encoding="utf-8")), observation) == []
+    assert replay.asked == set(replay.answers), "the record holds commands that the probe no longer asks"
+
+
+def test_passwords_in_sources_do_not_reach_the_observation() -> None:
+    """An observation is shown, logged and written into the lock's neighbourhood."""
+    host = ROOT / "tests" / "hosts" / "ubuntu1804-foreign-sources"
+    assert "hunter2" in (host / "fs/etc/apt/sources.list.d/private.list").read_text(encoding="utf-8")
+    text = json.dumps(observe(str(host / "fs"), Replay(host)))
+    assert "hunter2" not in text
+    assert "robot" not in text
+
+
+def test_the_sound_function_and_other_makers_cards_are_no_gpus() -> None:
+    """The made hosts have an Intel display and an NVIDIA sound device, which must not be counted."""
+    host = ROOT / "tests" / "hosts" / "ubuntu1804-quadro-p2000"
+    devices = host / "fs/sys/bus/pci/devices"
+    assert (devices / "0000:00:02.0/class").read_text(encoding="utf-8").startswith("0x0300")
+    assert (devices / "0000:01:00.1/vendor").read_text(encoding="utf-8").strip() == "0x10de"
+    assert [card["pci_address"] for card in observe(str(host / "fs"), Replay(host))["gpus"]] == ["0000:01:00.0"]
+
+
+def test_this_machine_can_be_observed() -> None:
+    """A real run: Linux with /sys/bus/pci, whatever else it has or lacks."""
+    if not Path("/sys/bus/pci/devices").is_dir():
+        pytest.skip("this machine shows no PCI devices in sysfs")
+    observation = observe()
+    validate(observation)
+    assert observation["kernel"]["running"] == os.uname().release
+    assert observation["machine"] == os.uname().machine
+    assert observation["memory_mib"] > 0
+    assert observation["cpu"]["count"] >= 1
+    assert observation["disk"]["/"]["total_mib"] >= observation["disk"]["/"]["free_mib"]
+
+
+def old_python() -> str:
+    """A Python 3.6 that starts: GPUHOST_OLD_PYTHON when set, else python3.6 on PATH; skips without."""
+    candidate = os.environ.get("GPUHOST_OLD_PYTHON") or shutil.which("python3.6")
+    if not candidate:
+        pytest.skip("no Python 3.6: set GPUHOST_OLD_PYTHON to one")
+    started = subprocess.run(
+        [candidate, "-c", "import sys; print(sys.version_info[:2])"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if started.returncode != 0:
+        # A version manager's placeholder on PATH is no interpreter; one that was asked for must start.
+        assert not os.environ.get("GPUHOST_OLD_PYTHON"), f"GPUHOST_OLD_PYTHON does not start: {started.stderr}"
+        pytest.skip(f"{candidate} does not start")
+    return candidate
+
+
+REPLAY_PROGRAM = """
+import json, sys
+from gpuhost.probe import observe
+folder = sys.argv[1]
+with open(folder + "/commands.json", encoding="utf-8") as file:
+    answers = {tuple(one["argv"]): (one["rc"], one["out"], one["err"]) for one in json.load(file)}
+print(json.dumps(observe(folder + "/fs", lambda argv, timeout: answers[tuple(argv)]), sort_keys=True))
+"""
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
+def test_an_old_python_observes_the_same(host: Path) -> None:
+    """Ubuntu 18.04's own Python is 3.6, and it must see what a new one sees."""
+    done = subprocess.run(
+        [old_python(), "-B", "-c", REPLAY_PROGRAM, str(host)],
+        env={"PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == observe(str(host / "fs"), Replay(host))
+
+
+def test_an_old_python_observes_this_machine() -> None:
+    """The real edges under the old Python: subprocess and pathlib differ between versions."""
+    if not Path("/sys/bus/pci/devices").is_dir():
+        pytest.skip("this machine shows no PCI devices in sysfs")
+    program = "import json; from gpuhost.probe import observe; print(json.dumps(observe()))"
+    done = subprocess.run(
+        [old_python(), "-B", "-c", program],
+        env=dict(os.environ, PYTHONPATH=str(SOURCE)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    validate(json.loads(done.stdout))
+
+
+def test_target_side_files_keep_to_python_3_6() -> None:
+    """The floor, held by vermin, for exactly the files that travel to a target for the probe."""
+    pytest.importorskip("vermin", reason="vermin is a lint tool and not part of every environment")
+    program = (
+        "import sys, gpuhost.probe; "
+        "print(*(module.__file__ for name, module in sys.modules.items() if name.startswith('gpuhost')), sep='\\n')"
+    )
+    listed = subprocess.run(
+        [sys.executable, "-c", program],
+        env=dict(os.environ, PYTHONPATH=str(SOURCE)),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert {"probe.py", "parsers.py", "errors.py"} <= {Path(name).name for name in listed}
+    check = [sys.executable, "-c", "import vermin; vermin.main()", "-t=3.6-", "--violations", "--no-tips"]
+    module = str(ROOT / "plugins" / "modules" / "gpuhost_facts.py")
+    done = subprocess.run([*check, module, *listed], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
