@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence
 
 from ansible.errors import AnsibleFilterError
+
 from gpuhost import lock, plan, preflight, render, tree
 from gpuhost.catalog import shipped
 from gpuhost.cli import request_of

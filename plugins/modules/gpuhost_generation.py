@@ -12,12 +12,16 @@ DOCUMENTATION = r"""
 module: gpuhost_generation
 short_description: Put a generation of the store in force
 description:
-  - Makes C(<root>/generations/<n>) with a stack and links into the store, and lets C(<root>/current) name it, by one rename.
+  - Makes C(<root>/generations/<n>) with a stack and links into the store.
+  - Lets C(<root>/current) name it, by one rename.
   - Links that are not given are kept from the generation in force. Nothing happens when that is the same already.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
   stack: {description: The lock that the generation carries out., type: dict, required: true}
-  links: {description: Names in the generation and the store folders (relative to C(root)) they lead to., type: dict, required: true}
+  links:
+    description: Names in the generation and the store folders (relative to C(root)) they lead to.
+    type: dict
+    required: true
 author: gpuhost
 """
 

@@ -18,7 +18,7 @@ from .environments import environment_names
 from .errors import CatalogError
 
 DATA = Path(__file__).parent / "data"
-FILES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms")
+FILES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms", "yolo")
 
 Json = Dict[str, Any]
 
@@ -59,7 +59,7 @@ def load(name: str, folder: Path = DATA) -> Json:
         validator(DATA / f"{name}.schema.json")(value)
     except fastjsonschema.JsonSchemaException as error:
         raise CatalogError(
-            f"The catalog file {path.name} breaks its schema: {error.message}.",
+            f"The catalog file {path.name} breaks its schema: {error}.",
             "Correct the row, or restore the file from git.",
         ) from None
     return value
@@ -67,7 +67,7 @@ def load(name: str, folder: Path = DATA) -> Json:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All tables, each as its JSON says (the schemas beside them document the fields), and the names of the environment locks."""
+    """All tables, each as its JSON says (the schemas document the fields), and the names of the environment locks."""
 
     gpus: Json
     drivers: Json
@@ -76,10 +76,11 @@ class Catalog:
     tensorflow: Json
     opencv: Json
     platforms: Json
+    yolo: Json
     environments: FrozenSet[str]
 
     @classmethod
-    def load(cls, folder: Path = DATA) -> "Catalog":
+    def load(cls, folder: Path = DATA) -> Catalog:
         """Load every table of a folder (the package's own unless a test says otherwise)."""
         return cls(**{name: load(name, folder) for name in FILES}, environments=frozenset(environment_names()))
 

@@ -1,4 +1,4 @@
-"""The command `gpuhost`. Exit codes: 0 planned, 2 usage, 3 refused, 4 the machine could not be read, 5 a damaged catalog."""
+"""The command `gpuhost`. Exit codes: 0 planned, 2 usage, 3 refused, 4 unreadable machine, 5 damaged catalog."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         "--gpu",
         action="append",
         metavar="CARD",
-        help="a marketing name, a PCI id (10de:1c30) or a capability (6.1); several for a mixed host; 'none' for the CPU stack",
+        help="a name, a PCI id (10de:1c30) or a capability (6.1); several for a mixed host; 'none' for the CPU stack",
     )
     for name in COMPONENTS:
         p.add_argument(

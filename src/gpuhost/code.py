@@ -22,15 +22,18 @@ def reach(code: Iterable[str], card: str) -> str:
     return "ptx-jit" if any(v <= (major, minor) for v in virtual) else "none"
 
 
-def parse(name: str) -> "tuple[int, int]":
+def parse(name: str) -> tuple[int, int]:
     """'sm_86' or 'compute_120' as the capability it is for."""
     figures = name.rpartition("_")[2]
     return int(figures[:-1]), int(figures[-1])
 
 
 def target_for(card: str, builds: Sequence[str], integrated: Iterable[str]) -> Optional[str]:
-    """The real architecture to compile for a card with a toolkit that builds `builds`: the card's own, else the highest lower
-    one of the same major version that is not an integrated chip's, else None (the toolkit cannot build for the card)."""
+    """The real architecture to compile for a card with a toolkit that builds `builds`.
+
+    It is the card's own, else the highest lower one of the same major version that is not an integrated chip's, else
+    None: the toolkit cannot build for the card.
+    """
     if card in builds:
         return card
     major, minor = capability(card)

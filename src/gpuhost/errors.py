@@ -19,7 +19,7 @@ class GpuhostError(Exception):
     def __str__(self):
         # type: () -> str
         """Both halves on one line, as a log or an Ansible failure shows them."""
-        return "{} {}".format(self.message, self.next_step).strip()
+        return f"{self.message} {self.next_step}".strip()
 
 
 class UsageError(GpuhostError):

@@ -15,8 +15,8 @@ from .versions import capability, span, version
 def conflict(resolver: Resolver, request: Request, masks: Dict[str, int]) -> List[Rule]:
     """A smallest set of rules that cannot be kept together: leaving out any one of them alone frees the others.
 
-    By deletion: a rule stays out when the request is refused without it as well. What is tried first is likelier to stay
-    out, so what the user asked and the rules about cards, which tell most, come last.
+    By deletion: a rule stays out when the request is refused without it as well. What is tried first is likelier to
+    stay out, so what the user asked and the rules about cards, which tell most, come last.
     """
     matter = [r for r in RULES if r.matters(request)]
     out: Set[str] = set()
@@ -39,7 +39,7 @@ def emptying(resolver: Resolver, component: str, masks: Dict[str, int]) -> Set[s
 
 
 def blocking(resolver: Resolver, request: Request, masks: Dict[str, int]) -> List[Rule]:
-    """The rules to name: for each component of which nothing is left, those that empty it, else the smallest conflict."""
+    """The rules to name: for each component with no candidate left, those that empty it, else the smallest conflict."""
     named: Set[str] = set()
     for component in COMPONENTS:
         named |= emptying(resolver, component, masks)
@@ -53,7 +53,7 @@ def newest(resolver: Resolver, component: str, bits: int) -> Optional[Candidate]
 
 
 def sentence(resolver: Resolver, request: Request, masks: Dict[str, int], r: Rule, named: FrozenSet[str]) -> str:
-    """What the rule says of the newest candidates it rules out: of those that pass all other rules, or else the named ones."""
+    """What the rule says of the newest candidates it rules out: those that pass all other rules, or else the named."""
     for others in (frozenset({r.id}), frozenset(masks) - named | {r.id}, frozenset(masks)):
         domains = [resolver.domain(name, masks, others) for name in r.on]
         if r.unary:
@@ -159,7 +159,7 @@ def fewer_cards(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
 
 
 def card_needs(resolver: Resolver, request: Request, masks: Dict[str, int]) -> Dict[str, str]:
-    """What the cards themselves need of each component, platform and demands aside: the version range of the catalog."""
+    """What the cards need of each component, platform and demands aside: the version range of the catalog."""
     of_card = {
         "driver": ("driver-generation", "driver-claims"),
         "cuda": ("cuda-builds",),

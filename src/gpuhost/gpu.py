@@ -19,7 +19,7 @@ FORM = re.compile(r"(pcie|nvl|cnx|sxm\d?|hbm\d\w*|\d+gb|rev\. \w)( |$)")
 
 @dataclass(frozen=True)
 class Gpu:
-    """One card as the resolver sees it; `device` is the PCI device id (four hex digits) or None when only a capability is known."""
+    """One card; `device` is its PCI device id (four hex digits), or None when only a capability is known."""
 
     compute_capability: str
     generation: str
@@ -71,7 +71,7 @@ def from_device(catalog: Catalog, device: str, note: str = "") -> Gpu:
 
 
 def from_observation(catalog: Catalog, rows: List[Dict[str, Any]], smi_status: str) -> List[Gpu]:
-    """The cards of a probed machine. One that is there but cannot be mapped or does not answer is an `UnreadableError`."""
+    """The cards of a probed machine; one that cannot be mapped or does not answer is an `UnreadableError`."""
     found = []
     for row in rows:
         vendor, _, device = str(row["pci_id"]).partition(":")
@@ -83,8 +83,9 @@ def from_observation(catalog: Catalog, rows: List[Dict[str, Any]], smi_status: s
             )
         if row.get("readable") is False and smi_status == "ok":
             raise UnreadableError(
-                f"The card at {where} ({row['pci_id']}) is on the PCI bus but the driver does not see it: {row.get('error') or 'no answer'}.",
-                "Look for 'Xid' or 'RmInitAdapter' in the kernel log (dmesg), reseat the card and its power cable, then run again.",
+                f"The card at {where} ({row['pci_id']}) is on the PCI bus, but the driver does not see it: "
+                f"{row.get('error') or 'no answer'}.",
+                "Look for 'Xid' or 'RmInitAdapter' in the kernel log (dmesg), reseat the card and its power cable.",
             )
         found.append(from_device(catalog, device))
     return found
@@ -136,7 +137,7 @@ def only_forms(words: Tuple[str, ...]) -> bool:
 
 
 def named(catalog: Catalog, wanted: Tuple[str, ...]) -> List[str]:
-    """The device ids that a name, as words, stands for: the name itself with or without its brand, and forms of that product."""
+    """The device ids that a name, as words, stands for: itself with or without its brand, and forms of that product."""
     if not wanted:
         return []
     rows = [(device, words_of(row["name"])) for device, row in catalog.gpus["devices"].items() if row["name"]]

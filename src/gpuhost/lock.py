@@ -46,7 +46,7 @@ def check(lock: Any, where: str) -> Json:
     try:
         validator(DATA / "lock.schema.json")(lock)
     except fastjsonschema.JsonSchemaException as error:
-        raise LockError(f"The lock {where} is damaged: {error.message}.", again) from None
+        raise LockError(f"The lock {where} is damaged: {error}.", again) from None
     if lock["plan"]["status"] != "planned":
         raise LockError(f"The lock {where} holds no plan.", again)
     return lock
@@ -85,14 +85,15 @@ def differences(lock: Json, observation: Json, asked: Dict[str, str], ignore_gpu
         present_uuids = {c["uuid"] for c in present}
         if None not in locked_uuids | present_uuids and locked_uuids != present_uuids:
             found.append(
-                f"cards: of the same model, but locked {', '.join(sorted(locked_uuids))}, present {', '.join(sorted(present_uuids))}"
+                f"cards: of the same model, but locked {', '.join(sorted(locked_uuids))}, "
+                f"present {', '.join(sorted(present_uuids))}"
             )
     if plan["asked"] != asked:
         found.append(f"asked: locked for {demands(plan['asked'])}, now {demands(asked)}")
     return found
 
 
-def listed(ids: "Counter[str]") -> str:
+def listed(ids: Counter[str]) -> str:
     """Cards by id and number."""
     return ", ".join(f"{n} x {i}" if n > 1 else i for i, n in sorted(ids.items())) or "none"
 

@@ -34,8 +34,8 @@ class Candidate:
 class Driver(Candidate):
     """A driver package of a platform's archive, or a `.run` release (then `platform` is None).
 
-    `claims`: the PCI device ids that the package claims; `claimed_from` (shared by all): the lowest branch with which any
-    package of any archive claims a device.
+    `claims`: the PCI device ids that the package claims; `claimed_from` (shared by all): the lowest branch with
+    which any package of any archive claims a device.
     """
 
     platform: Optional[str]
@@ -149,7 +149,7 @@ class Candidates:
         return found
 
     @classmethod
-    def of_catalog(cls, catalog: Catalog) -> "Candidates":
+    def of_catalog(cls, catalog: Catalog) -> Candidates:
         """Make the candidates of a catalog, each list in the order of preference as far as it is fixed."""
         cuda = [Candidate("cuda", r["version"], r["version"], r) for r in catalog.cuda["releases"]]
         return cls(

@@ -147,7 +147,7 @@ def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[J
     if chips:
         note(
             "gpu",
-            f"the compute capability of {', '.join(sorted(c for c in chips if c))} follows NVIDIA's naming, no source was read",
+            f"the capability of {', '.join(sorted(c for c in chips if c))} follows NVIDIA's naming, no source was read",
             True,
         )
     if stack.driver is not None and stack.cuda is not None:
@@ -160,7 +160,8 @@ def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[J
     if tensorflow_json(resolver.catalog.environments, request, stack.tensorflow)["environment"] is None:
         note(
             "tensorflow",
-            f"no locked environment for TensorFlow {stack.tensorflow.version} comes with this release: tools/lock_environment.py makes one",
+            f"no locked environment for TensorFlow {stack.tensorflow.version} comes with this release: "
+            "tools/lock_environment.py makes one",
         )
     return notes
 
@@ -170,7 +171,8 @@ def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidat
     if release_is_older(d, cuda):
         note(
             "driver",
-            f"driver {d.version} is older than CUDA {cuda.version}'s own ({cuda.row['driver_min']}): this rests on minor-version compatibility",
+            f"driver {d.version} is older than CUDA {cuda.version}'s own ({cuda.row['driver_min']}): "
+            "this rests on minor-version compatibility",
         )
     if d.platform is None:
         packages = resolver.catalog.drivers["archives"].get(request.platform, [])
@@ -192,7 +194,7 @@ def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidat
     if request.secure_boot and driver_unsigned(d):
         note(
             "driver",
-            "Secure Boot is on and no signed module exists: a key of this machine's own has to be enrolled at its console",
+            "Secure Boot is on and no signed module exists: a key of its own is to be enrolled at the console",
         )
 
 

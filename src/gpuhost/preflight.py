@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from .catalog import Catalog, Json, shipped
 from .versions import release
-
-GIB = 1024  # MiB
 
 
 def controller_problem(os_release: str, core: str) -> str:
@@ -32,7 +30,7 @@ def controller_problem(os_release: str, core: str) -> str:
     return ""
 
 
-def problems(observation: Json, catalog: "Catalog | None" = None, needed_mib: int = 0) -> List[str]:
+def problems(observation: Json, catalog: Optional[Catalog] = None) -> List[str]:
     """Everything that forbids a run, each with the command that mends it."""
     catalog = catalog or shipped()
     found = []
@@ -48,11 +46,6 @@ def problems(observation: Json, catalog: "Catalog | None" = None, needed_mib: in
         for p in observation["apt"]["problems"]
     ]
     found += dpkg_problems(observation)
-    disk = observation["disk"].get("/opt") or observation["disk"]["/"]
-    if disk["free_mib"] < needed_mib:
-        found.append(
-            f"/opt has {disk['free_mib']} MiB free, {needed_mib} MiB are needed. Make room, or mount a larger disk on /opt."
-        )
     return found
 
 
@@ -67,7 +60,9 @@ def dpkg_busy(observation: Json) -> bool:
 def dpkg_problems(observation: Json) -> List[str]:
     """What dpkg has left half done, or that it is busy."""
     if dpkg_busy(observation):
-        return ["Another process is changing packages. Wait until it is done (ps -C apt-get,dpkg,unattended-upgr), then run again."]
+        return [
+            "Another process is changing packages. Wait for it (ps -C apt-get,dpkg,unattended-upgr), then run again."
+        ]
     whole = ("installed", "config-files", "not-installed")
     half = [name for name, package in observation["packages"].items() if package["state"] not in whole]
     said = ", ".join(half) or "; ".join(observation["dpkg_audit"][:1])
@@ -85,8 +80,10 @@ def names_a_release(suite: str, distribution: str) -> bool:
 
 
 def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
-    """The sources that must not be there: of another release, or one beside the distribution's own that offers a package of
-    the stack. Each with what it is and the command that removes it."""
+    """The sources that must not be there, each with what it is and the command that removes it.
+
+    They are those of another release, and those beside the distribution's own that offer a package of the stack.
+    """
     found = []
     for source in observation["apt"]["sources"]:
         if not source["enabled"] or own_release(source, row):
@@ -99,7 +96,8 @@ def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
         if others:
             found.append(
                 {
-                    "what": f"{source['file']} adds {', '.join(source['uris'])} {' '.join(others)}, which is not {row['codename']}.",
+                    "what": f"{source['file']} adds {', '.join(source['uris'])} {' '.join(others)}, "
+                    f"which is not {row['codename']}.",
                     "remedy": removal(source),
                 }
             )

@@ -39,7 +39,8 @@ def remark(name: str, part: Json) -> str:
         keyed = {"own-key": "; Secure Boot: a key of your own", "signed": "; signed for Secure Boot"}.get(
             part["secure_boot"] or "", ""
         )
-        return f"{part['kernel_modules']} modules, {'signed, prebuilt' if part['modules_from'] == 'signed' else 'built by DKMS'}{keyed}"
+        made = "signed, prebuilt" if part["modules_from"] == "signed" else "built by DKMS"
+        return f"{part['kernel_modules']} modules, {made}{keyed}"
     if name == "opencv" and part["cuda_arch_bin"]:
         return f"CUDA_ARCH_BIN={';'.join(part['cuda_arch_bin'])}"
     if name == "tensorflow" and part["code"]:

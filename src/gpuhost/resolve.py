@@ -142,7 +142,7 @@ class Resolver:
         return None
 
     def _solve_cpu(self, domains: Dict[str, int]) -> Optional[Stack]:
-        """The newest TensorFlow and the newest ready OpenCV wheel; bounds on CUDA do not matter here, so neither does their doubt."""
+        """The newest TensorFlow and the newest ready OpenCV wheel; what is doubtful of CUDA does not matter here."""
         tensorflow = next((self.candidates.tensorflow[i] for i in members(domains["tensorflow"])), None)
         opencv = max(
             (self.candidates.opencv[i] for i in members(domains["opencv"])),
@@ -155,7 +155,7 @@ class Resolver:
 
 
 def signed_modules(request: Request, driver: Driver, catalog: Catalog) -> bool:
-    """Has the archive signed, prebuilt modules of this driver for the kernel of the request (any of the platform's if none is given)?"""
+    """Has the archive signed, prebuilt modules of this driver for the request's kernel (if it names one)?"""
     if driver.platform is None or not driver.row["signed_modules"]:
         return False
     if request.kernel is None:
@@ -169,9 +169,10 @@ def signed_modules(request: Request, driver: Driver, catalog: Catalog) -> bool:
 def driver_order(catalog: Catalog, request: Request, cuda: Candidate) -> Callable[[Candidate], Tuple[Any, ...]]:
     """The key by which drivers are preferred, smallest first.
 
-    Signed modules where Secure Boot asks for them; the archive before a `.run`; one as new as the toolkit's own before one
-    that rests on minor-version compatibility; the branch nearest to the toolkit (the oldest that is new enough, else the
-    newest that is not); the desktop flavour before the server's; in a branch its suggested release, then the newest.
+    Signed modules where Secure Boot asks for them; the archive before a `.run`; one as new as the toolkit's own before
+    one that rests on minor-version compatibility; the branch nearest to the toolkit (the oldest that is new enough,
+    else the newest that is not); the desktop flavour before the server's; what a source confirms before what none
+    does; in a branch its suggested release, then the newest.
     """
     own = version(cuda.row["driver_min"])
 

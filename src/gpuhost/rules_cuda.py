@@ -47,14 +47,15 @@ def cuda_gcc(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
 
 
 def cudnn_cards(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
-    """cuDNN holds code for a range of capabilities; code for the highest also runs on later cards of the same major version."""
+    """cuDNN holds code for a range of capabilities; that for the highest runs on later ones of its major too."""
     low, high = c.row["capability_min"], c.row["capability_max"]
 
     def fails(gpu: Gpu) -> Optional[str]:
         cc = capability(gpu.compute_capability)
         if capability(low) <= cc and (cc <= capability(high) or cc[0] == capability(high)[0]):
             return None
-        return f"cuDNN {c.version} for CUDA {c.row['cuda']} holds code for {low} to {high}, {gpu.label} is {gpu.compute_capability}"
+        holds = f"cuDNN {c.version} for CUDA {c.row['cuda']} holds code for {low} to {high}"
+        return f"{holds}, {gpu.label} is {gpu.compute_capability}"
 
     return each_card(request, fails)
 

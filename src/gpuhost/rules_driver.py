@@ -41,8 +41,11 @@ def generation(catalog: Catalog, request: Request, c: Candidate) -> Optional[str
 
 
 def claims(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
-    """A package must claim the card's PCI id; a `.run` must be of a branch that some package claims it with, or, for a card
-    no package claims, be no older than the first release whose own list names the card."""
+    """A driver must know the card.
+
+    A package must claim its PCI id; a `.run` must be of a branch that some package claims it with, or, for a card no
+    package claims, be no older than the first release whose own list names the card.
+    """
     c = as_driver(c)
 
     def fails(gpu: Gpu) -> Optional[str]:
@@ -70,13 +73,14 @@ def claims(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
 
 
 def flavour(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
-    """One kernel module serves all cards of a host: one that needs the open modules cannot stand beside one they do not drive."""
+    """One kernel module serves all cards: one that needs the open modules cannot stand beside one they do not drive."""
     c = as_driver(c)
     needs = [g for g in request.gpus if g.generation in c.branch_row["open_modules_only"]]
     lacks = [g for g in request.gpus if g.generation not in catalog.drivers["open_modules_generations"]]
     if not needs or not lacks:
         return None
-    return f"{needs[0].label} needs the open kernel modules of branch {c.branch}, which do not drive {lacks[0].label} ({lacks[0].generation})"
+    other = f"{lacks[0].label} ({lacks[0].generation})"
+    return f"{needs[0].label} needs the open kernel modules of branch {c.branch}, which do not drive {other}"
 
 
 def kernel(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
@@ -97,7 +101,7 @@ def toolkit(d: Candidate, t: Candidate) -> Optional[str]:
 
 
 def jit(d: Candidate, t: Candidate) -> Optional[str]:
-    """Code that exists only as PTX is compiled by the driver, whose CUDA must be as new as the one that made the PTX."""
+    """Code that is only PTX is compiled by the driver, whose CUDA must be as new as the one that made the PTX."""
     d = as_driver(d)
     made_with = str(t.row["tested"]["cuda"])
     if d.max_cuda is not None and release(d.max_cuda) >= release(made_with):

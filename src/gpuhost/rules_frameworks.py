@@ -22,7 +22,8 @@ def tf_code(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     def fails(gpu: Gpu) -> Optional[str]:
         if reach(code, gpu.compute_capability) != "none":
             return None
-        return f"the wheels of TensorFlow {c.version} hold {', '.join(code)}: nothing that runs on {gpu.label} ({gpu.compute_capability})"
+        card = f"{gpu.label} ({gpu.compute_capability})"
+        return f"the wheels of TensorFlow {c.version} hold {', '.join(code)}: nothing that runs on {card}"
 
     return each_card(request, fails)
 
@@ -31,18 +32,17 @@ def tf_python(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]
     """The wheel's Python must be in the platform's own archive, because no repository is added."""
     c = as_tensorflow(c)
     have = [p["version"] for p in catalog.platforms["platforms"][request.platform]["pythons"]]
-    return (
-        None
-        if c.python in have
-        else f"TensorFlow {c.version} ({c.tag}) needs Python {c.python}, the archive of {request.platform} has {', '.join(have)}"
-    )
+    if c.python in have:
+        return None
+    needs = f"TensorFlow {c.version} ({c.tag}) needs Python {c.python}"
+    return f"{needs}, the archive of {request.platform} has {', '.join(have)}"
 
 
 @functools.lru_cache(maxsize=None)
 def wheel_glibc(file: str) -> Tuple[int, ...]:
     """The oldest glibc that a manylinux wheel runs on (PEP 600 and its aliases), from the tags in its file name."""
     aliases = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
-    tags: "frozenset[Tag]" = parse_wheel_filename(file)[3]
+    tags = parse_wheel_filename(file)[3]
     names = [t.platform for t in tags]
     found = [aliases.get(n.partition("_")[0]) or release(n.replace("manylinux_", "").replace("_", ".")) for n in names]
     return min(found)
@@ -81,7 +81,8 @@ def tf_cudnn(t: Candidate, n: Candidate) -> Optional[str]:
     has = release(n.version)
     if has[0] == tested[0] and has[: len(tested)] >= tested:
         return None
-    return f"TensorFlow {t.version} is tested with cuDNN {t.row['tested']['cudnn']} and takes that or a newer {tested[0]}.x, this is {n.version}"
+    takes = f"TensorFlow {t.version} is tested with cuDNN {t.row['tested']['cudnn']}"
+    return f"{takes} and takes that or a newer {tested[0]}.x, this is {n.version}"
 
 
 def opencv_darknet(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
@@ -113,7 +114,7 @@ def opencv_sources(catalog: Catalog, request: Request, c: Candidate) -> Optional
 
 
 def opencv_wheel(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
-    """Without a GPU the ready wheel is installed: it must suit the platform's glibc and be locked for one of its Pythons."""
+    """Without a GPU the ready wheel is used: it must suit the platform's glibc and be locked for one of its Pythons."""
     return (
         None
         if locked_wheel(catalog, request.platform, c)
@@ -122,7 +123,7 @@ def opencv_wheel(catalog: Catalog, request: Request, c: Candidate) -> Optional[s
 
 
 def locked_wheel(catalog: Catalog, platform: str, c: Candidate) -> Optional[Tuple[Json, str, str]]:
-    """The wheel row, the Python version and the name of the environment lock of an OpenCV release on a platform, or None."""
+    """The wheel row, the Python and the environment lock's name of an OpenCV release on a platform, or None."""
     row = catalog.platforms["platforms"][platform]
     for wheel in sorted(c.row["wheels"], key=lambda w: version(w["package_version"]), reverse=True):
         for python in reversed(row["pythons"]):

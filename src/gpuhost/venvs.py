@@ -8,6 +8,7 @@ again without a network.
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence
@@ -38,14 +39,11 @@ def run(argv: Sequence[str], log: Path) -> None:
         start = handle.tell()
         handle.write("$ {}\n".format(" ".join(argv)).encode())
         handle.flush()
-        code = subprocess.call(  # noqa: S603 - the arguments come from the lock and this module, and no shell reads them
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=handle,
-            stderr=handle,
-            env={**environment, **QUIET},
-            cwd="/",
-        )
+        environment.update(QUIET)
+        # No shell reads the arguments; they come from the lock and this module.
+        code = subprocess.call(
+            list(argv), stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, env=environment, cwd="/"
+        )  # noqa: S603
     if code != 0:
         with log.open("rb") as handle:
             handle.seek(start)
@@ -82,7 +80,8 @@ def missing(packages: List[Json], wheels: Path) -> List[Json]:
 
 def amount(packages: List[Json]) -> str:
     """How many packages, and the sum of the known sizes."""
-    return "{} package{}, {:.0f} MB".format(len(packages), "s"[len(packages) == 1 :], sum(p["size"] or 0 for p in packages) / 1e6)
+    megabytes = sum(p["size"] or 0 for p in packages) / 1e6
+    return f"{len(packages)} package{'' if len(packages) == 1 else 's'}, {megabytes:.0f} MB"
 
 
 def not_fetched(said: str, wheels: Path) -> Exception:
@@ -122,7 +121,7 @@ def folder_of(root: Path, name: str, lock: Json) -> Path:
 
 
 def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callable[[str], None]) -> None:
-    """Put the locked packages into a fresh environment: pip and the build tools first, as an old pip knows no new wheels."""
+    """Put the locked packages into a fresh environment: pip and the build tools first, as an old pip knows few."""
     pip = [str(folder / "bin" / "python"), "-m", "pip"]
     wheels, scratch = cache / "wheels", cache / ("new-" + folder.name)
     tools = [p for p in packages if p["name"] in BUILD_TOOLS]
@@ -143,12 +142,25 @@ def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callab
     store.remove(scratch)
 
 
+def check_space(root: Path, name: str, lock: Json) -> None:
+    """Refuse, before anything is begun, a file system without room for the files and the unpacked environment.
+
+    Unpacked, packages take up to four times their download (TensorFlow 2.21: 636 MB become 2.2 GB, measured).
+    """
+    needed = 5 * sum(p["size"] or 0 for p in lock["packages"]) // 10**6
+    free = shutil.disk_usage(str(root)).free // 10**6
+    if free < needed:
+        text = f"{name} needs about {needed} MB below {root}, {free} MB are free."
+        raise EnvironmentProblem(text, "Make room, or mount a larger disk there, and run the same command again.")
+
+
 def make(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> None:
     """Make the environment's folder from nothing and seal it; whatever a killed run left of it goes first."""
     folder, log = folder_of(root, name, lock), root / "log" / f"{name}.log"
     # The marker goes first, so that what is taken down is never taken for whole.
     store.remove(folder / store.MARKER)
     store.remove(folder)
+    check_space(root, name, lock)
     say("making the environment")
     run([python, "-m", "venv", str(folder)], log)
     fill(folder, lock["packages"], root / "cache", log, say)
