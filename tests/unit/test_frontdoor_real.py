@@ -1,0 +1,117 @@
+"""./run with the real Python, venv and pip: a wheel made here, its hash, and a project with a backend of its own."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).parents[2] / "run"
+
+# The smallest backend that pip can make an editable installation with: one wheel that holds one .pth file.
+BACKEND = '''
+import zipfile
+
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    name = "door-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel_directory + "/" + name, "w") as wheel:
+        wheel.writestr("door.pth", "")
+        wheel.writestr("door-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: door\\nVersion: 1\\n")
+        wheel.writestr("door-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("door-1.dist-info/RECORD", "")
+    return name
+'''
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project that needs one wheel, `knob`, which lies in a folder beside it."""
+    folder = tmp_path_factory.mktemp("frontdoor")
+    wheels = folder / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(str(wheels / "knob-1-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr("knob.py", "turns = True\n")
+        wheel.writestr("knob-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: knob\nVersion: 1\n")
+        wheel.writestr("knob-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("knob-1.dist-info/RECORD", "")
+    digest = hashlib.sha256((wheels / "knob-1-py3-none-any.whl").read_bytes()).hexdigest()
+    home = folder / "project"
+    (home / "requirements").mkdir(parents=True)
+    shutil.copy(str(RUN), str(home / "run"))
+    pins = f"requirements/py3{sys.version_info[1]}.txt"
+    for name in ("requirements/pip.txt", pins):
+        (home / name).write_text(f"knob==1 --hash=sha256:{digest}\n")
+    (home / "backend.py").write_text(BACKEND)
+    (home / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    return home
+
+
+def call(project, *arguments):
+    """Run it with this interpreter; pip may look nowhere but into the folder of wheels."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(project),
+        "GPUHOST_PYTHON": sys.executable,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(project.parent / "wheels"),
+        "PYTHONHOME": "",
+    }
+    return subprocess.run(
+        [str(project / "run"), *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_first_call_installs_and_a_wrong_hash_is_refused(project):
+    """One test, because an environment takes seconds to make: the second half starts where the first ends."""
+    script = "import sys, knob; print(knob.turns, sys.version_info[:2], sys.prefix)"
+    first = call(project, "python", "-c", script)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == f"True {sys.version_info[:2]} {project / '.venv'}\n"
+    stamp = (project / ".venv/.gpuhost-stamp").stat()
+    second = call(project, "python", "-c", script)
+    assert (second.stdout, second.stderr) == (first.stdout, "")
+    assert (project / ".venv/.gpuhost-stamp").stat().st_mtime_ns == stamp.st_mtime_ns
+
+    (project / "requirements/pip.txt").write_text(f"knob==1 --hash=sha256:{'0' * 64}\n")
+    refused = call(project, "python", "-c", script)
+    assert (refused.returncode, refused.stdout) == (6, "")
+    assert "not the one its checksum promises" in refused.stderr
+    assert not (project / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("pretence", "told"),
+    [
+        ("sys.modules['ensurepip'] = None", "it lacks a module"),
+        ("sys.version_info = (3, 7, 16, 'final', 0)", "it is Python 3.7."),
+        ("sys.version_info = (3, 15, 0, 'final', 0)", "it is Python 3.15."),
+    ],
+)
+def test_unfit_python_is_named(tmp_path, pretence, told):
+    """The real question, answered by this interpreter while it pretends to be another."""
+    shutil.copy(str(RUN), str(tmp_path / "run"))
+    wrapper = tmp_path / "python"
+    wrapper.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -I -c "import sys; {pretence}; exec(sys.argv[1])" "$3"\n'
+    )
+    wrapper.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "GPUHOST_PYTHON": str(wrapper)}
+    done = subprocess.run(
+        [str(tmp_path / "run"), "true"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 7
+    assert told in done.stderr
+    assert not (tmp_path / ".venv").exists()
