@@ -1,0 +1,41 @@
+"""Reading the commands that README.md gives its readers first."""
+
+from __future__ import annotations
+
+import re
+from typing import List
+
+HEADING = "## Start"
+
+
+def start_commands(markdown: str) -> List[str]:
+    """The lines of the first fenced block under HEADING as written, without comments and blank lines.
+
+    A line that ends in a backslash is joined with the next. ValueError when there is no such heading or
+    block, or nothing in it: a README that lost its commands is a failure, not nothing to test.
+    """
+    lines = markdown.splitlines()
+    try:
+        start = next(number for number, line in enumerate(lines) if line.rstrip() == HEADING)
+    except StopIteration:
+        raise ValueError(f"there is no heading {HEADING!r}") from None
+    fence = ""
+    block: List[str] = []
+    for line in lines[start + 1 :]:
+        mark = re.match(r"(`{3,}|~{3,})", line)
+        if fence and mark and line.strip().startswith(fence) and not line.strip().strip(fence[0]):
+            break
+        if fence:
+            block.append(line)
+        elif mark:
+            fence = mark.group(1)
+        elif re.match(r"#{1,2}\s", line):
+            break
+    else:
+        if fence:
+            raise ValueError(f"the fenced block under {HEADING!r} does not end")
+    text = re.sub(r"\\\n\s*", "", "\n".join(block))
+    commands = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not commands:
+        raise ValueError(f"there is no fenced block with commands under {HEADING!r}")
+    return commands
