@@ -1,0 +1,140 @@
+"""From a picture to named boxes: blob, forward pass, decoding, non-maximum suppression."""
+
+import pathlib
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+
+from ..errors import EnvironmentProblem, UsageError
+from . import images
+from .devices import open_network
+from .models import class_names, facts_of, model_files
+
+CONFIDENCE = 0.5
+OVERLAP = 0.3
+"""Of two boxes of one class that share more than this part of their union, only the one with the higher
+score stays.
+"""
+
+
+class Detection(NamedTuple):
+    """One object: its box (left, top, width, height) in pixels of the original picture, its class, and
+    the score in 0..1.
+    """
+
+    box: Tuple[float, float, float, float]
+    class_id: int
+    label: str
+    score: float
+
+
+def to_blob(image: Any, size: int) -> Any:
+    """The network's input for a picture (height, width, 3), blue first: stretched to a square, red
+    first, values in 0..1, (1, 3, size, size).
+    """
+    return cv2.dnn.blobFromImage(image, 1 / 255.0, (size, size), swapRB=True, crop=False)
+
+
+def decode(heads: Sequence[Any], width: int, height: int, confidence: float) -> Tuple[Any, Any, Any]:
+    """The candidates with a score above `confidence`.
+
+    Heads are (rows, 85) as Network.forward returns them. Returns boxes, float32 (n, 4) of left, top,
+    width, height in pixels of a picture of `width` x `height`; scores, float32 (n,); class numbers,
+    (n,).
+    """
+    rows = np.concatenate([head.reshape(-1, head.shape[-1]) for head in heads])
+    # A class score is at most its row's objectness, so most rows go before their 80 scores are looked at.
+    rows = rows[rows[:, 4] > confidence]
+    classes = rows[:, 5:].argmax(axis=1)
+    scores = rows[np.arange(len(rows)), 5 + classes]
+    chosen = scores > confidence
+    boxes = rows[chosen, :4] * np.array([width, height, width, height], dtype=np.float32)
+    boxes[:, :2] -= boxes[:, 2:] / 2
+    return boxes, scores[chosen], classes[chosen]
+
+
+def suppress(boxes: Any, scores: Any, classes: Any, overlap: float, cv: Any = cv2) -> Any:
+    """The numbers of the boxes that stay after non-maximum suppression within each class, highest score
+    first.
+    """
+    if not len(boxes):
+        return np.zeros(0, dtype=np.int64)
+    if hasattr(cv.dnn, "NMSBoxesBatched"):
+        kept = cv.dnn.NMSBoxesBatched(boxes.tolist(), scores.tolist(), classes.tolist(), 0.0, overlap)
+    else:
+        # Before OpenCV 4.7: boxes of different classes are moved so far apart that they cannot overlap.
+        reach = float(np.abs(boxes[:, :2]).max() + boxes[:, 2:].max()) + 1.0
+        apart = boxes.astype(np.float64)
+        apart[:, 0] += classes * 2.0 * reach
+        kept = cv.dnn.NMSBoxes(apart.tolist(), scores.tolist(), 0.0, overlap)
+    numbers = np.asarray(kept, dtype=np.int64).ravel()
+    return numbers[np.argsort(-scores[numbers], kind="mergesort")]
+
+
+def require_opencv(minimum: str, model: str, version: str = cv2.__version__) -> None:
+    """EnvironmentProblem when OpenCV `version` is older than `minimum`: 4.2 loads YOLOv4-tiny without a
+    word and computes nonsense.
+    """
+    numbers = [tuple(int(part) for part in text.split("-")[0].split(".")[:2]) for text in (version, minimum)]
+    if numbers[0] < numbers[1]:
+        raise EnvironmentProblem(
+            f"{model} needs OpenCV {minimum} or later; this is {version}.",
+            next_step="Use yolov3 or yolov3-tiny, or a newer OpenCV 4.",
+        )
+
+
+class Detector:
+    """A model on a device."""
+
+    def __init__(
+        self,
+        model: str,
+        device: str = "cpu",
+        work: Union[str, pathlib.Path] = "yolo-work",
+        size: int = 416,
+        weights_dir: Optional[pathlib.Path] = None,
+        confidence: float = CONFIDENCE,
+        overlap: float = OVERLAP,
+    ) -> None:
+        """Prepare the model's files in `work` and open the network; `size` is the input side in pixels,
+        the thresholds are in 0..1.
+        """
+        for name, value in (("confidence", confidence), ("overlap", overlap)):
+            if not 0.0 <= value <= 1.0:
+                raise UsageError(f"A {name} of {value} is not possible.", next_step="Use a number from 0 to 1.")
+        require_opencv(facts_of(model)["opencv_minimum"], model)
+        self.files = model_files(model, size, pathlib.Path(work), weights_dir)
+        self.labels = class_names()
+        self.size, self.confidence, self.overlap = size, confidence, overlap
+        self.network = open_network(self.files.cfg, self.files.weights, device, size)
+
+    def detect(self, image: Any) -> List[Detection]:
+        """The objects in a picture: an array as cv2.imread returns it, or the path of a file.
+        ImageError if it is neither.
+        """
+        if isinstance(image, (str, pathlib.Path)):
+            pixels = images.decode(images.read_bytes(pathlib.Path(image)), str(image))
+        else:
+            pixels = images.check_pixels(image)
+        heads = self.network.forward(to_blob(pixels, self.size))
+        return self.boxes(heads, pixels.shape[1], pixels.shape[0])
+
+    def boxes(self, heads: Sequence[Any], width: int, height: int) -> List[Detection]:
+        """What `heads` say about a picture of `width` x `height` pixels; boxes are cut at its edges."""
+        boxes, scores, classes = decode(heads, width, height, self.confidence)
+        found = []
+        for number in suppress(boxes, scores, classes, self.overlap):
+            left, top, wide, high = (float(value) for value in boxes[number])
+            right, bottom = min(left + wide, float(width)), min(top + high, float(height))
+            left, top = max(left, 0.0), max(top, 0.0)
+            class_id = int(classes[number])
+            found.append(
+                Detection(
+                    (left, top, right - left, bottom - top),
+                    class_id,
+                    self.labels[class_id],
+                    float(scores[number]),
+                )
+            )
+        return found

@@ -1,0 +1,92 @@
+"""What a measurement has to be read with: software, processor, load."""
+
+import hashlib
+import os
+import pathlib
+import platform
+import resource
+import time
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import cv2
+import numpy as np
+
+
+def cpu_model(text: str) -> Optional[str]:
+    """The processor's name in the text of /proc/cpuinfo; None where it has none (as on ARM)."""
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return None
+
+
+def steal_ticks(text: str) -> Optional[int]:
+    """Clock ticks that the hypervisor gave to others, from the text of /proc/stat; None where it does
+    not say.
+    """
+    for line in text.splitlines():
+        fields = line.split()
+        if fields[:1] == ["cpu"] and len(fields) > 8:
+            return int(fields[8])
+    return None
+
+
+def _proc(name: str) -> str:
+    """A file of /proc as text; empty on a system without it."""
+    path = pathlib.Path("/proc") / name
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def load_average() -> List[float]:
+    """Runnable processes over 1, 5 and 15 minutes."""
+    return [round(value, 2) for value in os.getloadavg()]
+
+
+def describe() -> Dict[str, Any]:
+    """The software and the processor, and the load before the measurement."""
+    return {
+        "opencv": cv2.__version__,
+        "opencv_build_sha256": hashlib.sha256(cv2.getBuildInformation().encode("utf-8")).hexdigest(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": cpu_model(_proc("cpuinfo")),
+        "cpus": os.cpu_count(),
+        "cpus_allowed": len(os.sched_getaffinity(0)),
+        "opencv_threads": cv2.getNumThreads(),
+        "load_average_before": load_average(),
+    }
+
+
+class Usage(NamedTuple):
+    """A reading of clocks: wall and processor seconds of this process, ticks stolen from the machine."""
+
+    wall_s: float
+    cpu_s: float
+    stolen: Optional[int]
+
+
+def usage() -> Usage:
+    """Read the clocks."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(time.perf_counter(), used.ru_utime + used.ru_stime, steal_ticks(_proc("stat")))
+
+
+def since(before: Usage) -> Dict[str, Any]:
+    """What happened since `before`: seconds, processor seconds per second, stolen seconds, and the
+    largest memory so far (MiB).
+    """
+    now = usage()
+    wall = now.wall_s - before.wall_s
+    stolen = None
+    if now.stolen is not None and before.stolen is not None:
+        stolen = (now.stolen - before.stolen) / os.sysconf("SC_CLK_TCK")
+    return {
+        "wall_s": wall,
+        "cpu_s": now.cpu_s - before.cpu_s,
+        "cpu_s_per_wall_s": (now.cpu_s - before.cpu_s) / wall if wall > 0 else None,
+        "stolen_s": stolen,
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "load_average_after": load_average(),
+    }

@@ -1,0 +1,42 @@
+"""Files that are either whole or not there: written under another name, then renamed."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+from typing import IO, Iterator
+
+_BLOCK = 1 << 20
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[IO[bytes]]:
+    """Open a new file for writing; it takes the name `path` only when the block ends well, and leaves
+    nothing otherwise.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        with temporary.open("wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write `text` (UTF-8) as a whole file."""
+    with whole_file(path) as handle:
+        handle.write(text.encode("utf-8"))
+
+
+def sha256_of(path: pathlib.Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        for block in iter(lambda: handle.read(_BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,42 @@
+"""The detector's arithmetic is shown to be right before its speed is measured."""
+
+import pathlib
+from typing import Any, Dict
+
+import numpy as np
+
+from ..errors import EnvironmentProblem
+from .darknet import cfg_text
+from .detector import to_blob
+from .devices import GATE_FP32, open_network
+from .files import write_text
+from .models import ModelFiles
+from .photos import pixels
+from .reference import forward, relative_error
+
+SIZE = 128
+"""Input side in pixels: small enough for NumPy, large enough that the deepest head has 16 cells."""
+
+
+def check(files: ModelFiles, work: pathlib.Path) -> Dict[str, Any]:
+    """Compare OpenCV on the CPU with the NumPy reference on a piece of a made photo: rel2 per head,
+    limit, size.
+
+    The reference makes its own input from the pixels, so that a wrong scale or order of colours shows
+    as well. EnvironmentProblem when a head is further off than GATE_FP32.
+    """
+    cfg = work / f"{files.model}-{SIZE}.cfg"
+    write_text(cfg, cfg_text(files.layers, SIZE))
+    piece = np.ascontiguousarray(pixels(0)[:SIZE, :SIZE])
+    network = open_network(cfg, files.weights, "cpu", SIZE)
+    found = network.raw_heads(to_blob(piece, SIZE))
+    expected = forward(files.layers, files.weights, piece[:, :, ::-1].transpose(2, 0, 1) / 255.0)
+    errors = [relative_error(ours, theirs) for ours, theirs in zip(found, expected)]
+    # Written so that a value that is not a number fails as well.
+    if not all(error <= GATE_FP32 for error in errors):
+        raise EnvironmentProblem(
+            f"This OpenCV computes {files.model} wrongly: {max(errors):.1e} away from the reference, "
+            f"where {GATE_FP32:.0e} is the limit.",
+            next_step="Use another build of OpenCV; its speed means nothing while its result is wrong.",
+        )
+    return {"against": "numpy float64", "size": SIZE, "rel2": errors, "limit": GATE_FP32, "passed": True}
