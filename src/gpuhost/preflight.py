@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+import re
+import shlex
+from typing import Any, Dict, List, Optional, Sequence
 
 from .catalog import Catalog, Json, shipped
+from .errors import UnreadableError
+from .parsers import parse_os_release
+from .parsers_apt import is_own_origin
 from .versions import release
-
 
 def controller_problem(os_release: str, core: str) -> str:
     """Why this ansible-core cannot manage the target, told before any module runs there; '' when it can.
 
     `os_release` is the text of the target's /etc/os-release. Source of the table: Ansible's support matrix.
     """
-    fields = dict(line.partition("=")[::2] for line in os_release.splitlines() if "=" in line)
-    identity = f"{fields.get('ID', '').strip().strip(chr(34))}-{fields.get('VERSION_ID', '').strip().strip(chr(34))}"
-    row = shipped().platforms["platforms"].get(identity)
+    try:
+        row = shipped().platforms["platforms"].get(parse_os_release(os_release)["id"])
+    except UnreadableError:
+        row = None
     if row is None:
         return ""  # an unknown platform has its own message
-    for support in shipped().platforms["ansible_core"]:
-        if release(core) >= release(support["from"]) and release(row["system_python"]) < release(
-            support["target_python_min"]
-        ):
-            return (
-                f"ansible-core {core} needs Python {support['target_python_min']} on the target, {row['name']} has "
-                f"{row['system_python']}. Remove .venv and run again with a Python whose ansible-core can: "
-                "GPUHOST_PYTHON=python3.11 ./run ... (3.8, 3.10, 3.11 or 3.12 will do)."
-            )
-    return ""
+    needs = [s["target_python_min"] for s in shipped().platforms["ansible_core"] if release(core) >= release(s["from"])]
+    needed = max(needs, key=release, default="")
+    if release(row["system_python"]) >= release(needed):
+        return ""
+    return (
+        f"ansible-core {core} needs Python {needed} on the target, {row['name']} has {row['system_python']}. Remove .venv "
+        "and run again with a Python whose ansible-core can: "
+        "GPUHOST_PYTHON=python3.11 ./run ... (3.8, 3.10, 3.11 or 3.12 will do)."
+    )
 
 
 def problems(observation: Json, catalog: Optional[Catalog] = None) -> List[str]:
@@ -41,6 +45,7 @@ def problems(observation: Json, catalog: Optional[Catalog] = None) -> List[str]:
     if observation["machine"] != "x86_64":
         found.append(f"The machine is {observation['machine']}; every artifact of the catalog is for x86_64.")
     found += [f"{s['what']} Remove it: {s['remedy']}" for s in foreign_sources(observation, row)]
+    found += [f"{s['what']} Do one of two: {s['remedy']}" for s in unknown_sources(observation, row)]
     found += [
         f"{p['file']} line {p['line']} cannot be read as an apt source ({p['error']}). Correct it."
         for p in observation["apt"]["problems"]
@@ -79,75 +84,143 @@ def names_a_release(suite: str, distribution: str) -> bool:
     return suite.split("/")[0].partition("-")[0] in shipped().platforms["codenames"][distribution]
 
 
-def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
-    """The sources that must not be there, each with what it is and the command that removes it.
+def other_releases(source: Json, row: Json) -> List[str]:
+    """The suites of a source that are of another release of the distribution."""
+    return [
+        s for s in source["suites"] if s.split("/")[0] not in row["suites"] and names_a_release(s, row["distribution"])
+    ]
 
-    They are those of another release, and those beside the distribution's own that offer a package of the stack.
-    """
+
+def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
+    """The sources that must not be there: of another release, or one beside the distribution's own that offers a package of
+    the stack. Each with what it is and the command that removes it."""
     found = []
-    for source in observation["apt"]["sources"]:
-        if not source["enabled"] or own_release(source, row):
-            continue
-        others = [
-            s
-            for s in source["suites"]
-            if s.split("/")[0] not in row["suites"] and names_a_release(s, row["distribution"])
-        ]
+    sources = observation["apt"]["sources"]
+    for source in sources:
+        others = other_releases(source, row) if source["enabled"] else []
         if others:
             found.append(
                 {
-                    "what": f"{source['file']} adds {', '.join(source['uris'])} {' '.join(others)}, "
-                    f"which is not {row['codename']}.",
-                    "remedy": removal(source),
+                    "what": f"{source['file']} adds {', '.join(source['uris'])} {' '.join(others)}, which is not {row['codename']}.",
+                    "remedy": removal(source, sources, others),
                 }
             )
-    for site, packages in sorted(offered(observation).items()):
-        sources = [s for s in observation["apt"]["sources"] if s["enabled"] and any(site in u for u in s["uris"])]
-        remedy = removal(sources[0]) if sources else f"grep -rl {site} /etc/apt/sources.list /etc/apt/sources.list.d"
-        where = sources[0]["file"] if sources else "a source"
+    for (file, line, site), names in offered(observation).items():
+        at = [s for s in sources if (s["file"], s["line"]) == (file, line)]
+        # Two sources of one index: apt does not say which of them it read.
+        remedy = removal(at[0], sources) if at else f"grep -rl {shlex.quote(site)} /etc/apt/sources.list /etc/apt/sources.list.d"
         found.append(
             {
-                "what": f"{where}: {site} is not the distribution's own and offers {', '.join(packages[:3])}.",
+                "what": f"{file or 'a source'}: {site} is not the distribution's own and offers {', '.join(names[:3])}.",
                 "remedy": remedy,
             }
         )
-    return found
+    return [item for number, item in enumerate(found) if item not in found[:number]]
 
 
-def offered(observation: Json) -> Dict[str, List[str]]:
-    """The packages of the stack that foreign sites offer, by site."""
-    found: Dict[str, List[str]] = {}
+def offered(observation: Json) -> Dict[Any, List[str]]:
+    """The packages of the stack that foreign sources offer, by the source's file, its line there, and its site."""
+    found: Dict[Any, List[str]] = {}
     for package in observation["apt"]["foreign_packages"]:
-        names = found.setdefault(str(package["site"]), [])
+        names = found.setdefault((package["file"], package["line"], str(package["site"])), [])
         if package["package"] not in names:
             names.append(package["package"])
     return found
 
 
-def removal(source: Json) -> str:
-    """The command that takes a source away: its file, or its lines in the main list."""
-    file = str(source["file"])
-    if not file.endswith("/sources.list"):
-        return f"rm {file} && apt-get update"
-    return f"sed -i '\\#{source['uris'][0]}.*{source['suites'][0]}#d' {file} && apt-get update"
+def unknown_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
+    """Sources that apt has not read yet and that are not known to be the distribution's own, with the two ways out.
+
+    A source could offer the driver, and the next `apt-get update`, a role's included, would let it in. A personal archive
+    names this very release as its suite, so the suite does not tell it from the distribution's archive. Hence such a
+    source stops the run, where one that apt has read and that offers nothing does not.
+    """
+    found = []
+    sources = observation["apt"]["sources"]
+    for source in unread(observation):
+        if not other_releases(source, row) and not vouched(source, observation, row):
+            where = f"{source['file']} adds {', '.join(source['uris'])} {' '.join(source['suites'])}"
+            what = f"{where}, which apt has not read yet, so what it offers is not known."
+            found.append({"what": what, "remedy": f"apt-get update; or {removal(source, sources)}"})
+    return found
+
+
+def unread(observation: Json) -> List[Json]:
+    """The sources of packages in use that apt has never fetched."""
+    return [s for s in observation["apt"]["sources"] if s["enabled"] and "deb" in s["types"] and not s["fetched"]]
+
+
+def vouched(source: Json, observation: Json, row: Json) -> bool:
+    """Is an unread source the distribution's own, as far as can be said?
+
+    It is when it names this release at an address that another source, which apt has read, has shown to be the
+    distribution's own. A host whose apt has read nothing at all (fresh from an image) shows nothing; there the suite has
+    to do, `remarks` says so, and `verify/`, which comes after the first `apt-get update`, judges the source by what it offers.
+    """
+    apt = observation["apt"]
+    if not own_release(source, row):
+        return False
+    if not apt["releases"]:
+        return True
+    own = {r["site"] for r in apt["releases"] if is_own_origin(r["origin"], row["distribution"])}
+    shown = {
+        uri for s in apt["sources"] if s["fetched"] and own_release(s, row) for uri in s["uris"] if site_of(uri) in own
+    }
+    return all(uri in shown for uri in source["uris"])
+
+
+def site_of(uri: str) -> str:
+    """The host of a URI, as apt names a release's site."""
+    return re.sub(r"^[^:]*:/*(?:[^/]*@)?([^/:]*).*$", r"\1", uri)
+
+
+def removal(source: Json, sources: Sequence[Json] = (), suites: Sequence[str] = ()) -> str:
+    """The command that takes a source away, and nothing else: its suites given, or all of it.
+
+    `sources` are all of the host: a file that holds only this one can go as a whole. The other commands look for
+    the source's own words, so a second call finds nothing more to remove. A password is masked in an observation (`***@`).
+    """
+    file, same = str(source["file"]), (source["uris"], source["suites"])
+    part = [s for s in source["suites"] if s in suites] if len(suites) < len(source["suites"]) else []
+    alike = [(s["uris"], s["suites"]) == same for s in sources if s["file"] == file]
+    if alike and all(alike) and not part and not file.endswith("/sources.list"):
+        return f"rm {shlex.quote(file)} && apt-get update"
+    uris, rest = [literal(uri) for uri in source["uris"]], [literal(suite) for suite in part or source["suites"]]
+    if source["format"] == "one-line":
+        options = r"(\[[^]]*\])?\s*"
+        edit = f"sed -E -i {shlex.quote(rf'#^deb(-src)?\s+{options}{uris[0]}/*\s+{rest[0]}(\s|$)#d')}"
+        edit = edit.replace("'#", "'\\#", 1)
+    else:
+        there = " && ".join(rf"m{{(?<!\S){word}(?!\S)}}" for word in uris + rest)
+        program = f"print unless {there}"
+        if part:
+            program = f"if ({there}) {{ " + " ".join(rf"s{{(?<!\S){word}(?!\S)}}{{}};" for word in rest) + " } print"
+        edit = f"perl -00 -i -ne {shlex.quote(program)}"
+    return f"{edit} {shlex.quote(file)} && apt-get update"
+
+
+def literal(word: str) -> str:
+    """A word as a regular expression that sed -E and perl read alike; a masked password matches any."""
+    return r"\S*@".join(re.sub(r"([^\w:/-])", r"\\\1", part) for part in word.split("***@")).replace("@", r"\@")
 
 
 def remarks(observation: Json) -> List[str]:
-    """What is worth a word and no more: other third-party sources, which offer nothing of the stack."""
+    """What is worth a word and no more: other third-party sources, which offer nothing of the stack, and sources that only
+    their suite speaks for."""
     row = shipped().platforms["platforms"].get(observation["platform"]["id"])
     if row is None:
         return []
-    bad = offered(observation)
-    third: Dict[str, Any] = {}
+    bad = {(file, line) for file, line, _ in offered(observation)}
+    third: Dict[str, str] = {}
     for source in observation["apt"]["sources"]:
-        if (
-            source["enabled"]
-            and not own_release(source, row)
-            and not any(names_a_release(s, row["distribution"]) for s in source["suites"])
-        ):
-            for uri in source["uris"]:
-                if not any(site in uri for site in bad):
-                    third[uri] = source["file"]
-    return [
-        f"{file} adds {uri}, which offers no package of the stack: left alone" for uri, file in sorted(third.items())
-    ]
+        theirs = source["fetched"] and not own_release(source, row) and not other_releases(source, row)
+        if source["enabled"] and theirs and (source["file"], source["line"]) not in bad:
+            third.update({uri: source["file"] for uri in source["uris"]})
+    found = [f"{file} adds {uri}, which offers no package of the stack: left alone" for uri, file in sorted(third.items())]
+    if not observation["apt"]["releases"]:
+        found += [
+            f"{s['file']} adds {' '.join(s['uris'] + s['suites'])}, which apt has not read yet: judged by its suite alone"
+            for s in unread(observation)
+            if vouched(s, observation, row)
+        ]
+    return found

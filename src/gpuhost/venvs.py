@@ -40,10 +40,9 @@ def run(argv: Sequence[str], log: Path) -> None:
         handle.write("$ {}\n".format(" ".join(argv)).encode())
         handle.flush()
         environment.update(QUIET)
-        # No shell reads the arguments; they come from the lock and this module.
-        code = subprocess.call(
+        code = subprocess.call(  # noqa: S603 - no shell reads these arguments of the lock and this module
             list(argv), stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, env=environment, cwd="/"
-        )  # noqa: S603
+        )
     if code != 0:
         with log.open("rb") as handle:
             handle.seek(start)

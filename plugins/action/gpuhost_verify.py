@@ -1,0 +1,116 @@
+"""Run `pytest verify/` on the controller for the present host, and show what it prints while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+PROJECT = Path(__file__).resolve().parents[2]
+OPTIONS = {
+    "require_gpu": "--require-gpu",
+    "images": "--images",
+    "photos": "--benchmark-photos",
+    "reports": "--gpuhost-reports",
+}
+REPORT = re.compile(r"^report: (.+)$")
+
+
+def pytest_command(
+    host: str, inventory: List[str], arguments: Dict[str, Any]
+) -> Tuple[List[str], Dict[str, str]]:
+    """The command line for one host of the inventory, and what has to be set in its environment variables."""
+    command = [sys.executable, "-m", "pytest", "verify/", "-q", "--no-header", f"--hosts=ansible://{host}"]
+    extra = {"PYTHONUNBUFFERED": "1"}
+    if len(inventory) == 1:
+        command.append(f"--ansible-inventory={inventory[0]}")
+    elif inventory:
+        # testinfra takes one inventory; Ansible itself reads several from this variable.
+        extra["ANSIBLE_INVENTORY"] = ",".join(inventory)
+    if not arguments.get("benchmark", True):
+        command.append("--no-benchmark")
+    for name, option in OPTIONS.items():
+        value = arguments.get(name)
+        if value is True:
+            command.append(option)
+        elif value not in (None, False):
+            command.append(f"{option}={value}")
+    return command, extra
+
+
+def report_of(lines: List[str]) -> Optional[Path]:
+    """The page that the output names, the last one."""
+    found = [match.group(1) for match in map(REPORT.match, lines) if match]
+    return Path(found[-1]) if found else None
+
+
+class ActionModule(ActionBase):
+    """Takes `benchmark` (true), `require_gpu` (false), `images`, `photos` and `reports`, as verify/'s options of these names."""
+
+    TRANSFERS_FILES = False
+    _VALID_ARGS = frozenset({"benchmark", *OPTIONS})
+
+    def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Verify the host of this task; `rc`, `verdict` and the `report` files come back, and it fails as pytest does."""
+        result: Dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        host = variables["inventory_hostname"]
+        if self._task.check_mode:
+            return {
+                **result,
+                "changed": False,
+                "skipped": True,
+                "msg": "Check mode: the host is not verified, because it was not changed.",
+            }
+        arguments = {name: value for name, value in self._task.args.items() if value != ""}
+        for name in ("benchmark", "require_gpu"):
+            if name in arguments and not isinstance(arguments[name], bool):
+                raise AnsibleActionFail(f"{name} must be true or false, not {arguments[name]!r}.")
+        command, extra = pytest_command(
+            host, list(variables.get("ansible_inventory_sources") or []), arguments
+        )
+        code, lines = stream(command, extra)
+        page = report_of(lines)
+        result.update(changed=False, rc=code, failed=code != 0, verdict=None, report=None)
+        if page is not None:
+            result["report"] = {
+                kind: str(page.with_name(name))
+                for kind, name in (("html", page.name), ("json", "report.json"), ("junit", "junit.xml"))
+            }
+            result["verdict"] = json.loads(page.with_name("report.json").read_text(encoding="utf-8"))[
+                "verdict"
+            ]
+        if code != 0:
+            result["msg"] = (
+                f"{host}: {result['verdict'] or 'verify/ could not be run'}. The lines above say what is wrong and how to mend it."
+            )
+        else:
+            result["msg"] = f"{host}: {result['verdict']}"
+        return result
+
+
+def stream(command: List[str], extra: Dict[str, str]) -> Tuple[int, List[str]]:
+    """Run a command in the project's folder, show each line of its output as it comes; its exit status and the lines."""
+    display, lines = Display(), []
+    with subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
+        command,
+        cwd=str(PROJECT),
+        env={**os.environ, **extra},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line.rstrip("\n"))
+            display.display(lines[-1])
+    return process.returncode, lines

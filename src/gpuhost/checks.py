@@ -1,0 +1,106 @@
+"""All checks in causal order, how one cause gives one failure, and the verdict over a host.
+
+What is judged is one dict of what was collected about a host (`checks_collect` fills it):
+
+    host, lock, lock_error {message, next_step, missing} or None, options {require_gpu, benchmark},
+    machine {observation, installed} or {error, next_step}, locked, environments, benchmark, benchmark_device
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Optional
+
+from . import checks_benchmark, checks_environments, checks_gpu, checks_host, checks_lock
+from .catalog import Json
+from .checks_base import FAIL, PASS, SKIP, Check, Outcome, Result, result, skipped
+
+OK, BROKEN, INCOMPLETE, NOT_PROVISIONED = "ok", "broken", "incomplete", "not provisioned"
+MEANING = {
+    OK: "every check passed",
+    BROKEN: "at least one check failed",
+    INCOMPLETE: "nothing failed, but not everything was proven",
+    NOT_PROVISIONED: "there is no lock, or nothing is in force on the host",
+}
+
+_OPENCV = tuple(c for c in checks_environments.CHECKS if c.id.startswith("opencv."))
+_TENSORFLOW = tuple(c for c in checks_environments.CHECKS if c.id.startswith("tensorflow."))
+CHECKS = (
+    *checks_host.CHECKS,
+    *checks_lock.CHECKS,
+    *checks_gpu.CHECKS,
+    *_OPENCV,
+    *_TENSORFLOW,
+    *checks_benchmark.CHECKS,
+)
+BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
+
+NO_GPU = "no GPU in the lock (CPU stack): not proven"
+
+
+def obstacle(check: Check, earlier: Dict[str, Result]) -> Optional[str]:
+    """The check at the root of why this one cannot be made; None when all that it needs has passed."""
+    for name in check.needs:
+        if earlier[name].status == FAIL:
+            return name
+        if earlier[name].status == SKIP:
+            return obstacle(BY_ID[name], earlier) or name
+    return None
+
+
+def without_gpu(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+    """Does the check speak of a card on a host whose lock has none?"""
+    return (
+        check.gpu and earlier["lock.present"].status == PASS and not checks_lock.obeyed(seen)["plan"]["gpus"]
+    )
+
+
+def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+    """Has this check to be judged by what is collected for it, or is its result settled already?"""
+    return not without_gpu(check, seen, earlier) and obstacle(check, earlier) is None
+
+
+def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
+    """The result of one check, given what was collected and the results of the checks that it needs."""
+    if without_gpu(check, seen, earlier):
+        remedy = "Put a card in, then plan anew: ./run ansible-playbook playbooks/rebuild.yml"
+        status = FAIL if seen["options"]["require_gpu"] else SKIP
+        return result(check, Outcome(status, "a GPU, planned and locked", NO_GPU, remedy))
+    cause = obstacle(check, earlier)
+    if cause is not None:
+        return result(check, skipped(check.title, f"not reached because of {cause}", f"First mend {cause}."))
+    return result(check, check.judge(seen))
+
+
+def lineage(check: Check) -> List[Check]:
+    """Every check that has to be judged before this one, in order, and the check itself."""
+    names = {check.id, "lock.present"} if check.gpu else {check.id}
+    grown = True
+    while grown:
+        more = {need for name in names for need in BY_ID[name].needs} - names
+        names |= more
+        grown = bool(more)
+    return [c for c in CHECKS if c.id in names]
+
+
+def verdict(results: Iterable[Result], provisioned: bool) -> str:
+    """One word over a host. A check that was skipped is not one that passed, so a skip never gives ok."""
+    statuses = [r.status for r in results]
+    if not provisioned:
+        return NOT_PROVISIONED
+    if FAIL in statuses:
+        return BROKEN
+    return INCOMPLETE if SKIP in statuses or not statuses else OK
+
+
+def is_provisioned(seen: Json) -> bool:
+    """Has this host a lock and a generation in force? A host that cannot be read is taken as one that should."""
+    if seen["lock_error"] is not None:
+        return not seen["lock_error"]["missing"]
+    return "error" in seen["machine"] or seen["machine"]["installed"]["generation"] is not None
+
+
+def not_asked(check: Check) -> Result:
+    """The result of a check that a run left out."""
+    return result(
+        check, skipped(check.title, "not part of this run", "./run pytest verify/ makes every check.")
+    )

@@ -1,0 +1,90 @@
+"""What a check is, and what comes out of one. Pure; no check opens a file or runs a command."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from .catalog import Json
+
+PASS, FAIL, SKIP = "pass", "fail", "skip"
+INSTALL = "./run ansible-playbook site.yml"
+
+
+def printable(value: Any) -> str:
+    """A value as text in which nothing can move the cursor or end a line: what a host says goes to terminals and pages."""
+    return "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(str(value).split())
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one check ended: what was required, what was found, and, when it failed, the command that mends it."""
+
+    status: str
+    required: str
+    actual: str
+    remediation: str = ""
+    diagnosis: Optional[str] = None
+
+
+def held(ok: bool, required: str, actual: str, remediation: str, diagnosis: Optional[str] = None) -> Outcome:
+    """A pass when `ok`, else a failure with its remedy."""
+    if ok:
+        return Outcome(PASS, required, actual)
+    return Outcome(FAIL, required, actual, remediation, diagnosis)
+
+
+def skipped(required: str, reason: str, remediation: str = "") -> Outcome:
+    """A check that could not be made, and why."""
+    return Outcome(SKIP, required, reason, remediation)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim about a host.
+
+    `needs` are the checks that must have passed before this one can say anything; `part` is what has to be collected for
+    it ("machine", an environment's name, or "benchmark/<model>"); `gpu` marks a claim about a card.
+    """
+
+    id: str
+    title: str
+    purpose: str
+    judge: Callable[[Json], Outcome]
+    needs: Tuple[str, ...] = ()
+    part: str = "machine"
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """A check's outcome as the report holds it."""
+
+    id: str
+    title: str
+    purpose: str
+    status: str
+    required: str
+    actual: str
+    remediation: str
+    diagnosis: Optional[str]
+
+    def as_json(self) -> Dict[str, Any]:
+        """The result as plain JSON."""
+        return asdict(self)
+
+
+def result(check: Check, outcome: Outcome) -> Result:
+    """The result of a check, with everything that came from a host made printable."""
+    return Result(
+        check.id,
+        check.title,
+        check.purpose,
+        outcome.status,
+        printable(outcome.required),
+        printable(outcome.actual),
+        printable(outcome.remediation),
+        outcome.diagnosis,
+    )

@@ -1,0 +1,69 @@
+"""Checks of the YOLO benchmark: it ran, on the device that the lock is for, and its arithmetic was shown to be right."""
+
+from __future__ import annotations
+
+import shlex
+from functools import partial
+from typing import Optional
+
+from .catalog import Json
+from .checks_base import Check, Outcome, held, skipped
+
+MODELS = ("yolov4-tiny", "yolov3")
+SIZE = 416
+PHOTOS = 192
+LIMIT_S = 3600
+PREPARE = "./run ansible-playbook playbooks/benchmark.yml"
+
+
+def device(lock: Json) -> str:
+    """The device of the benchmark: the card where the lock has one."""
+    return "cuda" if lock["plan"]["gpus"] else "cpu"
+
+
+def command(root: str, model: str, on: str, photos: int, images: Optional[str]) -> str:
+    """The shell command that measures one model on a host, writes nothing there and gives its report on its output.
+
+    The published weights are used where the host has them, else the made ones.
+    """
+    at, published = shlex.quote(root), shlex.quote(f"{root}/cache/yolo/published")
+    own = f" --photos {shlex.quote(images)}" if images else ""
+    return (
+        f"cd {at}/current/yolo && set -- && if test -d {published}; then set -- --weights-dir {published}; fi && "
+        f"PYTHONPATH={at}/current/yolo PYTHONNOUSERSITE=1 timeout -k 5 {LIMIT_S} "
+        f"{at}/current/venvs/opencv_cuda/bin/python -B -m gpuhost.yolo bench --model {shlex.quote(model)} --size {SIZE} "
+        f'--device {shlex.quote(on)} --work {at}/cache/yolo --count {int(photos)}{own} --read-only --json - "$@"'
+    )
+
+
+def measured(model: str, seen: Json) -> Outcome:
+    """Was the model measured to the end, with a passed gate, on the device that was asked for?"""
+    required = f"{model} at {SIZE} measured to the end, its result proved right"
+    if not seen["options"]["benchmark"]:
+        return skipped(required, "left out, as --no-benchmark asked")
+    found = seen["benchmark"][model]
+    if "error" in found:
+        return held(False, required, found["error"], found.get("next_step") or PREPARE)
+    entry = found["models"][0]
+    if entry["device"] != seen["benchmark_device"]:
+        return held(
+            False, f"measured on {seen['benchmark_device']}", f"measured on {entry['device']}", PREPARE
+        )
+    if not entry["complete"] or not entry["gate"]["passed"]:
+        return held(False, required, found["stopped_by"] or "the measurement is not complete", PREPARE)
+    line, kind = entry["headline"], entry["weights"]["kind"]
+    actual = f"{line['photos']} photos in {line['total_s']:.2f} s ({line['mean_s']:.3f} s each) on {entry['device']}, {kind} weights"
+    return held(True, required, actual, "")
+
+
+CHECKS = tuple(
+    Check(
+        f"benchmark.{model}",
+        f"{model} detects on this host",
+        "The stack is there to detect objects in photos; this is that work, measured.",
+        partial(measured, model),
+        ("opencv.computes",),
+        f"benchmark/{model}",
+    )
+    for model in MODELS
+)

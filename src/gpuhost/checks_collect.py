@@ -1,0 +1,168 @@
+"""The edge of verify/: what the checks judge is collected from one host, each part once, with nothing changed there."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from . import bundle, checks, checks_benchmark, checks_environments, checks_lock
+from . import lock as locks
+from .catalog import Json
+from .checks_base import INSTALL, Check, Result
+from .errors import LockError
+
+#: Run a shell command on the host: status, output, error output.
+Run = Callable[[str], Tuple[int, str, str]]
+Say = Callable[[str], None]
+PROBES = {environment: component for component, environment in checks_environments.ENVIRONMENTS.items()}
+NOT_FOUND, TIMED_OUT = 127, 124
+#: A first import of TensorFlow from a cold disk takes most of a minute; compiling PTX for a new card takes minutes.
+PROBE_LIMIT_S = 900
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked of verify/."""
+
+    root: str = "/opt/gpuhost"
+    require_gpu: bool = False
+    benchmark: bool = True
+    images: Optional[str] = None
+    photos: int = checks_benchmark.PHOTOS
+
+
+def ended(code: int, err: str) -> str:
+    """How a command ended badly, in one sentence: by a signal, by its time limit, or with the last line that it said."""
+    number = -code if code < 0 else code - 128
+    if number in {s.value for s in signal.Signals}:
+        return f"It was ended by {signal.Signals(number).name}."
+    if code == TIMED_OUT:
+        return "It gave no answer in time."
+    lines = [line.strip() for line in err.splitlines() if line.strip()]
+    return f"It ended with status {code}" + (f": {lines[-1][:300]}" if lines else ".")
+
+
+class Host:
+    """One host under verification: collects on demand, judges, and keeps every result."""
+
+    def __init__(self, name: str, run: Run, lock_file: Path, options: Options) -> None:
+        """Read the lock; nothing is asked of the host yet."""
+        self.name = name
+        self.results: Dict[str, Result] = {}
+        self._run, self._options = run, options
+        self.seen: Json = {
+            "host": name,
+            "options": {"require_gpu": options.require_gpu, "benchmark": options.benchmark},
+            "environments": {},
+            "benchmark": {},
+            **read_lock(lock_file),
+        }
+
+    def result(self, name: str, say: Say) -> Result:
+        """The result of a check; what it needs is collected and judged before. `say` gets a line when something long begins."""
+        for check in checks.lineage(checks.BY_ID[name]):
+            if check.id not in self.results:
+                self._machine(say)
+                if checks.can_judge(check, self.seen, self.results):
+                    self._collect(check, say)
+                self.results[check.id] = checks.judge(check, self.seen, self.results)
+        return self.results[name]
+
+    def _machine(self, say: Say) -> None:
+        """See that the machine is observed, and what its environments should hold is known."""
+        if "machine" in self.seen:
+            return
+        say(f"{self.name}: reading the host")
+        self.seen["machine"] = machine(self._run, self._options.root)
+        if self.seen["lock"] is not None and "error" not in self.seen["machine"]:
+            obeyed = checks_lock.obeyed(self.seen)
+            self.seen["locked"] = checks_environments.locked(obeyed)
+            self.seen["benchmark_device"] = checks_benchmark.device(obeyed)
+
+    def _collect(self, check: Check, say: Say) -> None:
+        """See that the part of the host that a check speaks of is collected."""
+        kind, _, model = check.part.partition("/")
+        if kind in PROBES and kind not in self.seen["environments"]:
+            say(f"{self.name}: {PROBES[kind]} computes")
+            self.seen["environments"][kind] = environment(self._run, self._options.root, kind)
+        if kind == "benchmark" and self._options.benchmark and model not in self.seen["benchmark"]:
+            on = self.seen["benchmark_device"]
+            say(f"{self.name}: benchmark of {model} on {on}, {self._options.photos} photos")
+            self.seen["benchmark"][model] = benchmark(self._run, self._options, model, on)
+
+    def all_results(self) -> List[Result]:
+        """A result of every check there is; one that was not asked for in this run is skipped, with that reason."""
+        return [self.results.get(c.id) or checks.not_asked(c) for c in checks.CHECKS]
+
+
+def read_lock(file: Path) -> Json:
+    """`lock`, or None and `lock_error` with what to do."""
+    try:
+        return {"lock": locks.load(file), "lock_error": None}
+    except LockError as error:
+        missing = not file.exists()
+        step = INSTALL if missing else error.next_step
+        return {"lock": None, "lock_error": {"message": error.message, "next_step": step, "missing": missing}}
+
+
+def machine(run: Run, root: str) -> Json:
+    """The observation of a host and what is installed there, or an `error`."""
+    code, out, err = run(bundle.command("python3", "probe_installed", {"root": root}, PROBE_LIMIT_S))
+    found = bundle.answers(out)
+    if found:
+        return found[-1]
+    if code == NOT_FOUND:
+        return {"error": "There is no python3 on the host.", "next_step": "apt-get install python3"}
+    return {
+        "error": f"The host cannot be read. {ended(code, err)}",
+        "next_step": "Mend what the line says; the host needs Python 3.6 or newer.",
+    }
+
+
+def environment(run: Run, root: str, name: str) -> Json:
+    """What an environment says of itself: `packages`, `prefix`, `python`, and `computed` or else an `error`."""
+    python = f"{root}/current/venvs/{name}/bin/python"
+    code, out, err = run(bundle.command(python, "probe_environment", {"kind": PROBES[name]}, PROBE_LIMIT_S))
+    found: Json = {}
+    for answer in bundle.answers(out):
+        found.update(answer)
+    if "failed" in found:
+        found["error"] = str(found["failed"])
+    elif "computed" not in found:
+        what = (
+            "The import or the computation crashed." if "packages" in found else "Its Python does not start."
+        )
+        found["error"] = f"{what} {ended(code, err)}"
+    return found
+
+
+def benchmark(run: Run, options: Options, model: str, on: str) -> Json:
+    """The report of the benchmark of one model, or an `error` with what to do."""
+    command = checks_benchmark.command(options.root, model, on, options.photos, options.images)
+    code, out, err = run(command)
+    start = out.find("{")
+    report = bundle.parsed(out[start:]) if start >= 0 else None
+    if code == 0 and report is not None:
+        return report
+    told = [line for line in err.splitlines() if line.startswith("error: ")]
+    return {"error": told[-1][len("error: ") :] if told else ended(code, err)}
+
+
+def inventory_lock(root: Path, host: str) -> Path:
+    """Where the lock of a host stands; a name that leads out of the inventory gives a file that is not there."""
+    safe = shlex.quote(host) == host and "/" not in host and host not in (".", "..")
+    return root / "inventory" / "host_vars" / (host if safe else "_") / locks.FILE
+
+
+def describe(value: Any) -> str:
+    """A result as a failure or a line of a log shows it."""
+    rows = [
+        ("required", value.required),
+        ("actual", value.actual),
+        ("remedy", value.remediation),
+        ("diagnosis", value.diagnosis),
+    ]
+    return "\n".join([f"{value.id}: {value.title}", *(f"  {name:<10}{text}" for name, text in rows if text)])

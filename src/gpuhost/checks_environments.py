@@ -1,0 +1,204 @@
+"""Checks of the two virtual environments: their packages against the lock, and that they compute rightly."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any, Dict, List, Optional
+
+from .catalog import Json
+from .checks_base import INSTALL, Check, Outcome, held, skipped
+from .checks_lock import obeyed
+from .environments import load_environment, lock_digest
+from .errors import CatalogError
+
+#: The environment that each component lives in.
+ENVIRONMENTS = {"opencv": "opencv_cuda", "tensorflow": "dl4cv"}
+#: What venv itself puts into a fresh environment, and Debian's venv on top: there without being locked.
+SEEDED = frozenset({"pip", "setuptools", "wheel", "pkg-resources"})
+#: Largest difference allowed of pixel values from 0 to 255 in single precision (the error is about 1e-5).
+PIXEL_LIMIT = 0.01
+#: The same for the convolution, of sums of 27 products of values below 1 (the error is about 1e-6).
+CONV_LIMIT = 1e-4
+AGAIN = f"Make it anew: {INSTALL} (a folder of the store that was changed by hand has to be removed first)"
+
+
+def locked(lock: Json) -> Dict[str, Optional[Json]]:
+    """What each environment must hold by a lock: name, digest and packages; an `error` when the catalog has no such
+    environment; None when the lock names none (OpenCV that is built on the host)."""
+    found: Dict[str, Optional[Json]] = {}
+    for component, environment in ENVIRONMENTS.items():
+        name = lock["plan"][component].get("environment")
+        if name is None:
+            found[environment] = None
+            continue
+        try:
+            row = load_environment(name)
+        except CatalogError as error:
+            found[environment] = {"name": name, "error": str(error)}
+        else:
+            packages = {p["name"]: p["version"] for p in row["packages"]}
+            found[environment] = {"name": name, "digest": lock_digest(row), "packages": packages}
+    return found
+
+
+def normal(name: str) -> str:
+    """A distribution's name as PEP 503 compares names."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def deviations(wanted: Dict[str, str], found: Dict[str, List[str]]) -> List[str]:
+    """Where the installed packages are not exactly the locked ones, each named with both versions."""
+    there = {normal(name): versions for name, versions in found.items()}
+    told = []
+    for name, version in sorted(wanted.items()):
+        versions = there.pop(normal(name), [])
+        if not versions:
+            told.append(f"{name} {version} is missing")
+        elif versions != [version]:
+            told.append(f"{name} is {' and '.join(versions)}, locked is {version}")
+    told += [
+        f"{name} {' and '.join(versions)} is not locked"
+        for name, versions in sorted(there.items())
+        if name not in SEEDED
+    ]
+    return told
+
+
+def packages(component: str, seen: Json) -> Outcome:
+    """Is every package of the environment the locked one?"""
+    environment = ENVIRONMENTS[component]
+    probed, wanted = seen["environments"][environment], seen["locked"][environment]
+    if wanted is None:
+        return skipped(
+            "the locked packages",
+            f"the lock names no packages for {environment}: its {component} is built on the host",
+        )
+    if "error" in wanted:
+        return held(
+            False, "the locked packages", wanted["error"], "Use the gpuhost that made the lock, or plan anew."
+        )
+    required = f"the {len(wanted['packages'])} packages of {wanted['name']}"
+    if probed.get("packages") is None:
+        return held(False, required, probed["error"], AGAIN)
+    told = deviations(wanted["packages"], probed["packages"])
+    more = f"; {len(told) - 4} more" if len(told) > 4 else ""
+    return held(not told, required, "; ".join(told[:4]) + more if told else "exactly these", AGAIN)
+
+
+def opencv_computes(seen: Json) -> Outcome:
+    """Does OpenCV import from its environment, and are a blur and a halving right?"""
+    probed = seen["environments"]["opencv_cuda"]
+    required = f"a blur and a resize agree with NumPy within {PIXEL_LIMIT} of 255"
+    done = probed.get("computed")
+    if done is None:
+        return held(False, required, probed["error"], AGAIN)
+    if not done["file"].startswith(probed["prefix"].rstrip("/") + "/"):
+        return held(False, f"cv2 of {probed['prefix']}", f"cv2 comes from {done['file']}", AGAIN)
+    worst = max(done["blur_error"], done["halve_error"])
+    return held(worst <= PIXEL_LIMIT, required, f"OpenCV {done['version']}, off by {worst:.1e}", AGAIN)
+
+
+def tensorflow_computes(seen: Json) -> Outcome:
+    """Does TensorFlow import, and is a convolution right?"""
+    probed = seen["environments"]["dl4cv"]
+    required = f"a convolution agrees with NumPy within {CONV_LIMIT:g}"
+    done = probed.get("computed")
+    if done is None:
+        return held(False, required, probed["error"], AGAIN)
+    actual = (
+        f"TensorFlow {done['version']}, off by {done['conv_error']:.1e} on {short_device(done['device'])}"
+    )
+    return held(done["conv_error"] <= CONV_LIMIT, required, actual, AGAIN)
+
+
+def short_device(device: Any) -> str:
+    """The last part of TensorFlow's name of a device, such as CPU:0."""
+    return str(device).rpartition("device:")[2] or str(device)
+
+
+def opencv_cuda(seen: Json) -> Outcome:
+    """Is OpenCV built with CUDA and cuDNN, and does it see a card?"""
+    done = seen["environments"]["opencv_cuda"]["computed"]
+    built = " ; ".join(done["build"]) or "built without CUDA"
+    both = all(
+        any(line.startswith(word) and "YES" in line for line in done["build"])
+        for word in ("NVIDIA CUDA", "cuDNN")
+    )
+    required = "OpenCV is built with CUDA and cuDNN and sees a card"
+    count = done["cuda_devices"]
+    return held(
+        both and count >= 1,
+        required,
+        f"{built} ; {count} devices",
+        "./run ansible-playbook playbooks/opencv.yml",
+    )
+
+
+def tensorflow_gpu(seen: Json) -> Outcome:
+    """Did the convolution run on a card, and are all locked cards there for TensorFlow?"""
+    done, count = seen["environments"]["dl4cv"]["computed"], len(obeyed(seen)["cards"])
+    on_card = "GPU" in short_device(done["device"])
+    actual = f"{len(done['gpus'])} cards listed, computed on {short_device(done['device'])}"
+    required = f"{count} cards listed, computed on a GPU"
+    return held(
+        on_card and len(done["gpus"]) == count,
+        required,
+        actual,
+        "./run pytest verify/ -k 'driver or cuda or cudnn' names the part that is missing",
+    )
+
+
+NEEDED = ("lock.environments",)
+CHECKS = (
+    Check(
+        "opencv.packages",
+        "OpenCV's environment holds the locked packages",
+        "A package that was changed by hand is no longer what was tested together.",
+        partial(packages, "opencv"),
+        NEEDED,
+        "opencv_cuda",
+    ),
+    Check(
+        "opencv.computes",
+        "OpenCV computes",
+        "An import that works proves little: a picture is changed and compared.",
+        opencv_computes,
+        NEEDED,
+        "opencv_cuda",
+    ),
+    Check(
+        "opencv.cuda",
+        "OpenCV sees a card",
+        "A build without CUDA runs on the CPU and says nothing.",
+        opencv_cuda,
+        ("opencv.computes", "driver.cards"),
+        "opencv_cuda",
+        True,
+    ),
+    Check(
+        "tensorflow.packages",
+        "TensorFlow's environment holds the locked packages",
+        "A package that was changed by hand is no longer what was tested together.",
+        partial(packages, "tensorflow"),
+        NEEDED,
+        "dl4cv",
+    ),
+    Check(
+        "tensorflow.computes",
+        "TensorFlow computes",
+        "An import that works proves little: a convolution is compared.",
+        tensorflow_computes,
+        NEEDED,
+        "dl4cv",
+    ),
+    Check(
+        "tensorflow.gpu",
+        "TensorFlow computes on the GPU",
+        "TensorFlow falls back to the CPU without an error.",
+        tensorflow_gpu,
+        ("tensorflow.computes", "driver.cards"),
+        "dl4cv",
+        True,
+    ),
+)

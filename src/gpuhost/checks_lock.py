@@ -1,0 +1,168 @@
+"""Checks of the lock against the host: is there one, was it made for this machine, and is it what is in force?"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import fastjsonschema
+
+from . import lock as locks
+from .catalog import DATA, Json, validator
+from .checks_base import INSTALL, Check, Outcome, held
+
+LINKS = ("venvs/opencv_cuda", "venvs/dl4cv", "yolo")
+
+
+def installed(seen: Json) -> Json:
+    """What the probe found below the store's root."""
+    return dict(seen["machine"]["installed"])
+
+
+def in_force(seen: Json) -> Optional[Json]:
+    """The lock that the generation in force was made from; None without a generation, or when its record is damaged."""
+    stack = installed(seen)["stack"]
+    try:
+        validator(DATA / "lock.schema.json")(stack)
+    except fastjsonschema.JsonSchemaException:
+        return None
+    return dict(stack)
+
+
+def obeyed(seen: Json) -> Json:
+    """The lock that the host is held against: the one in force, so that an edited lock shows in lock.generation and only
+    there; the lock of the inventory as long as nothing is in force."""
+    return in_force(seen) or dict(seen["lock"])
+
+
+def present(seen: Json) -> Outcome:
+    """Is there a whole lock for this host?"""
+    error = seen["lock_error"] or {}
+    return held(
+        seen["lock"] is not None,
+        f"a lock for {seen['host']}",
+        error.get("message") or "present",
+        error.get("next_step") or INSTALL,
+    )
+
+
+def platform(seen: Json) -> Outcome:
+    """Is the host still the platform of its lock?"""
+    locked, found = obeyed(seen)["plan"]["platform"], seen["machine"]["observation"]["platform"]["id"]
+    return held(
+        locked == found, locked, found, "docs/runbooks/rebuild.md says how a host gets to another release"
+    )
+
+
+def cards(seen: Json) -> Outcome:
+    """Are the cards in the machine those of the lock?"""
+    lock = obeyed(seen)
+    told = [
+        d
+        for d in locks.differences(lock, seen["machine"]["observation"], lock["plan"]["asked"])
+        if d.startswith("cards:")
+    ]
+    wanted = ", ".join(c["pci_id"] for c in lock["cards"]) or "no NVIDIA card"
+    found = ", ".join(c["pci_id"] for c in seen["machine"]["observation"]["gpus"]) or "no NVIDIA card"
+    return held(
+        not told,
+        wanted,
+        told[0] if told else found,
+        "./run ansible-playbook playbooks/rebuild.yml (docs/runbooks/rebuild.md)",
+    )
+
+
+def changes(old: Json, new: Json, path: str = "") -> list[str]:
+    """Where two JSON objects differ, as `path: old value -> new value`."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, after, here = old.get(key), new.get(key), f"{path}{key}"
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += changes(before, after, f"{here}.")
+        elif before != after:
+            found.append(f"{here}: {str(before)[:60]} in force, {str(after)[:60]} in the lock")
+    return found
+
+
+def provisioned(seen: Json) -> Outcome:
+    """Is a generation of the store in force at all?"""
+    number = installed(seen)["generation"]
+    actual = "none: the host is not provisioned" if number is None else f"generation {number}"
+    return held(number is not None, f"a generation in force below {installed(seen)['root']}", actual, INSTALL)
+
+
+def generation(seen: Json) -> Outcome:
+    """Is the stack in force the lock's?"""
+    number, stack = installed(seen)["generation"], in_force(seen)
+    required = "the generation in force was made from this lock"
+    if stack is None:
+        return held(
+            False, required, f"the record of generation {number} (stack.json) is missing or damaged", INSTALL
+        )
+    told = changes(stack, seen["lock"])
+    actual = "; ".join(told[:3]) + (f"; {len(told) - 3} more" if len(told) > 3 else "")
+    remedy = f"Carry the lock out: {INSTALL}. If the lock was edited by mistake, restore it from git."
+    return held(not told, required, actual or f"generation {number}", remedy)
+
+
+def environments(seen: Json) -> Outcome:
+    """Does each link of the generation lead to a whole folder of the right content?"""
+    links, bad = installed(seen)["links"], []
+    for name in LINKS:
+        link = links.get(name)
+        if link is None:
+            bad.append(f"{name} is not there")
+        elif link["digest"] is None:
+            bad.append(f"{name} leads to {link['target']}, which is not whole")
+        elif not link["target"].endswith(f"-{link['digest']}"):
+            bad.append(f"{name} leads to {link['target']}, whose content is {link['digest']}")
+        else:
+            wanted = (seen["locked"].get(name.rpartition("/")[2]) or {}).get("digest")
+            if wanted is not None and wanted != link["digest"]:
+                bad.append(f"{name} is {link['digest']}, the lock wants {wanted}")
+    return held(not bad, f"{', '.join(LINKS)} lead to whole folders", "; ".join(bad) or "all whole", INSTALL)
+
+
+CHECKS = (
+    Check(
+        "lock.present",
+        "The host has a lock",
+        "Without a lock there is nothing to hold the host against.",
+        present,
+        ("host.observed",),
+    ),
+    Check(
+        "lock.platform",
+        "The lock is for this platform",
+        "A stack is chosen for one release.",
+        platform,
+        ("lock.present",),
+    ),
+    Check(
+        "lock.cards",
+        "The lock is for these cards",
+        "A stack is chosen, and OpenCV built, for the cards that were there.",
+        cards,
+        ("lock.present",),
+    ),
+    Check(
+        "lock.provisioned",
+        "The host is provisioned",
+        "Only what is in force can be used.",
+        provisioned,
+        ("lock.present",),
+    ),
+    Check(
+        "lock.generation",
+        "The lock is in force",
+        "A lock that was edited and not carried out promises what is not there.",
+        generation,
+        ("lock.provisioned",),
+    ),
+    Check(
+        "lock.environments",
+        "The generation is whole",
+        "A link to a half-made folder works until the first import that is missing.",
+        environments,
+        ("lock.provisioned",),
+    ),
+)

@@ -1,0 +1,153 @@
+"""What one virtual environment of the stack holds and can do, told by its own Python: one start for all questions.
+
+Runs in the environment on the target: Python 3.6 and the standard library, and what the environment itself has. Answers
+twice: first with the packages, then with what was computed, so that a crash inside a library is told apart and named.
+"""
+
+import os
+import sys
+from typing import Any, Dict
+
+from .probe_answer import channel
+
+Json = Dict[str, Any]
+_LINES = ("NVIDIA CUDA", "NVIDIA GPU arch", "NVIDIA PTX archs", "cuDNN")
+
+
+def main(arguments):
+    # type: (Json) -> int
+    """Answer with the packages, then with the result of `arguments["kind"]`: "opencv" or "tensorflow"."""
+    answer = channel()
+    answer(
+        {
+            "packages": distributions(),
+            "prefix": os.path.realpath(sys.prefix),
+            "python": sys.version.split()[0],
+        }
+    )
+    compute = {"opencv": opencv, "tensorflow": tensorflow}[arguments["kind"]]  # type: Callable[[], Json]
+    try:
+        answer({"computed": compute()})
+    except Exception as error:
+        answer({"failed": "{}: {}".format(type(error).__name__, " ".join(str(error).split())[:500])})
+    return 0
+
+
+def distributions():
+    # type: () -> Dict[str, List[str]]
+    """Every installed distribution and its version; a name that is there twice has two."""
+    try:
+        from importlib import metadata
+    except ImportError:  # before Python 3.8
+        import pkg_resources
+
+        pairs = [(d.project_name, d.version) for d in pkg_resources.WorkingSet()]
+    else:
+        pairs = [(d.metadata["Name"], d.version) for d in metadata.distributions()]
+    found = {}  # type: Dict[str, List[str]]
+    for name, version in pairs:
+        found.setdefault(str(name), []).append(str(version))
+    return {name: sorted(set(versions)) for name, versions in found.items()}
+
+
+def opencv():
+    # type: () -> Json
+    """A blur and a halving of a made picture by OpenCV, each held against NumPy: the largest differences (of values 0 to 255)."""
+    import cv2
+
+    picture = made_picture()
+    return {
+        "version": cv2.__version__,
+        "file": os.path.realpath(cv2.__file__),
+        "blur_error": farthest(cv2.GaussianBlur(picture, (5, 5), 1.2), blurred(picture, 5, 1.2)),
+        "halve_error": farthest(
+            cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR), halved(picture)
+        ),
+        "build": [
+            line.strip() for line in cv2.getBuildInformation().splitlines() if line.strip().startswith(_LINES)
+        ],
+        "cuda_devices": cv2.cuda.getCudaEnabledDeviceCount() if hasattr(cv2, "cuda") else 0,
+    }
+
+
+def made_picture():
+    # type: () -> Any
+    """A picture of 96 x 128 values from 0 to 255, the same everywhere: float32 (96, 128)."""
+    import numpy as np
+
+    rows, columns = np.mgrid[0:96, 0:128]
+    return ((rows * 37 + columns * 101 + rows * columns) % 256).astype(np.float32)
+
+
+def blurred(picture, size, sigma):
+    # type: (Any, int, float) -> Any
+    """The Gaussian blur of a picture (h, w) with `size` x `size` taps, mirrored at the edge pixel: float64 (h, w)."""
+    import numpy as np
+
+    half = size // 2
+    taps = np.exp(-(np.arange(-half, half + 1) ** 2) / (2.0 * sigma * sigma))
+    taps /= taps.sum()
+    padded = np.pad(picture.astype(np.float64), half, mode="reflect")
+    down = sum(taps[i] * padded[i : i + picture.shape[0], :] for i in range(size))
+    return sum(taps[i] * down[:, i : i + picture.shape[1]] for i in range(size))
+
+
+def halved(picture):
+    # type: (Any) -> Any
+    """Every 2 x 2 values' mean, which is what linear interpolation gives at exactly half the size: (h / 2, w / 2)."""
+    return (picture[0::2, 0::2] + picture[1::2, 0::2] + picture[0::2, 1::2] + picture[1::2, 1::2]) / 4.0
+
+
+def farthest(ours, expected):
+    # type: (Any, Any) -> float
+    """The largest difference of two arrays. JSON has no NaN, so what is no number counts as 1e300."""
+    import numpy as np
+
+    value = float(np.max(np.abs(ours - expected)))
+    return value if np.isfinite(value) else 1e300
+
+
+def tensorflow():
+    # type: () -> Json
+    """A convolution by TensorFlow held against NumPy: the largest difference, the cards it sees, and where the work ran."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    import numpy as np
+    import tensorflow as tf
+
+    config = getattr(tf.config, "list_physical_devices", None) or tf.config.experimental.list_physical_devices
+    cards = config("GPU")
+    for card in cards:
+        # Else TensorFlow would take all of a card's memory, also away from what is running on it.
+        tf.config.experimental.set_memory_growth(card, True)
+    full_precision = getattr(tf.config.experimental, "enable_tensor_float_32_execution", None)
+    if full_precision is not None:
+        full_precision(False)
+    image = (made_picture().reshape(1, 64, 64, 3) / 255.0).astype(np.float32)
+    kernel = (np.arange(3 * 3 * 3 * 8).reshape(3, 3, 3, 8) * 7 % 23 / 23.0 - 0.5).astype(np.float32)
+    result = tf.nn.conv2d(tf.constant(image), tf.constant(kernel), strides=1, padding="VALID")
+    return {
+        "version": tf.__version__,
+        "conv_error": farthest(result.numpy(), convolved(image, kernel)),
+        "gpus": [str(card.name) for card in cards],
+        "device": str(result.device),
+        "built_with_cuda": bool(tf.test.is_built_with_cuda()),
+    }
+
+
+def convolved(image, kernel):
+    # type: (Any, Any) -> Any
+    """The cross-correlation of images (n, h, w, c) with a kernel (k, k, c, m), no padding: float64 (n, h-k+1, w-k+1, m)."""
+    import numpy as np
+
+    size = kernel.shape[0]
+    rows, columns = image.shape[1] - size + 1, image.shape[2] - size + 1
+    total = None  # type: Optional[Any]
+    for down in range(size):
+        for right in range(size):
+            part = np.tensordot(
+                image[:, down : down + rows, right : right + columns, :].astype(np.float64),
+                kernel[down, right],
+                axes=1,
+            )
+            total = part if total is None else total + part
+    return total

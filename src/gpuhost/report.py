@@ -1,0 +1,222 @@
+"""The report of one verified host: a JSON object, and from it a table for the terminal, JUnit XML and one HTML page."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+from xml.etree import ElementTree  # only writes here
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from . import __version__, checks, preflight, report_html
+from .catalog import DATA, Json, read_json
+from .checks_base import FAIL, PASS, SKIP, Result, printable
+from .checks_collect import Host, describe
+from .errors import EnvironmentProblem
+from .model import COMPONENTS, NAMES
+from .plan import components
+
+SCHEMA = 1
+STYLES = {PASS: "green", FAIL: "bold red", SKIP: "yellow"}
+
+
+def make(host: Host, when: Optional[float] = None) -> Json:
+    """The report of a host that was verified; `when` is in seconds since 1970 (default: now)."""
+    results, seen = host.all_results(), host.seen
+    read = "error" not in seen.get("machine", {"error": ""})
+    return {
+        "schema": SCHEMA,
+        "gpuhost": __version__,
+        "host": printable(host.name),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when)),
+        "verdict": checks.verdict(results, checks.is_provisioned(seen)),
+        "plan": plan_summary(seen, read),
+        "checks": [r.as_json() for r in results],
+        "benchmark": benchmark_summary(seen),
+        "environment": environment_summary(seen) if read else None,
+        "notes": notes(seen) if read else [],
+    }
+
+
+def plan_summary(seen: Json, read: bool) -> Optional[Json]:
+    """What the lock says in short, and the generation in force; None without a lock."""
+    if seen["lock"] is None:
+        return None
+    plan = seen["lock"]["plan"]
+    return {
+        "platform": plan["platform"],
+        "gpus": [printable(g["name"] or g["pci_id"] or "a card") for g in plan["gpus"]],
+        "components": components(plan),
+        "generation": seen["machine"]["installed"]["generation"] if read else None,
+    }
+
+
+def environment_summary(seen: Json) -> Json:
+    """The machine that the results are from."""
+    observation = seen["machine"]["observation"]
+    return {
+        "hostname": printable(observation["hostname"]),
+        "platform": printable(observation["platform"]["pretty_name"]),
+        "kernel": printable(observation["kernel"]["running"]),
+        "cpu": printable(observation["cpu"]["model"]),
+        "cpus": observation["cpu"]["count"],
+        "memory_mib": observation["memory_mib"],
+        "gpus": [printable(g["name"] or g["pci_id"]) for g in observation["gpus"]],
+    }
+
+
+def notes(seen: Json) -> List[str]:
+    """What is worth a word and is no failure: third-party sources that offer nothing of the stack, a reboot that waits, and
+    what the probe could not read."""
+    observation = seen["machine"]["observation"]
+    apt = observation["apt"]
+    fetched = {**observation, "apt": {**apt, "sources": [s for s in apt["sources"] if s["fetched"]]}}
+    found = preflight.remarks(fetched)
+    if observation["reboot_required"]:
+        found.append("a package asks for a reboot")
+    found += [f"{p['what']}: {p['error']}" for p in observation["problems"]]
+    return [printable(text) for text in found]
+
+
+def benchmark_summary(seen: Json) -> Optional[Json]:
+    """The measured models with their figures (seconds), and the original's for comparison; None when none was measured."""
+    models = []
+    for found in seen["benchmark"].values():
+        if "error" in found:
+            continue
+        models += [
+            {
+                "model": printable(entry["model"]),
+                "device": printable(entry["device"]),
+                "size": entry["size"],
+                "complete": entry["complete"],
+                "weights": {"kind": entry["weights"]["kind"], "sha256": entry["weights"]["sha256"]},
+                "photos": entry["headline"]["photos"],
+                "total_s": entry["headline"]["total_s"],
+                "mean_s": entry["headline"]["mean_s"],
+                "mean_ci95_s": entry["per_photo_s"]["mean_ci95"],
+                "p50_s": entry["per_photo_s"]["p50"],
+                "p90_s": entry["per_photo_s"]["p90"],
+                "photos_per_s": entry["photos_per_s"],
+                "load_s": entry["load_s"],
+                "first_forward_s": entry["first_forward_s"],
+                "stages_s": {name: stage["mean"] for name, stage in entry["stages_s"].items()},
+                "gate_rel2": max(entry["gate"]["rel2"]),
+                "opencv": printable(found["environment"]["opencv"]),
+                "photo_kind": printable(found["photos"]["kind"]),
+            }
+            for entry in found["models"]
+            if "headline" in entry
+        ]
+    return {"models": models, "reference": read_json(DATA / "yolo.json")["reference"]} if models else None
+
+
+def original_line(model: Json) -> str:
+    """A model's result in the form of the original's log."""
+    return (
+        f"[INFO] {model['photos']} photos in {model['total_s']:.2f} s ({model['mean_s']:.3f} s each): {model['model']} at "
+        f"{model['size']} on {model['device']}, {model['weights']['kind']} weights"
+    )
+
+
+def counts(report: Json) -> str:
+    """How many checks passed, failed and were skipped, in words."""
+    statuses = [c["status"] for c in report["checks"]]
+    return f"{statuses.count(PASS)} passed, {statuses.count(FAIL)} failed, {statuses.count(SKIP)} skipped"
+
+
+def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
+    """The report as a short table for a terminal of `width` columns."""
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+    )
+    verdict = Text(f"{report['host']}: {report['verdict']}", style="bold")
+    console.print(
+        verdict.append(f" ({checks.MEANING[report['verdict']]}; {counts(report)})", style="not bold")
+    )
+    if report["plan"] is not None:
+        found = report["plan"]["components"]
+        stack = ", ".join(f"{NAMES[c]} {found[c]}" for c in COMPONENTS if found[c]) or "nothing"
+        cards = ", ".join(report["plan"]["gpus"]) or "no GPU"
+        console.print(Text(f"stack: {stack}; {cards}; {report['plan']['platform']}"))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for row in report["checks"]:
+        table.add_row(
+            Text(row["status"], style=STYLES[row["status"]]),
+            Text(row["id"]),
+            Text(row["actual"], overflow="fold"),
+        )
+    console.print(table)
+    for model in (report["benchmark"] or {"models": []})["models"]:
+        console.print(Text(original_line(model)))
+    for note in report["notes"]:
+        console.print(Text(f"note: {note}"))
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def junit(report: Json) -> str:
+    """The checks as JUnit XML."""
+    found = report["checks"]
+    fails, skips = (str(sum(c["status"] == status for c in found)) for status in (FAIL, SKIP))
+    attributes = {
+        "name": f"gpuhost verify {report['host']}",
+        "tests": str(len(found)),
+        "failures": fails,
+        "skipped": skips,
+        "errors": "0",
+    }
+    suite = ElementTree.Element("testsuite", {**attributes, "timestamp": report["when"].rstrip("Z")})
+    for row in found:
+        group, _, _ = row["id"].partition(".")
+        case = ElementTree.SubElement(
+            suite, "testcase", {"classname": f"{report['host']}.{group}", "name": row["id"]}
+        )
+        if row["status"] == FAIL:
+            failure = ElementTree.SubElement(case, "failure", {"message": f"{row['title']}: {row['actual']}"})
+            failure.text = describe(Result(**row))
+        elif row["status"] == SKIP:
+            ElementTree.SubElement(case, "skipped", {"message": row["actual"]})
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def folder_name(host: str) -> str:
+    """A host's name as the name of one folder: what a file system or a shell might read otherwise becomes _."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", host).lstrip(".") or "_"
+
+
+def write(report: Json, folder: Path) -> Dict[str, Path]:
+    """Write the three files below `folder`/HOST, each whole or not at all; their paths by kind."""
+    texts: Dict[str, Any] = {
+        "json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
+        "html": report_html.page(report),
+    }
+    names = {"json": "report.json", "html": "report.html", "junit": "junit.xml"}
+    texts["junit"] = junit(report)
+    paths = {}
+    target = folder / folder_name(report["host"])
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for kind, name in names.items():
+            paths[kind] = target / name
+            temporary = target / f".{name}.new-{os.getpid()}"
+            temporary.write_text(texts[kind], encoding="utf-8")
+            temporary.replace(paths[kind])
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"The report cannot be written to {target}: {error.strerror}.",
+            "Make room, or name another folder: --gpuhost-reports DIR",
+        ) from error
+    return paths

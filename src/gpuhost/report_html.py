@@ -1,0 +1,54 @@
+"""One self-contained page of a report: no scripts, nothing from elsewhere, everything from a host escaped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from .catalog import Json
+from .checks import MEANING
+from .model import COMPONENTS, NAMES
+from .report_picture import milliseconds, picture
+
+TEMPLATES = Path(__file__).parent / "templates"
+TITLES = {
+    "host": "The host",
+    "lock": "The lock",
+    "gpu": "The card",
+    "driver": "The driver",
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+    "opencv": "OpenCV",
+    "tensorflow": "TensorFlow",
+    "benchmark": "The benchmark",
+}
+
+
+def page(report: Json) -> str:
+    """The whole page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(str(TEMPLATES)),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["ms"] = milliseconds
+    groups: Json = {}
+    for check in report["checks"]:
+        groups.setdefault(check["id"].partition(".")[0], []).append(check)
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        meaning=MEANING[report["verdict"]],
+        groups=[(TITLES[name], found) for name, found in groups.items()],
+        failed=[c for c in report["checks"] if c["status"] == "fail"],
+        count={
+            status: sum(c["status"] == status for c in report["checks"])
+            for status in ("pass", "fail", "skip")
+        },
+        components=[
+            (NAMES[c], (report["plan"] or {"components": {}})["components"].get(c)) for c in COMPONENTS
+        ],
+        picture=picture(report["benchmark"]),
+    )

@@ -1,0 +1,45 @@
+"""Requests from words, for the tests of the resolver: what a person would type, or an independent `Ask`."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from gpuhost import gpu, plan
+from gpuhost.catalog import shipped
+from gpuhost.model import Request
+from gpuhost.resolve import resolver
+from gpuhost.versions import specifier
+
+from .independent import Ask
+
+
+def request(
+    platform: str,
+    *cards: str,
+    kernel: Optional[str] = None,
+    secure_boot: Optional[bool] = None,
+    avx: Optional[bool] = None,
+    **asked: str,
+) -> Request:
+    """The request that `gpuhost plan --os PLATFORM --gpu CARD ... --COMPONENT SPEC` makes."""
+    wanted = {name: specifier(name, text) for name, text in asked.items()}
+    gpus = tuple(gpu.parse(shipped(), card) for card in cards)
+    return Request(platform, gpus, wanted, dict(asked), kernel, secure_boot, avx)
+
+
+def request_of(ask: Ask) -> Request:
+    """The same question as an independent `Ask`."""
+    cards = [f"10de:{card.device}" if card.device else card.capability for card in ask.cards]
+    return request(
+        ask.platform,
+        *cards,
+        kernel=ask.kernel,
+        secure_boot=ask.secure_boot,
+        avx=ask.avx,
+        **dict(ask.wanted),
+    )
+
+
+def planned(platform: str, *cards: str, **rest: Any) -> Dict[str, Any]:
+    """The plan over the shipped catalog."""
+    return plan.make(resolver(), request(platform, *cards, **rest))

@@ -1,0 +1,136 @@
+"""Healthy hosts as verify/ collects them, for the tests to break one thing at a time."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+from gpuhost import checks, checks_benchmark, checks_environments, lock, plan
+from gpuhost.checks_base import Result
+from gpuhost.cli import request_of
+from gpuhost.probe import observe
+from gpuhost.resolve import resolver
+
+HOSTS = Path(__file__).resolve().parents[1] / "hosts"
+DIGEST = "0123456789ab"
+Json = Dict[str, Any]
+
+
+def recorded(name: str) -> Json:
+    """The observation of a recorded host."""
+    rows = json.loads((HOSTS / name / "commands.json").read_text(encoding="utf-8"))
+    answers = {tuple(one["argv"]): (one["rc"], one["out"], one["err"]) for one in rows}
+    return observe(str(HOSTS / name / "fs"), lambda argv, timeout: answers[tuple(argv)])
+
+
+def bench_report(model: str, device: str) -> Json:
+    """What the detector's benchmark reports for one model, as far as verify/ reads it."""
+    each = {"mean": 0.2, "mean_ci95": [0.19, 0.21], "p50": 0.2, "p90": 0.22}
+    shares = {"read": 0.01, "decode": 0.05, "blob": 0.04, "forward": 0.85, "post": 0.05}
+    entry = {
+        "model": model,
+        "size": 416,
+        "device": device,
+        "complete": True,
+        "weights": {"kind": "synthetic", "sha256": "a" * 64},
+        "gate": {"rel2": [1e-6, 2e-6], "passed": True},
+        "headline": {"photos": 192, "total_s": 38.4, "mean_s": 0.2},
+        "per_photo_s": each,
+        "photos_per_s": 5.0,
+        "load_s": 0.5,
+        "first_forward_s": 0.4,
+        "stages_s": {name: {"mean": 0.2 * share} for name, share in shares.items()},
+    }
+    photos = {"kind": "made", "count": 192}
+    return {"stopped_by": None, "environment": {"opencv": "4.10.0"}, "photos": photos, "models": [entry]}
+
+
+def host(observation: Json, locked: Json) -> Json:
+    """What is collected from a host that is exactly what its lock says."""
+    environments = checks_environments.locked(locked)
+    links = {
+        f"venvs/{name}": {"target": f"store/{name}-1-{wanted['digest']}", "digest": wanted["digest"]}
+        for name, wanted in environments.items()
+        if wanted is not None
+    }
+    links["yolo"] = {"target": f"store/yolo-1-{DIGEST}", "digest": DIGEST}
+    links.setdefault("venvs/opencv_cuda", {"target": f"store/opencv_cuda-1-{DIGEST}", "digest": DIGEST})
+    gpu = bool(locked["plan"]["gpus"])
+    device = checks_benchmark.device(locked)
+    packages = {
+        name: {p: [v] for p, v in (wanted or {"packages": {"numpy": "1.24.4"}})["packages"].items()}
+        for name, wanted in environments.items()
+    }
+    opencv = {
+        "version": "4.10.0",
+        "file": "/opt/gpuhost/store/opencv_cuda/lib/cv2.so",
+        "blur_error": 1e-5,
+        "halve_error": 0.0,
+        "build": ["NVIDIA CUDA: YES (ver 11.8)", "cuDNN: YES (ver 8.6.0)"] if gpu else [],
+        "cuda_devices": 1 if gpu else 0,
+    }
+    tensorflow = {
+        "version": "2.13.1",
+        "conv_error": 1e-6,
+        "gpus": ["/physical_device:GPU:0"] if gpu else [],
+        "device": "/job:localhost/replica:0/task:0/device:" + ("GPU:0" if gpu else "CPU:0"),
+    }
+    part = {name: (locked["plan"][name] or {"version": None})["version"] for name in ("cuda", "cudnn")}
+    installed = {
+        "root": "/opt/gpuhost",
+        "generation": 3,
+        "stack": copy.deepcopy(locked),
+        "links": links,
+        "cuda": part["cuda"],
+        "nvcc": ".".join(part["cuda"].split(".")[:2]) if gpu else None,
+        "cudnn": ".".join(part["cudnn"].split(".")[:3]) if gpu else None,
+    }
+    return {
+        "host": "box",
+        "options": {"require_gpu": False, "benchmark": True},
+        "lock": locked,
+        "lock_error": None,
+        "machine": {"observation": observation, "installed": installed},
+        "locked": environments,
+        "environments": {
+            "opencv_cuda": {
+                "packages": packages["opencv_cuda"],
+                "prefix": "/opt/gpuhost/store/opencv_cuda",
+                "computed": opencv,
+            },
+            "dl4cv": {"packages": packages["dl4cv"], "prefix": "/opt/gpuhost/store/dl4cv", "computed": tensorflow},
+        },
+        "benchmark": {model: bench_report(model, device) for model in checks_benchmark.MODELS},
+        "benchmark_device": device,
+    }
+
+
+def cpu_host() -> Json:
+    """A healthy Debian 12 without a card."""
+    observation = recorded("debian12-no-gpu")
+    found = resolver()
+    return host(observation, lock.make("box", observation, plan.make(found, request_of(found, observation, {}))))
+
+
+def gpu_host() -> Json:
+    """A healthy Ubuntu 18.04 with a GTX 750 Ti: recorded with another driver, so that the lock's is put in its place."""
+    observation = recorded("ubuntu1804-gtx750ti-driver470")
+    found = resolver()
+    locked = lock.make("box", observation, plan.make(found, request_of(found, observation, {})))
+    observation["nvidia"]["module_version"] = locked["plan"]["driver"]["version"]
+    return host(observation, locked)
+
+
+def judged(seen: Json) -> Dict[str, Result]:
+    """The results of all checks on what was collected, by id, in the order that verify/ makes them."""
+    results: Dict[str, Result] = {}
+    for check in checks.CHECKS:
+        results[check.id] = checks.judge(check, seen, results)
+    return results
+
+
+def with_status(results: Dict[str, Result], status: str) -> List[str]:
+    """The ids of the results with this status."""
+    return [name for name, found in results.items() if found.status == status]

@@ -1,0 +1,234 @@
+"""The report: its schema, and that nothing a host says can do harm in a terminal, in XML or on the page."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gpuhost import checks, report, report_html, report_picture
+from gpuhost.catalog import DATA, validator
+from gpuhost.checks_collect import Host, Options
+from gpuhost.errors import EnvironmentProblem
+from gpuhost.lock import text
+
+from .collected import cpu_host, gpu_host, judged
+
+Json = Dict[str, Any]
+HOSTILE = "<script>alert('x')</script>\"&\x1b[31m\x00"
+HOSTS = {"cpu": cpu_host(), "gpu": gpu_host()}
+VOID = {"meta", "br", "link"}
+
+
+def made(tmp_path: Path, kind: str = "cpu", name: str = "box", change: Callable[[Json], Any] = lambda seen: None) -> Json:
+    """The report of a healthy host after one change of what was collected."""
+    seen = copy.deepcopy(HOSTS[kind])
+    change(seen)
+    file = tmp_path / "stack.json"
+    if seen["lock"] is not None:
+        file.write_text(text(seen["lock"]), encoding="utf-8")
+    host = Host(name, lambda command: (1, "", ""), file, Options())
+    host.seen = seen
+    host.results = judged(seen)
+    return report.make(host, 0.0)
+
+
+def without_lock(seen: Json) -> None:
+    """A host that has none."""
+    seen.update(lock=None, lock_error={"message": "none", "next_step": "make one", "missing": True}, benchmark={})
+
+
+def unreadable(seen: Json) -> None:
+    """A host that does not answer."""
+    seen.update(machine={"error": "no answer", "next_step": "look"}, benchmark={})
+
+
+def hostile(seen: Json) -> None:
+    """Everything that a host can say is an attack."""
+    observation = seen["machine"]["observation"]
+    observation["hostname"] = observation["kernel"]["running"] = observation["cpu"]["model"] = HOSTILE
+    observation["platform"]["pretty_name"] = HOSTILE
+    observation["apt"]["problems"].append({"file": HOSTILE, "line": 1, "text": "", "error": HOSTILE})
+    observation["problems"].append({"what": HOSTILE, "error": HOSTILE})
+    seen["environments"]["dl4cv"]["packages"][HOSTILE] = [HOSTILE]
+    seen["benchmark"]["yolov3"]["models"][0].update(model=HOSTILE)
+    seen["benchmark"]["yolov3"]["environment"]["opencv"] = HOSTILE
+
+
+STATES = [("ok", "cpu", lambda seen: None), ("gpu", "gpu", lambda seen: None), ("none", "cpu", without_lock)]
+STATES += [("unreadable", "cpu", unreadable), ("hostile", "cpu", hostile)]
+
+
+class Page(HTMLParser):
+    """The tags of a page, and whether they are closed in the order in which they were opened."""
+
+    def __init__(self, page: str) -> None:
+        """Read it."""
+        super().__init__()
+        self.tags: List[str] = []
+        self.attributes: List[str] = []
+        self.open: List[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        """Remember the tag."""
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        """A tag that closes itself, as in SVG."""
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        """It must be the last one that was opened."""
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize(("kind", "change"), [(kind, change) for _, kind, change in STATES], ids=[s[0] for s in STATES])
+def test_every_report_fits_its_schema_and_its_forms(tmp_path: Path, kind: str, change: Callable[[Json], Any]) -> None:
+    """JSON, JUnit, table and page of a host in every state, the hostile one included."""
+    found = made(tmp_path, kind, "box", change)
+    validator(DATA / "report.schema.json")(json.loads(json.dumps(found)))
+    suite = ElementTree.fromstring(report.junit(found)).find("testsuite")  # noqa: S314 - written above
+    assert suite is not None
+    assert int(suite.get("tests", "0")) == len(checks.CHECKS) == len(suite.findall("testcase"))
+    assert int(suite.get("failures", "0")) == len(suite.findall("testcase/failure"))
+    assert int(suite.get("skipped", "0")) == len(suite.findall("testcase/skipped"))
+    table = report.as_text(found, 100)
+    assert all(check.id in table for check in checks.CHECKS)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", table)
+    page = Page(report_html.page(found))
+    assert page.open == []
+    assert not {"script", "link", "img", "iframe", "object", "use", "image"} & set(page.tags)
+    assert not {"src", "href", "srcset", "onload", "onclick"} & set(page.attributes)
+
+
+def test_hostile_words_are_shown_as_words(tmp_path: Path) -> None:
+    """Escaped everywhere, and nowhere as markup; the name of a host included."""
+    page = report_html.page(made(tmp_path, "cpu", HOSTILE, hostile))
+    assert "<script" not in page
+    assert "\x1b" not in page
+    assert "&lt;script&gt;" in page
+    assert "url(" not in page
+    assert "http://" not in page.replace("http-equiv", "")
+    assert "https://" not in page
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.text(min_size=1))
+def test_any_name_of_a_host_is_one_folder(tmp_path: Path, name: str) -> None:
+    """No name leads out of the reports, and no name is empty."""
+    folder = report.folder_name(name)
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", folder)
+    assert (tmp_path / folder).resolve().parent == tmp_path.resolve()
+
+
+@settings(max_examples=25, deadline=None)
+@given(said=st.text())
+def test_whatever_a_host_says_the_xml_can_be_read(said: str) -> None:
+    """XML knows no way to write most control characters."""
+    seen = copy.deepcopy(HOSTS["cpu"])
+    seen["environments"]["dl4cv"]["packages"][said] = [said]
+    results = [r.as_json() for r in judged(seen).values()]
+    found = {"host": "box", "when": "1970-01-01T00:00:00Z", "checks": results}
+    ElementTree.fromstring(report.junit(found))  # noqa: S314 - written above
+
+
+def test_the_three_files_are_written_whole(tmp_path: Path) -> None:
+    """Beside them nothing is left."""
+    found = made(tmp_path)
+    paths = report.write(found, tmp_path / "reports")
+    names = sorted(path.name for path in (tmp_path / "reports" / "box").iterdir())
+    assert names == ["junit.xml", "report.html", "report.json"]
+    assert json.loads(paths["json"].read_text(encoding="utf-8")) == found
+    report.write(found, tmp_path / "reports")
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    """A file in the folder's place."""
+    (tmp_path / "reports").write_text("", encoding="utf-8")
+    with pytest.raises(EnvironmentProblem, match="cannot be written") as caught:
+        report.write(made(tmp_path), tmp_path / "reports")
+    assert "--gpuhost-reports" in caught.value.next_step
+
+
+def test_the_benchmark_is_told_in_the_originals_form(tmp_path: Path) -> None:
+    """One line a model, in the table and beside the original's figures on the page."""
+    found = made(tmp_path)
+    table = report.as_text(found, 120)
+    assert "[INFO] 192 photos in 38.40 s (0.200 s each): yolov3 at 416 on cpu, synthetic weights" in table
+    page = report_html.page(found)
+    assert "the original&#39;s Quadro P2000: <tspan class=\"value\">39.0 ms" in page
+
+
+def test_verdicts_of_the_states(tmp_path: Path) -> None:
+    """A CPU host is never ok; a card whose stack is whole would be, were the packages of its OpenCV locked."""
+    assert made(tmp_path)["verdict"] == "incomplete"
+    assert made(tmp_path, "cpu", "box", without_lock)["verdict"] == "not provisioned"
+    assert made(tmp_path, "cpu", "box", unreadable)["verdict"] == "broken"
+
+
+def test_a_third_partys_source_that_offers_nothing_is_a_note(tmp_path: Path) -> None:
+    """Noted, and no more; a reboot that waits as well."""
+
+    def change(seen: Json) -> None:
+        observation = seen["machine"]["observation"]
+        row = copy.deepcopy(observation["apt"]["sources"][0])
+        row.update(file="/etc/apt/sources.list.d/editor.list", uris=["https://editor.example/apt"], suites=["any"])
+        observation["apt"]["sources"].append(row)
+        observation["reboot_required"] = True
+
+    found = made(tmp_path, "cpu", "box", change)
+    assert found["verdict"] == "incomplete"
+    assert any("https://editor.example/apt" in note for note in found["notes"])
+    assert "a package asks for a reboot" in found["notes"]
+
+
+def bench(*means: float) -> Json:
+    """A benchmark summary with these means, and the original's rows."""
+    shares = dict.fromkeys(report_picture.STAGES, 0.2)
+    row = {"model": "m", "size": 416, "device": "cpu"}
+    models = [{**row, "mean_s": m, "stages_s": {k: m * v for k, v in shares.items()}, "mean_ci95_s": [m, m]} for m in means]
+    return {"models": models, "reference": {"rows": [{"device": "Quadro P2000", "mean_s": 0.039}]}}
+
+
+@given(means=st.lists(st.floats(min_value=1e-5, max_value=500.0), min_size=1, max_size=4))
+@settings(deadline=None)
+def test_every_bar_lies_within_the_picture(means: List[float]) -> None:
+    """And its parts, end to end, are as long as the whole."""
+    found = report_picture.picture(bench(*means))
+    assert found is not None
+    right = found["width"] - report_picture.RIGHT + 0.1
+    for bar in found["bars"]:
+        assert found["left"] + bar["width"] <= right
+        if bar["segments"]:
+            assert abs(sum(part["width"] for part in bar["segments"]) - bar["width"]) < 0.05
+    assert found["bars"][-1]["y"] + found["bar"] <= found["bottom"] <= found["height"]
+    assert len(found["axis"]) <= report_picture.MOST_STEPS + 2
+
+
+def test_bars_are_to_scale() -> None:
+    """Twice the time is twice the length, the original's included."""
+    found = report_picture.picture(bench(0.078, 0.156))
+    assert found is not None
+    one, two, original = (bar["width"] for bar in found["bars"])
+    assert two == pytest.approx(2 * one, abs=0.02)
+    assert one == pytest.approx(2 * original, abs=0.02)
+
+
+def test_without_a_benchmark_there_is_no_picture(tmp_path: Path) -> None:
+    """The page does without."""
+    found = made(tmp_path, "cpu", "box", lambda seen: seen.update(benchmark={}, options={**seen["options"], "benchmark": False}))
+    assert found["benchmark"] is None
+    assert "<svg" not in report_html.page(found)

@@ -1,0 +1,307 @@
+"""What travels to a host and what comes back: the bundle under old and new Pythons, crashes told by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+
+from gpuhost import bundle, checks_benchmark, checks_collect, probe_environment, probe_installed, store
+from gpuhost.checks_collect import Host, Options, inventory_lock
+from gpuhost.lock import text
+from gpuhost.probe import observe
+
+from .collected import bench_report, cpu_host
+
+Json = Dict[str, Any]
+VOLATILE = ("disk", "memory_mib")
+
+
+def shell(command: str) -> Tuple[int, str, str]:
+    """Run a shell command as testinfra's local backend does."""
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def old_python() -> str:
+    """A Python 3.6 that starts: GPUHOST_OLD_PYTHON when set, else python3.6 on PATH; skips without."""
+    found = os.environ.get("GPUHOST_OLD_PYTHON") or shutil.which("python3.6")
+    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no Python 3.6: set GPUHOST_OLD_PYTHON to one")
+    return found
+
+
+def observed_by(python: str, root: Path) -> Json:
+    """What the sent program says of this machine."""
+    code, out, err = shell(bundle.command(python, "probe_installed", {"root": str(root)}))
+    assert code == 0, err
+    (answer,) = bundle.answers(out)
+    return answer
+
+
+def steady(observation: Json) -> Json:
+    """An observation without what changes from one second to the next."""
+    return {name: value for name, value in observation.items() if name not in VOLATILE}
+
+
+@pytest.mark.skipif(not Path("/sys/bus/pci/devices").is_dir(), reason="this machine shows no PCI devices in sysfs")
+@pytest.mark.parametrize("which", ["this", "old"])
+def test_the_sent_program_observes_as_the_package_does(which: str, tmp_path: Path) -> None:
+    """Under the Python that runs the tests and under 3.6; nothing of gpuhost is on the path there."""
+    python = sys.executable if which == "this" else old_python()
+    answer = observed_by(python, tmp_path)
+    assert steady(answer["observation"]) == steady(json.loads(json.dumps(observe())))
+    assert answer["installed"]["generation"] is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sent_program_is_short_enough_for_one_argument() -> None:
+    """Twice quoted, as a remote shell and sudo need it, it stays below the kernel's 128 KiB."""
+    for entry, arguments in (("probe_installed", {"root": "/opt/it's"}), ("probe_environment", {"kind": "opencv"})):
+        command = bundle.command("python3", entry, arguments)
+        assert len(shlex.quote(shlex.quote(command))) < 128 * 1024
+
+
+def test_a_program_that_has_grown_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell would only say "Argument list too long"."""
+    monkeypatch.setattr(bundle, "LARGEST", 100)
+    with pytest.raises(ValueError, match="one argument takes"):
+        bundle.command("python3", "probe_installed")
+
+
+def test_answers_are_found_between_other_output() -> None:
+    """A login banner, a cut line and foreign JSON are passed over."""
+    output = 'Welcome!\n{"a": 1}\ngpuhost-answer: {"b": 2}\ngpuhost-answer: {"c"\ngpuhost-answer: [3]\n'
+    assert bundle.answers(output) == [{"b": 2}]
+
+
+FAKE_CV2 = """
+import numpy as np, sys
+print("a library that talks on standard output")
+__version__ = "9.9"
+INTER_LINEAR = 1
+def GaussianBlur(picture, size, sigma):
+    from gpuhost import probe_environment as probe
+    {effect}
+    return probe.blurred(picture, size[0], sigma)
+def resize(picture, size, fx, fy, interpolation):
+    return picture[::2, ::2] * 0 + (picture[0::2, 0::2] + picture[1::2, 0::2] + picture[0::2, 1::2] + picture[1::2, 1::2]) / 4
+def getBuildInformation():
+    return "General\\n  NVIDIA CUDA:   YES (ver 11.8)\\n  cuDNN:    YES\\n"
+"""
+
+
+def environment_with(tmp_path: Path, effect: str) -> Json:
+    """What an environment says whose cv2 is a stand-in with this effect."""
+    folder = tmp_path / "current" / "venvs" / "opencv_cuda" / "bin"
+    folder.mkdir(parents=True)
+    (tmp_path / "cv2.py").write_text(FAKE_CV2.replace("{effect}", effect), encoding="utf-8")
+    wrapper = folder / "python"
+    # -I would hide the stand-in, so this Python puts its folder back before the program runs.
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); exec(sys.argv[1])"
+    wrapper.write_text(f"#!/bin/sh\nshift 3\nexec {sys.executable} -B -c {shlex.quote(start)} \"$1\"\n", encoding="utf-8")
+    wrapper.chmod(0o755)
+    return checks_collect.environment(shell, str(tmp_path), "opencv_cuda")
+
+
+def test_an_environment_tells_packages_and_what_it_computed(tmp_path: Path) -> None:
+    """The reference arithmetic agrees with itself, and a talking library does not spoil the answer."""
+    found = environment_with(tmp_path, "pass")
+    assert found["computed"]["blur_error"] == 0.0
+    assert found["computed"]["halve_error"] == 0.0
+    assert found["computed"]["build"] == ["NVIDIA CUDA:   YES (ver 11.8)", "cuDNN:    YES"]
+    assert found["packages"]["numpy"]
+    assert "error" not in found
+
+
+@pytest.mark.parametrize(
+    ("effect", "told"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "SIGILL"),
+        ("raise OSError('libGL.so.1: cannot open shared object file')", "libGL.so.1"),
+        ("sys.exit(3)", "status 3"),
+        ("return picture * float('nan')", None),
+    ],
+)
+def test_a_crash_is_a_named_result(tmp_path: Path, effect: str, told: "str | None") -> None:
+    """By its signal, its own words or its status; the packages are known all the same. A wrong number is no crash."""
+    found = environment_with(tmp_path, effect)
+    assert found["packages"]["numpy"]
+    if told is None:
+        assert found["computed"]["blur_error"] == 1e300
+    else:
+        assert "computed" not in found
+        assert told in found["error"]
+
+
+def test_the_reference_blur_is_opencvs() -> None:
+    """The arithmetic that OpenCV is held against, held against OpenCV."""
+    import cv2
+
+    picture = probe_environment.made_picture()
+    theirs = cv2.GaussianBlur(picture, (5, 5), 1.2)
+    assert probe_environment.farthest(theirs, probe_environment.blurred(picture, 5, 1.2)) < 1e-3
+    wrong = cv2.GaussianBlur(picture, (5, 5), 1.3)
+    assert probe_environment.farthest(wrong, probe_environment.blurred(picture, 5, 1.2)) > 1.0
+
+
+def test_the_reference_convolution_by_hand() -> None:
+    """One image, two kernels, no padding: numbers that can be counted."""
+    import numpy as np
+
+    image = np.arange(16.0).reshape(1, 4, 4, 1)
+    kernel = np.zeros((3, 3, 1, 2))
+    kernel[0, 1, 0, 0], kernel[2, 2, 0, 1] = 1.0, 2.0
+    found = probe_environment.convolved(image, kernel)
+    assert found[0, :, :, 0].tolist() == [[1, 2], [5, 6]]
+    assert found[0, :, :, 1].tolist() == [[20, 22], [28, 30]]
+
+
+def test_the_store_is_read_back(tmp_path: Path) -> None:
+    """A generation made by the store, with a toolkit and cuDNN in it."""
+    for name in ("cuda-11.8", "cudnn-8.6", "yolo-1"):
+        (tmp_path / "store" / name / "include").mkdir(parents=True)
+        store.seal(tmp_path / "store" / name, {"digest": name})
+    (tmp_path / "store/cuda-11.8/version.json").write_text('{"cuda": {"version": "11.8.0"}}', encoding="utf-8")
+    header = "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 6\n#define CUDNN_PATCHLEVEL 0\n"
+    (tmp_path / "store/cudnn-8.6/include/cudnn_version.h").write_text(header, encoding="utf-8")
+    (tmp_path / "store/cuda-11.8/bin").mkdir()
+    (tmp_path / "store/cuda-11.8/bin/nvcc").touch()
+    links = {"cuda": "store/cuda-11.8", "cudnn": "store/cudnn-8.6", "yolo": "store/yolo-1"}
+    store.switch(tmp_path, {"a": 1}, links)
+    (tmp_path / "store/yolo-1" / store.MARKER).unlink()
+    found = probe_installed.installed(tmp_path, lambda argv, limit: (0, "Cuda compilation tools, release 11.8, V11.8", ""))
+    assert (found["cuda"], found["nvcc"], found["cudnn"]) == ("11.8.0", "11.8", "8.6.0")
+    assert (found["generation"], found["stack"]) == (1, {"a": 1})
+    assert found["links"]["yolo"] == {"target": "store/yolo-1", "digest": None}
+    assert found["links"]["cuda"]["digest"] == "cuda-11.8"
+
+
+@pytest.mark.parametrize(("content", "version"), [("CUDA Version 10.0.130\n", "10.0.130"), ("odd", None)])
+def test_an_old_toolkits_version(tmp_path: Path, content: str, version: "str | None") -> None:
+    """Before 11.1 it is one line of text."""
+    (tmp_path / "version.txt").write_text(content, encoding="utf-8")
+    assert probe_installed.toolkit_version(tmp_path) == version
+
+
+class FakeHost:
+    """Answers verify/'s commands from what a healthy host gave, and counts them."""
+
+    def __init__(self, seen: Json) -> None:
+        """Keep the healthy host."""
+        self.seen = seen
+        self.asked: List[str] = []
+
+    def __call__(self, command: str) -> Tuple[int, str, str]:
+        """The answer to a command, told by what runs in it."""
+        if "gpuhost.yolo bench" in command:
+            model = command.split("--model ")[1].split()[0]
+            self.asked.append(model)
+            return 0, json.dumps(bench_report(model, "cpu")), ""
+        for name in ("opencv_cuda", "dl4cv"):
+            if f"venvs/{name}/" in command:
+                self.asked.append(name)
+                return 0, bundle.MARK + json.dumps(self.seen["environments"][name]), ""
+        self.asked.append("machine")
+        return 0, bundle.MARK + json.dumps(self.seen["machine"]), ""
+
+
+def verified(tmp_path: Path, run: Any, **options: Any) -> Host:
+    """A host whose lock stands in a file."""
+    lock = tmp_path / "stack.json"
+    lock.write_text(text(cpu_host()["lock"]), encoding="utf-8")
+    return Host("box", run, lock, Options(**options))
+
+
+def test_everything_is_asked_of_a_host_once(tmp_path: Path) -> None:
+    """One call for the machine, one an environment, one a model; a repeated question asks nothing."""
+    fake, said = FakeHost(cpu_host()), []  # type: ignore[var-annotated]
+    host = verified(tmp_path, fake)
+    for _ in range(2):
+        for name in ("benchmark.yolov3", "tensorflow.gpu", "tensorflow.computes", "host.dpkg", "benchmark.yolov4-tiny"):
+            host.result(name, said.append)
+    assert sorted(fake.asked) == ["dl4cv", "machine", "opencv_cuda", "yolov3", "yolov4-tiny"]
+    assert len(said) == 5
+    assert {r.status for r in host.results.values()} == {"pass", "skip"}
+
+
+def test_what_is_not_reached_is_not_collected(tmp_path: Path) -> None:
+    """Without a generation there is no environment to start."""
+    seen = cpu_host()
+    seen["machine"]["installed"].update(generation=None, stack=None, links={})
+    fake = FakeHost(seen)
+    host = verified(tmp_path, fake)
+    assert host.result("benchmark.yolov3", lambda _: None).actual == "not reached because of lock.provisioned"
+    assert fake.asked == ["machine"]
+
+
+def test_checks_that_were_left_out_are_no_passes(tmp_path: Path) -> None:
+    """Running one file of verify/ never gives the verdict ok."""
+    host = verified(tmp_path, FakeHost(cpu_host()))
+    host.result("host.dpkg", lambda _: None)
+    left = [r for r in host.all_results() if r.actual == "not part of this run"]
+    assert len(left) == len(host.all_results()) - 2
+    assert {r.status for r in left} == {"skip"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ((127, "", "sh: 1: python3: not found"), "There is no python3"),
+        ((255, "", "ssh: connect to host box port 22: Connection refused"), "Connection refused"),
+        ((124, "", ""), "no answer in time"),
+        ((-9, "", ""), "SIGKILL"),
+        ((0, "motd only\n", ""), "status 0"),
+    ],
+)
+def test_a_host_that_cannot_be_read_says_why(tmp_path: Path, answer: Tuple[int, str, str], told: str) -> None:
+    """In one sentence, on the one check that is about it."""
+    host = verified(tmp_path, lambda command: answer)
+    found = host.result("opencv.computes", lambda _: None)
+    assert found.actual == "not reached because of host.observed"
+    assert host.results["host.observed"].status == "fail"
+    assert told in host.results["host.observed"].actual
+
+
+def test_a_missing_and_a_damaged_lock_are_told_apart(tmp_path: Path) -> None:
+    """The first is a host that is not provisioned, the second a broken one."""
+    file = tmp_path / "stack.json"
+    missing = checks_collect.read_lock(file)["lock_error"]
+    assert (missing["missing"], missing["next_step"]) == (True, "./run ansible-playbook site.yml")
+    file.write_text("{", encoding="utf-8")
+    assert checks_collect.read_lock(file)["lock_error"]["missing"] is False
+
+
+def test_the_benchmarks_own_error_is_passed_on(tmp_path: Path) -> None:
+    """The detector says in one line what is wrong; that line is the failure."""
+    error = "error: This OpenCV has no CUDA. Build it."
+    found = checks_collect.benchmark(lambda command: (7, "", f"words\n{error}\n"), Options(), "yolov3", "cuda")
+    assert found == {"error": "This OpenCV has no CUDA. Build it."}
+
+
+def test_the_benchmark_command_is_safe_and_reads_only() -> None:
+    """What a user types is one word to the shell, whatever it holds."""
+    command = checks_benchmark.command("/opt/gpuhost", "yolov3", "cpu", 5, "/photos; rm -rf /")
+    assert "'/photos; rm -rf /'" in command
+    assert "--read-only --json -" in command
+    code, _, err = shell(command.replace("/opt/gpuhost", "/nonexistent"))
+    assert code != 0
+    assert "cd" in err
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "..", "a b", "$(x)", ""])
+def test_a_hosts_name_cannot_lead_out_of_the_inventory(tmp_path: Path, name: str) -> None:
+    """Names come from an inventory or a command line."""
+    assert inventory_lock(tmp_path, name) == tmp_path / "inventory/host_vars/_/stack.json"
+
+
+def test_the_lock_of_a_host_is_its_own(tmp_path: Path) -> None:
+    """By its name in the inventory."""
+    assert inventory_lock(tmp_path, "gpu-1.lab") == tmp_path / "inventory/host_vars/gpu-1.lab/stack.json"

@@ -1,0 +1,180 @@
+"""What `pytest verify/` adds to pytest: its options, one verification per host, and the report at the end.
+
+    ./run pytest verify/                                    this machine
+    ./run pytest verify/ --hosts=ansible://NAME             a host, or several, of the inventory
+    ./run pytest verify/ --hosts=ssh://root@NAME            a host by ssh
+
+Nothing is changed on a host, and it needs nothing but Python 3.6. The checks are in gpuhost.checks*; here is only pytest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+import pytest
+
+from gpuhost import checks_collect, report
+from gpuhost.checks_base import FAIL, SKIP
+from gpuhost.checks_benchmark import PHOTOS
+from gpuhost.errors import GpuhostError
+
+ORDER = (
+    "test_host",
+    "test_lock",
+    "test_driver",
+    "test_cuda",
+    "test_cudnn",
+    "test_opencv",
+    "test_tensorflow",
+    "test_benchmark",
+)
+HOSTS = pytest.StashKey[Dict[str, checks_collect.Host]]()
+BEAT_S = 30.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of verify/."""
+    group = parser.getgroup("gpuhost", "gpuhost: a host against its lock")
+    group.addoption(
+        "--gpuhost-lock",
+        type=Path,
+        metavar="FILE",
+        help="the lock (default: inventory/host_vars/HOST/stack.json)",
+    )
+    group.addoption(
+        "--gpuhost-reports",
+        type=Path,
+        metavar="DIR",
+        help="where HOST/report.* is written (default: reports)",
+    )
+    group.addoption("--require-gpu", action="store_true", help="a host without a GPU fails the GPU checks")
+    group.addoption("--no-benchmark", action="store_true", help="leave the YOLO benchmark out")
+    group.addoption("--images", metavar="DIR", help="a folder of photos on the host for the benchmark")
+    group.addoption(
+        "--benchmark-photos",
+        type=int,
+        default=PHOTOS,
+        metavar="N",
+        help=f"number of photos (default: {PHOTOS})",
+    )
+    group.addoption("--gpuhost-root", default="/opt/gpuhost", metavar="DIR", help="the store on the host")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what cannot work before a host is touched."""
+    if config.getoption("benchmark_photos") < 1:
+        raise pytest.UsageError("--benchmark-photos must be at least 1.")
+    config.stash[HOSTS] = {}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Host by host in causal order, and the benchmarks last, when everything else has been said."""
+
+    def place(item: pytest.Item) -> Tuple[bool, str, int]:
+        name, spec = item.path.stem, getattr(item, "callspec", None)
+        if name not in ORDER or spec is None:
+            return (False, "", -1)
+        return (name == ORDER[-1], spec.params["_testinfra_host"].backend.get_pytest_id(), ORDER.index(name))
+
+    items.sort(key=place)
+
+
+def host_name(host: Any) -> str:
+    """The name of a testinfra host in the inventory: this machine is localhost, another is called as in --hosts."""
+    backend = host.backend
+    return "localhost" if backend.get_connection_type() == "local" else str(backend.get_hostname())
+
+
+def runner(host: Any) -> checks_collect.Run:
+    """Run a shell command on a testinfra host; a host that cannot be reached is told like a command that failed."""
+
+    def run(command: str) -> Tuple[int, str, str]:
+        try:
+            done = host.run(command)
+        except RuntimeError as error:
+            return 255, "", str(error)
+        return done.rc, done.stdout, done.stderr
+
+    return run
+
+
+@contextlib.contextmanager
+def beating(write: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Give a function that says a line at once, and again every half minute for as long as the work goes on."""
+    over, last = threading.Event(), [""]
+
+    def beat() -> None:
+        seconds = 0.0
+        while not over.wait(BEAT_S):
+            seconds += BEAT_S
+            write(f"{last[0]} ... {seconds:.0f} s")
+
+    def say(text: str) -> None:
+        last[0] = text
+        write(text)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield say
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.fixture
+def verified(host: Any, request: pytest.FixtureRequest) -> checks_collect.Host:
+    """The verification of the host, shared by all tests, so that each thing is asked of it once."""
+    config, identity = request.config, host.backend.get_pytest_id()
+    known = config.stash[HOSTS]
+    if identity not in known:
+        name = host_name(host)
+        lock = config.getoption("gpuhost_lock") or checks_collect.inventory_lock(config.rootpath, name)
+        options = checks_collect.Options(
+            root=config.getoption("gpuhost_root"),
+            require_gpu=config.getoption("require_gpu"),
+            benchmark=not config.getoption("no_benchmark"),
+            images=config.getoption("images"),
+            photos=config.getoption("benchmark_photos"),
+        )
+        known[identity] = checks_collect.Host(name, runner(host), lock, options)
+    return known[identity]
+
+
+@pytest.fixture
+def hold(verified: checks_collect.Host, request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Hold the host against one check by its id: pass, skip with the reason, or fail in a few lines."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+
+    def judge(name: str) -> None:
+        with capture.global_and_fixture_disabled(), beating(terminal.write_line) as say:
+            found = verified.result(name, say)
+        if found.status == SKIP:
+            pytest.skip(found.actual)
+        if found.status == FAIL:
+            pytest.fail(checks_collect.describe(found), pytrace=False)
+
+    return judge
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table of each host, and where its report lies."""
+    folder = config.getoption("gpuhost_reports") or config.rootpath / "reports"
+    for host in config.stash[HOSTS].values():
+        made = report.make(host)
+        terminalreporter.write_line("")
+        terminalreporter.write(
+            report.as_text(made, terminalreporter._tw.fullwidth, terminalreporter.hasmarkup)
+        )
+        try:
+            files = report.write(made, folder)
+        except GpuhostError as error:
+            terminalreporter.write_line(f"error: {error}", red=True)
+            terminalreporter._session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        else:
+            terminalreporter.write_line(f"report: {files['html']}")

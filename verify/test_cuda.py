@@ -1,0 +1,10 @@
+"""The CUDA toolkit."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+
+def test_toolkit(hold: Callable[[str], None]) -> None:
+    """TensorFlow and OpenCV load one version of its libraries; another is not found, or is wrong."""
+    hold("cuda.toolkit")
