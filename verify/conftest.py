@@ -4,7 +4,8 @@
     ./run pytest verify/ --hosts=ansible://NAME             a host, or several, of the inventory
     ./run pytest verify/ --hosts=ssh://root@NAME            a host by ssh
 
-Nothing is changed on a host, and it needs nothing but Python 3.6. The checks are in gpuhost.checks*; here is only pytest.
+Nothing is changed on a host, and it needs nothing but Python 3.6. The checks are in gpuhost.checks*; here is
+only pytest.
 """
 
 from __future__ import annotations
@@ -75,22 +76,33 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """Host by host in causal order, and the benchmarks last, when everything else has been said."""
 
     def place(item: pytest.Item) -> Tuple[bool, str, int]:
-        name, spec = item.path.stem, getattr(item, "callspec", None)
-        if name not in ORDER or spec is None:
+        name, host = (
+            item.path.stem,
+            getattr(item, "callspec", None) and item.callspec.params.get("_testinfra_host"),
+        )
+        if name not in ORDER:
             return (False, "", -1)
-        return (name == ORDER[-1], spec.params["_testinfra_host"].backend.get_pytest_id(), ORDER.index(name))
+        if not hasattr(host, "backend"):
+            raise pytest.UsageError(
+                "--hosts names no host of the inventory. `ansible-inventory --list` shows its hosts."
+            )
+        return (name == ORDER[-1], host.backend.get_pytest_id(), ORDER.index(name))
 
     items.sort(key=place)
 
 
 def host_name(host: Any) -> str:
-    """The name of a testinfra host in the inventory: this machine is localhost, another is called as in --hosts."""
+    """The name of a testinfra host in the inventory: this machine is localhost, another is called as in
+    --hosts.
+    """
     backend = host.backend
     return "localhost" if backend.get_connection_type() == "local" else str(backend.get_hostname())
 
 
 def runner(host: Any) -> checks_collect.Run:
-    """Run a shell command on a testinfra host; a host that cannot be reached is told like a command that failed."""
+    """Run a shell command on a testinfra host; a host that cannot be reached is told like a command that
+    failed.
+    """
 
     def run(command: str) -> Tuple[int, str, str]:
         try:
@@ -104,7 +116,8 @@ def runner(host: Any) -> checks_collect.Run:
 
 @contextlib.contextmanager
 def beating(write: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
-    """Give a function that says a line at once, and again every half minute for as long as the work goes on."""
+    """Give a function that says a line at once, and again every half minute for as long as the work goes on.
+    """
     over, last = threading.Event(), [""]
 
     def beat() -> None:
@@ -151,8 +164,13 @@ def hold(verified: checks_collect.Host, request: pytest.FixtureRequest) -> Calla
     capture = request.config.pluginmanager.getplugin("capturemanager")
     terminal = request.config.pluginmanager.getplugin("terminalreporter")
 
+    def write(text: str) -> None:
+        if terminal._tw.width_of_current_line:  # in the middle of a line of dots
+            terminal.write("\n")
+        terminal.write_line(text)
+
     def judge(name: str) -> None:
-        with capture.global_and_fixture_disabled(), beating(terminal.write_line) as say:
+        with capture.global_and_fixture_disabled(), beating(write) as say:
             found = verified.result(name, say)
         if found.status == SKIP:
             pytest.skip(found.actual)

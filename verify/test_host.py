@@ -23,12 +23,15 @@ def test_sources_readable(hold: Hold) -> None:
 
 
 def test_sources_release(hold: Hold) -> None:
-    """Sources of other releases were the original's first cause: an upgrade then mixes their libraries with these."""
+    """Sources of other releases were the original's first cause: an upgrade then mixes their libraries with
+    these.
+    """
     hold("host.sources-release")
 
 
 def test_sources_foreign(hold: Hold) -> None:
-    """A second source of driver or CUDA packages takes over at the next upgrade, whatever was pinned before."""
+    """A second source of driver or CUDA packages takes over at the next upgrade, whatever was pinned before.
+    """
     hold("host.sources-foreign")
 
 

@@ -29,7 +29,9 @@ def pytest_command(
 ) -> Tuple[List[str], Dict[str, str]]:
     """The command line for one host of the inventory, and what has to be set in its environment variables."""
     command = [sys.executable, "-m", "pytest", "verify/", "-q", "--no-header", f"--hosts=ansible://{host}"]
-    extra = {"PYTHONUNBUFFERED": "1"}
+    # testinfra calls ansible-inventory by its name: it must be the one beside this Python.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    extra = {"PYTHONUNBUFFERED": "1", "PATH": path}
     if len(inventory) == 1:
         command.append(f"--ansible-inventory={inventory[0]}")
     elif inventory:
@@ -53,23 +55,25 @@ def report_of(lines: List[str]) -> Optional[Path]:
 
 
 class ActionModule(ActionBase):
-    """Takes `benchmark` (true), `require_gpu` (false), `images`, `photos` and `reports`, as verify/'s options of these names."""
+    """Takes `benchmark` (true), `require_gpu` (false), `images`, `photos` and `reports`, as verify/'s options
+    of these names.
+    """
 
     TRANSFERS_FILES = False
     _VALID_ARGS = frozenset({"benchmark", *OPTIONS})
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Verify the host of this task; `rc`, `verdict` and the `report` files come back, and it fails as pytest does."""
+        """Verify the host of this task; `rc`, `verdict` and the `report` files come back, and it fails as
+        pytest does.
+        """
         result: Dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         host = variables["inventory_hostname"]
         if self._task.check_mode:
-            return {
-                **result,
-                "changed": False,
-                "skipped": True,
-                "msg": "Check mode: the host is not verified, because it was not changed.",
-            }
+            # Said by itself, because ansible.cfg hides the results of skipped tasks.
+            told = f"{host}: check mode, so the host is not verified."
+            Display().display(told)
+            return {**result, "changed": False, "skipped": True, "msg": told}
         arguments = {name: value for name, value in self._task.args.items() if value != ""}
         for name in ("benchmark", "require_gpu"):
             if name in arguments and not isinstance(arguments[name], bool):
@@ -89,16 +93,17 @@ class ActionModule(ActionBase):
                 "verdict"
             ]
         if code != 0:
-            result["msg"] = (
-                f"{host}: {result['verdict'] or 'verify/ could not be run'}. The lines above say what is wrong and how to mend it."
-            )
+            found = result["verdict"] or "verify/ could not be run"
+            result["msg"] = f"{host}: {found}. The lines above say how to mend it."
         else:
             result["msg"] = f"{host}: {result['verdict']}"
         return result
 
 
 def stream(command: List[str], extra: Dict[str, str]) -> Tuple[int, List[str]]:
-    """Run a command in the project's folder, show each line of its output as it comes; its exit status and the lines."""
+    """Run a command in the project's folder, show each line of its output as it comes; its exit status and
+    the lines.
+    """
     display, lines = Display(), []
     with subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
         command,

@@ -13,7 +13,8 @@ from gpuhost import lock, plan, preflight, render, tree
 from gpuhost.catalog import shipped
 from gpuhost.cli import request_of
 from gpuhost.environments import load_environment, lock_digest
-from gpuhost.errors import GpuhostError
+from gpuhost.errors import GpuhostError, UsageError
+from gpuhost.model import COMPONENTS
 from gpuhost.resolve import resolver
 
 
@@ -29,11 +30,35 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def wishes(asked: Any) -> Dict[str, str]:
+    """What `gpu_stack_wanted` asks for, by component; a misspelt component or a version that is no text is refused.
+
+    YAML reads an unquoted 2.10 as the number 2.1, so a number is never taken for a version.
+    """
+    example = 'Write gpu_stack_wanted as in {tensorflow: "2.13", cuda: ">=11.2,<12"}.'
+    if not isinstance(asked, dict):
+        raise UsageError("gpu_stack_wanted is not a mapping of components to versions.", example)
+    for name, text in asked.items():
+        if name not in COMPONENTS:
+            raise UsageError(f"gpu_stack_wanted names {name}; the components are {', '.join(COMPONENTS)}.", example)
+        if not isinstance(text, str):
+            raise UsageError(f"gpu_stack_wanted has {name}: {text} without quotes.", example)
+    # Plain text: the plan, and with it the lock, must not carry Ansible's own kinds of string.
+    return {str(name): str(text) for name, text in asked.items()}
+
+
 def make_plan(observation: Dict[str, Any], asked: Dict[str, str], ignore_gpus: bool = False) -> Dict[str, Any]:
     """The plan for an observed host."""
     over: Dict[str, Any] = {"gpus": []} if ignore_gpus else {}
     found = resolver()
-    return plan.make(found, request_of(found, observation, asked, **over))
+    return plan.make(found, request_of(found, observation, wishes(asked), **over))
+
+
+def differences(
+    locked: Dict[str, Any], observation: Dict[str, Any], asked: Any, ignore_gpus: bool = False
+) -> List[str]:
+    """Where the host, or what is asked of it, is no longer what the lock was made for."""
+    return lock.differences(locked, observation, wishes(asked), ignore_gpus)
 
 
 def read_lock(path: str, relock: bool = False) -> Dict[str, Any]:
@@ -105,7 +130,7 @@ class FilterModule:
             "gpuhost_lock": told(lock.make),
             "gpuhost_lock_text": told(lock.text),
             "gpuhost_lock_read": told(read_lock),
-            "gpuhost_lock_differences": told(lock.differences),
+            "gpuhost_lock_differences": told(differences),
             "gpuhost_environment_lock": told(environment),
             "gpuhost_platform": told(platform),
             "gpuhost_python_packages": told(python_packages),

@@ -39,12 +39,12 @@ def main():
     relative = "store/" + module.params["name"]
     folder = Path(module.params["root"]) / relative
     changed = not store.is_whole(folder, module.params["digest"])
-    if changed and not module.check_mode:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        store.stay_inside([module.params["name"], *module.params["files"]])
+        if changed and not module.check_mode:
             store.write_tree(folder, module.params["files"], module.params["digest"])
-        except GpuhostError as error:
-            module.fail_json(msg=str(error), exit_code=error.exit_code)
+    except GpuhostError as error:
+        module.fail_json(msg=str(error), exit_code=error.exit_code)
     listed = "".join(name + "\n" for name in sorted(module.params["files"]))
     diff = {"before": "" if changed else listed, "after": listed, "after_header": str(folder)}
     module.exit_json(changed=changed, folder=relative, diff=diff)

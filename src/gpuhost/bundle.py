@@ -1,7 +1,8 @@
-"""One program text from modules of this package, to be run by a Python on a target that has nothing of gpuhost.
+"""One program text from modules of this package, to be run by a Python on a target that has nothing of
+gpuhost.
 
-The modules travel inside the text and are imported from memory: no file is written there. What is sent must keep to
-Python 3.6 and the standard library, as every target-side module does.
+The modules travel inside the text and are imported from memory: no file is written there. What is sent must
+keep to Python 3.6 and the standard library, as every target-side module does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, Dict, List, Optional
 from .probe_answer import MARK
 
 PACKAGE = Path(__file__).parent
-#: Linux takes no single argument of 128 KiB or more (MAX_ARG_STRLEN), and a whole remote command is one argument of sh -c.
+#: Linux takes no single argument of 128 KiB or more (MAX_ARG_STRLEN), and a whole remote command is one
+#: argument of sh -c.
 LARGEST = 120 * 1024
 
 _START = """\
@@ -67,9 +69,11 @@ def program(entry: str, arguments: Any = None) -> str:
 
 
 def command(python: str, entry: str, arguments: Any = None, limit_s: int = 300) -> str:
-    """The shell command that runs the program with a target's Python, isolated from its environment variables and user site.
+    """The shell command that runs the program with a target's Python, isolated from its environment variables
+    and user site.
 
-    Ends with status 124 after `limit_s` seconds. Raises ValueError when the program has grown too long for one argument.
+    Ends with status 124 after `limit_s` seconds. Raises ValueError when the program has grown too long for
+    one argument.
     """
     line = (
         f"timeout -k 5 {int(limit_s)} {shlex.quote(python)} -I -B -c {shlex.quote(program(entry, arguments))}"

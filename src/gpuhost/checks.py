@@ -12,7 +12,7 @@ from typing import Dict, Iterable, List, Optional
 
 from . import checks_benchmark, checks_environments, checks_gpu, checks_host, checks_lock
 from .catalog import Json
-from .checks_base import FAIL, PASS, SKIP, Check, Outcome, Result, result, skipped
+from .checks_base import FAIL, PASS, RELOCK, SKIP, Check, Outcome, Result, result, skipped
 
 OK, BROKEN, INCOMPLETE, NOT_PROVISIONED = "ok", "broken", "incomplete", "not provisioned"
 MEANING = {
@@ -62,7 +62,7 @@ def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
 def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     """The result of one check, given what was collected and the results of the checks that it needs."""
     if without_gpu(check, seen, earlier):
-        remedy = "Put a card in, then plan anew: ./run ansible-playbook playbooks/rebuild.yml"
+        remedy = f"Put a card in, then plan anew: {RELOCK}"
         status = FAIL if seen["options"]["require_gpu"] else SKIP
         return result(check, Outcome(status, "a GPU, planned and locked", NO_GPU, remedy))
     cause = obstacle(check, earlier)
@@ -93,7 +93,8 @@ def verdict(results: Iterable[Result], provisioned: bool) -> str:
 
 
 def is_provisioned(seen: Json) -> bool:
-    """Has this host a lock and a generation in force? A host that cannot be read is taken as one that should."""
+    """Has this host a lock and a generation in force? A host that cannot be read is taken as one that should.
+    """
     if seen["lock_error"] is not None:
         return not seen["lock_error"]["missing"]
     return "error" in seen["machine"] or seen["machine"]["installed"]["generation"] is not None

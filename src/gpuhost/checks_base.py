@@ -9,10 +9,14 @@ from .catalog import Json
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
 INSTALL = "./run ansible-playbook site.yml"
+#: A new lock for what the host has become, carried out.
+RELOCK = f"./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true && {INSTALL}"
 
 
 def printable(value: Any) -> str:
-    """A value as text in which nothing can move the cursor or end a line: what a host says goes to terminals and pages."""
+    """A value as text in which nothing can move the cursor or end a line: what a host says goes to terminals
+    and pages.
+    """
     return "".join(
         char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(str(value).split())
     )
@@ -20,7 +24,8 @@ def printable(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one check ended: what was required, what was found, and, when it failed, the command that mends it."""
+    """How one check ended: what was required, what was found, and, when it failed, the command that mends it.
+    """
 
     status: str
     required: str
@@ -45,8 +50,9 @@ def skipped(required: str, reason: str, remediation: str = "") -> Outcome:
 class Check:
     """One claim about a host.
 
-    `needs` are the checks that must have passed before this one can say anything; `part` is what has to be collected for
-    it ("machine", an environment's name, or "benchmark/<model>"); `gpu` marks a claim about a card.
+    `needs` are the checks that must have passed before this one can say anything; `part` is what has to be
+    collected for it ("machine", an environment's name, or "benchmark/<model>"); `gpu` marks a claim about a
+    card.
     """
 
     id: str

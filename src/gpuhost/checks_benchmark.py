@@ -1,4 +1,6 @@
-"""Checks of the YOLO benchmark: it ran, on the device that the lock is for, and its arithmetic was shown to be right."""
+"""Checks of the YOLO benchmark: it ran, on the device that the lock is for, and its arithmetic was shown to
+be right.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,12 @@ from functools import partial
 from typing import Optional
 
 from .catalog import Json
-from .checks_base import Check, Outcome, held, skipped
+from .checks_base import INSTALL, Check, Outcome, held, skipped
 
 MODELS = ("yolov4-tiny", "yolov3")
 SIZE = 416
 PHOTOS = 192
 LIMIT_S = 3600
-PREPARE = "./run ansible-playbook playbooks/benchmark.yml"
 
 
 def device(lock: Json) -> str:
@@ -22,17 +23,19 @@ def device(lock: Json) -> str:
 
 
 def command(root: str, model: str, on: str, photos: int, images: Optional[str]) -> str:
-    """The shell command that measures one model on a host, writes nothing there and gives its report on its output.
+    """The shell command that measures one model on a host, writes nothing there and gives its report on its
+    output.
 
     The published weights are used where the host has them, else the made ones.
     """
     at, published = shlex.quote(root), shlex.quote(f"{root}/cache/yolo/published")
     own = f" --photos {shlex.quote(images)}" if images else ""
+    weights = f"set --; if test -d {published}; then set -- --weights-dir {published}; fi"
+    python = f"timeout -k 5 {LIMIT_S} {at}/current/venvs/opencv_cuda/bin/python -B -m gpuhost.yolo bench"
     return (
-        f"cd {at}/current/yolo && set -- && if test -d {published}; then set -- --weights-dir {published}; fi && "
-        f"PYTHONPATH={at}/current/yolo PYTHONNOUSERSITE=1 timeout -k 5 {LIMIT_S} "
-        f"{at}/current/venvs/opencv_cuda/bin/python -B -m gpuhost.yolo bench --model {shlex.quote(model)} --size {SIZE} "
-        f'--device {shlex.quote(on)} --work {at}/cache/yolo --count {int(photos)}{own} --read-only --json - "$@"'
+        f"cd {at}/current/yolo && {weights} && PYTHONPATH={at}/current/yolo PYTHONNOUSERSITE=1 {python} "
+        f"--model {shlex.quote(model)} --size {SIZE} --device {shlex.quote(on)} --count {int(photos)}{own} "
+        f'--work {at}/cache/yolo --read-only --json - "$@"'
     )
 
 
@@ -43,16 +46,17 @@ def measured(model: str, seen: Json) -> Outcome:
         return skipped(required, "left out, as --no-benchmark asked")
     found = seen["benchmark"][model]
     if "error" in found:
-        return held(False, required, found["error"], found.get("next_step") or PREPARE)
+        return held(False, required, found["error"], found.get("next_step") or INSTALL)
     entry = found["models"][0]
     if entry["device"] != seen["benchmark_device"]:
         return held(
-            False, f"measured on {seen['benchmark_device']}", f"measured on {entry['device']}", PREPARE
+            False, f"measured on {seen['benchmark_device']}", f"measured on {entry['device']}", INSTALL
         )
     if not entry["complete"] or not entry["gate"]["passed"]:
-        return held(False, required, found["stopped_by"] or "the measurement is not complete", PREPARE)
+        return held(False, required, found["stopped_by"] or "the measurement is not complete", INSTALL)
     line, kind = entry["headline"], entry["weights"]["kind"]
-    actual = f"{line['photos']} photos in {line['total_s']:.2f} s ({line['mean_s']:.3f} s each) on {entry['device']}, {kind} weights"
+    times = f"{line['photos']} photos in {line['total_s']:.2f} s ({line['mean_s']:.3f} s each)"
+    actual = f"{times} on {entry['device']}, {kind} weights"
     return held(True, required, actual, "")
 
 

@@ -1,4 +1,6 @@
-"""The edge of verify/: what the checks judge is collected from one host, each part once, with nothing changed there."""
+"""The edge of verify/: what the checks judge is collected from one host, each part once, with nothing changed
+there.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ Run = Callable[[str], Tuple[int, str, str]]
 Say = Callable[[str], None]
 PROBES = {environment: component for component, environment in checks_environments.ENVIRONMENTS.items()}
 NOT_FOUND, TIMED_OUT = 127, 124
-#: A first import of TensorFlow from a cold disk takes most of a minute; compiling PTX for a new card takes minutes.
+#: A first import of TensorFlow from a cold disk takes most of a minute; compiling PTX for a new card takes
+#: minutes.
 PROBE_LIMIT_S = 900
 
 
@@ -35,7 +38,9 @@ class Options:
 
 
 def ended(code: int, err: str) -> str:
-    """How a command ended badly, in one sentence: by a signal, by its time limit, or with the last line that it said."""
+    """How a command ended badly, in one sentence: by a signal, by its time limit, or with the last line that
+    it said.
+    """
     number = -code if code < 0 else code - 128
     if number in {s.value for s in signal.Signals}:
         return f"It was ended by {signal.Signals(number).name}."
@@ -62,7 +67,9 @@ class Host:
         }
 
     def result(self, name: str, say: Say) -> Result:
-        """The result of a check; what it needs is collected and judged before. `say` gets a line when something long begins."""
+        """The result of a check; what it needs is collected and judged before. `say` gets a line when
+        something long begins.
+        """
         for check in checks.lineage(checks.BY_ID[name]):
             if check.id not in self.results:
                 self._machine(say)
@@ -94,7 +101,9 @@ class Host:
             self.seen["benchmark"][model] = benchmark(self._run, self._options, model, on)
 
     def all_results(self) -> List[Result]:
-        """A result of every check there is; one that was not asked for in this run is skipped, with that reason."""
+        """A result of every check there is; one that was not asked for in this run is skipped, with that
+        reason.
+        """
         return [self.results.get(c.id) or checks.not_asked(c) for c in checks.CHECKS]
 
 
@@ -123,7 +132,8 @@ def machine(run: Run, root: str) -> Json:
 
 
 def environment(run: Run, root: str, name: str) -> Json:
-    """What an environment says of itself: `packages`, `prefix`, `python`, and `computed` or else an `error`."""
+    """What an environment says of itself: `packages`, `prefix`, `python`, and `computed` or else an `error`.
+    """
     python = f"{root}/current/venvs/{name}/bin/python"
     code, out, err = run(bundle.command(python, "probe_environment", {"kind": PROBES[name]}, PROBE_LIMIT_S))
     found: Json = {}
@@ -152,7 +162,8 @@ def benchmark(run: Run, options: Options, model: str, on: str) -> Json:
 
 
 def inventory_lock(root: Path, host: str) -> Path:
-    """Where the lock of a host stands; a name that leads out of the inventory gives a file that is not there."""
+    """Where the lock of a host stands; a name that leads out of the inventory gives a file that is not there.
+    """
     safe = shlex.quote(host) == host and "/" not in host and host not in (".", "..")
     return root / "inventory" / "host_vars" / (host if safe else "_") / locks.FILE
 

@@ -8,9 +8,10 @@ from typing import Any, Dict, List, Optional
 
 from .catalog import Json
 from .checks_base import INSTALL, Check, Outcome, held, skipped
-from .checks_lock import obeyed
+from .checks_lock import installed, obeyed
 from .environments import load_environment, lock_digest
 from .errors import CatalogError
+from .store import MARKER
 
 #: The environment that each component lives in.
 ENVIRONMENTS = {"opencv": "opencv_cuda", "tensorflow": "dl4cv"}
@@ -20,11 +21,11 @@ SEEDED = frozenset({"pip", "setuptools", "wheel", "pkg-resources"})
 PIXEL_LIMIT = 0.01
 #: The same for the convolution, of sums of 27 products of values below 1 (the error is about 1e-6).
 CONV_LIMIT = 1e-4
-AGAIN = f"Make it anew: {INSTALL} (a folder of the store that was changed by hand has to be removed first)"
 
 
 def locked(lock: Json) -> Dict[str, Optional[Json]]:
-    """What each environment must hold by a lock: name, digest and packages; an `error` when the catalog has no such
+    """What each environment must hold by a lock: name, digest and packages; an `error` when the catalog has
+    no such
     environment; None when the lock names none (OpenCV that is built on the host)."""
     found: Dict[str, Optional[Json]] = {}
     for component, environment in ENVIRONMENTS.items():
@@ -40,6 +41,12 @@ def locked(lock: Json) -> Dict[str, Optional[Json]]:
             packages = {p["name"]: p["version"] for p in row["packages"]}
             found[environment] = {"name": name, "digest": lock_digest(row), "packages": packages}
     return found
+
+
+def again(seen: Json, environment: str) -> str:
+    """What makes an environment anew: without its marker a folder of the store counts as unfinished."""
+    target = installed(seen)["links"][f"venvs/{environment}"]["target"]
+    return f"On the host: rm {installed(seen)['root']}/{target}/{MARKER} ; then here: {INSTALL}"
 
 
 def normal(name: str) -> str:
@@ -80,10 +87,12 @@ def packages(component: str, seen: Json) -> Outcome:
         )
     required = f"the {len(wanted['packages'])} packages of {wanted['name']}"
     if probed.get("packages") is None:
-        return held(False, required, probed["error"], AGAIN)
+        return held(False, required, probed["error"], again(seen, environment))
     told = deviations(wanted["packages"], probed["packages"])
     more = f"; {len(told) - 4} more" if len(told) > 4 else ""
-    return held(not told, required, "; ".join(told[:4]) + more if told else "exactly these", AGAIN)
+    return held(
+        not told, required, "; ".join(told[:4]) + more if told else "exactly these", again(seen, environment)
+    )
 
 
 def opencv_computes(seen: Json) -> Outcome:
@@ -92,11 +101,18 @@ def opencv_computes(seen: Json) -> Outcome:
     required = f"a blur and a resize agree with NumPy within {PIXEL_LIMIT} of 255"
     done = probed.get("computed")
     if done is None:
-        return held(False, required, probed["error"], AGAIN)
+        return held(False, required, probed["error"], again(seen, "opencv_cuda"))
     if not done["file"].startswith(probed["prefix"].rstrip("/") + "/"):
-        return held(False, f"cv2 of {probed['prefix']}", f"cv2 comes from {done['file']}", AGAIN)
+        return held(
+            False, f"cv2 of {probed['prefix']}", f"cv2 comes from {done['file']}", again(seen, "opencv_cuda")
+        )
     worst = max(done["blur_error"], done["halve_error"])
-    return held(worst <= PIXEL_LIMIT, required, f"OpenCV {done['version']}, off by {worst:.1e}", AGAIN)
+    return held(
+        worst <= PIXEL_LIMIT,
+        required,
+        f"OpenCV {done['version']}, off by {worst:.1e}",
+        again(seen, "opencv_cuda"),
+    )
 
 
 def tensorflow_computes(seen: Json) -> Outcome:
@@ -105,11 +121,11 @@ def tensorflow_computes(seen: Json) -> Outcome:
     required = f"a convolution agrees with NumPy within {CONV_LIMIT:g}"
     done = probed.get("computed")
     if done is None:
-        return held(False, required, probed["error"], AGAIN)
+        return held(False, required, probed["error"], again(seen, "dl4cv"))
     actual = (
         f"TensorFlow {done['version']}, off by {done['conv_error']:.1e} on {short_device(done['device'])}"
     )
-    return held(done["conv_error"] <= CONV_LIMIT, required, actual, AGAIN)
+    return held(done["conv_error"] <= CONV_LIMIT, required, actual, again(seen, "dl4cv"))
 
 
 def short_device(device: Any) -> str:
@@ -131,7 +147,7 @@ def opencv_cuda(seen: Json) -> Outcome:
         both and count >= 1,
         required,
         f"{built} ; {count} devices",
-        "./run ansible-playbook playbooks/opencv.yml",
+        INSTALL,
     )
 
 

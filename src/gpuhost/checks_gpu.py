@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import List
 
 from .catalog import Json
-from .checks_base import Check, Outcome, held
+from .checks_base import INSTALL, RELOCK, Check, Outcome, held
 from .checks_host import observation
 from .checks_lock import installed, obeyed
 from .versions import in_series
-
-REBUILD = "./run ansible-playbook playbooks/rebuild.yml (docs/runbooks/rebuild.md)"
 
 
 def present(seen: Json) -> Outcome:
     """Is there an NVIDIA card where the lock has one?"""
     cards = [f"{c['name'] or c['pci_id']} at {c['pci_address']}" for c in observation(seen)["gpus"]]
-    return held(bool(cards), "an NVIDIA card in the machine", ", ".join(cards) or "none", REBUILD)
+    return held(bool(cards), "an NVIDIA card in the machine", ", ".join(cards) or "none", RELOCK)
 
 
 def loaded(seen: Json) -> Outcome:
@@ -25,14 +23,12 @@ def loaded(seen: Json) -> Outcome:
     if not found["module_loaded"]:
         others = sorted({c["kernel_driver"] for c in observation(seen)["gpus"] if c["kernel_driver"]})
         actual = f"the nvidia module is not loaded; the card is held by {', '.join(others) or 'no driver'}"
-        return held(
-            False, f"driver {wanted} is loaded", actual, "./run ansible-playbook playbooks/driver.yml"
-        )
+        return held(False, f"driver {wanted} is loaded", actual, INSTALL)
     return held(
         found["module_version"] == wanted,
         f"driver {wanted} is loaded",
         f"driver {found['module_version'] or 'of unknown version'} is loaded",
-        "A reboot loads the installed driver; then ./run ansible-playbook playbooks/driver.yml",
+        f"Reboot the host, which loads the installed driver; if it stays so: {INSTALL}",
     )
 
 
@@ -45,7 +41,7 @@ def listed(seen: Json) -> Outcome:
             False,
             required,
             smi["message"] or "nvidia-smi failed",
-            "./run ansible-playbook playbooks/driver.yml",
+            INSTALL,
         )
     readable = [c for c in observation(seen)["gpus"] if c["readable"]]
     missing: List[str] = []
@@ -59,7 +55,7 @@ def listed(seen: Json) -> Outcome:
             readable.remove(match[0])
         else:
             missing.append(f"{card['uuid'] or card['pci_id']} ({card['pci_address']})")
-    return held(not missing, required, f"missing: {', '.join(missing)}" if missing else "all listed", REBUILD)
+    return held(not missing, required, f"missing: {', '.join(missing)}" if missing else "all listed", RELOCK)
 
 
 def toolkit(seen: Json) -> Outcome:
@@ -76,7 +72,7 @@ def toolkit(seen: Json) -> Outcome:
         right,
         f"CUDA {wanted}",
         ", ".join(said) or "no toolkit below current/cuda",
-        "./run ansible-playbook playbooks/cuda.yml",
+        INSTALL,
     )
 
 
@@ -88,7 +84,7 @@ def cudnn(seen: Json) -> Outcome:
         right,
         f"cuDNN {wanted}",
         f"the header says {found}" if found else "no header below current/cudnn",
-        "./run ansible-playbook playbooks/cudnn.yml",
+        INSTALL,
     )
 
 

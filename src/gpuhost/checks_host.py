@@ -71,40 +71,24 @@ def sources_release(seen: Json) -> Outcome:
     return findings(of_another_release(seen), f"no apt source of another release than {codename}", "D06")
 
 
-def unknown_sources(seen: Json) -> List[Dict[str, str]]:
-    """Third-party sources whose package lists are not on the host: what they offer cannot be known."""
-    found = []
-    for source in observation(seen)["apt"]["sources"]:
-        theirs = not preflight.own_release(source, row(seen))
-        release = any(preflight.names_a_release(s, row(seen)["distribution"]) for s in source["suites"])
-        if source["enabled"] and not source["fetched"] and theirs and not release:
-            what = f"{source['file']} adds {', '.join(source['uris'])}, and what it offers is not known on this host."
-            found.append({"what": what, "remedy": f"apt-get update, or {preflight.removal(source)}"})
-    return found
-
-
 def sources_foreign(seen: Json) -> Outcome:
     """Does only the distribution's own archive offer packages of the stack?"""
     others = of_another_release(seen)
     offering = [s for s in preflight.foreign_sources(observation(seen), row(seen)) if s not in others]
+    unknown = preflight.unknown_sources(observation(seen), row(seen))
     return findings(
-        offering + unknown_sources(seen),
+        offering + unknown,
         "no source beside the distribution's own offers a package of the stack",
     )
 
 
 def dpkg(seen: Json) -> Outcome:
-    """Is the package database in order?"""
-    half = [
-        n
-        for n, p in observation(seen)["packages"].items()
-        if p["state"] not in ("installed", "config-files", "not-installed")
-    ]
-    audit = observation(seen)["dpkg_audit"]
-    actual = ", ".join(half) or "; ".join(audit[:2]) or "in order"
-    return held(
-        not half and not audit, "every package is whole", actual, "dpkg --configure -a && apt-get -f install"
-    )
+    """Is the package database in order, and at rest?"""
+    required, found = "every package is whole", observation(seen)
+    if preflight.dpkg_busy(found):
+        return held(False, required, "another process is changing packages", "Wait for it, then verify again.")
+    wrong = " ".join(preflight.dpkg_problems(found))
+    return held(not wrong, required, wrong or "in order", "dpkg --configure -a && apt-get -f install")
 
 
 CHECKS = (

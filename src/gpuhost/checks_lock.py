@@ -1,4 +1,6 @@
-"""Checks of the lock against the host: is there one, was it made for this machine, and is it what is in force?"""
+"""Checks of the lock against the host: is there one, was it made for this machine, and is it what is in
+force?
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import fastjsonschema
 
 from . import lock as locks
 from .catalog import DATA, Json, validator
-from .checks_base import INSTALL, Check, Outcome, held
+from .checks_base import INSTALL, RELOCK, Check, Outcome, held
 
 LINKS = ("venvs/opencv_cuda", "venvs/dl4cv", "yolo")
 
@@ -19,7 +21,9 @@ def installed(seen: Json) -> Json:
 
 
 def in_force(seen: Json) -> Optional[Json]:
-    """The lock that the generation in force was made from; None without a generation, or when its record is damaged."""
+    """The lock that the generation in force was made from; None without a generation, or when its record is
+    damaged.
+    """
     stack = installed(seen)["stack"]
     try:
         validator(DATA / "lock.schema.json")(stack)
@@ -29,7 +33,8 @@ def in_force(seen: Json) -> Optional[Json]:
 
 
 def obeyed(seen: Json) -> Json:
-    """The lock that the host is held against: the one in force, so that an edited lock shows in lock.generation and only
+    """The lock that the host is held against: the one in force, so that an edited lock shows in
+    lock.generation and only
     there; the lock of the inventory as long as nothing is in force."""
     return in_force(seen) or dict(seen["lock"])
 
@@ -48,9 +53,7 @@ def present(seen: Json) -> Outcome:
 def platform(seen: Json) -> Outcome:
     """Is the host still the platform of its lock?"""
     locked, found = obeyed(seen)["plan"]["platform"], seen["machine"]["observation"]["platform"]["id"]
-    return held(
-        locked == found, locked, found, "docs/runbooks/rebuild.md says how a host gets to another release"
-    )
+    return held(locked == found, locked, found, RELOCK)
 
 
 def cards(seen: Json) -> Outcome:
@@ -67,7 +70,7 @@ def cards(seen: Json) -> Outcome:
         not told,
         wanted,
         told[0] if told else found,
-        "./run ansible-playbook playbooks/rebuild.yml (docs/runbooks/rebuild.md)",
+        RELOCK,
     )
 
 

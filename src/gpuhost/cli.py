@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import sys
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -11,7 +13,7 @@ from rich.console import Console
 
 from . import __version__, compare, plan, render
 from .catalog import Json
-from .errors import GpuhostError, UnreadableError, UsageError
+from .errors import EnvironmentProblem, GpuhostError, UnreadableError, UsageError
 from .gpu import Gpu, from_observation, parse
 from .model import COMPONENTS, Request
 from .probe import observe
@@ -19,6 +21,7 @@ from .resolve import Resolver, resolver
 from .versions import release, specifier
 
 EXIT_REFUSED = 3
+EXIT_BROKEN_PIPE = 141  # as a shell says of a command that SIGPIPE ended
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,7 +97,8 @@ def request_of(found: Resolver, observation: Json, asked: Dict[str, str], **over
         "avx": observation["cpu"]["avx"],
     }
     gpus = over.pop("gpus", None)
-    platform = over.pop("platform", None) or observation["platform"]["id"]
+    platform = over.pop("platform", None)
+    platform = observation["platform"]["id"] if platform is None else platform
     cards = (
         from_observation(found.catalog, observation["gpus"], observation["nvidia"]["smi"]["status"])
         if gpus is None
@@ -124,7 +128,7 @@ def requested(found: Resolver, arguments: argparse.Namespace) -> Request:
         if names and len(names) != len(arguments.gpu):
             raise UsageError("--gpu none does not go with other cards.", "Leave one of them out.")
         typed = [parse(found.catalog, g) for g in names]
-    if typed is not None and arguments.os:
+    if typed is not None and arguments.os is not None:
         return request_from(found, arguments.os, typed, asked, **given)
     observation = observe()
     if typed is None:
@@ -167,10 +171,27 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """The entry point: every known failure becomes one paragraph and its exit code."""
     arguments = parser().parse_args(argv)
     try:
-        return run_plan(arguments, Console())
+        code = run_plan(arguments, Console())
+        sys.stdout.flush()
+        return code
     except GpuhostError as error:
         render.show_error(Console(stderr=True), error.message, error.next_step)
         return error.exit_code
+    except OSError as error:
+        return unwritten(error)
+
+
+def unwritten(error: OSError) -> int:
+    """What a standard output that takes no more means: a reader that has left (as in `| head`), or a full disk."""
+    if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        raise error
+    # Python flushes standard output once more when it ends, and would say so of its own.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return EXIT_BROKEN_PIPE
+    problem = EnvironmentProblem(f"The answer could not be written: {error.strerror}.", "Make room, or print it.")
+    render.show_error(Console(stderr=True), problem.message, problem.next_step)
+    return problem.exit_code
 
 
 if __name__ == "__main__":

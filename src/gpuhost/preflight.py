@@ -12,6 +12,7 @@ from .parsers import parse_os_release
 from .parsers_apt import is_own_origin
 from .versions import release
 
+
 def controller_problem(os_release: str, core: str) -> str:
     """Why this ansible-core cannot manage the target, told before any module runs there; '' when it can.
 
@@ -28,8 +29,8 @@ def controller_problem(os_release: str, core: str) -> str:
     if release(row["system_python"]) >= release(needed):
         return ""
     return (
-        f"ansible-core {core} needs Python {needed} on the target, {row['name']} has {row['system_python']}. Remove .venv "
-        "and run again with a Python whose ansible-core can: "
+        f"ansible-core {core} needs Python {needed} on the target, {row['name']} has {row['system_python']}. "
+        "Remove .venv and run again with a Python whose ansible-core can: "
         "GPUHOST_PYTHON=python3.11 ./run ... (3.8, 3.10, 3.11 or 3.12 will do)."
     )
 
@@ -92,29 +93,24 @@ def other_releases(source: Json, row: Json) -> List[str]:
 
 
 def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
-    """The sources that must not be there: of another release, or one beside the distribution's own that offers a package of
-    the stack. Each with what it is and the command that removes it."""
+    """The sources that must not be there, each with what it is and the command that removes it.
+
+    Those of another release, and those beside the distribution's own that offer a package of the stack.
+    """
     found = []
     sources = observation["apt"]["sources"]
     for source in sources:
         others = other_releases(source, row) if source["enabled"] else []
         if others:
-            found.append(
-                {
-                    "what": f"{source['file']} adds {', '.join(source['uris'])} {' '.join(others)}, which is not {row['codename']}.",
-                    "remedy": removal(source, sources, others),
-                }
-            )
+            what = f"{source['file']} adds {', '.join(source['uris'])} {' '.join(others)}"
+            remedy = removal(source, sources, others)
+            found.append({"what": f"{what}, which is not {row['codename']}.", "remedy": remedy})
     for (file, line, site), names in offered(observation).items():
         at = [s for s in sources if (s["file"], s["line"]) == (file, line)]
-        # Two sources of one index: apt does not say which of them it read.
-        remedy = removal(at[0], sources) if at else f"grep -rl {shlex.quote(site)} /etc/apt/sources.list /etc/apt/sources.list.d"
-        found.append(
-            {
-                "what": f"{file or 'a source'}: {site} is not the distribution's own and offers {', '.join(names[:3])}.",
-                "remedy": remedy,
-            }
-        )
+        # The probe gives no file where it cannot say which source an index comes from.
+        search = f"grep -rl {shlex.quote(site)} /etc/apt/sources.list /etc/apt/sources.list.d"
+        what = f"{file or 'a source'}: {site} is not the distribution's own and offers {', '.join(names[:3])}."
+        found.append({"what": what, "remedy": removal(at[0], sources) if at else search})
     return [item for number, item in enumerate(found) if item not in found[:number]]
 
 
@@ -131,9 +127,9 @@ def offered(observation: Json) -> Dict[Any, List[str]]:
 def unknown_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
     """Sources that apt has not read yet and that are not known to be the distribution's own, with the two ways out.
 
-    A source could offer the driver, and the next `apt-get update`, a role's included, would let it in. A personal archive
-    names this very release as its suite, so the suite does not tell it from the distribution's archive. Hence such a
-    source stops the run, where one that apt has read and that offers nothing does not.
+    A source could offer the driver, and the next `apt-get update`, a role's included, would let it in. A personal
+    archive names this very release as its suite, so the suite does not tell it from the distribution's archive.
+    Hence such a source stops the run, where one that apt has read and that offers nothing does not.
     """
     found = []
     sources = observation["apt"]["sources"]
@@ -154,8 +150,8 @@ def vouched(source: Json, observation: Json, row: Json) -> bool:
     """Is an unread source the distribution's own, as far as can be said?
 
     It is when it names this release at an address that another source, which apt has read, has shown to be the
-    distribution's own. A host whose apt has read nothing at all (fresh from an image) shows nothing; there the suite has
-    to do, `remarks` says so, and `verify/`, which comes after the first `apt-get update`, judges the source by what it offers.
+    distribution's own. A host whose apt has read nothing at all (fresh from an image) shows nothing. There the suite
+    has to do, `remarks` says so, and `verify/`, after the first `apt-get update`, judges the source by what it offers.
     """
     apt = observation["apt"]
     if not own_release(source, row):
@@ -177,8 +173,8 @@ def site_of(uri: str) -> str:
 def removal(source: Json, sources: Sequence[Json] = (), suites: Sequence[str] = ()) -> str:
     """The command that takes a source away, and nothing else: its suites given, or all of it.
 
-    `sources` are all of the host: a file that holds only this one can go as a whole. The other commands look for
-    the source's own words, so a second call finds nothing more to remove. A password is masked in an observation (`***@`).
+    `sources` are all of the host: a file that holds only this one can go as a whole. The other commands look for the
+    source's own words, so a second call finds nothing more to remove. An observation masks passwords (`***@`).
     """
     file, same = str(source["file"]), (source["uris"], source["suites"])
     part = [s for s in source["suites"] if s in suites] if len(suites) < len(source["suites"]) else []
@@ -187,26 +183,26 @@ def removal(source: Json, sources: Sequence[Json] = (), suites: Sequence[str] = 
         return f"rm {shlex.quote(file)} && apt-get update"
     uris, rest = [literal(uri) for uri in source["uris"]], [literal(suite) for suite in part or source["suites"]]
     if source["format"] == "one-line":
-        options = r"(\[[^]]*\])?\s*"
-        edit = f"sed -E -i {shlex.quote(rf'#^deb(-src)?\s+{options}{uris[0]}/*\s+{rest[0]}(\s|$)#d')}"
-        edit = edit.replace("'#", "'\\#", 1)
+        line = rf"^\s*deb(-src)?\s+(\[[^]]*\]\s*)?{uris[0]}/*\s+{rest[0]}(\s|$)"
+        edit = "sed -E -i " + shlex.quote(rf"\#{line}#d")
     else:
         there = " && ".join(rf"m{{(?<!\S){word}(?!\S)}}" for word in uris + rest)
-        program = f"print unless {there}"
-        if part:
-            program = f"if ({there}) {{ " + " ".join(rf"s{{(?<!\S){word}(?!\S)}}{{}};" for word in rest) + " } print"
-        edit = f"perl -00 -i -ne {shlex.quote(program)}"
+        taken = " ".join(rf"s{{(?<!\S){word}(?!\S)}}{{}};" for word in rest)
+        program = f"if ({there}) {{ {taken} }} print" if part else f"print unless {there}"
+        edit = "perl -00 -i -ne " + shlex.quote(program)
     return f"{edit} {shlex.quote(file)} && apt-get update"
 
 
 def literal(word: str) -> str:
     """A word as a regular expression that sed -E and perl read alike; a masked password matches any."""
-    return r"\S*@".join(re.sub(r"([^\w:/-])", r"\\\1", part) for part in word.split("***@")).replace("@", r"\@")
+    return r"\S*\@".join(re.sub(r"([^\w:/-])", r"\\\1", part) for part in word.split("***@"))
 
 
 def remarks(observation: Json) -> List[str]:
-    """What is worth a word and no more: other third-party sources, which offer nothing of the stack, and sources that only
-    their suite speaks for."""
+    """What is worth a word and no more.
+
+    Third-party sources that offer nothing of the stack, and on a fresh host sources that only their suite speaks for.
+    """
     row = shipped().platforms["platforms"].get(observation["platform"]["id"])
     if row is None:
         return []
@@ -216,11 +212,10 @@ def remarks(observation: Json) -> List[str]:
         theirs = source["fetched"] and not own_release(source, row) and not other_releases(source, row)
         if source["enabled"] and theirs and (source["file"], source["line"]) not in bad:
             third.update({uri: source["file"] for uri in source["uris"]})
-    found = [f"{file} adds {uri}, which offers no package of the stack: left alone" for uri, file in sorted(third.items())]
+    found = [f"{file} adds {uri}, which offers no package of the stack: left alone" for uri, file in third.items()]
     if not observation["apt"]["releases"]:
-        found += [
-            f"{s['file']} adds {' '.join(s['uris'] + s['suites'])}, which apt has not read yet: judged by its suite alone"
-            for s in unread(observation)
-            if vouched(s, observation, row)
-        ]
-    return found
+        for source in unread(observation):
+            if vouched(source, observation, row):
+                where = f"{source['file']} adds {' '.join(source['uris'] + source['suites'])}"
+                found.append(f"{where}, which apt has not read yet: judged by its suite alone")
+    return sorted(found)

@@ -1,12 +1,14 @@
-"""What one virtual environment of the stack holds and can do, told by its own Python: one start for all questions.
+"""What one virtual environment of the stack holds and can do, told by its own Python: one start for all
+questions.
 
-Runs in the environment on the target: Python 3.6 and the standard library, and what the environment itself has. Answers
-twice: first with the packages, then with what was computed, so that a crash inside a library is told apart and named.
+Runs in the environment on the target: Python 3.6 and the standard library, and what the environment itself
+has. Answers twice: first with the packages, then with what was computed, so that a crash inside a library is
+told apart and named.
 """
 
 import os
 import sys
-from typing import Any, Dict
+from typing import Any, Callable, Dict, List, Optional
 
 from .probe_answer import channel
 
@@ -14,8 +16,7 @@ Json = Dict[str, Any]
 _LINES = ("NVIDIA CUDA", "NVIDIA GPU arch", "NVIDIA PTX archs", "cuDNN")
 
 
-def main(arguments):
-    # type: (Json) -> int
+def main(arguments: Json) -> int:
     """Answer with the packages, then with the result of `arguments["kind"]`: "opencv" or "tensorflow"."""
     answer = channel()
     answer(
@@ -25,7 +26,7 @@ def main(arguments):
             "python": sys.version.split()[0],
         }
     )
-    compute = {"opencv": opencv, "tensorflow": tensorflow}[arguments["kind"]]  # type: Callable[[], Json]
+    compute: Callable[[], Json] = {"opencv": opencv, "tensorflow": tensorflow}[arguments["kind"]]
     try:
         answer({"computed": compute()})
     except Exception as error:
@@ -33,26 +34,26 @@ def main(arguments):
     return 0
 
 
-def distributions():
-    # type: () -> Dict[str, List[str]]
+def distributions() -> Dict[str, List[str]]:
     """Every installed distribution and its version; a name that is there twice has two."""
     try:
-        from importlib import metadata
+        from importlib import metadata  # novermin: older Pythons take the other way
     except ImportError:  # before Python 3.8
-        import pkg_resources
+        import pkg_resources  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
         pairs = [(d.project_name, d.version) for d in pkg_resources.WorkingSet()]
     else:
         pairs = [(d.metadata["Name"], d.version) for d in metadata.distributions()]
-    found = {}  # type: Dict[str, List[str]]
+    found: Dict[str, List[str]] = {}
     for name, version in pairs:
         found.setdefault(str(name), []).append(str(version))
     return {name: sorted(set(versions)) for name, versions in found.items()}
 
 
-def opencv():
-    # type: () -> Json
-    """A blur and a halving of a made picture by OpenCV, each held against NumPy: the largest differences (of values 0 to 255)."""
+def opencv() -> Json:
+    """A blur and a halving of a made picture by OpenCV, each held against NumPy: the largest differences (of
+    values 0 to 255).
+    """
     import cv2
 
     picture = made_picture()
@@ -70,8 +71,7 @@ def opencv():
     }
 
 
-def made_picture():
-    # type: () -> Any
+def made_picture() -> Any:
     """A picture of 96 x 128 values from 0 to 255, the same everywhere: float32 (96, 128)."""
     import numpy as np
 
@@ -79,9 +79,10 @@ def made_picture():
     return ((rows * 37 + columns * 101 + rows * columns) % 256).astype(np.float32)
 
 
-def blurred(picture, size, sigma):
-    # type: (Any, int, float) -> Any
-    """The Gaussian blur of a picture (h, w) with `size` x `size` taps, mirrored at the edge pixel: float64 (h, w)."""
+def blurred(picture: Any, size: int, sigma: float) -> Any:
+    """The Gaussian blur of a picture (h, w) with `size` x `size` taps, mirrored at the edge pixel: float64
+    (h, w).
+    """
     import numpy as np
 
     half = size // 2
@@ -92,14 +93,14 @@ def blurred(picture, size, sigma):
     return sum(taps[i] * down[:, i : i + picture.shape[1]] for i in range(size))
 
 
-def halved(picture):
-    # type: (Any) -> Any
-    """Every 2 x 2 values' mean, which is what linear interpolation gives at exactly half the size: (h / 2, w / 2)."""
+def halved(picture: Any) -> Any:
+    """Every 2 x 2 values' mean, which is what linear interpolation gives at exactly half the size: (h / 2, w
+    / 2).
+    """
     return (picture[0::2, 0::2] + picture[1::2, 0::2] + picture[0::2, 1::2] + picture[1::2, 1::2]) / 4.0
 
 
-def farthest(ours, expected):
-    # type: (Any, Any) -> float
+def farthest(ours: Any, expected: Any) -> float:
     """The largest difference of two arrays. JSON has no NaN, so what is no number counts as 1e300."""
     import numpy as np
 
@@ -107,12 +108,13 @@ def farthest(ours, expected):
     return value if np.isfinite(value) else 1e300
 
 
-def tensorflow():
-    # type: () -> Json
-    """A convolution by TensorFlow held against NumPy: the largest difference, the cards it sees, and where the work ran."""
+def tensorflow() -> Json:
+    """A convolution by TensorFlow held against NumPy: the largest difference, the cards it sees, and where
+    the work ran.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     import numpy as np
-    import tensorflow as tf
+    import tensorflow as tf  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     config = getattr(tf.config, "list_physical_devices", None) or tf.config.experimental.list_physical_devices
     cards = config("GPU")
@@ -134,14 +136,15 @@ def tensorflow():
     }
 
 
-def convolved(image, kernel):
-    # type: (Any, Any) -> Any
-    """The cross-correlation of images (n, h, w, c) with a kernel (k, k, c, m), no padding: float64 (n, h-k+1, w-k+1, m)."""
+def convolved(image: Any, kernel: Any) -> Any:
+    """The cross-correlation of images (n, h, w, c) with a kernel (k, k, c, m), no padding: float64 (n, h-k+1,
+    w-k+1, m).
+    """
     import numpy as np
 
     size = kernel.shape[0]
     rows, columns = image.shape[1] - size + 1, image.shape[2] - size + 1
-    total = None  # type: Optional[Any]
+    total: Optional[Any] = None
     for down in range(size):
         for right in range(size):
             part = np.tensordot(

@@ -1,24 +1,24 @@
-"""What gpuhost has put on a machine, read back: the generation in force, its links, toolkit and cuDNN versions.
+"""What gpuhost has put on a machine, read back: the generation in force, its links, toolkit and cuDNN
+versions.
 
 Runs on the target: Python 3.6, standard library. Reads only.
 """
 
 import re
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from . import store
 from .errors import GpuhostError
 from .probe import observe
 from .probe_answer import channel
-from .probe_edges import run_command
+from .probe_edges import Run, run_command
 
 Json = Dict[str, Any]
 _NVCC_TIMEOUT_S = 30.0
 
 
-def main(arguments):
-    # type: (Json) -> int
+def main(arguments: Json) -> int:
     """Answer with one observation of this machine and of what is installed below `arguments["root"]`."""
     answer = channel()
     try:
@@ -30,15 +30,15 @@ def main(arguments):
     return 0
 
 
-def installed(root, run=run_command):
-    # type: (Path, Run) -> Json
+def installed(root: Path, run: Run = run_command) -> Json:
     """The state of the store below `root`.
 
-    `generation` is None when none is in force. `links` maps each name in it to its store folder and that folder's digest,
-    None where it is not whole. `cuda`, `nvcc` and `cudnn` are the versions that the files below `current` themselves say.
+    `generation` is None when none is in force. `links` maps each name in it to its store folder and that
+    folder's digest, None where it is not whole. `cuda`, `nvcc` and `cudnn` are the versions that the files
+    below `current` themselves say.
     """
     number = store.current_generation(root)
-    found = {"root": str(root), "generation": number, "stack": None, "links": {}}  # type: Json
+    found: Json = {"root": str(root), "generation": number, "stack": None, "links": {}}
     if number is not None:
         described = store.describe(root, number)
         found["stack"] = described["stack"]
@@ -55,8 +55,7 @@ def installed(root, run=run_command):
     return found
 
 
-def read_text(path):
-    # type: (Path) -> str
+def read_text(path: Path) -> str:
     """A file's text, empty when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
@@ -64,8 +63,7 @@ def read_text(path):
         return ""
 
 
-def toolkit_version(folder):
-    # type: (Path) -> Optional[str]
+def toolkit_version(folder: Path) -> Optional[str]:
     """The version that a CUDA toolkit's version.json (from 11.1 on) or version.txt (before) names."""
     described = store.read_json(folder / "version.json")
     if described is not None:
@@ -76,9 +74,10 @@ def toolkit_version(folder):
     return match.group(1) if match else None
 
 
-def nvcc_version(path, run):
-    # type: (Path, Run) -> Optional[str]
-    """The series ("11.8") that a toolkit's compiler says it is; None where there is no compiler or it does not start."""
+def nvcc_version(path: Path, run: Run) -> Optional[str]:
+    """The series ("11.8") that a toolkit's compiler says it is; None where there is no compiler or it does
+    not start.
+    """
     if not path.exists():
         return None
     code, out, _ = run([str(path), "--version"], _NVCC_TIMEOUT_S)
@@ -86,14 +85,12 @@ def nvcc_version(path, run):
     return match.group(1) if match else None
 
 
-def cudnn_version(folder):
-    # type: (Path) -> Optional[str]
+def cudnn_version(folder: Path) -> Optional[str]:
     """The version ("8.6.0") that cuDNN's header defines: cudnn_version.h from 8 on, cudnn.h before."""
     for name in ("cudnn_version.h", "cudnn.h"):
         text = read_text(folder / name)
         parts = [
-            re.search(rf"#define CUDNN_{part}\s+([0-9]+)", text)
-            for part in ("MAJOR", "MINOR", "PATCHLEVEL")
+            re.search(rf"#define CUDNN_{part}\s+([0-9]+)", text) for part in ("MAJOR", "MINOR", "PATCHLEVEL")
         ]
         if all(parts):
             return ".".join(part.group(1) for part in parts if part)

@@ -69,7 +69,8 @@ def show_plan(console: Console, plan: Json) -> None:
     if planned:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("component", "version", "from", ""):
-            table.add_column(title, overflow="fold")
+            # A name or a version that is broken over two lines cannot be copied, however narrow the terminal.
+            table.add_column(title, overflow="fold", no_wrap=title in ("component", "version"))
         for name in COMPONENTS:
             if plan[name]:
                 table.add_row(

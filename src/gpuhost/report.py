@@ -1,4 +1,6 @@
-"""The report of one verified host: a JSON object, and from it a table for the terminal, JUnit XML and one HTML page."""
+"""The report of one verified host: a JSON object, and from it a table for the terminal, JUnit XML and one
+HTML page.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,8 @@ def environment_summary(seen: Json) -> Json:
 
 
 def notes(seen: Json) -> List[str]:
-    """What is worth a word and is no failure: third-party sources that offer nothing of the stack, a reboot that waits, and
+    """What is worth a word and is no failure: third-party sources that offer nothing of the stack, a reboot
+    that waits, and
     what the probe could not read."""
     observation = seen["machine"]["observation"]
     apt = observation["apt"]
@@ -86,7 +89,9 @@ def notes(seen: Json) -> List[str]:
 
 
 def benchmark_summary(seen: Json) -> Optional[Json]:
-    """The measured models with their figures (seconds), and the original's for comparison; None when none was measured."""
+    """The measured models with their figures (seconds), and the original's for comparison; None when none was
+    measured.
+    """
     models = []
     for found in seen["benchmark"].values():
         if "error" in found:
@@ -120,9 +125,9 @@ def benchmark_summary(seen: Json) -> Optional[Json]:
 
 def original_line(model: Json) -> str:
     """A model's result in the form of the original's log."""
+    what = f"{model['model']} at {model['size']} on {model['device']}, {model['weights']['kind']} weights"
     return (
-        f"[INFO] {model['photos']} photos in {model['total_s']:.2f} s ({model['mean_s']:.3f} s each): {model['model']} at "
-        f"{model['size']} on {model['device']}, {model['weights']['kind']} weights"
+        f"[INFO] {model['photos']} photos in {model['total_s']:.2f} s ({model['mean_s']:.3f} s each): {what}"
     )
 
 
@@ -193,7 +198,8 @@ def junit(report: Json) -> str:
 
 
 def folder_name(host: str) -> str:
-    """A host's name as the name of one folder: what a file system or a shell might read otherwise becomes _."""
+    """A host's name as the name of one folder: what a file system or a shell might read otherwise becomes _.
+    """
     return re.sub(r"[^A-Za-z0-9._-]", "_", host).lstrip(".") or "_"
 
 

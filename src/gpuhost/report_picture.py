@@ -1,4 +1,6 @@
-"""The benchmark as a picture: where each bar of the SVG lies. Pure geometry; the template only writes it down."""
+"""The benchmark as a picture: where each bar of the SVG lies. Pure geometry; the template only writes it
+down.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ def milliseconds(seconds: float) -> str:
 
 
 def step_for(longest_ms: float) -> int:
-    """The length of one step of an axis that reaches `longest_ms`, so that it has at most MOST_STEPS of them."""
+    """The length of one step of an axis that reaches `longest_ms`, so that it has at most MOST_STEPS of them.
+    """
     return next((s for s in STEPS if longest_ms <= s * MOST_STEPS), int(longest_ms))
 
 

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 from .errors import EnvironmentProblem
 
@@ -67,30 +67,41 @@ def is_whole(folder: Path, digest: str) -> bool:
 
 
 def seal(folder: Path, content: Json) -> None:
-    """Write the marker that makes a store folder count; `content` holds at least `digest`."""
+    """Write the marker that makes a store folder count; `content` holds at least `digest`.
+
+    What the marker vouches for must be on the disk before it: after a power cut, a whole marker beside empty files
+    would lie.
+    """
+    os.sync()
     write_whole(folder / MARKER, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def unwritable(error: OSError, folder: Path) -> EnvironmentProblem:
     """A full disk or a missing permission as what it is for the user."""
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EnvironmentProblem(f"There is no space left for {folder}.", "Make room and run the same command again.")
     return EnvironmentProblem(f"{folder} cannot be written: {error}.", "Run as root, or correct the permissions.")
+
+
+def stay_inside(names: Iterable[str]) -> None:
+    """Refuse names that lead out of the folder they are meant for."""
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).parts:
+            raise EnvironmentProblem(f"The name '{name}' leads out of the store.", "Restore the project from git.")
 
 
 def write_tree(folder: Path, files: Dict[str, str], digest: str) -> bool:
     """Put text files (relative path -> content) into the store folder at once; False when it was there already."""
     if is_whole(folder, digest):
         return False
+    stay_inside(files)
     temporary = folder.with_name(folder.name + ".new")
     try:
-        for stale in (temporary, folder):
+        # The marker goes first, so that what is taken down is never taken for whole.
+        for stale in (temporary, folder / MARKER, folder):
             remove(stale)
+        temporary.mkdir(parents=True)
         for name, content in sorted(files.items()):
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise EnvironmentProblem(
-                    f"The file name {name} leads out of the store.", "Restore the project from git."
-                )
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
@@ -98,6 +109,8 @@ def write_tree(folder: Path, files: Dict[str, str], digest: str) -> bool:
         temporary.rename(folder)
         flush_folder(folder.parent)
     except OSError as error:
+        # On a full disk, what is half written must not stay to fill it.
+        shutil.rmtree(str(temporary), ignore_errors=True)
         raise unwritable(error, folder) from error
     return True
 
@@ -143,6 +156,7 @@ def switch(root: Path, stack: Json, links: Dict[str, str]) -> int:
     Every link's target must be whole already. The last step is one rename: a host is in the old generation or in
     the new one.
     """
+    stay_inside([*links, *links.values()])
     for target in links.values():
         if not (root / target / MARKER).exists():
             raise EnvironmentProblem(
@@ -164,6 +178,7 @@ def switch(root: Path, stack: Json, links: Dict[str, str]) -> int:
         flush_folder(folder.parent)
         point_current(root, number)
     except OSError as error:
+        shutil.rmtree(str(temporary), ignore_errors=True)
         raise unwritable(error, folder) from error
     return number
 

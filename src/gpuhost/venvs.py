@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence
 
 from . import store
-from .errors import ArtifactError, EnvironmentProblem
+from .errors import ArtifactError, EnvironmentProblem, GpuhostError
 
 Json = Dict[str, Any]
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
@@ -40,8 +40,15 @@ def run(argv: Sequence[str], log: Path) -> None:
         handle.write("$ {}\n".format(" ".join(argv)).encode())
         handle.flush()
         environment.update(QUIET)
+        # close_fds=False: the turn of `install` goes along, so that nobody starts anew beside this command.
         code = subprocess.call(  # noqa: S603 - no shell reads these arguments of the lock and this module
-            list(argv), stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, env=environment, cwd="/"
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=handle,
+            env=environment,
+            cwd="/",
+            close_fds=False,
         )
     if code != 0:
         with log.open("rb") as handle:
@@ -122,7 +129,7 @@ def folder_of(root: Path, name: str, lock: Json) -> Path:
 def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callable[[str], None]) -> None:
     """Put the locked packages into a fresh environment: pip and the build tools first, as an old pip knows few."""
     pip = [str(folder / "bin" / "python"), "-m", "pip"]
-    wheels, scratch = cache / "wheels", cache / ("new-" + folder.name)
+    wheels, scratch = cache / "wheels", scratch_of(folder, cache)
     tools = [p for p in packages if p["name"] in BUILD_TOOLS]
     rest = [p for p in packages if p["name"] not in BUILD_TOOLS]
     for part in (tools, rest):
@@ -153,18 +160,42 @@ def check_space(root: Path, name: str, lock: Json) -> None:
         raise EnvironmentProblem(text, "Make room, or mount a larger disk there, and run the same command again.")
 
 
+def check_python(python: str) -> None:
+    """Refuse an interpreter that is not there, by its name and not by what fails without it."""
+    if shutil.which(python) is None:
+        name = Path(python).name
+        step = f"Install it: apt-get install {name} {name}-venv"
+        raise EnvironmentProblem(f"There is no {python} on this host.", step)
+
+
 def make(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> None:
     """Make the environment's folder from nothing and seal it; whatever a killed run left of it goes first."""
     folder, log = folder_of(root, name, lock), root / "log" / f"{name}.log"
-    # The marker goes first, so that what is taken down is never taken for whole.
-    store.remove(folder / store.MARKER)
-    store.remove(folder)
+    clear(folder, root / "cache")
+    check_python(python)
     check_space(root, name, lock)
     say("making the environment")
-    run([python, "-m", "venv", str(folder)], log)
-    fill(folder, lock["packages"], root / "cache", log, say)
-    versions = {p["name"]: p["version"] for p in lock["packages"]}
-    store.seal(folder, {"digest": lock["digest"], "environment": name, "packages": versions})
+    try:
+        run([python, "-m", "venv", str(folder)], log)
+        fill(folder, lock["packages"], root / "cache", log, say)
+        versions = {p["name"]: p["version"] for p in lock["packages"]}
+        store.seal(folder, {"digest": lock["digest"], "environment": name, "packages": versions})
+    except (OSError, CommandFailed, GpuhostError):
+        # Half an environment would only hold the space that may be what was missing.
+        clear(folder, root / "cache")
+        raise
+
+
+def scratch_of(folder: Path, cache: Path) -> Path:
+    """Where downloads for an environment wait for their checksum."""
+    return cache / ("new-" + folder.name)
+
+
+def clear(folder: Path, cache: Path) -> None:
+    """Take down an environment that is not whole, and its unfinished downloads."""
+    # The marker goes first, so that what is taken down is never taken for whole.
+    for stale in (folder / store.MARKER, folder, scratch_of(folder, cache)):
+        store.remove(stale)
 
 
 def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> Path:
@@ -180,6 +211,9 @@ def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str],
         for needed in (root / "cache" / "wheels", log.parent, folder.parent):
             needed.mkdir(parents=True, exist_ok=True)
         with (root / "log" / f"{name}.turn").open("w") as turn:
+            # The lock lasts until every copy of the file is closed. When this process is killed, pip goes on for a
+            # while; with a copy of its own it keeps the next run waiting instead of writing into what that one makes.
+            os.set_inheritable(turn.fileno(), True)
             try:
                 fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

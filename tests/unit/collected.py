@@ -100,7 +100,11 @@ def host(observation: Json, locked: Json) -> Json:
                 "prefix": "/opt/gpuhost/store/opencv_cuda",
                 "computed": opencv,
             },
-            "dl4cv": {"packages": packages["dl4cv"], "prefix": "/opt/gpuhost/store/dl4cv", "computed": tensorflow},
+            "dl4cv": {
+                "packages": packages["dl4cv"],
+                "prefix": "/opt/gpuhost/store/dl4cv",
+                "computed": tensorflow,
+            },
         },
         "benchmark": {model: bench_report(model, device) for model in checks_benchmark.MODELS},
         "benchmark_device": device,
@@ -111,11 +115,15 @@ def cpu_host() -> Json:
     """A healthy Debian 12 without a card."""
     observation = recorded("debian12-no-gpu")
     found = resolver()
-    return host(observation, lock.make("box", observation, plan.make(found, request_of(found, observation, {}))))
+    return host(
+        observation, lock.make("box", observation, plan.make(found, request_of(found, observation, {})))
+    )
 
 
 def gpu_host() -> Json:
-    """A healthy Ubuntu 18.04 with a GTX 750 Ti: recorded with another driver, so that the lock's is put in its place."""
+    """A healthy Ubuntu 18.04 with a GTX 750 Ti: recorded with another driver, so that the lock's is put in
+    its place.
+    """
     observation = recorded("ubuntu1804-gtx750ti-driver470")
     found = resolver()
     locked = lock.make("box", observation, plan.make(found, request_of(found, observation, {})))

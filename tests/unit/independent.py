@@ -1,8 +1,8 @@
 """A second reading of the facts, to judge plans by: it shares no code with the resolver.
 
-It is written from the catalog's JSON and the words of the sources, and imports nothing of gpuhost. `check` says
-what a plan breaks; `exists` searches the full product of all candidates; `best` names what the preferred stack
-must start with. A request here is a plain `Ask`.
+It is written from the catalog's JSON and the words of the sources, and imports nothing of gpuhost. `check`
+says what a plan breaks; `exists` searches the full product of all candidates; `best` names what the preferred
+stack must start with. A request here is a plain `Ask`.
 """
 
 from __future__ import annotations
@@ -236,7 +236,8 @@ def opencv_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
 
 
 def locked(facts: Json, ask: Ask, wheel: Json) -> List[str]:
-    """The environment locks that pin this wheel of OpenCV for a Python of the platform, whose glibc runs it."""
+    """The environment locks that pin this wheel of OpenCV for a Python of the platform, whose glibc runs
+    it."""
     platform = facts["platforms"]["platforms"][ask.platform]
     if figures(wheel["glibc"]) > figures(platform["glibc"]):
         return []
@@ -307,6 +308,8 @@ def check(facts: Json, ask: Ask, plan: Json) -> List[str]:
             faults.append("opencv: the environment is no lock of this release")
         return [*faults, *lock_faults(facts, "opencv", plan["opencv"])]
     driver = planned_driver(facts, ask, plan)
+    if driver is None:
+        return [*faults, "driver: the platform has no such release"]
     cuda = next(r for r in facts["cuda"]["releases"] if r["version"] == plan["cuda"]["version"])
     part = plan["cudnn"]
     cudnn = next(
@@ -336,7 +339,8 @@ def check(facts: Json, ask: Ask, plan: Json) -> List[str]:
 
 
 def lock_faults(facts: Json, component: str, part: Json) -> Iterator[str]:
-    """The environment lock that a plan names, if it names one, pins the very wheel the plan says, for its Python."""
+    """The environment lock that a plan names, if it names one, pins the very wheel the plan says, for its
+    Python."""
     name = part["environment"]
     if name is None:
         return
@@ -359,15 +363,14 @@ def planned_tensorflow(facts: Json, plan: Json) -> Tuple[Json, Json]:
     return release, next(w for w in release["wheels"] if w["tag"] == tag)
 
 
-def planned_driver(facts: Json, ask: Ask, plan: Json) -> Json:
-    """The driver row that a plan means."""
+def planned_driver(facts: Json, ask: Ask, plan: Json) -> Optional[Json]:
+    """The driver row that a plan means, or None when the platform has no such release."""
     part = plan["driver"]
     if part["source"] == "archive":
         keys, rows = ("package", "package_version"), facts["drivers"]["archives"][ask.platform]
     else:
         keys, rows = ("version", "variant"), facts["drivers"]["runfiles"]
-    found: Json = next(row for row in rows if all(row[k] == part[k] for k in keys))
-    return found
+    return next((row for row in rows if all(row[k] == part[k] for k in keys)), None)
 
 
 def built_faults(facts: Json, ask: Ask, plan: Json, cuda: Json) -> Iterator[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import pytest
 from packaging.version import Version
@@ -26,6 +25,11 @@ def walk(node: Any, place: str = "") -> Iterator[Tuple[str, Any]]:
     elif isinstance(node, list):
         for i, child in enumerate(node):
             yield from walk(child, f"{place}[{i}]")
+
+
+def neighbours(rows: Sequence[Any]) -> Iterator[Tuple[Any, Any]]:
+    """Each row with the next."""
+    return zip(rows, rows[1:])
 
 
 def packages() -> List[Json]:
@@ -96,7 +100,8 @@ def test_versions_parse() -> None:
 
 
 def test_artifacts_are_sealed() -> None:
-    """What is downloaded has a sha256, an https URL (or a file name of a registry or archive) and a source."""
+    """What is downloaded has a sha256, an https URL (or a file name of a registry or archive) and a
+    source."""
     sealed = 0
     for table in independent.TABLES:
         for place, value in walk(FACTS[table], table):
@@ -130,7 +135,8 @@ def test_rows_have_a_source(table: str, rows: str) -> None:
 
 
 def test_tables_have_sources() -> None:
-    """The other tables name their sources for all rows, platforms and archive packages each for themselves."""
+    """The other tables name their sources for all rows, platforms and archive packages each for
+    themselves."""
     assert FACTS["gpus"]["source"]
     for table in ("drivers", "cuda", "cudnn", "tensorflow", "opencv"):
         assert FACTS[table]["sources"], table
@@ -154,7 +160,8 @@ def test_every_device_has_a_capability_and_a_generation() -> None:
 
 
 def test_branches_serve_known_generations() -> None:
-    """A branch names generations that exist, in one run without gaps, and never fewer new ones than the last."""
+    """A branch names generations that exist, in one run without gaps, and never fewer new ones than the
+    last."""
     order = [row["name"] for row in FACTS["gpus"]["generations"]]
     branches = list(FACTS["drivers"]["branches"].items())
     assert [name for name, _ in branches] == sorted(name for name, _ in branches)
@@ -162,7 +169,7 @@ def test_branches_serve_known_generations() -> None:
         places = [order.index(g) for g in row["generations"]]
         assert places == list(range(places[0], places[-1] + 1)), name
         assert set(row["open_modules_only"]) <= set(row["generations"]), name
-    for (_, older), (name, newer) in pairwise(branches):
+    for (_, older), (name, newer) in neighbours(branches):
         for end in (
             0,
             -1,
@@ -187,8 +194,8 @@ def test_suggested_release_exists() -> None:
 
 
 def test_claims_are_devices() -> None:
-    """A package claims ids of the table, each once; the server packages also name 307 that are no graphics cards
-    of the table. The number is pinned, so that a typo does not hide among them."""
+    """A package claims ids of the table, each once; the server packages also name 307 that are no graphics
+    cards of the table. The number is pinned, so that a typo does not hide among them."""
     devices = FACTS["gpus"]["devices"]
     unknown = set()
     for row in packages():
@@ -204,8 +211,8 @@ def test_claims_are_devices() -> None:
 
 
 def test_claimed_cards_are_of_a_served_generation() -> None:
-    """What a package claims, its branch serves: the two sources (Modaliases, generations) agree but for four ids,
-    which the two oldest server packages name and no release of their branches drives."""
+    """What a package claims, its branch serves: the two sources (Modaliases, generations) agree but for
+    four ids, which the two oldest server packages name and no release of their branches drives."""
     devices = FACTS["gpus"]["devices"]
     known = {"1059", "1244", "1245", "2232"}
     for row in packages():
@@ -216,23 +223,9 @@ def test_claimed_cards_are_of_a_served_generation() -> None:
         assert outside == (known if server else set()), row["package"]
 
 
-CAPABILITIES = (
-    "3.5",
-    "3.7",
-    "5.0",
-    "5.2",
-    "6.0",
-    "6.1",
-    "7.0",
-    "7.5",
-    "8.0",
-    "8.6",
-    "8.9",
-    "9.0",
-    "10.0",
-    "12.0",
-)
-#: How six series of wheels reach fourteen capabilities: c(ubin), j (PTX, compiled by the driver), - (not at all).
+CAPABILITIES = ["3.5", "3.7", "5.0", "5.2", "6.0", "6.1", "7.0", "7.5"]
+CAPABILITIES += ["8.0", "8.6", "8.9", "9.0", "10.0", "12.0"]
+#: How six series of wheels reach these: c(ubin), j (PTX, compiled by the driver), - (not at all).
 #: Source: fatbin headers of the 2.0.0, 2.1.4, 2.2.3 and 2.3.4 wheels, build_info.py of 2.4 and newer ones.
 REACH = {
     "2.0": "ccjcccccjjjjjj",
@@ -246,8 +239,8 @@ REACH = {
 
 @pytest.mark.parametrize("series", REACH)
 def test_tensorflow_code_reaches(series: str) -> None:
-    """The code in the wheels reaches exactly the cards it was seen to reach (this is why a GTX 750 Ti is refused
-    TensorFlow 2.3)."""
+    """The code in the wheels reaches exactly the cards it was seen to reach (this is why a GTX 750 Ti is
+    refused TensorFlow 2.3)."""
     letters = {"cubin": "c", "ptx-jit": "j", "none": "-"}
     rows = [row for row in FACTS["tensorflow"]["releases"] if row["series"] == series]
     assert rows
@@ -259,17 +252,19 @@ def test_tensorflow_code_reaches(series: str) -> None:
 
 
 def test_newest_cuda_grows_with_the_branch() -> None:
-    """A newer branch serves no older CUDA, where it is known at all (two branches bundle none and meet none)."""
+    """A newer branch serves no older CUDA, where it is known at all (two branches bundle none and meet
+    none)."""
     known = [(n, row["max_cuda"]) for n, row in FACTS["drivers"]["branches"].items() if row["max_cuda"]]
     assert len(known) == len(FACTS["drivers"]["branches"]) - 2
-    for (_, older), (name, newer) in pairwise(known):
+    for (_, older), (name, newer) in neighbours(known):
         assert figures(older) <= figures(newer), name
 
 
 def test_driver_floor_grows_with_cuda() -> None:
-    """A newer toolkit needs no older driver, and minor-version compatibility never asks for a newer one than it."""
+    """A newer toolkit needs no older driver, and minor-version compatibility never asks for a newer one
+    than it."""
     rows = sorted(FACTS["cuda"]["releases"], key=lambda row: figures(row["version"]))
-    for older, newer in pairwise(rows):
+    for older, newer in neighbours(rows):
         assert figures(older["driver_min"]) <= figures(newer["driver_min"]), newer["version"]
     floors = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
     for row in rows:
@@ -292,7 +287,7 @@ def test_cuda_builds_for_cards_that_exist() -> None:
         assert set(row["capabilities"]) <= known | unlisted, row["version"]
         assert row["version"].startswith(row["series"] + ".")
         assert (row["gcc_min"] or 0) <= row["gcc_max"]
-    for older, newer in pairwise(rows):
+    for older, newer in neighbours(rows):
         assert figures(older["capabilities"][0]) <= figures(newer["capabilities"][0])
 
 

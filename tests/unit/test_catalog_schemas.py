@@ -105,7 +105,8 @@ BROKEN: Dict[str, Any] = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_broken_row_is_named(folder: Path, case: str) -> None:
-    """A row that breaks the schema is a CatalogError that names the file and the place, and what to do next."""
+    """A row that breaks the schema is a CatalogError that names the file and the place, and what to do
+    next."""
     name, damage, places = BROKEN[case]
     change: Callable[[Json], None] = damage
     table = copy.deepcopy(json.loads((folder / f"{name}.json").read_text("utf-8")))

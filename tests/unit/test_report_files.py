@@ -28,7 +28,9 @@ HOSTS = {"cpu": cpu_host(), "gpu": gpu_host()}
 VOID = {"meta", "br", "link"}
 
 
-def made(tmp_path: Path, kind: str = "cpu", name: str = "box", change: Callable[[Json], Any] = lambda seen: None) -> Json:
+def made(
+    tmp_path: Path, kind: str = "cpu", name: str = "box", change: Callable[[Json], Any] = lambda seen: None
+) -> Json:
     """The report of a healthy host after one change of what was collected."""
     seen = copy.deepcopy(HOSTS[kind])
     change(seen)
@@ -43,7 +45,9 @@ def made(tmp_path: Path, kind: str = "cpu", name: str = "box", change: Callable[
 
 def without_lock(seen: Json) -> None:
     """A host that has none."""
-    seen.update(lock=None, lock_error={"message": "none", "next_step": "make one", "missing": True}, benchmark={})
+    seen.update(
+        lock=None, lock_error={"message": "none", "next_step": "make one", "missing": True}, benchmark={}
+    )
 
 
 def unreadable(seen: Json) -> None:
@@ -95,8 +99,12 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize(("kind", "change"), [(kind, change) for _, kind, change in STATES], ids=[s[0] for s in STATES])
-def test_every_report_fits_its_schema_and_its_forms(tmp_path: Path, kind: str, change: Callable[[Json], Any]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "change"), [(kind, change) for _, kind, change in STATES], ids=[s[0] for s in STATES]
+)
+def test_every_report_fits_its_schema_and_its_forms(
+    tmp_path: Path, kind: str, change: Callable[[Json], Any]
+) -> None:
     """JSON, JUnit, table and page of a host in every state, the hostile one included."""
     found = made(tmp_path, kind, "box", change)
     validator(DATA / "report.schema.json")(json.loads(json.dumps(found)))
@@ -169,11 +177,12 @@ def test_the_benchmark_is_told_in_the_originals_form(tmp_path: Path) -> None:
     table = report.as_text(found, 120)
     assert "[INFO] 192 photos in 38.40 s (0.200 s each): yolov3 at 416 on cpu, synthetic weights" in table
     page = report_html.page(found)
-    assert "the original&#39;s Quadro P2000: <tspan class=\"value\">39.0 ms" in page
+    assert 'the original&#39;s Quadro P2000: <tspan class="value">39.0 ms' in page
 
 
 def test_verdicts_of_the_states(tmp_path: Path) -> None:
-    """A CPU host is never ok; a card whose stack is whole would be, were the packages of its OpenCV locked."""
+    """A CPU host is never ok; a card whose stack is whole would be, were the packages of its OpenCV locked.
+    """
     assert made(tmp_path)["verdict"] == "incomplete"
     assert made(tmp_path, "cpu", "box", without_lock)["verdict"] == "not provisioned"
     assert made(tmp_path, "cpu", "box", unreadable)["verdict"] == "broken"
@@ -185,7 +194,9 @@ def test_a_third_partys_source_that_offers_nothing_is_a_note(tmp_path: Path) -> 
     def change(seen: Json) -> None:
         observation = seen["machine"]["observation"]
         row = copy.deepcopy(observation["apt"]["sources"][0])
-        row.update(file="/etc/apt/sources.list.d/editor.list", uris=["https://editor.example/apt"], suites=["any"])
+        row.update(
+            file="/etc/apt/sources.list.d/editor.list", uris=["https://editor.example/apt"], suites=["any"]
+        )
         observation["apt"]["sources"].append(row)
         observation["reboot_required"] = True
 
@@ -199,7 +210,10 @@ def bench(*means: float) -> Json:
     """A benchmark summary with these means, and the original's rows."""
     shares = dict.fromkeys(report_picture.STAGES, 0.2)
     row = {"model": "m", "size": 416, "device": "cpu"}
-    models = [{**row, "mean_s": m, "stages_s": {k: m * v for k, v in shares.items()}, "mean_ci95_s": [m, m]} for m in means]
+    models = [
+        {**row, "mean_s": m, "stages_s": {k: m * v for k, v in shares.items()}, "mean_ci95_s": [m, m]}
+        for m in means
+    ]
     return {"models": models, "reference": {"rows": [{"device": "Quadro P2000", "mean_s": 0.039}]}}
 
 
@@ -229,6 +243,11 @@ def test_bars_are_to_scale() -> None:
 
 def test_without_a_benchmark_there_is_no_picture(tmp_path: Path) -> None:
     """The page does without."""
-    found = made(tmp_path, "cpu", "box", lambda seen: seen.update(benchmark={}, options={**seen["options"], "benchmark": False}))
+    found = made(
+        tmp_path,
+        "cpu",
+        "box",
+        lambda seen: seen.update(benchmark={}, options={**seen["options"], "benchmark": False}),
+    )
     assert found["benchmark"] is None
     assert "<svg" not in report_html.page(found)

@@ -74,6 +74,7 @@ ONE = Ask(UBUNTU, (P2000,))
 #: What is broken -> (the question, the damage, the beginning of a fault that must be named).
 DAMAGE: Dict[str, Tuple[Ask, Callable[[Json], None], str]] = {
     "old driver": (ONE, package("nvidia-driver-390"), "driver and cuda"),
+    "other platform": (Ask(DEBIAN, (P2000,)), package("nvidia-driver-525"), "driver: the platform has no such"),
     "unclaimed": (
         Ask(UBUNTU, (H200,)),
         part("driver", version="535.98", variant="full"),
@@ -157,7 +158,8 @@ DAMAGE: Dict[str, Tuple[Ask, Callable[[Json], None], str]] = {
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damage_is_seen(case: str) -> None:
-    """The judge names the fault (the one case without a fault shows that telling the truth again changes nothing)."""
+    """The judge names the fault (the one case without a fault shows that telling the truth again changes
+    nothing)."""
     ask, damage, fault = DAMAGE[case]
     sound = plan_for(ask._replace(kernel=None if case == "kernel" else ask.kernel, avx=None))
     broken = copy.deepcopy(sound)

@@ -1,4 +1,5 @@
-"""The table of best stacks, row by row, and what Secure Boot, the kernel and several cards change about them."""
+"""The table of best stacks, row by row, and what Secure Boot, the kernel and several cards change about
+them."""
 
 from __future__ import annotations
 
@@ -143,7 +144,8 @@ def told(found: Json) -> str:
 
 
 def test_rtx_5090_is_refused_on_ubuntu() -> None:
-    """No toolkit for 18.04 builds for 12.0; the refusal says what would: CUDA 12.8, driver 570 with open modules."""
+    """No toolkit for 18.04 builds for 12.0; the refusal says what would: CUDA 12.8, driver 570 with open
+    modules."""
     found = asking.planned(UBUNTU, "RTX 5090")
     assert rules_of(found) == {"cuda-platform", "cuda-builds"}
     assert "12.8.0 or newer" in told(found)
@@ -200,8 +202,8 @@ SECURE_BOOT = [
 
 @pytest.mark.parametrize(("platform", "card", "on", "needs"), SECURE_BOOT)
 def test_secure_boot(platform: str, card: str, on: Optional[bool], needs: Optional[str]) -> None:
-    """Under Secure Boot the archive's signed modules are used where there are any; else an own key must be enrolled,
-    and the plan says so."""
+    """Under Secure Boot the archive's signed modules are used where there are any; else an own key must be
+    enrolled, and the plan says so."""
     found = asking.planned(platform, card, secure_boot=on)
     assert found["driver"]["secure_boot"] == needs
     notes = " ".join(note["text"] for note in found["notes"])
@@ -222,8 +224,8 @@ KERNELS = [
 
 @pytest.mark.parametrize(("kernel", "origin"), KERNELS)
 def test_kernel_decides_where_modules_come_from(kernel: Optional[str], origin: str) -> None:
-    """Prebuilt modules exist for exactly the kernels of the archive, each of the generic flavour; any other gets DKMS,
-    which under Secure Boot needs an own key."""
+    """Prebuilt modules exist for exactly the kernels of the archive, each of the generic flavour; any
+    other gets DKMS, which under Secure Boot needs an own key."""
     found = asking.planned(UBUNTU, "Quadro P2000", kernel=kernel, secure_boot=True)
     assert found["driver"]["modules_from"] == origin
     assert found["driver"]["secure_boot"] == ("signed" if origin == "signed" else "own-key")
@@ -245,7 +247,8 @@ def test_old_kernel_takes_an_older_branch() -> None:
 
 
 def test_doubt_is_shown() -> None:
-    """A plan that rests on something unverified says so: CUDA on Debian is inferred from wheels, OpenCV 4.12 from fixes."""
+    """A plan that rests on something unverified says so: CUDA on Debian is inferred from wheels, OpenCV
+    4.12 from fixes."""
     found = asking.planned(DEBIAN, "Quadro P2000", opencv="4.12", tensorflow="2.16")
     doubted = {note["about"] for note in found["notes"] if note["unverified"]}
     assert doubted >= {"cuda", "opencv"}
@@ -254,7 +257,8 @@ def test_doubt_is_shown() -> None:
 
 
 def test_verified_is_preferred_to_newer() -> None:
-    """Among OpenCV releases that all fit, one whose bounds were seen comes before a newer one whose were guessed."""
+    """Among OpenCV releases that all fit, one whose bounds were seen comes before a newer one whose were
+    guessed."""
     found = asking.planned(UBUNTU, "Quadro P2000")
     assert found["opencv"]["version"] == "4.11.0"
     assert asking.planned(UBUNTU, "Quadro P2000", opencv=">4.11")["opencv"]["version"] == "4.14.0"
@@ -268,7 +272,8 @@ def test_demand_on_a_gpu_part_is_not_dropped_without_a_gpu() -> None:
 
 
 def test_driver_note_tells_the_real_reason() -> None:
-    """On Debian the archive's driver claims an H100: the `.run` is there for the PTX, and the note must not say otherwise."""
+    """On Debian the archive's driver claims an H100: the `.run` is there for the PTX, and the note must
+    not say otherwise."""
     found = asking.planned(DEBIAN, "10de:2330")
     assert found["driver"]["source"] == "runfile"
     assert not any("claims every card" in note["text"] for note in found["notes"])

@@ -1,7 +1,9 @@
-"""Every card on every platform: each plan is sound, each refusal is true, and no better stack was passed over.
+"""Every card on every platform: each plan is sound, each refusal is true, and no better stack was passed
+over.
 
-The brute force is the costly part. Cards that no constraint can tell apart (equal capability, generation, claiming
-packages and first listed driver) are grouped for it; plans are made and judged for each card by itself.
+The brute force is the costly part. Cards that no constraint can tell apart (equal capability, generation,
+claiming packages and first listed driver) are grouped for it; plans are made and judged for each card by
+itself.
 """
 
 from __future__ import annotations
@@ -61,8 +63,8 @@ def test_groups_hold_every_card() -> None:
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_brute_force_agrees(platform: str) -> None:
-    """For each kind of card: a stack exists exactly if the resolver finds one, and none has a newer TensorFlow, a newer
-    Python with it, or a newer CUDA with both."""
+    """For each kind of card: a stack exists exactly if the resolver finds one, and none has a newer
+    TensorFlow, a newer Python with it, or a newer CUDA with both."""
     resolver = asking.resolver()
     planned = 0
     for device in ALIKE:
@@ -79,8 +81,8 @@ def test_brute_force_agrees(platform: str) -> None:
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_every_card_is_planned_soundly_or_refused(platform: str) -> None:
-    """For each of the 1,168 ids: the plan passes the independent judge and its schema; what is refused is what cards
-    of the same signature are refused, of which the brute force has confirmed one."""
+    """For each of the 1,168 ids: the plan passes the independent judge and its schema; what is refused is
+    what cards of the same signature are refused, of which the brute force has confirmed one."""
     resolver = asking.resolver()
     for devices in GROUPS.values():
         verdicts = set()

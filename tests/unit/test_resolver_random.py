@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import pytest
@@ -98,8 +99,8 @@ def stack_of(ask: Ask) -> Optional[Tuple[str, str, Optional[str]]]:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_plans_are_sound_and_refusals_true(part: int) -> None:
-    """2,000 random questions: each plan passes the judge, each refusal is confirmed by brute force over all candidates,
-    and no stack that was passed over has a newer TensorFlow."""
+    """2,000 random questions: each plan passes the judge, each refusal is confirmed by brute force over
+    all candidates, and no stack that was passed over has a newer TensorFlow."""
     planned = 0
     for ask in asks(part):
         found = stack_of(ask)
@@ -141,11 +142,8 @@ print(test_resolver_random.digest())
 
 def test_same_answer_in_another_process() -> None:
     """Nor does another process, with another order of its sets and dictionaries' hashes, answer otherwise."""
-    tests = os.path.dirname(
-        os.path.dirname(os.path.abspath(__file__))
-    )  # noqa: PTH100, PTH120 - as sys.path wants it
     run = subprocess.run(
-        [sys.executable, "-B", "-c", AGAIN, tests],
+        [sys.executable, "-B", "-c", AGAIN, str(Path(__file__).resolve().parents[1])],
         env={**os.environ, "PYTHONHASHSEED": "1"},
         stdout=subprocess.PIPE,
         check=True,

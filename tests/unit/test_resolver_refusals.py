@@ -54,7 +54,8 @@ def matter(request: Request) -> FrozenSet[str]:
 
 
 def test_reasons_are_told() -> None:
-    """Each refusal has a reason, each reason a rule that exists, a sentence and what would keep it; none is said twice."""
+    """Each refusal has a reason, each reason a rule that exists, a sentence and what would keep it; none
+    is said twice."""
     assert len(refused()) > 60
     for request, found in refused():
         assert found["status"] == "refused"
@@ -77,7 +78,8 @@ def test_reasons_block() -> None:
 
 
 def test_leaving_the_reasons_out_frees() -> None:
-    """Without the named rules there is a stack, or, where components were emptied, candidates are left in each."""
+    """Without the named rules there is a stack, or, where components were emptied, candidates are left in
+    each."""
     resolver = asking.resolver()
     for request, found in refused():
         without = frozenset(named(found))
@@ -101,8 +103,8 @@ def needed(request: Request, identity: str, rest: List[str]) -> bool:
 
 
 def test_no_reason_is_idle() -> None:
-    """Each named rule is needed: without it the rest would leave candidates in the component it empties, or, where
-    rules conflict, some choice of the rest a stack."""
+    """Each named rule is needed: without it the rest would leave candidates in the component it empties,
+    or, where rules conflict, some choice of the rest a stack."""
     resolver = asking.resolver()
     for request, found in refused():
         masks = resolver.masks(request)
@@ -153,7 +155,8 @@ def changed(request: Request, change: str) -> List[Request]:
 
 
 def test_ways_out_lead_out() -> None:
-    """Each `nearest` change, applied, is served, and the first of a range of cards gets just what was said."""
+    """Each `nearest` change, applied, is served, and the first of a range of cards gets just what was
+    said."""
     resolver = asking.resolver()
     offered = 0
     for request, found in refused():

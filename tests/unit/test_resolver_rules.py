@@ -7,7 +7,7 @@ import copy
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -85,7 +85,8 @@ REACHED: Dict[str, Tuple[Asked, Asked]] = {
 
 
 def without_runfiles(catalog: Catalog) -> Catalog:
-    """The catalog with no `.run` release: every archive version also exists as one, which hides the archive's rule."""
+    """The catalog with no `.run` release: every archive version also exists as one, which hides the
+    archive's rule."""
     drivers = copy.deepcopy(catalog.drivers)
     drivers["runfiles"] = []
     return replace(catalog, drivers=drivers)
@@ -109,7 +110,7 @@ REACHED_ON: Dict[str, Tuple[Callable[[Catalog], Catalog], Asked, Asked]] = {
 }
 
 
-def made(asked: Asked, resolver: "Resolver | None" = None) -> Dict[str, Any]:
+def made(asked: Asked, resolver: Optional[Resolver] = None) -> Dict[str, Any]:
     """The plan of a row."""
     (platform, *cards), rest = asked
     request = asking.request(platform, *cards, **rest)
@@ -159,7 +160,8 @@ SERIES = sorted({row["series"] for row in FACTS["tensorflow"]["releases"]}, key=
 
 @pytest.mark.parametrize("series", SERIES)
 def test_every_series_is_reached_and_refused(series: str) -> None:
-    """Each TensorFlow is what some host gets, and another host is refused it for the reason meant: its Python."""
+    """Each TensorFlow is what some host gets, and another host is refused it for the reason meant: its
+    Python."""
     here, there = (UBUNTU, DEBIAN) if independent.figures(series) <= (2, 13) else (DEBIAN, UBUNTU)
     found = asking.planned(here, "Quadro P2000", tensorflow=series)
     assert found["status"] == "planned"
@@ -193,7 +195,8 @@ def literals(tree: ast.AST) -> Iterator[Tuple[int, str]]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
 def test_no_rule_names_a_card_or_a_version(path: Path) -> None:
-    """Cards, chips, generations, platforms and dotted versions stand in the catalog, never in the code that decides."""
+    """Cards, chips, generations, platforms and dotted versions stand in the catalog, never in the code
+    that decides."""
     gpus = FACTS["gpus"]
     names = {row["name"].casefold() for row in gpus["devices"].values() if row["name"]}
     names |= {chip.casefold() for chip in [*gpus["chips"], *gpus["integrated_chips"]]}
@@ -217,7 +220,8 @@ def test_no_rule_compares_with_a_figure() -> None:
 
 
 def test_code_is_built_for_cards() -> None:
-    """Whatever toolkit meets whatever card: the target is a card's capability, of its major version, not above it."""
+    """Whatever toolkit meets whatever card: the target is a card's capability, of its major version, not
+    above it."""
     integrated = [chip["compute_capability"] for chip in FACTS["gpus"]["integrated_chips"].values()]
     cards = independent.of_cards(FACTS)
     for toolkit in FACTS["cuda"]["releases"]:

@@ -1,4 +1,5 @@
-"""Each check red, and no other: a healthy host is broken in one place, and exactly that check has to say so."""
+"""Each check red, and no other: a healthy host is broken in one place, and exactly that check has to say so.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +41,23 @@ def source(seen: Json, **over: Any) -> None:
 def offers_cuda(seen: Json) -> None:
     """A third party's source that offers CUDA."""
     source(seen, uris=["https://vendor.example/cuda"], suites=["/"])
-    row = {"package": "cuda-toolkit", "site": "vendor.example", "version": "13", "file": "added.list", "line": 1}
+    row = {
+        "package": "cuda-toolkit",
+        "site": "vendor.example",
+        "version": "13",
+        "file": "added.list",
+        "line": 1,
+    }
     observation(seen)["apt"]["foreign_packages"].append(row)
 
 
 def half_installed(seen: Json) -> None:
     """A package that dpkg did not finish."""
-    observation(seen)["packages"]["linux-image-x"] = {"version": "1", "state": "half-configured", "hold": False}
+    observation(seen)["packages"]["linux-image-x"] = {
+        "version": "1",
+        "state": "half-configured",
+        "hold": False,
+    }
 
 
 def other_platform(seen: Json) -> None:
@@ -88,7 +99,9 @@ def extra_package(seen: Json) -> None:
 def cannot_import(seen: Json, environment: str) -> None:
     """The library crashes when it is imported."""
     del seen["environments"][environment]["computed"]
-    seen["environments"][environment]["error"] = "The import or the computation crashed. It was ended by SIGILL."
+    seen["environments"][environment]["error"] = (
+        "The import or the computation crashed. It was ended by SIGILL."
+    )
 
 
 def computed(environment: str, **values: Any) -> Callable[[Json], None]:
@@ -121,7 +134,9 @@ FAULTS = [
     (
         "host.sources-readable",
         "cpu",
-        lambda s: observation(s)["apt"]["problems"].append({"file": "/etc/apt/x", "line": 3, "text": "", "error": "odd"}),
+        lambda s: observation(s)["apt"]["problems"].append(
+            {"file": "/etc/apt/x", "line": 3, "text": "", "error": "odd"}
+        ),
         "line 3",
     ),
     ("host.sources-release", "cpu", lambda s: source(s, suites=["trixie"]), "trixie"),
@@ -142,8 +157,18 @@ FAULTS = [
     ("lock.generation", "cpu", damage_record, "damaged"),
     ("lock.environments", "cpu", link("venvs/dl4cv", digest=None), "not whole"),
     ("lock.environments", "cpu", link("yolo", digest="ffffffffffff"), "ffffffffffff"),
-    ("lock.environments", "cpu", link("venvs/dl4cv", target="store/dl4cv-1-ab", digest="ab"), "the lock wants"),
-    ("lock.environments", "cpu", lambda s: s["machine"]["installed"]["links"].pop("yolo"), "yolo is not there"),
+    (
+        "lock.environments",
+        "cpu",
+        link("venvs/dl4cv", target="store/dl4cv-1-ab", digest="ab"),
+        "the lock wants",
+    ),
+    (
+        "lock.environments",
+        "cpu",
+        lambda s: s["machine"]["installed"]["links"].pop("yolo"),
+        "yolo is not there",
+    ),
     ("driver.loaded", "gpu", nvidia(module_version="470.1"), "470.1"),
     ("driver.loaded", "gpu", nvidia(module_loaded=False, module_version=None), "not loaded"),
     ("driver.cards", "gpu", nvidia(smi={"status": "error", "message": "couldn't communicate"}), "couldn't"),
@@ -154,7 +179,12 @@ FAULTS = [
     ("cudnn.version", "gpu", installed(cudnn="8.9.0"), "8.9.0"),
     ("cudnn.version", "gpu", installed(cudnn=None), "no header"),
     ("opencv.packages", "cpu", downgrade, "numpy is 1.0.0"),
-    ("opencv.packages", "cpu", lambda s: s["environments"]["opencv_cuda"]["packages"].pop("numpy"), "missing"),
+    (
+        "opencv.packages",
+        "cpu",
+        lambda s: s["environments"]["opencv_cuda"]["packages"].pop("numpy"),
+        "missing",
+    ),
     ("opencv.computes", "cpu", computed("opencv_cuda", blur_error=3.0), "3.0e+00"),
     ("opencv.computes", "cpu", computed("opencv_cuda", file="/usr/lib/cv2.so"), "/usr/lib/cv2.so"),
     ("opencv.computes", "cpu", lambda s: cannot_import(s, "opencv_cuda"), "SIGILL"),
@@ -167,7 +197,12 @@ FAULTS = [
     ("tensorflow.gpu", "gpu", computed("dl4cv", gpus=[]), "0 cards"),
     ("benchmark.yolov3", "cpu", lambda s: s["benchmark"].update(yolov3={"error": "no space"}), "no space"),
     ("benchmark.yolov3", "cpu", bench("yolov3", complete=False), "not complete"),
-    ("benchmark.yolov4-tiny", "cpu", bench("yolov4-tiny", gate={"passed": False, "rel2": [1]}), "not complete"),
+    (
+        "benchmark.yolov4-tiny",
+        "cpu",
+        bench("yolov4-tiny", gate={"passed": False, "rel2": [1]}),
+        "not complete",
+    ),
     ("benchmark.yolov4-tiny", "gpu", bench("yolov4-tiny", device="cpu"), "cpu"),
 ]
 
@@ -291,7 +326,7 @@ def test_the_diagnosis_of_a_mixed_release_is_named() -> None:
         ([PASS, PASS], False, "not provisioned"),
     ],
 )
-def test_verdict(statuses: "list[str]", provisioned: bool, verdict: str) -> None:
+def test_verdict(statuses: list[str], provisioned: bool, verdict: str) -> None:
     """A skip never gives ok."""
     results = [replace(judged(fresh("cpu"))["host.dpkg"], status=status) for status in statuses]
     assert checks.verdict(results, provisioned) == verdict
@@ -322,7 +357,7 @@ def test_every_check_has_been_seen_red() -> None:
 
 def test_what_a_check_needs_comes_before_it() -> None:
     """The order of causes."""
-    before: "set[str]" = set()
+    before: set[str] = set()
     for check in checks.CHECKS:
         assert set(check.needs) <= before, check.id
         before.add(check.id)
@@ -337,7 +372,9 @@ def test_verify_has_one_test_for_each_check() -> None:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
                 assert ast.get_docstring(node), node.name
-                named += [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and "." in str(n.value)]
+                named += [
+                    n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and "." in str(n.value)
+                ]
     ids = {name for name in named if name in checks.BY_ID}
     assert ids == {name for name in checks.BY_ID if not name.startswith("benchmark.")}
 
@@ -363,7 +400,7 @@ def test_a_lock_of_another_release_of_gpuhost_is_told() -> None:
         ({}, ["numpy 2.0 is missing"]),
     ],
 )
-def test_deviations(found: "dict[str, list[str]]", told: "list[str]") -> None:
+def test_deviations(found: dict[str, list[str]], told: list[str]) -> None:
     """Names compare as PEP 503 says; what venv brings itself is no deviation."""
     assert checks_environments.deviations({"numpy": "2.0"}, found) == told
 

@@ -51,7 +51,9 @@ def steady(observation: Json) -> Json:
     return {name: value for name, value in observation.items() if name not in VOLATILE}
 
 
-@pytest.mark.skipif(not Path("/sys/bus/pci/devices").is_dir(), reason="this machine shows no PCI devices in sysfs")
+@pytest.mark.skipif(
+    not Path("/sys/bus/pci/devices").is_dir(), reason="this machine shows no PCI devices in sysfs"
+)
 @pytest.mark.parametrize("which", ["this", "old"])
 def test_the_sent_program_observes_as_the_package_does(which: str, tmp_path: Path) -> None:
     """Under the Python that runs the tests and under 3.6; nothing of gpuhost is on the path there."""
@@ -64,7 +66,10 @@ def test_the_sent_program_observes_as_the_package_does(which: str, tmp_path: Pat
 
 def test_the_sent_program_is_short_enough_for_one_argument() -> None:
     """Twice quoted, as a remote shell and sudo need it, it stays below the kernel's 128 KiB."""
-    for entry, arguments in (("probe_installed", {"root": "/opt/it's"}), ("probe_environment", {"kind": "opencv"})):
+    for entry, arguments in (
+        ("probe_installed", {"root": "/opt/it's"}),
+        ("probe_environment", {"kind": "opencv"}),
+    ):
         command = bundle.command("python3", entry, arguments)
         assert len(shlex.quote(shlex.quote(command))) < 128 * 1024
 
@@ -92,7 +97,7 @@ def GaussianBlur(picture, size, sigma):
     {effect}
     return probe.blurred(picture, size[0], sigma)
 def resize(picture, size, fx, fy, interpolation):
-    return picture[::2, ::2] * 0 + (picture[0::2, 0::2] + picture[1::2, 0::2] + picture[0::2, 1::2] + picture[1::2, 1::2]) / 4
+    return (picture[0::2, 0::2] + picture[1::2, 0::2] + picture[0::2, 1::2] + picture[1::2, 1::2]) / 4
 def getBuildInformation():
     return "General\\n  NVIDIA CUDA:   YES (ver 11.8)\\n  cuDNN:    YES\\n"
 """
@@ -106,7 +111,9 @@ def environment_with(tmp_path: Path, effect: str) -> Json:
     wrapper = folder / "python"
     # -I would hide the stand-in, so this Python puts its folder back before the program runs.
     start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); exec(sys.argv[1])"
-    wrapper.write_text(f"#!/bin/sh\nshift 3\nexec {sys.executable} -B -c {shlex.quote(start)} \"$1\"\n", encoding="utf-8")
+    wrapper.write_text(
+        f'#!/bin/sh\nshift 3\nexec {sys.executable} -B -c {shlex.quote(start)} "$1"\n', encoding="utf-8"
+    )
     wrapper.chmod(0o755)
     return checks_collect.environment(shell, str(tmp_path), "opencv_cuda")
 
@@ -130,8 +137,10 @@ def test_an_environment_tells_packages_and_what_it_computed(tmp_path: Path) -> N
         ("return picture * float('nan')", None),
     ],
 )
-def test_a_crash_is_a_named_result(tmp_path: Path, effect: str, told: "str | None") -> None:
-    """By its signal, its own words or its status; the packages are known all the same. A wrong number is no crash."""
+def test_a_crash_is_a_named_result(tmp_path: Path, effect: str, told: str | None) -> None:
+    """By its signal, its own words or its status; the packages are known all the same. A wrong number is no
+    crash.
+    """
     found = environment_with(tmp_path, effect)
     assert found["packages"]["numpy"]
     if told is None:
@@ -169,7 +178,9 @@ def test_the_store_is_read_back(tmp_path: Path) -> None:
     for name in ("cuda-11.8", "cudnn-8.6", "yolo-1"):
         (tmp_path / "store" / name / "include").mkdir(parents=True)
         store.seal(tmp_path / "store" / name, {"digest": name})
-    (tmp_path / "store/cuda-11.8/version.json").write_text('{"cuda": {"version": "11.8.0"}}', encoding="utf-8")
+    (tmp_path / "store/cuda-11.8/version.json").write_text(
+        '{"cuda": {"version": "11.8.0"}}', encoding="utf-8"
+    )
     header = "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 6\n#define CUDNN_PATCHLEVEL 0\n"
     (tmp_path / "store/cudnn-8.6/include/cudnn_version.h").write_text(header, encoding="utf-8")
     (tmp_path / "store/cuda-11.8/bin").mkdir()
@@ -177,7 +188,9 @@ def test_the_store_is_read_back(tmp_path: Path) -> None:
     links = {"cuda": "store/cuda-11.8", "cudnn": "store/cudnn-8.6", "yolo": "store/yolo-1"}
     store.switch(tmp_path, {"a": 1}, links)
     (tmp_path / "store/yolo-1" / store.MARKER).unlink()
-    found = probe_installed.installed(tmp_path, lambda argv, limit: (0, "Cuda compilation tools, release 11.8, V11.8", ""))
+    found = probe_installed.installed(
+        tmp_path, lambda argv, limit: (0, "Cuda compilation tools, release 11.8, V11.8", "")
+    )
     assert (found["cuda"], found["nvcc"], found["cudnn"]) == ("11.8.0", "11.8", "8.6.0")
     assert (found["generation"], found["stack"]) == (1, {"a": 1})
     assert found["links"]["yolo"] == {"target": "store/yolo-1", "digest": None}
@@ -185,7 +198,7 @@ def test_the_store_is_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "version"), [("CUDA Version 10.0.130\n", "10.0.130"), ("odd", None)])
-def test_an_old_toolkits_version(tmp_path: Path, content: str, version: "str | None") -> None:
+def test_an_old_toolkits_version(tmp_path: Path, content: str, version: str | None) -> None:
     """Before 11.1 it is one line of text."""
     (tmp_path / "version.txt").write_text(content, encoding="utf-8")
     assert probe_installed.toolkit_version(tmp_path) == version
@@ -225,7 +238,13 @@ def test_everything_is_asked_of_a_host_once(tmp_path: Path) -> None:
     fake, said = FakeHost(cpu_host()), []  # type: ignore[var-annotated]
     host = verified(tmp_path, fake)
     for _ in range(2):
-        for name in ("benchmark.yolov3", "tensorflow.gpu", "tensorflow.computes", "host.dpkg", "benchmark.yolov4-tiny"):
+        for name in (
+            "benchmark.yolov3",
+            "tensorflow.gpu",
+            "tensorflow.computes",
+            "host.dpkg",
+            "benchmark.yolov4-tiny",
+        ):
             host.result(name, said.append)
     assert sorted(fake.asked) == ["dl4cv", "machine", "opencv_cuda", "yolov3", "yolov4-tiny"]
     assert len(said) == 5
@@ -282,7 +301,9 @@ def test_a_missing_and_a_damaged_lock_are_told_apart(tmp_path: Path) -> None:
 def test_the_benchmarks_own_error_is_passed_on(tmp_path: Path) -> None:
     """The detector says in one line what is wrong; that line is the failure."""
     error = "error: This OpenCV has no CUDA. Build it."
-    found = checks_collect.benchmark(lambda command: (7, "", f"words\n{error}\n"), Options(), "yolov3", "cuda")
+    found = checks_collect.benchmark(
+        lambda command: (7, "", f"words\n{error}\n"), Options(), "yolov3", "cuda"
+    )
     assert found == {"error": "This OpenCV has no CUDA. Build it."}
 
 

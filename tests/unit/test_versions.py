@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import List, Tuple
 
 import pytest
 from hypothesis import given, settings
@@ -101,8 +101,9 @@ FIGURES = st.lists(st.integers(0, 999), min_size=1, max_size=4)
 
 @settings(deadline=None)
 @given(FIGURES, FIGURES)
-def test_a_bare_version_is_a_series(value: "list[int]", series: "list[int]") -> None:
-    """`admits` with a bare version is `in_series`, whatever the figures (beyond its length a version is zeros)."""
+def test_a_bare_version_is_a_series(value: List[int], series: List[int]) -> None:
+    """`admits` with a bare version is `in_series`, whatever the figures (beyond its length a version is
+    zeros)."""
     wanted = versions.specifier("cuda", ".".join(map(str, series)))
     padded = value + [0] * (len(series) - len(value))
     text = ".".join(map(str, padded))
@@ -152,6 +153,6 @@ def test_capabilities_are_numbers() -> None:
     ("values", "words"),
     [([], "none"), (["2.13.1"], "2.13.1"), (["2.9.0", "2.10.0", "2.9.0"], "2.9.0 to 2.10.0")],
 )
-def test_span(values: "list[str]", words: str) -> None:
+def test_span(values: List[str], words: str) -> None:
     """A range in words, ordered as versions."""
     assert versions.span(values) == words

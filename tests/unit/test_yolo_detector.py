@@ -97,9 +97,10 @@ def row(x: float, y: float, wide: float, high: float, class_id: int, score: floa
 
 @pytest.fixture(name="still")
 def still_detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> detector.Detector:
-    """A detector whose network answers with four known boxes."""
+    """A detector whose network answers with six known boxes."""
     rows = [row(0.5, 0.5, 0.25, 0.5, 0, 0.9), row(0.51, 0.5, 0.25, 0.5, 0, 0.8), row(0.5, 0.5, 0.25, 0.5, 2, 0.7),
-            row(0.05, 0.95, 0.2, 0.2, 16, 0.6), row(0.3, 0.3, 0.1, 0.1, 1, 0.4)]  # fmt: skip
+            row(0.05, 0.95, 0.2, 0.2, 16, 0.6), row(0.95, 0.05, 0.2, 0.2, 17, 0.55),
+            row(0.3, 0.3, 0.1, 0.1, 1, 0.4)]  # fmt: skip
     files = SimpleNamespace(cfg=None, weights=None)
     monkeypatch.setattr(detector, "model_files", lambda *_: files)
     monkeypatch.setattr(detector, "open_network", lambda *_: Still(rows))
@@ -109,16 +110,17 @@ def still_detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> detector.
 def test_boxes_are_in_pixels_of_the_picture(still: detector.Detector) -> None:
     """Suppressed within a class only, named, ordered by score, cut at the edges."""
     found = still.detect(np.zeros((200, 400, 3), dtype=np.uint8))
-    assert [(one.label, one.class_id) for one in found] == [("person", 0), ("car", 2), ("dog", 16)]
-    assert [one.score for one in found] == pytest.approx([0.9, 0.7, 0.6])
+    assert [(one.label, one.class_id) for one in found] == [("person", 0), ("car", 2), ("dog", 16), ("horse", 17)]
+    assert [one.score for one in found] == pytest.approx([0.9, 0.7, 0.6, 0.55])
     assert found[0].box == pytest.approx((150, 50, 100, 100), abs=1e-3)
     assert found[2].box == pytest.approx((0, 170, 60, 30), abs=1e-3)
+    assert found[3].box == pytest.approx((340, 0, 60, 30), abs=1e-3)
 
 
 def test_grey_pictures_are_taken(still: detector.Detector) -> None:
     """As an array of two dimensions, and with one channel."""
-    assert len(still.detect(np.zeros((20, 40), dtype=np.uint8))) == 3
-    assert len(still.detect(np.zeros((20, 40, 1), dtype=np.uint8))) == 3
+    assert len(still.detect(np.zeros((20, 40), dtype=np.uint8))) == 4
+    assert len(still.detect(np.zeros((20, 40, 1), dtype=np.uint8))) == 4
 
 
 @pytest.mark.parametrize(("name", "value"), [("confidence", 1.5), ("overlap", -0.1)])
@@ -169,7 +171,7 @@ def test_whole_files_are_read(still: detector.Detector, tmp_path: Path) -> None:
     for data in (encoded(".jpg"), encoded(".jpg") + b"trailer", encoded(".png"), deep, clear):
         path = tmp_path / "a picture"
         path.write_bytes(data)
-        assert len(still.detect(path)) == 3
+        assert len(still.detect(path)) == 4
         assert images.decode(data).dtype == np.uint8
 
 

@@ -9,9 +9,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from ..errors import GpuhostError
 from . import environment, gate, images, photos
-from .detector import Detector, to_blob
+from .detector import Detector, require_opencv, to_blob
 from .files import write_text
-from .models import catalog
+from .models import catalog, facts_of, model_files
 from .progress import Progress
 from .stats import percentile, summary
 from .table import check_offered, device_named
@@ -117,15 +117,19 @@ def _measure_model(
     entry.update(model=model, size=settings.size, device=settings.device)
     entry.update(passes=settings.passes, complete=False)
     progress.say(f"{model}: files, device and correctness")
-    detector = Detector(model, settings.device, settings.work, settings.size, settings.weights_dir)
-    files, network = detector.files, detector.network
+    require_opencv(facts_of(model)["opencv_minimum"], model)
+    files = model_files(model, settings.size, settings.work, settings.weights_dir)
     entry["cfg"] = {"sha256": files.cfg_sha256}
     entry["weights"] = {
         "kind": files.weights_kind,
         "sha256": files.weights_sha256,
         "bytes": files.weights.stat().st_size,
     }
+    # The check comes before the detector is opened, so that two networks are never in memory at once:
+    # OpenCV's packed weights take several times the size of the file.
     entry["gate"] = gate.check(files, settings.work)
+    detector = Detector(model, settings.device, settings.work, settings.size, settings.weights_dir)
+    network = detector.network
     entry["proof"] = None if network.proof is None else dict(network.proof._asdict())
     entry["precision"] = network.device.precision if network.proof is None else network.proof.precision
     entry["native_log"] = network.native_log[-2000:]

@@ -1,6 +1,7 @@
 """The command line of `python -m gpuhost.yolo`: bench, devices, prepare."""
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
@@ -9,8 +10,9 @@ from typing import List, Optional
 import cv2
 
 from ..errors import GpuhostError, UsageError
-from . import benchmark, devices, photos
+from . import benchmark, devices, gate, photos
 from .darknet import check_size
+from .files import nothing_written
 from .models import catalog, model_files
 from .networks import MODELS, layers_of
 from .progress import Progress
@@ -62,7 +64,10 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--device", default="cpu", metavar="NAME", help=f"{names} (default: cpu)")
     bench.add_argument("--photos", type=pathlib.Path, metavar="DIR", help="your own photos, in place of made ones")
     bench.add_argument("--passes", type=int, default=1, help="how often to go over the photos (default: 1)")
-    bench.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the whole report there")
+    bench.add_argument(
+        "--json", type=pathlib.Path, metavar="FILE", help="write the whole report there; - is the output itself"
+    )
+    bench.add_argument("--read-only", action="store_true", help="write nothing below --work: all must be prepared")
     table = commands.add_parser("devices", help="say which devices really work here")
     table.add_argument("--json", action="store_true", help="as JSON")
     return top
@@ -86,7 +91,9 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    """Measure, print, and show the original's figures beside it."""
+    """Measure, print, and show the original's figures beside it. With `--json -` only the report goes to the output."""
+    to_output = str(options.json) == "-"
+    lines = sys.stderr if to_output else sys.stdout
     settings = benchmark.Settings(
         models=tuple(options.model),
         size=options.size,
@@ -96,12 +103,17 @@ def _bench(options: argparse.Namespace) -> None:
         weights_dir=options.weights_dir,
         number=options.count,
         passes=options.passes,
-        report=options.json,
+        report=None if to_output else options.json,
     )
     device_named(settings.device)
-    benchmark.run(settings, Progress(sys.stderr, options.progress), print)
+    with contextlib.ExitStack() as stack:
+        if options.read_only:
+            stack.enter_context(nothing_written(options.work))
+        report = benchmark.run(settings, Progress(sys.stderr, options.progress), lambda text: print(text, file=lines))
     rows = ["{} {} s each".format(row["device"], row["mean_s"]) for row in catalog()["reference"]["rows"]]
-    print("The original's figures over {} photos: {}.".format(photos.COUNT, "; ".join(rows)))
+    print("The original's figures over {} photos: {}.".format(photos.COUNT, "; ".join(rows)), file=lines)
+    if to_output:
+        print(json.dumps(report, indent=1, allow_nan=False))
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -110,6 +122,7 @@ def _prepare(options: argparse.Namespace) -> None:
     for model in options.model:
         progress.say(f"{model}: network and weights")
         files = model_files(model, options.size, options.work, options.weights_dir)
+        gate.config(files, options.work)
         print(f"{model}: {files.cfg}, {files.weights_kind} weights {files.weights}")
     made = photos.make(options.work / "photos", options.count, lambda done, of: progress.tick("photos", done, of))
     print("{} photos in {}".format(len(made.paths), options.work / "photos"))

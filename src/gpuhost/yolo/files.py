@@ -4,9 +4,22 @@ import contextlib
 import hashlib
 import os
 import pathlib
-from typing import IO, Iterator
+from typing import IO, Iterator, List
+
+from ..errors import EnvironmentProblem
 
 _BLOCK = 1 << 20
+_locked: List[pathlib.Path] = []
+
+
+@contextlib.contextmanager
+def nothing_written(folder: pathlib.Path) -> Iterator[None]:
+    """Within this block a file that would be written below `folder` is an EnvironmentProblem instead."""
+    _locked.append(folder.resolve())
+    try:
+        yield
+    finally:
+        _locked.pop()
 
 
 @contextlib.contextmanager
@@ -14,6 +27,8 @@ def whole_file(path: pathlib.Path) -> Iterator[IO[bytes]]:
     """Open a new file for writing; it takes the name `path` only when the block ends well, and leaves
     nothing otherwise.
     """
+    if any(folder in path.resolve().parents for folder in _locked):
+        raise EnvironmentProblem(f"{path} is missing or is not as it was made.", next_step="Run `prepare` again.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:

@@ -18,6 +18,14 @@ SIZE = 128
 """Input side in pixels: small enough for NumPy, large enough that the deepest head has 16 cells."""
 
 
+def config(files: ModelFiles, work: pathlib.Path) -> pathlib.Path:
+    """See that the description of the small network is in `work`; its path."""
+    path, text = work / f"{files.model}-{SIZE}.cfg", cfg_text(files.layers, SIZE)
+    if not path.is_file() or path.read_bytes() != text.encode("utf-8"):
+        write_text(path, text)
+    return path
+
+
 def check(files: ModelFiles, work: pathlib.Path) -> Dict[str, Any]:
     """Compare OpenCV on the CPU with the NumPy reference on a piece of a made photo: rel2 per head,
     limit, size.
@@ -25,8 +33,7 @@ def check(files: ModelFiles, work: pathlib.Path) -> Dict[str, Any]:
     The reference makes its own input from the pixels, so that a wrong scale or order of colours shows
     as well. EnvironmentProblem when a head is further off than GATE_FP32.
     """
-    cfg = work / f"{files.model}-{SIZE}.cfg"
-    write_text(cfg, cfg_text(files.layers, SIZE))
+    cfg = config(files, work)
     piece = np.ascontiguousarray(pixels(0)[:SIZE, :SIZE])
     network = open_network(cfg, files.weights, "cpu", SIZE)
     found = network.raw_heads(to_blob(piece, SIZE))

@@ -1,0 +1,223 @@
+"""Environments made with real `python -m venv` and real pip, from a folder of tiny packages in place of an index."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from gpuhost import store, venvs
+from gpuhost.errors import ArtifactError, EnvironmentProblem
+
+from . import wheelhouse
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+NAME = "opencv_cuda"
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of packages: two wheels, one sdist, and a copy of the pip that this Python brings along."""
+    folder = tmp_path_factory.mktemp("house")
+    pip = wheelhouse.bundled_pip()
+    if pip is None:
+        pytest.skip("this Python brings no pip wheel along (ensurepip)")
+    (folder / pip.name).write_bytes(pip.read_bytes())
+    wheelhouse.wheel(folder, "gpuhost-one", "1.0")
+    wheelhouse.wheel(folder, "gpuhost-two", "2.5")
+    wheelhouse.sdist(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lock(house: Path) -> Dict[str, Any]:
+    """The lock of everything in the house."""
+    return wheelhouse.lock_of([wheelhouse.row(path) for path in house.iterdir()])
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, house: Path) -> Path:
+    """pip sees the house and nothing else."""
+    for name in [key for key in os.environ if key.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(house))
+    return house
+
+
+@pytest.fixture(scope="session")
+def made(house: Path, lock: Dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root on which the environment stands; tests that change it take a copy of its cache."""
+    root = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("PIP_CONFIG_FILE", os.devnull), ("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(house))):
+            patch.setenv(name, value)
+        venvs.install(root, NAME, lock, sys.executable, lambda text: None)
+    return root
+
+
+def folder_in(root: Path, lock: Dict[str, Any]) -> Path:
+    """The environment's folder."""
+    return venvs.folder_of(root, NAME, lock)
+
+
+def versions(folder: Path) -> str:
+    """What the environment's own Python imports."""
+    program = "import gpuhost_one, gpuhost_two, gpuhost_built as b; print(gpuhost_one.VERSION, gpuhost_two.VERSION, b.VERSION)"
+    python = str(folder / "bin" / "python")
+    return subprocess.run([python, "-I", "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_environment_imports_and_is_not_made_twice(made: Path, lock: Dict[str, Any]) -> None:
+    """All packages are there, each file of the lock is in the cache, and a second call changes nothing at all."""
+    folder = folder_in(made, lock)
+    assert versions(folder) == "1.0 2.5 1.0"
+    assert store.is_whole(folder, lock["digest"])
+    cached = {p.name: venvs.sha256(p) for p in (made / "cache" / "wheels").iterdir()}
+    assert cached == {p["file"]: p["sha256"] for p in lock["packages"]}
+    assert sorted(p.name for p in (made / "cache").iterdir()) == ["wheels"]
+    before = {p: p.lstat().st_mtime_ns for p in [folder, *folder.rglob("*")]}
+    said: List[str] = []
+    assert venvs.install(made, NAME, lock, sys.executable, said.append) == folder
+    assert said == []
+    assert {p: p.lstat().st_mtime_ns for p in [folder, *folder.rglob("*")]} == before
+
+
+def copy_cache(made: Path, root: Path) -> Path:
+    """A new root with the cache of one on which the environment stands."""
+    wheels = root / "cache" / "wheels"
+    wheels.mkdir(parents=True)
+    for path in (made / "cache" / "wheels").iterdir():
+        (wheels / path.name).write_bytes(path.read_bytes())
+    return wheels
+
+
+def test_a_damaged_file_of_the_cache_is_fetched_again(made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path) -> None:
+    """One wheel cut short and one with a changed byte are replaced; the others are not fetched again."""
+    wheels = copy_cache(made, tmp_path)
+    one, two = wheels / "gpuhost_one-1.0-py3-none-any.whl", wheels / "gpuhost_two-2.5-py3-none-any.whl"
+    one.write_bytes(one.read_bytes()[:100])
+    two.write_bytes(two.read_bytes()[:-1] + b"!")
+    said: List[str] = []
+    folder = venvs.install(tmp_path, NAME, lock, sys.executable, said.append)
+    assert [line for line in said if "fetching" in line] == ["fetching 2 packages, 0 MB"]
+    assert versions(folder) == "1.0 2.5 1.0"
+    assert venvs.missing(lock["packages"], wheels) == []
+
+
+def test_a_file_that_is_not_the_lock_s_is_refused(made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path) -> None:
+    """An index that serves another file under the name: exit code 6, nothing sealed, the file in no cache."""
+    wheels = copy_cache(made, tmp_path)
+    (wheels / "gpuhost_two-2.5-py3-none-any.whl").unlink()
+    packages = [{**p, "sha256": "0" * 64} if p["name"] == "gpuhost-two" else p for p in lock["packages"]]
+    wrong = {**lock, "packages": packages}
+    with pytest.raises(ArtifactError, match="not the file of the lock") as caught:
+        venvs.install(tmp_path, NAME, wrong, sys.executable, lambda text: None)
+    assert caught.value.exit_code == 6
+    assert list((tmp_path / "store").iterdir()) == []
+    assert not (wheels / "gpuhost_two-2.5-py3-none-any.whl").exists()
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["wheels"]
+
+
+def test_without_a_network_the_cache_is_enough(
+    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No index and no folder: with a full cache the environment is made, with one file less the next step is told."""
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    wheels = copy_cache(made, tmp_path)
+    assert versions(venvs.install(tmp_path, NAME, lock, sys.executable, lambda text: None)) == "1.0 2.5 1.0"
+    (wheels / "gpuhost_two-2.5-py3-none-any.whl").unlink()
+    another = {**lock, "digest": "ffffffffffff"}
+    with pytest.raises(EnvironmentProblem, match="could not be fetched") as caught:
+        venvs.install(tmp_path, NAME, another, sys.executable, lambda text: None)
+    assert "Check the network" in caught.value.next_step
+    assert caught.value.exit_code == 7
+    assert not folder_in(tmp_path, another).exists()
+    assert store.is_whole(folder_in(tmp_path, lock), lock["digest"]), "the one that stood before must still stand"
+
+
+INSTALL = """
+import json, os, signal, sys
+from pathlib import Path
+from gpuhost import venvs
+root, lock, last = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
+def say(text):
+    print(text, flush=True)
+    if last and text.startswith(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+venvs.install(root, "opencv_cuda", lock, sys.executable, say)
+"""
+
+
+def start(root: Path, lock: Dict[str, Any], last: str = "") -> "subprocess.Popen[str]":
+    """A run in a process of its own, which kills itself at the step that begins with `last`."""
+    import json
+
+    return subprocess.Popen(
+        [sys.executable, "-c", INSTALL, str(root), json.dumps(lock), last],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    """Until a file is there; a process that ends before it has failed."""
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        os.sched_yield()
+
+
+def test_a_run_killed_before_the_last_step_is_finished_by_the_next(
+    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path
+) -> None:
+    """Everything is installed, only the seal is missing: it does not count, and is made again."""
+    copy_cache(made, tmp_path)
+    with start(tmp_path, lock, "checking") as killed:
+        assert killed.wait() == -signal.SIGKILL
+    folder = folder_in(tmp_path, lock)
+    assert (folder / "bin" / "python").exists()
+    assert not store.is_whole(folder, lock["digest"])
+    (folder / "stale").touch()
+    assert versions(venvs.install(tmp_path, NAME, lock, sys.executable, lambda text: None)) == "1.0 2.5 1.0"
+    assert not (folder / "stale").exists()
+
+
+def test_a_killed_run_s_pip_is_waited_for(
+    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is killed while its pip builds a package. pip goes on, and the next run must not make the same folder beside it.
+
+    Also what two runs at once do: the second says that it waits, takes its turn, and ends with a whole environment.
+    """
+    copy_cache(made, tmp_path)
+    gate = tmp_path / "gate"
+    gate.touch()
+    monkeypatch.setenv(wheelhouse.GATE, str(gate))
+    with start(tmp_path, lock) as first:
+        wait_for(tmp_path / "at-the-gate", first)
+        first.kill()
+    folder = folder_in(tmp_path, lock)
+    (folder / "of-the-first").touch()
+    try:
+        with start(tmp_path, lock) as second:
+            assert second.stdout is not None
+            assert second.stdout.readline() == "waiting for another run that is making it\n"
+            assert (folder / "of-the-first").exists(), "the folder was taken down under a working pip"
+            gate.unlink()
+            said = second.stdout.read()
+            assert second.wait() == 0, second.communicate()
+    finally:
+        if gate.exists():
+            gate.unlink()
+    assert "making the environment" in said
+    assert not (folder / "of-the-first").exists()
+    assert store.is_whole(folder, lock["digest"])
+    assert versions(folder) == "1.0 2.5 1.0"
