@@ -108,7 +108,8 @@ def runner(host: Any) -> checks_collect.Run:
         try:
             done = host.run(command)
         except RuntimeError as error:
-            return 255, "", str(error)
+            # Of a connection that failed, testinfra raises the whole command, with the program in it.
+            return 255, "", str(getattr(error.args[0], "stderr", error))
         return done.rc, done.stdout, done.stderr
 
     return run

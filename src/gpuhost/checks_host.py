@@ -86,7 +86,7 @@ def dpkg(seen: Json) -> Outcome:
     """Is the package database in order, and at rest?"""
     required, found = "every package is whole", observation(seen)
     if preflight.dpkg_busy(found):
-        return held(False, required, "another process is changing packages", "Wait for it, then verify again.")
+        return held(False, required, "another process is changing packages", "Wait, then verify again.")
     wrong = " ".join(preflight.dpkg_problems(found))
     return held(not wrong, required, wrong or "in order", "dpkg --configure -a && apt-get -f install")
 

@@ -21,7 +21,7 @@ from .resolve import Resolver, resolver
 from .versions import release, specifier
 
 EXIT_REFUSED = 3
-EXIT_BROKEN_PIPE = 141  # as a shell says of a command that SIGPIPE ended
+EXIT_BROKEN_PIPE = 1  # the same as rich has, which prints the tables
 
 
 def parser() -> argparse.ArgumentParser:

@@ -79,9 +79,7 @@ def notes(seen: Json) -> List[str]:
     that waits, and
     what the probe could not read."""
     observation = seen["machine"]["observation"]
-    apt = observation["apt"]
-    fetched = {**observation, "apt": {**apt, "sources": [s for s in apt["sources"] if s["fetched"]]}}
-    found = preflight.remarks(fetched)
+    found = preflight.remarks(observation)
     if observation["reboot_required"]:
         found.append("a package asks for a reboot")
     found += [f"{p['what']}: {p['error']}" for p in observation["problems"]]

@@ -153,6 +153,12 @@ def test_whatever_a_host_says_the_xml_can_be_read(said: str) -> None:
     ElementTree.fromstring(report.junit(found))  # noqa: S314 - written above
 
 
+@pytest.mark.parametrize("name", ["..", ".", ".ssh", "../up", "/etc", "a/../../b", "\\", "~"])
+def test_a_name_that_means_a_way_is_one_folder(name: str) -> None:
+    """The names that a file system reads as a way to somewhere else, or hides."""
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", report.folder_name(name))
+
+
 def test_the_three_files_are_written_whole(tmp_path: Path) -> None:
     """Beside them nothing is left."""
     found = made(tmp_path)

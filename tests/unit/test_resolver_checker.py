@@ -74,7 +74,11 @@ ONE = Ask(UBUNTU, (P2000,))
 #: What is broken -> (the question, the damage, the beginning of a fault that must be named).
 DAMAGE: Dict[str, Tuple[Ask, Callable[[Json], None], str]] = {
     "old driver": (ONE, package("nvidia-driver-390"), "driver and cuda"),
-    "other platform": (Ask(DEBIAN, (P2000,)), package("nvidia-driver-525"), "driver: the platform has no such"),
+    "other platform": (
+        Ask(DEBIAN, (P2000,)),
+        package("nvidia-driver-525"),
+        "driver: the platform has no such",
+    ),
     "unclaimed": (
         Ask(UBUNTU, (H200,)),
         part("driver", version="535.98", variant="full"),

@@ -3,11 +3,16 @@ them."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+import copy
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import pytest
 
 from gpuhost import plan
+from gpuhost.catalog import shipped
+from gpuhost.model import Request
+from gpuhost.resolve import Resolver, Stack
 
 from . import asking
 
@@ -262,6 +267,46 @@ def test_verified_is_preferred_to_newer() -> None:
     found = asking.planned(UBUNTU, "Quadro P2000")
     assert found["opencv"]["version"] == "4.11.0"
     assert asking.planned(UBUNTU, "Quadro P2000", opencv=">4.11")["opencv"]["version"] == "4.14.0"
+
+
+def stack_on(change: Callable[[Json], None], request: Request) -> Stack:
+    """The stack over a catalog whose archive of 18.04 was changed."""
+    drivers = copy.deepcopy(shipped().drivers)
+    change({row["package"]: row for row in drivers["archives"][UBUNTU]})
+    found = Resolver(replace(shipped(), drivers=drivers)).solve(request)
+    assert found is not None
+    return found
+
+
+def test_signed_modules_come_first_under_secure_boot() -> None:
+    """With a signed 530 and an unsigned 525, Secure Boot decides for 530; without it 525 stays, being
+    nearer to the toolkit. (In the real archive all packages are signed alike.)"""
+
+    def unsign(packages: Json) -> None:
+        packages["nvidia-driver-525"]["signed_modules"] = {}
+        packages["nvidia-driver-525-server"]["signed_modules"] = {}
+
+    on, off = (asking.request(UBUNTU, "Quadro P2000", secure_boot=state) for state in (True, False))
+    chosen = stack_on(unsign, on).driver
+    assert chosen is not None
+    assert chosen.branch == "530"
+    chosen = stack_on(unsign, off).driver
+    assert chosen is not None
+    assert chosen.branch == "525"
+
+
+def test_desktop_comes_before_server() -> None:
+    """Of two flavours of one release the desktop's is taken, wherever it stands in the list."""
+
+    def swap(packages: Json) -> None:
+        desktop, server = packages["nvidia-driver-525"], packages["nvidia-driver-525-server"]
+        before = dict(desktop)
+        desktop.update(server)
+        server.update(before)
+
+    chosen = stack_on(swap, asking.request(UBUNTU, "Quadro P2000")).driver
+    assert chosen is not None
+    assert chosen.row["package"] == "nvidia-driver-525"
 
 
 def test_demand_on_a_gpu_part_is_not_dropped_without_a_gpu() -> None:

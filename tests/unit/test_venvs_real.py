@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -125,21 +126,21 @@ def test_a_file_that_is_not_the_lock_s_is_refused(made: Path, lock: Dict[str, An
     assert [p.name for p in (tmp_path / "cache").iterdir()] == ["wheels"]
 
 
-def test_without_a_network_the_cache_is_enough(
+def test_without_a_network_the_next_step_is_told(
     made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No index and no folder: with a full cache the environment is made, with one file less the next step is told."""
+    """No index, no folder of packages, and one file missing in the cache; an environment that stands is left standing."""
     monkeypatch.delenv("PIP_FIND_LINKS")
     wheels = copy_cache(made, tmp_path)
-    assert versions(venvs.install(tmp_path, NAME, lock, sys.executable, lambda text: None)) == "1.0 2.5 1.0"
-    (wheels / "gpuhost_two-2.5-py3-none-any.whl").unlink()
-    another = {**lock, "digest": "ffffffffffff"}
+    next(wheels.glob("pip-*")).unlink()
+    standing = folder_in(tmp_path, {**lock, "digest": "ffffffffffff"})
+    store.write_tree(standing, {}, "ffffffffffff")
     with pytest.raises(EnvironmentProblem, match="could not be fetched") as caught:
-        venvs.install(tmp_path, NAME, another, sys.executable, lambda text: None)
+        venvs.install(tmp_path, NAME, lock, sys.executable, lambda text: None)
     assert "Check the network" in caught.value.next_step
     assert caught.value.exit_code == 7
-    assert not folder_in(tmp_path, another).exists()
-    assert store.is_whole(folder_in(tmp_path, lock), lock["digest"]), "the one that stood before must still stand"
+    assert not folder_in(tmp_path, lock).exists()
+    assert store.is_whole(standing, "ffffffffffff")
 
 
 INSTALL = """
@@ -157,8 +158,6 @@ venvs.install(root, "opencv_cuda", lock, sys.executable, say)
 
 def start(root: Path, lock: Dict[str, Any], last: str = "") -> "subprocess.Popen[str]":
     """A run in a process of its own, which kills itself at the step that begins with `last`."""
-    import json
-
     return subprocess.Popen(
         [sys.executable, "-c", INSTALL, str(root), json.dumps(lock), last],
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
@@ -175,10 +174,11 @@ def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
         os.sched_yield()
 
 
-def test_a_run_killed_before_the_last_step_is_finished_by_the_next(
-    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path
+def test_killed_at_the_end_and_finished_without_a_network(
+    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything is installed, only the seal is missing: it does not count, and is made again."""
+    """Everything is installed, only the seal is missing: it does not count, and the cache alone is enough to make it again."""
+    monkeypatch.delenv("PIP_FIND_LINKS")
     copy_cache(made, tmp_path)
     with start(tmp_path, lock, "checking") as killed:
         assert killed.wait() == -signal.SIGKILL

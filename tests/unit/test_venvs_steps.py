@@ -100,7 +100,6 @@ def test_killed_at_every_command(tmp_path: Path, lock: Dict[str, Any], commands:
             install(root, lock)
         folder = venvs.folder_of(root, NAME, lock)
         assert not store.is_whole(folder, lock["digest"])
-        assert set(venvs.missing(lock["packages"], root / "cache" / "wheels")[0]) >= {"file"} if last < 2 else True
         commands.last = -1
         assert install(root, lock) == folder
         assert store.is_whole(folder, lock["digest"])

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict
 
 import pytest
 
-from gpuhost import checks, checks_environments
+from gpuhost import checks, checks_environments, checks_lock
 from gpuhost.checks_base import FAIL, PASS, SKIP, Outcome, printable
 
 from .collected import cpu_host, gpu_host, judged, with_status
@@ -79,6 +79,22 @@ def card_without_lock(seen: Json) -> None:
 def edit_lock(seen: Json) -> None:
     """A version in the lock was changed by hand."""
     seen["lock"]["plan"]["tensorflow"]["version"] = "2.99.0"
+
+
+def edit_platform(seen: Json) -> None:
+    """The platform in the lock was changed by hand."""
+    seen["lock"]["plan"]["platform"] = "ubuntu-18.04"
+
+
+def edit_cards(seen: Json) -> None:
+    """A card was written into the lock, or out of it."""
+    seen["lock"]["cards"] = [] if seen["lock"]["cards"] else copy.deepcopy(HEALTHY["gpu"]["lock"]["cards"])
+
+
+def edit_environment(seen: Json) -> None:
+    """Another environment was written into the lock; what is collected follows the lock that is obeyed."""
+    seen["lock"]["plan"]["opencv"]["environment"] = "opencv_cuda-opencv-4.13.0.92-cp311"
+    seen["locked"] = checks_environments.locked(checks_lock.obeyed(seen))
 
 
 def damage_record(seen: Json) -> None:
@@ -154,6 +170,10 @@ FAULTS = [
     ("lock.cards", "cpu", card_without_lock, "10de:1380"),
     ("lock.generation", "cpu", edit_lock, "2.99.0"),
     ("lock.generation", "gpu", edit_lock, "2.99.0"),
+    ("lock.generation", "cpu", edit_platform, "ubuntu-18.04"),
+    ("lock.generation", "cpu", edit_cards, "cards"),
+    ("lock.generation", "gpu", edit_cards, "cards"),
+    ("lock.generation", "cpu", edit_environment, "4.13.0.92"),
     ("lock.generation", "cpu", damage_record, "damaged"),
     ("lock.environments", "cpu", link("venvs/dl4cv", digest=None), "not whole"),
     ("lock.environments", "cpu", link("yolo", digest="ffffffffffff"), "ffffffffffff"),

@@ -1,0 +1,143 @@
+"""A bare Debian 12 host becomes a provisioned one, and stays told apart from one that is not in order.
+
+One bed serves the tests of a class in the order they stand: provisioning takes minutes, and what follows needs exactly
+the host that the README's commands leave.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import Iterator, List, Tuple
+
+import pytest
+
+from .beds import Bed
+from .beds.bed import CLONE, PROJECT
+from .readme import start_commands
+
+COMMAND_SECONDS = 25 * 60
+PLAYBOOK = ["./run", "ansible-playbook", "site.yml"]
+VERIFY = ["./run", "pytest", "verify/", "--no-benchmark"]
+LOCK = f"{CLONE}/inventory/host_vars/localhost/stack.json"
+
+
+def recap(said: str) -> Tuple[int, int]:
+    """The figures `changed` and `failed` of Ansible's last line about localhost."""
+    found = re.findall(r"^localhost\s*:.*changed=(\d+).*failed=(\d+)", said, re.MULTILINE)
+    assert found, said[-2000:]
+    return int(found[-1][0]), int(found[-1][1])
+
+
+def failed_checks(bed: Bed) -> List[str]:
+    """The ids of the checks that `pytest verify/` fails now."""
+    done = bed.run(VERIFY, cwd=CLONE, check=False, timeout=300)
+    report = json.loads(bed.read(f"{CLONE}/reports/localhost/report.json"))
+    failed = [check["id"] for check in report["checks"] if check["status"] == "fail"]
+    assert (done.returncode == 0) == (not failed), done.stdout[-3000:]
+    return failed
+
+
+class TestBareHost:
+    """The README's first commands, and what holds after them."""
+
+    @pytest.fixture(scope="class")
+    def bed(self, bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+        """A bare Debian 12 with a fresh clone."""
+        with Bed.fresh(logs=tmp_path_factory.mktemp("site")) as bed:
+            bed.clone_project()
+            yield bed
+
+    def test_a_dry_run_changes_nothing(self, bed: Bed) -> None:
+        """`--check --diff` works on a host where nothing is installed yet, and leaves it as it is."""
+        bed.run(["./run", "true"], cwd=CLONE, timeout=COMMAND_SECONDS)  # the controller's own environment
+        before = bed.snapshot(["/etc", "/usr", "/opt", "/var/lib/dpkg"])
+        done = bed.run([*PLAYBOOK, "--check", "--diff"], cwd=CLONE, timeout=600)
+        changed, failed = recap(done.stdout)
+        assert changed > 0 and failed == 0
+        assert before.changes_to(bed.snapshot(["/etc", "/usr", "/opt", "/var/lib/dpkg"])) == []
+        assert bed.run(["test", "-e", LOCK], check=False).returncode != 0
+
+    def test_the_readmes_first_commands(self, bed: Bed) -> None:
+        """Each line of the block exits with 0, in order, on a machine with nothing but apt and git."""
+        for command in start_commands((PROJECT / "README.md").read_text()):
+            done = bed.run(["sh", "-c", command], cwd=CLONE, timeout=COMMAND_SECONDS)
+            if "ansible-playbook" in command:
+                assert "192 photos in" in done.stdout and "report.html" in done.stdout
+
+    def test_the_second_run_changes_nothing(self, bed: Bed) -> None:
+        """The same command again: changed=0."""
+        done = bed.run([*PLAYBOOK, "--skip-tags", "verify"], cwd=CLONE, timeout=600)
+        assert recap(done.stdout) == (0, 0)
+
+    def test_verify_is_green_and_changes_nothing(self, bed: Bed) -> None:
+        """A host as it was provisioned passes, and verify/ leaves no trace on it."""
+        before = bed.snapshot(["/etc", "/opt", "/usr", "/var/lib/dpkg"])
+        assert failed_checks(bed) == []
+        assert before.changes_to(bed.snapshot(["/etc", "/opt", "/usr", "/var/lib/dpkg"])) == []
+
+    def test_require_gpu_is_red(self, bed: Bed) -> None:
+        """Where a GPU was asked for, its absence is a failure."""
+        done = bed.run([*VERIFY, "--require-gpu"], cwd=CLONE, check=False, timeout=300)
+        assert done.returncode == 1 and "gpu.present" in done.stdout
+
+    def test_a_downgraded_package(self, bed: Bed) -> None:
+        """A package of an environment that is not the locked one: that check, and no other."""
+        python = "/opt/gpuhost/current/venvs/dl4cv/bin/python"
+        locked = bed.run([python, "-c", "import wrapt; print(wrapt.__version__)"]).stdout.strip()
+        bed.run([python, "-m", "pip", "install", "--quiet", "--no-deps", f"wrapt<{locked}"], timeout=300)
+        assert failed_checks(bed) == ["tensorflow.packages"]
+        wheels = "/opt/gpuhost/cache/wheels"
+        back = ["install", "--quiet", "--no-deps", "--no-index", "--find-links", wheels, f"wrapt=={locked}"]
+        bed.run([python, "-m", "pip", *back], timeout=300)
+        assert failed_checks(bed) == []
+
+    def test_an_edited_lock(self, bed: Bed) -> None:
+        """A lock that is not what the host carries out: that check, and no other."""
+        bed.run(["cp", LOCK, "/root/lock"])
+        bed.run(["sed", "-i", 's/"source": "wheel"/"source": "wheel", "edited": true/', LOCK])
+        assert failed_checks(bed) == ["lock.generation"]
+        bed.run(["cp", "/root/lock", LOCK])
+        assert failed_checks(bed) == []
+
+    def test_a_foreign_apt_source(self, bed: Bed) -> None:
+        """A source of another release: that check, and no other; and site.yml refuses before it changes anything."""
+        file = "/etc/apt/sources.list.d/foreign.list"
+        bed.run(["sh", "-c", f"echo 'deb http://192.0.2.1/ubuntu focal main' > {file}"])
+        assert failed_checks(bed) == ["host.sources-release"]
+        refused = bed.run([*PLAYBOOK, "--skip-tags", "verify"], cwd=CLONE, check=False, timeout=300)
+        assert refused.returncode != 0 and "focal" in refused.stdout and f"rm {file}" in refused.stdout
+        assert recap(refused.stdout)[0] == 0
+        bed.run(["rm", file])
+        assert failed_checks(bed) == []
+
+    def test_a_power_cut_at_any_point(self, bed: Bed) -> None:
+        """SIGKILL of everything in the host, at each step of a new installation in turn; the next run finishes it."""
+        bed.run(["rm", "-rf", "/opt/gpuhost/store", "/opt/gpuhost/generations", "/opt/gpuhost/current"])
+        for step in (
+            "opencv_cuda: making the environment",
+            "opencv_cuda: installing",
+            "dl4cv: making the environment",
+            "dl4cv: installing 3",
+            "Put the detector into the store",
+            "Put the generation in force",
+        ):
+            cut_at(bed, step)
+            bed.boot()
+        done = bed.run([*PLAYBOOK, "--skip-tags", "verify"], cwd=CLONE, timeout=COMMAND_SECONDS)
+        assert recap(done.stdout)[1] == 0
+        assert failed_checks(bed) == []
+        assert recap(bed.run([*PLAYBOOK, "--skip-tags", "verify"], cwd=CLONE, timeout=600).stdout) == (0, 0)
+
+
+def cut_at(bed: Bed, step: str) -> None:
+    """Start the playbook in the bed and kill the whole machine as soon as the playbook says `step`."""
+    command = f"{' '.join(PLAYBOOK)} --skip-tags verify > /root/cut.log 2>&1"
+    bed.run(["sh", "-c", f"rm -f /root/cut.log; setsid {command} &"], cwd=CLONE)
+    watch = f"until grep -qs '{step}' /root/cut.log; do sleep 0.1; done"
+    try:
+        bed.run(["sh", "-c", watch], timeout=300)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"the playbook never said '{step}': {bed.read('/root/cut.log')[-2000:]}")
+    bed.kill()

@@ -1,0 +1,94 @@
+"""Preflight on everything but apt's sources: platform, machine, dpkg, and the controller's ansible-core."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpuhost import preflight
+
+from ..recorded import HOSTS, observed
+
+BIONIC = (HOSTS / "ubuntu1804-quadro-p2000" / "fs" / "etc" / "os-release").read_text(encoding="utf-8")
+BOOKWORM = (HOSTS / "debian12-no-gpu" / "fs" / "etc" / "os-release").read_text(encoding="utf-8")
+
+
+def test_half_configured_packages_are_named() -> None:
+    """What apt's next call would stumble over, with the command; packages that were removed whole are no fault."""
+    (problem,) = preflight.problems(observed("ubuntu1804-half-configured"))
+    assert "nvidia-dkms-525, nvidia-driver-525" in problem
+    assert "nvidia-driver-515" not in problem
+    assert "dpkg --configure -a && apt-get -f install" in problem
+
+
+def test_an_audit_that_names_a_package_the_probe_does_not_watch() -> None:
+    """dpkg's own sentence is shown then."""
+    observation = observed("debian12-no-gpu")
+    observation["dpkg_audit"] = ["The following packages are only half configured:", "vim"]
+    (problem,) = preflight.problems(observation)
+    assert "The following packages are only half configured" in problem
+
+
+def test_a_busy_dpkg_is_no_broken_one() -> None:
+    """Packages are half installed while apt-daily works; the advice is to wait, not to mend."""
+    observation = observed("ubuntu1804-half-configured")
+    observation["dpkg_audit"] = ["dpkg: error: dpkg frontend lock has locked the database"]
+    assert preflight.dpkg_busy(observation)
+    (problem,) = preflight.problems(observation)
+    assert "Wait for it" in problem
+    assert "--configure" not in problem
+    assert not preflight.dpkg_busy(observed("ubuntu1804-half-configured"))
+
+
+def test_an_unknown_platform_ends_it() -> None:
+    """One sentence with the platforms that are supported; nothing else can be judged, and there is no remark."""
+    observation = observed("ubuntu1804-foreign-sources")
+    observation["platform"]["id"] = "ubuntu-20.04"
+    (problem,) = preflight.problems(observation)
+    assert problem == "The platform ubuntu-20.04 is not supported; supported are ubuntu-18.04, debian-12."
+    assert preflight.remarks(observation) == []
+
+
+def test_another_machine_type_is_refused() -> None:
+    """Every artifact is for x86_64."""
+    observation = observed("debian12-no-gpu")
+    observation["machine"] = "aarch64"
+    (problem,) = preflight.problems(observation)
+    assert "aarch64" in problem
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """Not one a run."""
+    observation = observed("ubuntu1804-foreign-sources")
+    observation["machine"] = "aarch64"
+    observation["dpkg_audit"] = ["vim is half configured"]
+    assert len(preflight.problems(observation)) == 6
+
+
+@pytest.mark.parametrize(
+    ("os_release", "core", "needs"),
+    [
+        (BIONIC, "2.13.13", ""),
+        (BIONIC, "2.16.19", ""),
+        (BIONIC, "2.17.0", "Python 3.7"),
+        (BIONIC, "2.18.1", "Python 3.8"),
+        (BIONIC, "2.20.0", "Python 3.8"),
+        (BIONIC, "2.17.0rc1", "Python 3.7"),
+        (BIONIC.replace("\n", "\r\n"), "2.20.0", "Python 3.8"),
+        (BOOKWORM, "2.16.19", ""),
+        (BOOKWORM, "2.20.0", ""),
+        ("", "2.20.0", ""),
+        ("not an os-release", "2.20.0", ""),
+        ("ID=\nVERSION_ID=", "2.20.0", ""),
+        ("ID=arch\n", "2.20.0", ""),
+        ("ID='ubuntu'\nVERSION_ID='18.04'\n", "2.20.0", "Python 3.8"),
+        ("ID=ubuntu\nVERSION_ID=18.04", "2.20.0", "Python 3.8"),
+    ],
+)
+def test_a_core_that_cannot_manage_the_target_is_refused(os_release: str, core: str, needs: str) -> None:
+    """By the support matrix; a platform that is unknown has its own message later."""
+    problem = preflight.controller_problem(os_release, core)
+    if not needs:
+        assert problem == ""
+        return
+    assert f"ansible-core {core} needs {needs} on the target, Ubuntu 18.04 LTS has 3.6" in problem
+    assert "GPUHOST_PYTHON=python3.11 ./run" in problem

@@ -1,0 +1,52 @@
+"""The detector's files as they travel to a target: complete, and named by what they hold."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpuhost import __version__, store, tree
+
+
+def test_the_tree_is_complete_and_runs_alone(tmp_path: Path) -> None:
+    """Written to a store and run from there, by a Python that sees nothing else of the project."""
+    found = tree.yolo()
+    assert found["version"] == __version__
+    store.write_tree(tmp_path / "store" / "yolo", found["files"], found["digest"])
+    done = subprocess.run(
+        [sys.executable, "-S", "-B", "-c", "import gpuhost.errors, gpuhost.yolo; print(gpuhost.yolo.__file__)"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "store" / "yolo")},
+        cwd=str(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(str(tmp_path))
+
+
+def test_the_digest_follows_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same files give the same name in the store; one changed letter gives another."""
+    before = tree.yolo()
+    assert tree.yolo() == before
+    for name, text in before["files"].items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(tree, "ROOT", tmp_path / "gpuhost")
+    assert tree.yolo() == before
+    with (tmp_path / "gpuhost" / "errors.py").open("a", encoding="utf-8") as file:
+        file.write("#\n")
+    assert tree.yolo()["digest"] != before["digest"]
+
+
+def test_only_what_the_detector_needs_travels() -> None:
+    """No catalog, no resolver: the target never decides."""
+    names = set(tree.yolo()["files"])
+    assert {"gpuhost/__init__.py", "gpuhost/errors.py", "gpuhost/data/yolo.json"} <= names
+    rest = names - {"gpuhost/__init__.py", "gpuhost/errors.py", "gpuhost/data/yolo.json"}
+    assert all(name.startswith("gpuhost/yolo/") and name.endswith(".py") for name in rest)
+    assert len(rest) > 5
