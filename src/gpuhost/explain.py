@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, FrozenSet, List, Optional, Set
+from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 from .gpu import Gpu
 from .model import COMPONENTS, NAMES, Candidate, Request, as_driver
@@ -12,18 +12,18 @@ from .rules import RULES, Rule
 from .versions import capability, span, version
 
 
-def conflict(resolver: Resolver, request: Request, masks: Dict[str, int]) -> List[Rule]:
-    """A smallest set of rules that cannot be kept together: leaving out any one of them alone frees the others.
+def conflict(resolver: Resolver, request: Request, masks: Dict[str, int], without: FrozenSet[str]) -> Set[str]:
+    """The ids of a smallest set of rules that cannot be kept together, those of `without` left aside.
 
     By deletion: a rule stays out when the request is refused without it as well. What is tried first is likelier to
     stay out, so what the user asked and the rules about cards, which tell most, come last.
     """
     matter = [r for r in RULES if r.matters(request)]
-    out: Set[str] = set()
+    out = set(without)
     for r in sorted(matter, key=lambda r: (r.id.startswith("asked"), r.with_gpu and not r.without_gpu)):
         if resolver.solve(request, masks, frozenset(out | {r.id})) is None:
             out.add(r.id)
-    return [r for r in matter if r.id not in out]
+    return {r.id for r in matter} - out
 
 
 def emptying(resolver: Resolver, component: str, masks: Dict[str, int]) -> Set[str]:
@@ -39,11 +39,18 @@ def emptying(resolver: Resolver, component: str, masks: Dict[str, int]) -> Set[s
 
 
 def blocking(resolver: Resolver, request: Request, masks: Dict[str, int]) -> List[Rule]:
-    """The rules to name: for each component with no candidate left, those that empty it, else the smallest conflict."""
+    """The rules to name: for each component with no candidate left, those that empty it.
+
+    Where each has some left: a smallest conflict, and another one as long as there is one that shares no rule with
+    those before, so that without the rules named the request could be served.
+    """
     named: Set[str] = set()
     for component in COMPONENTS:
         named |= emptying(resolver, component, masks)
-    return [r for r in RULES if r.id in named] or conflict(resolver, request, masks)
+    emptied = bool(named)
+    while not emptied and resolver.solve(request, masks, named) is None:
+        named |= conflict(resolver, request, masks, frozenset(named))
+    return [r for r in RULES if r.id in named]
 
 
 def newest(resolver: Resolver, component: str, bits: int) -> Optional[Candidate]:
@@ -130,21 +137,22 @@ def other_card(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
     """The lowest and the highest compute capability of a single card that could be served as asked."""
     if not request.gpus:
         return []
-    served = []
-    for row in resolver.catalog.gpus["generations"]:
-        for cc in row["capabilities"]:
-            stack = resolver.solve(replace(request, gpus=(Gpu(cc, row["name"]),)))
+    rows = [(cc, str(row["name"])) for row in resolver.catalog.gpus["generations"] for cc in row["capabilities"]]
+    ordered = sorted(rows, key=lambda x: capability(x[0]))
+
+    def first(cards: Iterable[Tuple[str, str]]) -> Optional[Tuple[str, Stack]]:
+        """The first of these cards that could be served, with its stack."""
+        for cc, generation in cards:
+            stack = resolver.solve(replace(request, gpus=(Gpu(cc, generation),)))
             if stack:
-                served.append((capability(cc), cc, stack))
-    if not served:
+                return cc, stack
+        return None
+
+    low, high = first(ordered), first(reversed(ordered))
+    if low is None or high is None:
         return []
-    low, high = min(served, key=lambda x: x[0]), max(served, key=lambda x: x[0])
-    return [
-        {
-            "change": f"a card of compute capability {low[1]} to {high[1]}",
-            "gives": f"on {low[1]}: {summary(low[2])}",
-        }
-    ]
+    change = f"a card of compute capability {low[0]}" + ("" if low[0] == high[0] else f" to {high[0]}")
+    return [{"change": change, "gives": f"on {low[0]}: {summary(low[1])}"}]
 
 
 def fewer_cards(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:

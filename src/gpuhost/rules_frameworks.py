@@ -122,13 +122,21 @@ def opencv_wheel(catalog: Catalog, request: Request, c: Candidate) -> Optional[s
     )
 
 
+def wheel_runs(tag: str, python: str) -> bool:
+    """Does a wheel with this tag ('cp37-abi3', 'cp36-cp36m') run on that Python? The stable ABI goes on upwards (PEP 425)."""
+    made_for, _, abi = tag.partition("-")
+    minor = int(made_for[3:])
+    return minor == release(python)[1] or (abi == "abi3" and minor <= release(python)[1])
+
+
 def locked_wheel(catalog: Catalog, platform: str, c: Candidate) -> Optional[Tuple[Json, str, str]]:
     """The wheel row, the Python and the environment lock's name of an OpenCV release on a platform, or None."""
     row = catalog.platforms["platforms"][platform]
     for wheel in sorted(c.row["wheels"], key=lambda w: version(w["package_version"]), reverse=True):
         for python in reversed(row["pythons"]):
             name = f"opencv_cuda-opencv-{wheel['package_version']}-cp{python['version'].replace('.', '')}"
-            if release(row["glibc"]) >= release(wheel["glibc"]) and name in catalog.environments:
+            runs = wheel_runs(wheel["tag"], python["version"]) and release(row["glibc"]) >= release(wheel["glibc"])
+            if runs and name in catalog.environments:
                 return wheel, python["version"], name
     return None
 

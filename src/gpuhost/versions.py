@@ -53,9 +53,10 @@ def specifier(component: str, text: str) -> SpecifierSet:
             cleaned = cleaned[:-2] if cleaned.endswith(".*") else cleaned
             Version(cleaned)
             return SpecifierSet(f"=={cleaned}.*")
-        if not cleaned:
-            raise InvalidSpecifier("empty")
-        return SpecifierSet(cleaned)
+        found = SpecifierSet(cleaned)
+        if not len(found):
+            raise InvalidSpecifier("it demands nothing")
+        return found
     except (InvalidSpecifier, InvalidVersion):
         raise UsageError(
             f"'{text}' is not a version or a specifier for {component}.",

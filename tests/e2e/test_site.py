@@ -39,15 +39,16 @@ def failed_checks(bed: Bed) -> List[str]:
     return failed
 
 
+@pytest.fixture(scope="module")
+def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    """A bare Debian 12 with a fresh clone."""
+    with Bed.fresh(logs=tmp_path_factory.mktemp("site")) as made:
+        made.clone_project()
+        yield made
+
+
 class TestBareHost:
     """The README's first commands, and what holds after them."""
-
-    @pytest.fixture(scope="class")
-    def bed(self, bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-        """A bare Debian 12 with a fresh clone."""
-        with Bed.fresh(logs=tmp_path_factory.mktemp("site")) as bed:
-            bed.clone_project()
-            yield bed
 
     def test_a_dry_run_changes_nothing(self, bed: Bed) -> None:
         """`--check --diff` works on a host where nothing is installed yet, and leaves it as it is."""

@@ -1,0 +1,59 @@
+"""What holds for every role and playbook: README and defaults say what the argument_specs say, and the syntax is right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+import yaml
+
+from .conftest import ROOT, Ansible
+
+ROLES = sorted(path.parent.parent for path in (ROOT / "roles").glob("*/tasks/main.yml"))
+
+
+def options(role: Path) -> Dict[str, Dict[str, Any]]:
+    """The variables of all entry points of a role."""
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    return {name: option for spec in specs.values() for name, option in spec["options"].items()}
+
+
+def test_the_roles_are_there() -> None:
+    """An empty parameter list would let the tests below pass."""
+    assert {"gpu_facts", "gpu_stack", "environment", "generation", "opencv", "tensorflow", "yolo"} <= {r.name for r in ROLES}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_defaults_are_what_the_specs_say(role: Path) -> None:
+    """The documented default is the real one; a variable without one is required; no default is undocumented."""
+    file = role / "defaults" / "main.yml"
+    defaults = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+    said = options(role)
+    assert defaults == {name: option["default"] for name, option in said.items() if "default" in option}
+    assert all(option.get("required") for name, option in said.items() if "default" not in option)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_public_variables_carry_the_role_s_name(role: Path) -> None:
+    """So that two roles never read each other's variables."""
+    assert all(name.startswith(f"{role.name}_") for name in options(role))
+
+
+def test_the_readmes_are_current() -> None:
+    """They are written from the specs; an edit by hand or a forgotten run of the tool shows here."""
+    check = [sys.executable, str(ROOT / "tools" / "role_readmes.py"), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert all((role / "README.md").exists() for role in ROLES)
+
+
+def test_the_syntax_of_every_playbook(ansible: Ansible) -> None:
+    """Each playbook a user types can be loaded, with every role and module that it names."""
+    playbooks = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
+    done = ansible.run("--syntax-check", *map(str, playbooks))
+    assert done.rc == 0, done.out
+    assert [line for line in done.out.splitlines() if "WARNING" in line] == []
+    assert done.out.count("playbook: ") == len(playbooks)
