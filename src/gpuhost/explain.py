@@ -27,15 +27,20 @@ def conflict(resolver: Resolver, request: Request, masks: Dict[str, int], withou
 
 
 def emptying(resolver: Resolver, component: str, masks: Dict[str, int]) -> Set[str]:
-    """The ids of a smallest set of rules that together leave no candidate of a component; empty when some is left."""
-    mine = [r.id for r in RULES if r.id in masks and r.on == (component,)]
-    if resolver.domain(component, masks):
-        return set()
-    kept = set(mine)
-    for identity in mine:
-        if not resolver.domain(component, {i: masks[i] for i in kept - {identity}}):
-            kept.discard(identity)
-    return kept
+    """The ids of the rules that leave no candidate of a component; empty when some is left.
+
+    A smallest set of rules that together leave none, and another one as long as, without those before, none is left.
+    """
+    mine = {r.id: masks[r.id] for r in RULES if r.id in masks and r.on == (component,)}
+    found: Set[str] = set()
+    while not resolver.domain(component, mine):
+        kept = set(mine)
+        for identity in mine:
+            if not resolver.domain(component, {i: mine[i] for i in kept - {identity}}):
+                kept.discard(identity)
+        found |= kept
+        mine = {i: mask for i, mask in mine.items() if i not in kept}
+    return found
 
 
 def blocking(resolver: Resolver, request: Request, masks: Dict[str, int]) -> List[Rule]:

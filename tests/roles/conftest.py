@@ -19,7 +19,7 @@ RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
 class Result:
     """What one run of ansible-playbook said."""
 
-    def __init__(self, done: "subprocess.CompletedProcess[str]") -> None:
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         """Take the output apart."""
         self.rc, self.out = done.returncode, done.stdout + done.stderr
         self.recap: Dict[str, Dict[str, int]] = {

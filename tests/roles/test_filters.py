@@ -1,4 +1,4 @@
-"""The filters by themselves: each of the package's errors becomes one sentence of Ansible's, and the small ones' values."""
+"""The filters by themselves: the package's errors become one sentence of Ansible's, and the small ones' values."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_errors_of_the_package_carry_their_next_step(filters: Dict[str, Callable
     """A damaged lock and an environment that no lock is there for."""
     file = tmp_path / "stack.json"
     file.write_text("{", encoding="utf-8")
-    with pytest.raises(AnsibleFilterError, match="cannot be read.*git"):
+    with pytest.raises(AnsibleFilterError, match=r"cannot be read.*git"):
         filters["gpuhost_lock_read"](str(file))
     with pytest.raises(AnsibleFilterError, match="no environment lock named 'x'"):
         filters["gpuhost_environment_lock"]("x")

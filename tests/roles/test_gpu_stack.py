@@ -100,7 +100,13 @@ def runs(ansible: Ansible) -> Runs:
             {"hosts": ":".join(before), "roles": role},
             {
                 "hosts": "p2000",
-                "roles": [{"role": "opencv", "opencv_lock": "{{ __gpu_stack_lock }}", "opencv_root": str(ansible.folder / "opt")}],
+                "roles": [
+                    {
+                        "role": "opencv",
+                        "opencv_lock": "{{ __gpu_stack_lock }}",
+                        "opencv_root": str(ansible.folder / "opt"),
+                    }
+                ],
             },
         ]
     )

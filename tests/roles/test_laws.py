@@ -1,4 +1,4 @@
-"""What holds for every role and playbook: README and defaults say what the argument_specs say, and the syntax is right."""
+"""For every role and playbook: README and defaults say what the argument_specs say, and the syntax is right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def options(role: Path) -> Dict[str, Dict[str, Any]]:
 
 def test_the_roles_are_there() -> None:
     """An empty parameter list would let the tests below pass."""
-    assert {"gpu_facts", "gpu_stack", "environment", "generation", "opencv", "tensorflow", "yolo"} <= {r.name for r in ROLES}
+    assert {"gpu_facts", "gpu_stack", "environment", "generation", "opencv", "tensorflow", "yolo"} <= {
+        r.name for r in ROLES
+    }
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)

@@ -98,7 +98,12 @@ def run(ansible: Ansible) -> Run:
     lock = wheelhouse.lock_of([wheelhouse.row(path) for path in house.iterdir()])
     for name in ("checked", "first", "second", "wrong"):
         ansible.host(name)
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(house), "PIP_CONFIG_FILE": os.devnull}
+    offline = {
+        "PIP_NO_INDEX": "1",
+        "PIP_CACHE_DIR": str(house.with_name("pip-cache")),
+        "PIP_FIND_LINKS": str(house),
+        "PIP_CONFIG_FILE": os.devnull,
+    }
     look = {"ansible.builtin.find": {"paths": str(root), "recurse": True, "file_type": "any"}, "register": "there"}
     keep = {"ansible.builtin.copy": {"content": "{{ there.files | to_json }}", "dest": f"{seen}/bare.json"}}
     steps = tasks(root, lock, seen)
@@ -112,7 +117,9 @@ def run(ansible: Ansible) -> Run:
         ]
     )
     assert result.rc == 0, result.out
-    found = {name: json.loads((seen / f"{name}.json").read_text(encoding="utf-8")) for name in ("checked", "first", "second")}
+    found = {
+        name: json.loads((seen / f"{name}.json").read_text(encoding="utf-8")) for name in ("checked", "first", "second")
+    }
     bare = [row["path"] for row in json.loads((seen / "bare.json").read_text(encoding="utf-8"))]
     return Run(result, root, found, bare)
 
@@ -121,7 +128,7 @@ def test_check_mode_changes_nothing_and_says_all(run: Run) -> None:
     """On a bare root: all three would change, their differences are shown, and not one file is made."""
     assert run.result.recap["checked"]["changed"] == 3
     assert run.bare == []
-    for words in ("+a/b.txt", "+gpuhost-one 1.0", "+  \"tree\": \"store/tree-1\""):
+    for words in ("+a/b.txt", "+gpuhost-one 1.0", '+  "tree": "store/tree-1"'):
         assert words.replace(" ", "") in run.result.out.replace(" ", "")
 
 
@@ -133,7 +140,9 @@ def test_the_first_run_makes_what_check_mode_promised(run: Run) -> None:
     current = run.root / "current"
     assert (current / "tree" / "a" / "b.txt").read_text(encoding="utf-8") == "1\n"
     python = str(current / "venvs" / "opencv_cuda" / "bin" / "python")
-    said = subprocess.run([python, "-c", "import gpuhost_one as g; print(g.VERSION)"], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [python, "-c", "import gpuhost_one as g; print(g.VERSION)"], capture_output=True, text=True, check=True
+    )
     assert said.stdout == "1.0\n"
     assert run.seen["first"]["switched"]["previous"] is None
 

@@ -1,4 +1,4 @@
-"""`gpuhost plan` as a user types it: exit codes, one paragraph for an error, JSON that keeps its schema, no traceback."""
+"""`gpuhost plan` as a user types it: exit codes, one paragraph for an error, JSON in its schema, no traceback."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ def test_wrong_usage_is_one_paragraph_and_code_2(gpuhost: Any, arguments: List[s
         assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("arguments", [["--nonsense"], ["--gpu"], ["--compare", "GTX 750 Ti"], ["--secure-boot", "--no-secure-boot"]])
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["--gpu"], ["--compare", "GTX 750 Ti"], ["--secure-boot", "--no-secure-boot"]]
+)
 def test_argparse_keeps_to_the_same_code(gpuhost: Any, arguments: List[str]) -> None:
     """An unknown option or a missing value."""
     code, out, err = gpuhost(*arguments)
@@ -237,7 +239,9 @@ def test_a_reader_that_leaves_and_a_full_disk() -> None:
     program = [sys.executable, "-c", "import sys; from gpuhost.cli import main; sys.exit(main())", "plan", *P2000]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     for more in ([], ["--json"]):
-        with subprocess.Popen([*program, *more], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as left:
+        with subprocess.Popen(
+            [*program, *more], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as left:
             assert left.stdout is not None
             assert left.stderr is not None
             left.stdout.close()
@@ -245,7 +249,9 @@ def test_a_reader_that_leaves_and_a_full_disk() -> None:
             assert left.wait() == 1
         if Path("/dev/full").exists():
             with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
-                done = subprocess.run([*program, *more], env=environment, stdout=full, stderr=subprocess.PIPE, check=False)
+                done = subprocess.run(
+                    [*program, *more], env=environment, stdout=full, stderr=subprocess.PIPE, check=False
+                )
             assert done.returncode == 7
             assert b"could not be written" in done.stderr
             assert b"Traceback" not in done.stderr

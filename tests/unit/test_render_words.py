@@ -1,4 +1,4 @@
-"""What a person reads of a plan: words that come from data are shown as they stand, and the CPU stack is said loudly."""
+"""What a person reads of a plan: words from data are shown as they stand, and the CPU stack is said loudly."""
 
 from __future__ import annotations
 

@@ -103,8 +103,8 @@ def needed(request: Request, identity: str, rest: List[str]) -> bool:
 
 
 def test_no_reason_is_idle() -> None:
-    """Each named rule is needed: without it the rest would leave candidates in the component it empties,
-    or, where rules conflict, some choice of the rest a stack."""
+    """Each named rule is needed: some choice of the rest leaves candidates in the component it empties, or, where
+    rules conflict, a stack, and none together with it."""
     resolver = asking.resolver()
     for request, found in refused():
         masks = resolver.masks(request)
@@ -114,8 +114,12 @@ def test_no_reason_is_idle() -> None:
             if empty:
                 component = BY_ID[identity].on[0]
                 assert component in empty, (request, identity)
-                mine = {i: masks[i] for i in rest if BY_ID[i].on == (component,)}
-                assert resolver.domain(component, mine), (request, identity)
+                mine = [i for i in rest if BY_ID[i].on == (component,)]
+                choices = (kept for size in range(len(mine) + 1) for kept in itertools.combinations(mine, size))
+                left = ({i: masks[i] for i in kept} for kept in choices)
+                full = {identity: masks[identity]}
+                some = (k for k in left if resolver.domain(component, k))
+                assert any(not resolver.domain(component, {**k, **full}) for k in some), (request, identity)
             else:
                 assert needed(request, identity, rest), (request, identity)
 

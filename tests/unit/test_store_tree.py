@@ -17,11 +17,13 @@ from gpuhost.errors import EnvironmentProblem
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 FILES = {"pkg/__init__.py": "", "pkg/a.py": "A = 1\n", "readme": "é\n"}
+OLD = {f"old/{number}": "1" for number in range(6)}
 # Every call by which the store changes a disk; a run may end before each of them.
 STEPS = (
     (os, "sync"),
     (os, "fsync"),
-    (shutil, "rmtree"),
+    (os, "unlink"),
+    (os, "rmdir"),
     (Path, "rename"),
     (Path, "unlink"),
     (Path, "mkdir"),
@@ -57,7 +59,7 @@ class Steps:
 
 
 def killed_at_each_step(act: Callable[[Path], Any], prepare: Callable[[Path], Any], folder: Path) -> Iterator[Path]:
-    """Roots on which `act` was killed before its first step, its second, ..., after `prepare`; the last one ran to its end."""
+    """Prepared roots on which `act` was killed before its first step, its second, ...; the last one ran to its end."""
     last = 0
     while True:
         root = folder / str(last)
@@ -110,17 +112,33 @@ def test_another_digest_replaces_the_tree(tmp_path: Path) -> None:
 def test_a_killed_write_is_never_half_counted(tmp_path: Path) -> None:
     """At every moment the tree is absent, the old one or the new one; the next run makes it whole."""
     act: Callable[[Path], Any] = lambda root: store.write_tree(root / "store" / "x", FILES, "new")  # noqa: E731
-    prepare: Callable[[Path], Any] = lambda root: store.write_tree(root / "store" / "x", {"old": "1"}, "old")  # noqa: E731
+    prepare: Callable[[Path], Any] = lambda root: store.write_tree(root / "store" / "x", OLD, "old")  # noqa: E731
     for root in killed_at_each_step(act, prepare, tmp_path):
         folder = root / "store" / "x"
         if store.is_whole(folder, "new"):
             assert content(folder) == FILES
         elif store.is_whole(folder, "old"):
-            assert content(folder) == {"old": "1"}
+            assert content(folder) == OLD
         act(root)
         assert store.is_whole(folder, "new")
         assert content(folder) == FILES
         assert [p.name for p in folder.parent.iterdir()] == ["x"]
+
+
+def test_an_old_tree_loses_its_marker_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder is taken down in whatever order the disk gives; killed halfway, it must not look whole."""
+    folder = tmp_path / "store" / "x"
+    store.write_tree(folder, OLD, "old")
+
+    def killed_halfway(path: str) -> None:
+        next(Path(path).rglob("0")).unlink()
+        raise Killed
+
+    monkeypatch.setattr(shutil, "rmtree", killed_halfway)
+    with pytest.raises(Killed):
+        store.write_tree(folder, FILES, "new")
+    assert folder.exists()
+    assert not store.is_whole(folder, "old")
 
 
 @pytest.mark.parametrize("marker", ["", "{", "[]", '{"digest": "other"}', '{"no": "digest"}'])

@@ -41,14 +41,23 @@ def lock(house: Path) -> Dict[str, Any]:
     return wheelhouse.lock_of([wheelhouse.row(path) for path in house.iterdir()])
 
 
+def only(house: Path) -> Dict[str, str]:
+    """The settings by which pip sees the house and nothing else, and leaves nothing in its user's cache."""
+    return {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_CACHE_DIR": str(house.with_name("pip-cache")),
+        "PIP_FIND_LINKS": str(house),
+    }
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, house: Path) -> Path:
     """pip sees the house and nothing else."""
     for name in [key for key in os.environ if key.startswith("PIP_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(house))
+    for name, value in only(house).items():
+        monkeypatch.setenv(name, value)
     return house
 
 
@@ -57,7 +66,7 @@ def made(house: Path, lock: Dict[str, Any], tmp_path_factory: pytest.TempPathFac
     """A root on which the environment stands; tests that change it take a copy of its cache."""
     root = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("PIP_CONFIG_FILE", os.devnull), ("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(house))):
+        for name, value in only(house).items():
             patch.setenv(name, value)
         venvs.install(root, NAME, lock, sys.executable, lambda text: None)
     return root
@@ -70,7 +79,7 @@ def folder_in(root: Path, lock: Dict[str, Any]) -> Path:
 
 def versions(folder: Path) -> str:
     """What the environment's own Python imports."""
-    program = "import gpuhost_one, gpuhost_two, gpuhost_built as b; print(gpuhost_one.VERSION, gpuhost_two.VERSION, b.VERSION)"
+    program = "import gpuhost_one as a, gpuhost_two as b, gpuhost_built as c; print(a.VERSION, b.VERSION, c.VERSION)"
     python = str(folder / "bin" / "python")
     return subprocess.run([python, "-I", "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
@@ -99,7 +108,9 @@ def copy_cache(made: Path, root: Path) -> Path:
     return wheels
 
 
-def test_a_damaged_file_of_the_cache_is_fetched_again(made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_of_the_cache_is_fetched_again(
+    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path
+) -> None:
     """One wheel cut short and one with a changed byte are replaced; the others are not fetched again."""
     wheels = copy_cache(made, tmp_path)
     one, two = wheels / "gpuhost_one-1.0-py3-none-any.whl", wheels / "gpuhost_two-2.5-py3-none-any.whl"
@@ -112,7 +123,9 @@ def test_a_damaged_file_of_the_cache_is_fetched_again(made: Path, lock: Dict[str
     assert venvs.missing(lock["packages"], wheels) == []
 
 
-def test_a_file_that_is_not_the_lock_s_is_refused(made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_lock_s_is_refused(
+    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path
+) -> None:
     """An index that serves another file under the name: exit code 6, nothing sealed, the file in no cache."""
     wheels = copy_cache(made, tmp_path)
     (wheels / "gpuhost_two-2.5-py3-none-any.whl").unlink()
@@ -129,7 +142,7 @@ def test_a_file_that_is_not_the_lock_s_is_refused(made: Path, lock: Dict[str, An
 def test_without_a_network_the_next_step_is_told(
     made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No index, no folder of packages, and one file missing in the cache; an environment that stands is left standing."""
+    """No index, no folder of packages, one file missing in the cache; an environment that stands is left standing."""
     monkeypatch.delenv("PIP_FIND_LINKS")
     wheels = copy_cache(made, tmp_path)
     next(wheels.glob("pip-*")).unlink()
@@ -156,7 +169,7 @@ venvs.install(root, "opencv_cuda", lock, sys.executable, say)
 """
 
 
-def start(root: Path, lock: Dict[str, Any], last: str = "") -> "subprocess.Popen[str]":
+def start(root: Path, lock: Dict[str, Any], last: str = "") -> subprocess.Popen[str]:
     """A run in a process of its own, which kills itself at the step that begins with `last`."""
     return subprocess.Popen(
         [sys.executable, "-c", INSTALL, str(root), json.dumps(lock), last],
@@ -167,7 +180,7 @@ def start(root: Path, lock: Dict[str, Any], last: str = "") -> "subprocess.Popen
     )
 
 
-def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     """Until a file is there; a process that ends before it has failed."""
     while not path.exists():
         assert process.poll() is None, process.communicate()
@@ -177,7 +190,7 @@ def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
 def test_killed_at_the_end_and_finished_without_a_network(
     made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything is installed, only the seal is missing: it does not count, and the cache alone is enough to make it again."""
+    """All is installed, only the seal is missing: it does not count, and the cache alone is enough to make it again."""
     monkeypatch.delenv("PIP_FIND_LINKS")
     copy_cache(made, tmp_path)
     with start(tmp_path, lock, "checking") as killed:
@@ -193,7 +206,7 @@ def test_killed_at_the_end_and_finished_without_a_network(
 def test_a_killed_run_s_pip_is_waited_for(
     made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is killed while its pip builds a package. pip goes on, and the next run must not make the same folder beside it.
+    """The run is killed while its pip builds a package; pip goes on, and nobody may make the same folder beside it.
 
     Also what two runs at once do: the second says that it waits, takes its turn, and ends with a whole environment.
     """

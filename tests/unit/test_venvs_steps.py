@@ -6,7 +6,7 @@ import errno
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Type
+from typing import Any, Dict, Sequence, Type
 
 import pytest
 
@@ -114,7 +114,7 @@ def test_too_little_space_is_refused_before_anything_is_made(
     packages = [{**p, "size": 100 * 10**6} for p in lock["packages"]]
     usage = shutil.disk_usage(str(tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1499 * 10**6))
-    with pytest.raises(EnvironmentProblem, match="needs about 1500 MB .* 1499 MB are free") as caught:
+    with pytest.raises(EnvironmentProblem, match=r"needs about 1500 MB .* 1499 MB are free") as caught:
         install(tmp_path, {**lock, "packages": packages})
     assert "Make room" in caught.value.next_step
     assert commands.said == []
@@ -125,7 +125,7 @@ def test_too_little_space_is_refused_before_anything_is_made(
 
 def test_an_interpreter_that_is_missing_is_named(tmp_path: Path, lock: Dict[str, Any]) -> None:
     """Not a permission of the store, which is how the kernel's answer would read."""
-    with pytest.raises(EnvironmentProblem, match="no /usr/bin/python3.99") as caught:
+    with pytest.raises(EnvironmentProblem, match=r"no /usr/bin/python3\.99") as caught:
         venvs.install(tmp_path, NAME, lock, "/usr/bin/python3.99", lambda text: None)
     assert caught.value.next_step == "Install it: apt-get install python3.99 python3.99-venv"
 
@@ -134,7 +134,11 @@ def test_an_interpreter_that_is_missing_is_named(tmp_path: Path, lock: Dict[str,
     ("said", "error", "words"),
     [
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE", ArtifactError, "not the file"),
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", EnvironmentProblem, "no space"),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            EnvironmentProblem,
+            "no space",
+        ),
         ("ERROR: No matching distribution found for x==1", EnvironmentProblem, "could not be fetched"),
     ],
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 GATE = "GPUHOST_TEST_GATE"
-BACKEND = '''
+BACKEND = """
 import os, time, zipfile
 from pathlib import Path
 NAME = "gpuhost_built-1.0-py3-none-any.whl"
@@ -31,7 +31,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         for name, text in FILES.items():
             wheel.writestr(name, text)
     return NAME
-FILES = '''
+FILES = """
 
 
 def wheel_files(name: str, version: str) -> Dict[str, str]:
