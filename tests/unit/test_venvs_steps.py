@@ -6,7 +6,7 @@ import errno
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, Sequence, Type
+from typing import Any, Dict, List, Sequence, Type
 
 import pytest
 
@@ -88,6 +88,21 @@ def test_pip_goes_first_and_each_file_is_fetched_once(tmp_path: Path, lock: Dict
     assert commands.said == ["venv", "download", "install", "download", "install", "check"]
     install(tmp_path, {**lock, "digest": "another"})
     assert commands.said[6:] == ["venv", "install", "install", "check"]
+
+
+def test_a_damaged_file_of_the_cache_is_fetched_again(tmp_path: Path, lock: Dict[str, Any], commands: Commands) -> None:
+    """One wheel cut short and one with a changed byte are replaced; what is whole is not fetched again."""
+    install(tmp_path, lock)
+    wheels = tmp_path / "cache" / "wheels"
+    one, two = wheels / "gpuhost_one-1.0-py3-none-any.whl", wheels / "gpuhost_two-2.5-py3-none-any.whl"
+    one.write_bytes(one.read_bytes()[:100])
+    two.write_bytes(two.read_bytes()[:-1] + b"!")
+    commands.said.clear()
+    said: List[str] = []
+    venvs.install(tmp_path, NAME, {**lock, "digest": "another"}, sys.executable, said.append)
+    assert [line for line in said if "fetching" in line] == ["fetching 2 packages, 0 MB"]
+    assert commands.said == ["venv", "install", "download", "install", "check"]
+    assert venvs.missing(lock["packages"], wheels) == []
 
 
 def test_killed_at_every_command(tmp_path: Path, lock: Dict[str, Any], commands: Commands) -> None:
