@@ -41,14 +41,10 @@ def line(name: str, spent: Sequence[float]) -> str:
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = sorted(shipped().platforms["platforms"])
     parser.add_argument("--os", action="append", choices=known, help="only this platform (may be repeated)")
-    parser.add_argument(
-        "--step", type=int, default=1, metavar="N", help="only every N-th card (default: every card)"
-    )
+    parser.add_argument("--step", type=int, default=1, metavar="N", help="only every N-th card (default: every card)")
     options = parser.parse_args()
     if options.step < 1:
         parser.error("--step takes a whole number from 1 on")

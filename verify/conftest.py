@@ -117,8 +117,7 @@ def runner(host: Any) -> checks_collect.Run:
 
 @contextlib.contextmanager
 def beating(write: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
-    """Give a function that says a line at once, and again every half minute for as long as the work goes on.
-    """
+    """Give a function that says a line at once, and again every half minute for as long as the work goes on."""
     over, last = threading.Event(), [""]
 
     def beat() -> None:
@@ -187,9 +186,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for host in config.stash[HOSTS].values():
         made = report.make(host)
         terminalreporter.write_line("")
-        terminalreporter.write(
-            report.as_text(made, terminalreporter._tw.fullwidth, terminalreporter.hasmarkup)
-        )
+        terminalreporter.write(report.as_text(made, terminalreporter._tw.fullwidth, terminalreporter.hasmarkup))
         try:
             files = report.write(made, folder)
         except GpuhostError as error:

@@ -30,8 +30,7 @@ def test_sources_release(hold: Hold) -> None:
 
 
 def test_sources_foreign(hold: Hold) -> None:
-    """A second source of driver or CUDA packages takes over at the next upgrade, whatever was pinned before.
-    """
+    """A second source of driver or CUDA packages takes over at the next upgrade, whatever was pinned before."""
     hold("host.sources-foreign")
 
 

@@ -24,9 +24,7 @@ OPTIONS = {
 REPORT = re.compile(r"^report: (.+)$")
 
 
-def pytest_command(
-    host: str, inventory: List[str], arguments: Dict[str, Any]
-) -> Tuple[List[str], Dict[str, str]]:
+def pytest_command(host: str, inventory: List[str], arguments: Dict[str, Any]) -> Tuple[List[str], Dict[str, str]]:
     """The command line for one host of the inventory, and what has to be set in its environment variables."""
     command = [sys.executable, "-m", "pytest", "verify/", "-q", "--no-header", f"--hosts=ansible://{host}"]
     # testinfra calls ansible-inventory by its name: it must be the one beside this Python.
@@ -78,9 +76,7 @@ class ActionModule(ActionBase):
         for name in ("benchmark", "require_gpu"):
             if name in arguments and not isinstance(arguments[name], bool):
                 raise AnsibleActionFail(f"{name} must be true or false, not {arguments[name]!r}.")
-        command, extra = pytest_command(
-            host, list(variables.get("ansible_inventory_sources") or []), arguments
-        )
+        command, extra = pytest_command(host, list(variables.get("ansible_inventory_sources") or []), arguments)
         code, lines = stream(command, extra)
         page = report_of(lines)
         result.update(changed=False, rc=code, failed=code != 0, verdict=None, report=None)
@@ -89,9 +85,7 @@ class ActionModule(ActionBase):
                 kind: str(page.with_name(name))
                 for kind, name in (("html", page.name), ("json", "report.json"), ("junit", "junit.xml"))
             }
-            result["verdict"] = json.loads(page.with_name("report.json").read_text(encoding="utf-8"))[
-                "verdict"
-            ]
+            result["verdict"] = json.loads(page.with_name("report.json").read_text(encoding="utf-8"))["verdict"]
         if code != 0:
             found = result["verdict"] or "verify/ could not be run"
             result["msg"] = f"{host}: {found}. The lines above say how to mend it."

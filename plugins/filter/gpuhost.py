@@ -57,8 +57,12 @@ def make_plan(observation: Dict[str, Any], asked: Dict[str, str], ignore_gpus: b
 def differences(
     locked: Dict[str, Any], observation: Dict[str, Any], asked: Any, ignore_gpus: bool = False
 ) -> List[str]:
-    """Where the host, or what is asked of it, is no longer what the lock was made for."""
-    return lock.differences(locked, observation, wishes(asked), ignore_gpus)
+    """Where the host, or what is asked of it, is no longer what the lock was made for; so is a wish nobody can read."""
+    try:
+        wanted = wishes(asked)
+    except UsageError as error:
+        return [f"asked: {error}"]
+    return lock.differences(locked, observation, wanted, ignore_gpus)
 
 
 def read_lock(path: str, relock: bool = False) -> Dict[str, Any]:

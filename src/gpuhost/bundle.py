@@ -75,9 +75,7 @@ def command(python: str, entry: str, arguments: Any = None, limit_s: int = 300) 
     Ends with status 124 after `limit_s` seconds. Raises ValueError when the program has grown too long for
     one argument.
     """
-    line = (
-        f"timeout -k 5 {int(limit_s)} {shlex.quote(python)} -I -B -c {shlex.quote(program(entry, arguments))}"
-    )
+    line = f"timeout -k 5 {int(limit_s)} {shlex.quote(python)} -I -B -c {shlex.quote(program(entry, arguments))}"
     if len(line) > LARGEST:
         raise ValueError(f"the program {entry} has {len(line)} bytes, one argument takes {LARGEST}")
     return line

@@ -49,9 +49,7 @@ def obstacle(check: Check, earlier: Dict[str, Result]) -> Optional[str]:
 
 def without_gpu(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     """Does the check speak of a card on a host whose lock has none?"""
-    return (
-        check.gpu and earlier["lock.present"].status == PASS and not checks_lock.obeyed(seen)["plan"]["gpus"]
-    )
+    return check.gpu and earlier["lock.present"].status == PASS and not checks_lock.obeyed(seen)["plan"]["gpus"]
 
 
 def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
@@ -93,8 +91,7 @@ def verdict(results: Iterable[Result], provisioned: bool) -> str:
 
 
 def is_provisioned(seen: Json) -> bool:
-    """Has this host a lock and a generation in force? A host that cannot be read is taken as one that should.
-    """
+    """Has this host a lock and a generation in force? A host that cannot be read is taken as one that should."""
     if seen["lock_error"] is not None:
         return not seen["lock_error"]["missing"]
     return "error" in seen["machine"] or seen["machine"]["installed"]["generation"] is not None
@@ -102,6 +99,4 @@ def is_provisioned(seen: Json) -> bool:
 
 def not_asked(check: Check) -> Result:
     """The result of a check that a run left out."""
-    return result(
-        check, skipped(check.title, "not part of this run", "./run pytest verify/ makes every check.")
-    )
+    return result(check, skipped(check.title, "not part of this run", "./run pytest verify/ makes every check."))

@@ -17,15 +17,12 @@ def printable(value: Any) -> str:
     """A value as text in which nothing can move the cursor or end a line: what a host says goes to terminals
     and pages.
     """
-    return "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(str(value).split())
-    )
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(str(value).split()))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one check ended: what was required, what was found, and, when it failed, the command that mends it.
-    """
+    """How one check ended: what was required, what was found, and, when it failed, the command that mends it."""
 
     status: str
     required: str

@@ -49,9 +49,7 @@ def measured(model: str, seen: Json) -> Outcome:
         return held(False, required, found["error"], found.get("next_step") or INSTALL)
     entry = found["models"][0]
     if entry["device"] != seen["benchmark_device"]:
-        return held(
-            False, f"measured on {seen['benchmark_device']}", f"measured on {entry['device']}", INSTALL
-        )
+        return held(False, f"measured on {seen['benchmark_device']}", f"measured on {entry['device']}", INSTALL)
     if not entry["complete"] or not entry["gate"]["passed"]:
         return held(False, required, found["stopped_by"] or "the measurement is not complete", INSTALL)
     line, kind = entry["headline"], entry["weights"]["kind"]

@@ -132,8 +132,7 @@ def machine(run: Run, root: str) -> Json:
 
 
 def environment(run: Run, root: str, name: str) -> Json:
-    """What an environment says of itself: `packages`, `prefix`, `python`, and `computed` or else an `error`.
-    """
+    """What an environment says of itself: `packages`, `prefix`, `python`, and `computed` or else an `error`."""
     python = f"{root}/current/venvs/{name}/bin/python"
     code, out, err = run(bundle.command(python, "probe_environment", {"kind": PROBES[name]}, PROBE_LIMIT_S))
     found: Json = {}
@@ -142,9 +141,7 @@ def environment(run: Run, root: str, name: str) -> Json:
     if "failed" in found:
         found["error"] = str(found["failed"])
     elif "computed" not in found:
-        what = (
-            "The import or the computation crashed." if "packages" in found else "Its Python does not start."
-        )
+        what = "The import or the computation crashed." if "packages" in found else "Its Python does not start."
         found["error"] = f"{what} {ended(code, err)}"
     return found
 
@@ -162,8 +159,7 @@ def benchmark(run: Run, options: Options, model: str, on: str) -> Json:
 
 
 def inventory_lock(root: Path, host: str) -> Path:
-    """Where the lock of a host stands; a name that leads out of the inventory gives a file that is not there.
-    """
+    """Where the lock of a host stands; a name that leads out of the inventory gives a file that is not there."""
     safe = shlex.quote(host) == host and "/" not in host and host not in (".", "..")
     return root / "inventory" / "host_vars" / (host if safe else "_") / locks.FILE
 

@@ -82,17 +82,13 @@ def packages(component: str, seen: Json) -> Outcome:
             f"the lock names no packages for {environment}: its {component} is built on the host",
         )
     if "error" in wanted:
-        return held(
-            False, "the locked packages", wanted["error"], "Use the gpuhost that made the lock, or plan anew."
-        )
+        return held(False, "the locked packages", wanted["error"], "Use the gpuhost that made the lock, or plan anew.")
     required = f"the {len(wanted['packages'])} packages of {wanted['name']}"
     if probed.get("packages") is None:
         return held(False, required, probed["error"], again(seen, environment))
     told = deviations(wanted["packages"], probed["packages"])
     more = f"; {len(told) - 4} more" if len(told) > 4 else ""
-    return held(
-        not told, required, "; ".join(told[:4]) + more if told else "exactly these", again(seen, environment)
-    )
+    return held(not told, required, "; ".join(told[:4]) + more if told else "exactly these", again(seen, environment))
 
 
 def opencv_computes(seen: Json) -> Outcome:
@@ -103,9 +99,7 @@ def opencv_computes(seen: Json) -> Outcome:
     if done is None:
         return held(False, required, probed["error"], again(seen, "opencv_cuda"))
     if not done["file"].startswith(probed["prefix"].rstrip("/") + "/"):
-        return held(
-            False, f"cv2 of {probed['prefix']}", f"cv2 comes from {done['file']}", again(seen, "opencv_cuda")
-        )
+        return held(False, f"cv2 of {probed['prefix']}", f"cv2 comes from {done['file']}", again(seen, "opencv_cuda"))
     worst = max(done["blur_error"], done["halve_error"])
     return held(
         worst <= PIXEL_LIMIT,
@@ -122,9 +116,7 @@ def tensorflow_computes(seen: Json) -> Outcome:
     done = probed.get("computed")
     if done is None:
         return held(False, required, probed["error"], again(seen, "dl4cv"))
-    actual = (
-        f"TensorFlow {done['version']}, off by {done['conv_error']:.1e} on {short_device(done['device'])}"
-    )
+    actual = f"TensorFlow {done['version']}, off by {done['conv_error']:.1e} on {short_device(done['device'])}"
     return held(done["conv_error"] <= CONV_LIMIT, required, actual, again(seen, "dl4cv"))
 
 
@@ -138,8 +130,7 @@ def opencv_cuda(seen: Json) -> Outcome:
     done = seen["environments"]["opencv_cuda"]["computed"]
     built = " ; ".join(done["build"]) or "built without CUDA"
     both = all(
-        any(line.startswith(word) and "YES" in line for line in done["build"])
-        for word in ("NVIDIA CUDA", "cuDNN")
+        any(line.startswith(word) and "YES" in line for line in done["build"]) for word in ("NVIDIA CUDA", "cuDNN")
     )
     required = "OpenCV is built with CUDA and cuDNN and sees a card"
     count = done["cuda_devices"]

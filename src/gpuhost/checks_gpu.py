@@ -46,11 +46,7 @@ def listed(seen: Json) -> Outcome:
     readable = [c for c in observation(seen)["gpus"] if c["readable"]]
     missing: List[str] = []
     for card in obeyed(seen)["cards"]:
-        match = [
-            c
-            for c in readable
-            if (c["uuid"] == card["uuid"] if card["uuid"] else c["pci_id"] == card["pci_id"])
-        ]
+        match = [c for c in readable if (c["uuid"] == card["uuid"] if card["uuid"] else c["pci_id"] == card["pci_id"])]
         if match:
             readable.remove(match[0])
         else:
@@ -64,9 +60,7 @@ def toolkit(seen: Json) -> Outcome:
     said = [f"its record says {found['cuda']}"] if found["cuda"] else []
     said += [f"nvcc says {found['nvcc']}"] if found["nvcc"] else []
     right = (
-        bool(said)
-        and found["cuda"] in (None, wanted)
-        and (found["nvcc"] is None or in_series(wanted, found["nvcc"]))
+        bool(said) and found["cuda"] in (None, wanted) and (found["nvcc"] is None or in_series(wanted, found["nvcc"]))
     )
     return held(
         right,

@@ -98,9 +98,7 @@ def generation(seen: Json) -> Outcome:
     number, stack = installed(seen)["generation"], in_force(seen)
     required = "the generation in force was made from this lock"
     if stack is None:
-        return held(
-            False, required, f"the record of generation {number} (stack.json) is missing or damaged", INSTALL
-        )
+        return held(False, required, f"the record of generation {number} (stack.json) is missing or damaged", INSTALL)
     told = changes(stack, seen["lock"])
     actual = "; ".join(told[:3]) + (f"; {len(told) - 3} more" if len(told) > 3 else "")
     remedy = f"Carry the lock out: {INSTALL}. If the lock was edited by mistake, restore it from git."

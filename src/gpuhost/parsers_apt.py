@@ -11,7 +11,7 @@ Source = Dict[str, Any]
 Problem = Dict[str, Any]
 
 # Origins of the distribution's own archives; Ubuntu's extended maintenance is served by Canonical as well.
-OWN_ORIGINS = {"ubuntu": ("Ubuntu", "UbuntuESM", "UbuntuESMApps"), "debian": ("Debian",)}
+OWN_ORIGINS = {"ubuntu": ("Ubuntu", "UbuntuESM", "UbuntuESMApps"), "debian": ("Debian", "Debian Backports")}
 
 # User and password stand before the host. The second form is a password with an unescaped slash in it.
 _CREDENTIALS = re.compile(r"//(?:[^/\s]*@|[^/\s:]*:(?![0-9]+/)\S*@)")

@@ -85,11 +85,22 @@ def names_a_release(suite: str, distribution: str) -> bool:
     return suite.split("/")[0].partition("-")[0] in shipped().platforms["codenames"][distribution]
 
 
-def other_releases(source: Json, row: Json) -> List[str]:
-    """The suites of a source that are of another release of the distribution."""
-    return [
+def other_releases(source: Json, row: Json, releases: Sequence[Json] = ()) -> List[str]:
+    """The suites of a source that are of another release of the distribution.
+
+    Either the suite is such a release's code name, or it is a name that moves (stable, testing), and one of
+    `releases`, what apt has read, shows the distribution's own archive of another code name at that address.
+    """
+    named = [
         s for s in source["suites"] if s.split("/")[0] not in row["suites"] and names_a_release(s, row["distribution"])
     ]
+    sites = {site_of(uri) for uri in source["uris"]}
+    moved = {
+        r["suite"]
+        for r in releases
+        if r["site"] in sites and is_own_origin(r["origin"], row["distribution"]) and r["codename"] not in row["suites"]
+    }
+    return named or [s for s in source["suites"] if s.split("/")[0] in moved]
 
 
 def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
@@ -100,7 +111,7 @@ def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
     found = []
     sources = observation["apt"]["sources"]
     for source in sources:
-        others = other_releases(source, row) if source["enabled"] else []
+        others = other_releases(source, row, observation["apt"]["releases"]) if source["enabled"] else []
         if others:
             what = f"{source['file']} adds {', '.join(source['uris'])} {' '.join(others)}"
             remedy = removal(source, sources, others)
@@ -134,7 +145,7 @@ def unknown_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
     found = []
     sources = observation["apt"]["sources"]
     for source in unread(observation):
-        if not other_releases(source, row) and not vouched(source, observation, row):
+        if not other_releases(source, row, observation["apt"]["releases"]) and not vouched(source, observation, row):
             where = f"{source['file']} adds {', '.join(source['uris'])} {' '.join(source['suites'])}"
             what = f"{where}, which apt has not read yet, so what it offers is not known."
             found.append({"what": what, "remedy": f"apt-get update; or {removal(source, sources)}"})
@@ -209,7 +220,8 @@ def remarks(observation: Json) -> List[str]:
     bad = {(file, line) for file, line, _ in offered(observation)}
     third: Dict[str, str] = {}
     for source in observation["apt"]["sources"]:
-        theirs = source["fetched"] and not own_release(source, row) and not other_releases(source, row)
+        others = other_releases(source, row, observation["apt"]["releases"])
+        theirs = source["fetched"] and not own_release(source, row) and not others
         if source["enabled"] and theirs and (source["file"], source["line"]) not in bad:
             third.update({uri: source["file"] for uri in source["uris"]})
     found = [f"{file} adds {uri}, which offers no package of the stack: left alone" for uri, file in third.items()]

@@ -64,9 +64,7 @@ def opencv() -> Json:
         "halve_error": farthest(
             cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR), halved(picture)
         ),
-        "build": [
-            line.strip() for line in cv2.getBuildInformation().splitlines() if line.strip().startswith(_LINES)
-        ],
+        "build": [line.strip() for line in cv2.getBuildInformation().splitlines() if line.strip().startswith(_LINES)],
         "cuda_devices": cv2.cuda.getCudaEnabledDeviceCount() if hasattr(cv2, "cuda") else 0,
     }
 

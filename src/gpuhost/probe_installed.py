@@ -89,9 +89,7 @@ def cudnn_version(folder: Path) -> Optional[str]:
     """The version ("8.6.0") that cuDNN's header defines: cudnn_version.h from 8 on, cudnn.h before."""
     for name in ("cudnn_version.h", "cudnn.h"):
         text = read_text(folder / name)
-        parts = [
-            re.search(rf"#define CUDNN_{part}\s+([0-9]+)", text) for part in ("MAJOR", "MINOR", "PATCHLEVEL")
-        ]
+        parts = [re.search(rf"#define CUDNN_{part}\s+([0-9]+)", text) for part in ("MAJOR", "MINOR", "PATCHLEVEL")]
         if all(parts):
             return ".".join(part.group(1) for part in parts if part)
     return None

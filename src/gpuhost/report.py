@@ -124,9 +124,7 @@ def benchmark_summary(seen: Json) -> Optional[Json]:
 def original_line(model: Json) -> str:
     """A model's result in the form of the original's log."""
     what = f"{model['model']} at {model['size']} on {model['device']}, {model['weights']['kind']} weights"
-    return (
-        f"[INFO] {model['photos']} photos in {model['total_s']:.2f} s ({model['mean_s']:.3f} s each): {what}"
-    )
+    return f"[INFO] {model['photos']} photos in {model['total_s']:.2f} s ({model['mean_s']:.3f} s each): {what}"
 
 
 def counts(report: Json) -> str:
@@ -145,9 +143,7 @@ def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
         highlight=False,
     )
     verdict = Text(f"{report['host']}: {report['verdict']}", style="bold")
-    console.print(
-        verdict.append(f" ({checks.MEANING[report['verdict']]}; {counts(report)})", style="not bold")
-    )
+    console.print(verdict.append(f" ({checks.MEANING[report['verdict']]}; {counts(report)})", style="not bold"))
     if report["plan"] is not None:
         found = report["plan"]["components"]
         stack = ", ".join(f"{NAMES[c]} {found[c]}" for c in COMPONENTS if found[c]) or "nothing"
@@ -182,9 +178,7 @@ def junit(report: Json) -> str:
     suite = ElementTree.Element("testsuite", {**attributes, "timestamp": report["when"].rstrip("Z")})
     for row in found:
         group, _, _ = row["id"].partition(".")
-        case = ElementTree.SubElement(
-            suite, "testcase", {"classname": f"{report['host']}.{group}", "name": row["id"]}
-        )
+        case = ElementTree.SubElement(suite, "testcase", {"classname": f"{report['host']}.{group}", "name": row["id"]})
         if row["status"] == FAIL:
             failure = ElementTree.SubElement(case, "failure", {"message": f"{row['title']}: {row['actual']}"})
             failure.text = describe(Result(**row))
@@ -196,8 +190,7 @@ def junit(report: Json) -> str:
 
 
 def folder_name(host: str) -> str:
-    """A host's name as the name of one folder: what a file system or a shell might read otherwise becomes _.
-    """
+    """A host's name as the name of one folder: what a file system or a shell might read otherwise becomes _."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", host).lstrip(".") or "_"
 
 

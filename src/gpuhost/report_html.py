@@ -43,12 +43,7 @@ def page(report: Json) -> str:
         meaning=MEANING[report["verdict"]],
         groups=[(TITLES[name], found) for name, found in groups.items()],
         failed=[c for c in report["checks"] if c["status"] == "fail"],
-        count={
-            status: sum(c["status"] == status for c in report["checks"])
-            for status in ("pass", "fail", "skip")
-        },
-        components=[
-            (NAMES[c], (report["plan"] or {"components": {}})["components"].get(c)) for c in COMPONENTS
-        ],
+        count={status: sum(c["status"] == status for c in report["checks"]) for status in ("pass", "fail", "skip")},
+        components=[(NAMES[c], (report["plan"] or {"components": {}})["components"].get(c)) for c in COMPONENTS],
         picture=picture(report["benchmark"]),
     )

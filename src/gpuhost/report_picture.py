@@ -26,8 +26,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def step_for(longest_ms: float) -> int:
-    """The length of one step of an axis that reaches `longest_ms`, so that it has at most MOST_STEPS of them.
-    """
+    """The length of one step of an axis that reaches `longest_ms`, so that it has at most MOST_STEPS of them."""
     return next((s for s in STEPS if longest_ms <= s * MOST_STEPS), int(longest_ms))
 
 

@@ -123,7 +123,7 @@ def opencv_wheel(catalog: Catalog, request: Request, c: Candidate) -> Optional[s
 
 
 def wheel_runs(tag: str, python: str) -> bool:
-    """Does a wheel with this tag ('cp37-abi3', 'cp36-cp36m') run on that Python? The stable ABI goes on upwards (PEP 425)."""
+    """Does a wheel with this tag ('cp37-abi3', 'cp36-cp36m') run on that Python? abi3 also on later ones (PEP 425)."""
     made_for, _, abi = tag.partition("-")
     minor = int(made_for[3:])
     return minor == release(python)[1] or (abi == "abi3" and minor <= release(python)[1])

@@ -115,9 +115,7 @@ def cpu_host() -> Json:
     """A healthy Debian 12 without a card."""
     observation = recorded("debian12-no-gpu")
     found = resolver()
-    return host(
-        observation, lock.make("box", observation, plan.make(found, request_of(found, observation, {})))
-    )
+    return host(observation, lock.make("box", observation, plan.make(found, request_of(found, observation, {}))))
 
 
 def gpu_host() -> Json:

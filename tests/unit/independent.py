@@ -312,9 +312,7 @@ def check(facts: Json, ask: Ask, plan: Json) -> List[str]:
         return [*faults, "driver: the platform has no such release"]
     cuda = next(r for r in facts["cuda"]["releases"] if r["version"] == plan["cuda"]["version"])
     part = plan["cudnn"]
-    cudnn = next(
-        r for r in facts["cudnn"]["packages"] if (r["version"], r["cuda"]) == (part["version"], part["cuda"])
-    )
+    cudnn = next(r for r in facts["cudnn"]["packages"] if (r["version"], r["cuda"]) == (part["version"], part["cuda"]))
     faults += [
         *driver_faults(facts, ask, driver),
         *cuda_faults(facts, ask, cuda),

@@ -126,9 +126,7 @@ def test_checksums_are_of_one_file() -> None:
                 assert owners.setdefault(value["sha256"], name) == name, place
 
 
-@pytest.mark.parametrize(
-    ("table", "rows"), [("drivers", "runfiles"), ("cuda", "releases"), ("cudnn", "packages")]
-)
+@pytest.mark.parametrize(("table", "rows"), [("drivers", "runfiles"), ("cuda", "releases"), ("cudnn", "packages")])
 def test_rows_have_a_source(table: str, rows: str) -> None:
     """Each row of these tables names its own source."""
     assert all(row["source"].strip() for row in FACTS[table][rows])
@@ -245,9 +243,7 @@ def test_tensorflow_code_reaches(series: str) -> None:
     rows = [row for row in FACTS["tensorflow"]["releases"] if row["series"] == series]
     assert rows
     for row in rows:
-        assert "".join(letters[reach(row["code"], cc)] for cc in CAPABILITIES) == REACH[series], row[
-            "version"
-        ]
+        assert "".join(letters[reach(row["code"], cc)] for cc in CAPABILITIES) == REACH[series], row["version"]
         assert "".join(letters[independent.runs(row["code"], cc)] for cc in CAPABILITIES) == REACH[series]
 
 

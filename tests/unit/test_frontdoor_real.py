@@ -13,7 +13,7 @@ import pytest
 RUN = Path(__file__).parents[2] / "run"
 
 # The smallest backend that pip can make an editable installation with: one wheel that holds one .pth file.
-BACKEND = '''
+BACKEND = """
 import zipfile
 
 def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
@@ -24,7 +24,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
         wheel.writestr("door-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         wheel.writestr("door-1.dist-info/RECORD", "")
     return name
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +104,10 @@ def test_unfit_python_is_named(tmp_path, pretence, told):
     """The real question, answered by this interpreter while it pretends to be another."""
     shutil.copy(str(RUN), str(tmp_path / "run"))
     wrapper = tmp_path / "python"
-    wrapper.write_text(
-        f'#!/bin/sh\nexec "{sys.executable}" -I -c "import sys; {pretence}; exec(sys.argv[1])" "$3"\n'
-    )
+    wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -c "import sys; {pretence}; exec(sys.argv[1])" "$3"\n')
     wrapper.chmod(0o755)
     environment = {"PATH": os.environ["PATH"], "GPUHOST_PYTHON": str(wrapper)}
-    done = subprocess.run(
-        [str(tmp_path / "run"), "true"], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([str(tmp_path / "run"), "true"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 7
     assert told in done.stderr
     assert not (tmp_path / ".venv").exists()

@@ -243,8 +243,6 @@ def test_a_card_that_cannot_be_read_is_an_error(row: Dict[str, Any], status: str
 @pytest.mark.parametrize("status", ["missing", "failed"])
 def test_without_a_driver_nothing_has_to_answer(status: str) -> None:
     """Before a driver is installed no card answers: the PCI id is enough."""
-    found: Optional[List[gpu.Gpu]] = gpu.from_observation(
-        shipped(), [row_of("10de:1c30", readable=False)], status
-    )
+    found: Optional[List[gpu.Gpu]] = gpu.from_observation(shipped(), [row_of("10de:1c30", readable=False)], status)
     assert found is not None
     assert [g.device for g in found] == ["1c30"]

@@ -175,7 +175,7 @@ def test_madison_joins_with_policy() -> None:
         ("Debian", "ubuntu", False),
         ("NVIDIA", "ubuntu", False),
         ("", "debian", False),
-        ("Debian Backports", "debian", False),
+        ("Debian Backports", "debian", True),
         ("x", "arch", False),
     ],
 )

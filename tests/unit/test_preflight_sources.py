@@ -207,6 +207,23 @@ def test_a_host_whose_apt_has_read_nothing() -> None:
     assert "ppa.example" in problem
 
 
+def test_a_suite_whose_name_moves_is_told_by_what_apt_read() -> None:
+    """`stable` is another release only where apt has shown the distribution's archive of another code name."""
+    observation = observed("debian12-no-gpu")
+    editor = "https://editor.example/repos/code"
+    ppa(observation, fetched=True, uris=[editor], suites=["stable"], file="/etc/apt/sources.list.d/editor.list")
+    row = {"origin": "Editor", "label": "code", "codename": "stable", "suite": "stable", "site": "editor.example"}
+    observation["apt"]["releases"].append(row)
+    assert preflight.problems(observation) == []
+    assert any(editor in remark for remark in preflight.remarks(observation))
+    mirror = "http://mirror.example/debian"
+    ppa(observation, fetched=True, uris=[mirror], suites=["stable"], file="/etc/apt/sources.list.d/next.list")
+    row = {"origin": "Debian", "label": "Debian", "codename": "trixie", "suite": "stable", "site": "mirror.example"}
+    observation["apt"]["releases"].append(row)
+    (problem,) = preflight.problems(observation)
+    assert "next.list" in problem and "which is not bookworm" in problem
+
+
 def offer(observation: Json, file: Optional[str], line: Optional[int], site: str) -> None:
     """Let a source offer the driver."""
     row = {"package": "nvidia-driver-570", "site": site, "version": "570.1", "file": file, "line": line}

@@ -45,9 +45,7 @@ def made(
 
 def without_lock(seen: Json) -> None:
     """A host that has none."""
-    seen.update(
-        lock=None, lock_error={"message": "none", "next_step": "make one", "missing": True}, benchmark={}
-    )
+    seen.update(lock=None, lock_error={"message": "none", "next_step": "make one", "missing": True}, benchmark={})
 
 
 def unreadable(seen: Json) -> None:
@@ -99,12 +97,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize(
-    ("kind", "change"), [(kind, change) for _, kind, change in STATES], ids=[s[0] for s in STATES]
-)
-def test_every_report_fits_its_schema_and_its_forms(
-    tmp_path: Path, kind: str, change: Callable[[Json], Any]
-) -> None:
+@pytest.mark.parametrize(("kind", "change"), [(kind, change) for _, kind, change in STATES], ids=[s[0] for s in STATES])
+def test_every_report_fits_its_schema_and_its_forms(tmp_path: Path, kind: str, change: Callable[[Json], Any]) -> None:
     """JSON, JUnit, table and page of a host in every state, the hostile one included."""
     found = made(tmp_path, kind, "box", change)
     validator(DATA / "report.schema.json")(json.loads(json.dumps(found)))
@@ -187,8 +181,7 @@ def test_the_benchmark_is_told_in_the_originals_form(tmp_path: Path) -> None:
 
 
 def test_verdicts_of_the_states(tmp_path: Path) -> None:
-    """A CPU host is never ok; a card whose stack is whole would be, were the packages of its OpenCV locked.
-    """
+    """A CPU host is never ok; a card whose stack is whole would be, were the packages of its OpenCV locked."""
     assert made(tmp_path)["verdict"] == "incomplete"
     assert made(tmp_path, "cpu", "box", without_lock)["verdict"] == "not provisioned"
     assert made(tmp_path, "cpu", "box", unreadable)["verdict"] == "broken"
@@ -200,9 +193,7 @@ def test_a_third_partys_source_that_offers_nothing_is_a_note(tmp_path: Path) -> 
     def change(seen: Json) -> None:
         observation = seen["machine"]["observation"]
         row = copy.deepcopy(observation["apt"]["sources"][0])
-        row.update(
-            file="/etc/apt/sources.list.d/editor.list", uris=["https://editor.example/apt"], suites=["any"]
-        )
+        row.update(file="/etc/apt/sources.list.d/editor.list", uris=["https://editor.example/apt"], suites=["any"])
         observation["apt"]["sources"].append(row)
         observation["reboot_required"] = True
 
@@ -217,8 +208,7 @@ def bench(*means: float) -> Json:
     shares = dict.fromkeys(report_picture.STAGES, 0.2)
     row = {"model": "m", "size": 416, "device": "cpu"}
     models = [
-        {**row, "mean_s": m, "stages_s": {k: m * v for k, v in shares.items()}, "mean_ci95_s": [m, m]}
-        for m in means
+        {**row, "mean_s": m, "stages_s": {k: m * v for k, v in shares.items()}, "mean_ci95_s": [m, m]} for m in means
     ]
     return {"models": models, "reference": {"rows": [{"device": "Quadro P2000", "mean_s": 0.039}]}}
 

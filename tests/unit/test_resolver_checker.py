@@ -46,9 +46,7 @@ def package(name: str) -> Callable[[Json], None]:
 def cudnn(version: str, cuda: str) -> Callable[[Json], None]:
     """Put a cuDNN into a plan, told truly."""
     row = next(r for r in FACTS["cudnn"]["packages"] if (r["version"], r["cuda"]) == (version, cuda))
-    return lambda found: found["cudnn"].update(
-        {k: row[k] for k in ("version", "cuda", "file", "url", "sha256")}
-    )
+    return lambda found: found["cudnn"].update({k: row[k] for k in ("version", "cuda", "file", "url", "sha256")})
 
 
 def tensorflow(version: str, python: str) -> Callable[[Json], None]:
@@ -175,9 +173,7 @@ def test_damage_is_seen(case: str) -> None:
 def test_a_refusal_is_no_plan() -> None:
     """The judge does not take a refusal for a sound plan."""
     ask = Ask(UBUNTU, (card("2b85"),))
-    assert independent.check(FACTS, ask, plan.make(asking.resolver(), asking.request_of(ask))) == [
-        "not a plan"
-    ]
+    assert independent.check(FACTS, ask, plan.make(asking.resolver(), asking.request_of(ask))) == ["not a plan"]
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,7 @@ def signature(device: str) -> Signature:
     """What constraints see of a card: its capability, its generation, who claims it, who listed it first."""
     card = independent.card_of(FACTS, device)
     rows = [row for rows in FACTS["drivers"]["archives"].values() for row in rows]
-    claims = tuple(
-        sorted(f"{row['package']} {row['package_version']}" for row in rows if device in row["claims"])
-    )
+    claims = tuple(sorted(f"{row['package']} {row['package_version']}" for row in rows if device in row["claims"]))
     listed = FACTS["gpus"]["devices"][device].get("first_listed_driver")
     return card.capability, independent.generation(FACTS, card), claims, listed
 

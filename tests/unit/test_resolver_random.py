@@ -121,9 +121,7 @@ def test_same_question_same_answer() -> None:
     """Plans and refusals are equal to the byte when asked again."""
     for ask in asks(0)[:20]:
         request = asking.request_of(ask)
-        assert text_of(plan.make(asking.resolver(), request)) == text_of(
-            plan.make(asking.resolver(), request)
-        ), ask
+        assert text_of(plan.make(asking.resolver(), request)) == text_of(plan.make(asking.resolver(), request)), ask
 
 
 def digest() -> str:

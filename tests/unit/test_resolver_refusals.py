@@ -139,13 +139,10 @@ def changed(request: Request, change: str) -> List[Request]:
         low, high = capability.group(1), capability.group(2) or capability.group(1)
         rows = FACTS["gpus"]["generations"]
         figures = independent.figures
-        between = [
-            c for row in rows for c in row["capabilities"] if figures(low) <= figures(c) <= figures(high)
-        ]
+        between = [c for row in rows for c in row["capabilities"] if figures(low) <= figures(c) <= figures(high)]
         assert {low, high} <= set(between)
         return [
-            replace(request, gpus=(gpu.Gpu(c, independent.generation(FACTS, independent.Card(c))),))
-            for c in between
+            replace(request, gpus=(gpu.Gpu(c, independent.generation(FACTS, independent.Card(c))),)) for c in between
         ]
     taken = re.fullmatch(r"without the (.+)", change)
     assert taken, f"an unknown kind of change: {change}"
@@ -211,8 +208,6 @@ def test_what_the_card_needs_is_told() -> None:
     found: Optional[Json] = asking.planned("ubuntu-18.04", "RTX 5090")["card_needs"]
     assert found is not None
     ask = independent.Ask("ubuntu-18.04", (independent.card_of(FACTS, "2b85"),))
-    fit = [
-        r["version"] for r in FACTS["cudnn"]["packages"] if not any(independent.cudnn_faults(FACTS, ask, r))
-    ]
+    fit = [r["version"] for r in FACTS["cudnn"]["packages"] if not any(independent.cudnn_faults(FACTS, ask, r))]
     fit.sort(key=independent.figures)
     assert found["cudnn"] == f"{fit[0]} to {fit[-1]}"

@@ -173,9 +173,7 @@ def test_every_series_is_reached_and_refused(series: str) -> None:
     assert rules <= {"asked-tensorflow", "tensorflow-python", "tensorflow-glibc"}
 
 
-SOURCES = [
-    p for p in sorted(Path(gpuhost.__file__).parent.glob("*.py")) if p.stem in ("resolve", "explain", "code")
-]
+SOURCES = [p for p in sorted(Path(gpuhost.__file__).parent.glob("*.py")) if p.stem in ("resolve", "explain", "code")]
 SOURCES += sorted(Path(gpuhost.__file__).parent.glob("rules*.py"))
 
 

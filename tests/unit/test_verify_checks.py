@@ -1,5 +1,4 @@
-"""Each check red, and no other: a healthy host is broken in one place, and exactly that check has to say so.
-"""
+"""Each check red, and no other: a healthy host is broken in one place, and exactly that check has to say so."""
 
 from __future__ import annotations
 
@@ -115,9 +114,7 @@ def extra_package(seen: Json) -> None:
 def cannot_import(seen: Json, environment: str) -> None:
     """The library crashes when it is imported."""
     del seen["environments"][environment]["computed"]
-    seen["environments"][environment]["error"] = (
-        "The import or the computation crashed. It was ended by SIGILL."
-    )
+    seen["environments"][environment]["error"] = "The import or the computation crashed. It was ended by SIGILL."
 
 
 def computed(environment: str, **values: Any) -> Callable[[Json], None]:
@@ -236,9 +233,7 @@ def test_a_healthy_host_has_no_failure(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind", "break_it", "told"), FAULTS)
-def test_a_fault_makes_exactly_its_check_red(
-    name: str, kind: str, break_it: Callable[[Json], Any], told: str
-) -> None:
+def test_a_fault_makes_exactly_its_check_red(name: str, kind: str, break_it: Callable[[Json], Any], told: str) -> None:
     """The right id, no other, with the value that is wrong and something to do about it."""
     seen = fresh(kind)
     break_it(seen)
@@ -392,9 +387,7 @@ def test_verify_has_one_test_for_each_check() -> None:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
                 assert ast.get_docstring(node), node.name
-                named += [
-                    n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and "." in str(n.value)
-                ]
+                named += [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and "." in str(n.value)]
     ids = {name for name in named if name in checks.BY_ID}
     assert ids == {name for name in checks.BY_ID if not name.startswith("benchmark.")}
 

@@ -51,9 +51,7 @@ def steady(observation: Json) -> Json:
     return {name: value for name, value in observation.items() if name not in VOLATILE}
 
 
-@pytest.mark.skipif(
-    not Path("/sys/bus/pci/devices").is_dir(), reason="this machine shows no PCI devices in sysfs"
-)
+@pytest.mark.skipif(not Path("/sys/bus/pci/devices").is_dir(), reason="this machine shows no PCI devices in sysfs")
 @pytest.mark.parametrize("which", ["this", "old"])
 def test_the_sent_program_observes_as_the_package_does(which: str, tmp_path: Path) -> None:
     """Under the Python that runs the tests and under 3.6; nothing of gpuhost is on the path there."""
@@ -111,9 +109,7 @@ def environment_with(tmp_path: Path, effect: str) -> Json:
     wrapper = folder / "python"
     # -I would hide the stand-in, so this Python puts its folder back before the program runs.
     start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); exec(sys.argv[1])"
-    wrapper.write_text(
-        f'#!/bin/sh\nshift 3\nexec {sys.executable} -B -c {shlex.quote(start)} "$1"\n', encoding="utf-8"
-    )
+    wrapper.write_text(f'#!/bin/sh\nshift 3\nexec {sys.executable} -B -c {shlex.quote(start)} "$1"\n', encoding="utf-8")
     wrapper.chmod(0o755)
     return checks_collect.environment(shell, str(tmp_path), "opencv_cuda")
 
@@ -178,9 +174,7 @@ def test_the_store_is_read_back(tmp_path: Path) -> None:
     for name in ("cuda-11.8", "cudnn-8.6", "yolo-1"):
         (tmp_path / "store" / name / "include").mkdir(parents=True)
         store.seal(tmp_path / "store" / name, {"digest": name})
-    (tmp_path / "store/cuda-11.8/version.json").write_text(
-        '{"cuda": {"version": "11.8.0"}}', encoding="utf-8"
-    )
+    (tmp_path / "store/cuda-11.8/version.json").write_text('{"cuda": {"version": "11.8.0"}}', encoding="utf-8")
     header = "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 6\n#define CUDNN_PATCHLEVEL 0\n"
     (tmp_path / "store/cudnn-8.6/include/cudnn_version.h").write_text(header, encoding="utf-8")
     (tmp_path / "store/cuda-11.8/bin").mkdir()
@@ -301,9 +295,7 @@ def test_a_missing_and_a_damaged_lock_are_told_apart(tmp_path: Path) -> None:
 def test_the_benchmarks_own_error_is_passed_on(tmp_path: Path) -> None:
     """The detector says in one line what is wrong; that line is the failure."""
     error = "error: This OpenCV has no CUDA. Build it."
-    found = checks_collect.benchmark(
-        lambda command: (7, "", f"words\n{error}\n"), Options(), "yolov3", "cuda"
-    )
+    found = checks_collect.benchmark(lambda command: (7, "", f"words\n{error}\n"), Options(), "yolov3", "cuda")
     assert found == {"error": "This OpenCV has no CUDA. Build it."}
 
 
