@@ -80,9 +80,10 @@ def own_release(source: Json, row: Json) -> bool:
     return all(suite.split("/")[0] in row["suites"] for suite in source["suites"])
 
 
-def names_a_release(suite: str, distribution: str) -> bool:
-    """Does the suite name a release of this distribution?"""
-    return suite.split("/")[0].partition("-")[0] in shipped().platforms["codenames"][distribution]
+def names_a_release(suite: str) -> bool:
+    """Is the suite the code name of a release, of any distribution? (Ubuntu's are foreign on Debian too.)"""
+    name = suite.split("/")[0].partition("-")[0]
+    return any(name in names for names in shipped().platforms["codenames"].values())
 
 
 def other_releases(source: Json, row: Json, releases: Sequence[Json] = ()) -> List[str]:
@@ -91,9 +92,7 @@ def other_releases(source: Json, row: Json, releases: Sequence[Json] = ()) -> Li
     Either the suite is such a release's code name, or it is a name that moves (stable, testing), and one of
     `releases`, what apt has read, shows the distribution's own archive of another code name at that address.
     """
-    named = [
-        s for s in source["suites"] if s.split("/")[0] not in row["suites"] and names_a_release(s, row["distribution"])
-    ]
+    named = [s for s in source["suites"] if s.split("/")[0] not in row["suites"] and names_a_release(s)]
     sites = {site_of(uri) for uri in source["uris"]}
     moved = {
         r["suite"]

@@ -224,6 +224,15 @@ def test_a_suite_whose_name_moves_is_told_by_what_apt_read() -> None:
     assert "next.list" in problem and "which is not bookworm" in problem
 
 
+@pytest.mark.parametrize("suite", ["bullseye", "trixie-updates", "focal"])
+def test_a_release_of_any_distribution_but_this_one_is_foreign(suite: str) -> None:
+    """An older or a newer Debian, or an Ubuntu, on Debian 12; whether apt has read it does not matter."""
+    observation = observed("debian12-no-gpu")
+    ppa(observation, fetched=False, suites=[suite], file="/etc/apt/sources.list.d/other.list")
+    (problem,) = preflight.problems(observation)
+    assert f"{suite}, which is not bookworm" in problem and "rm /etc/apt/sources.list.d/other.list" in problem
+
+
 def offer(observation: Json, file: Optional[str], line: Optional[int], site: str) -> None:
     """Let a source offer the driver."""
     row = {"package": "nvidia-driver-570", "site": site, "version": "570.1", "file": file, "line": line}
