@@ -3,6 +3,7 @@ leave the boxes to `heads`.
 """
 
 import importlib
+import importlib.util
 import pathlib
 from typing import Any, Callable, List
 
@@ -41,6 +42,12 @@ def onnx_file(files: ModelFiles) -> pathlib.Path:
     path = files.cfg.parent / f"{files.model}-{files.weights_sha256[:12]}-{WRITER}.onnx"
     write_onnx(path, files.layers, files.weights)
     return path
+
+
+def prepare(files: ModelFiles) -> None:
+    """See that what the engines need is there, where this Python has one of them."""
+    if any(importlib.util.find_spec(name) is not None for name in ENGINES):
+        onnx_file(files)
 
 
 def threads() -> int:
