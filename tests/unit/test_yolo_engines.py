@@ -167,7 +167,7 @@ def test_an_engine_that_refuses_to_run_is_refused(
 ) -> None:
     """An input of another size than the network was read for: the engine's exception becomes a DeviceError."""
     monkeypatch.setattr(devices, "noise_blob", lambda size: np.zeros((1, 4, size, size), dtype=np.float32))
-    monkeypatch.setattr(devices, "_cpu_heads", lambda *_: [np.zeros(1)])
+    monkeypatch.setattr(devices.Expected, "heads", lambda *_: [np.zeros(1)])
     with pytest.raises(devices.DeviceError) as caught:
         devices.open_network(probe, name)
     assert caught.value.code == "refused" and table.ENGINES[name] in caught.value.message

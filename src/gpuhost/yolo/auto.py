@@ -7,6 +7,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ..errors import EnvironmentProblem
+from .memory import give_back
 from .network import Network
 from .table import Device, DeviceError
 
@@ -40,8 +41,10 @@ def _try(row: Device, opened: Opener, blob: Any, clock: Callable[[], float]) -> 
         network = opened(row)
         line["rel2"] = None if network.proof is None else network.proof.rel2
         line["median_s"] = trial(network, blob, clock)
+        del network
     except EnvironmentProblem as problem:
         line["reason"] = str(problem)
+    give_back()
     return line
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from . import auto, engine_onnxruntime, engine_openvino
 from .counter import stream, uniforms
 from .darknet import cfg_text
+from .memory import give_back
 from .models import ModelFiles
 from .native import captured_output, verbose
 from .network import Network, Proof, load, refused
@@ -69,18 +70,38 @@ def open_network(files: ModelFiles, device: str, cv: Any = cv2) -> Network:
     """The network of `files` on `device`, run once and proved; DeviceError before anything is timed if it is
     not served. `auto` is the fastest device that works here in single precision.
     """
-    row = device_named(device)
+    row, expected = device_named(device), Expected(files, cv)
     if row != AUTO:
-        return _open(files, row, cv)
-    return auto.fastest(DEVICES, lambda one: _open(files, one, cv), noise_blob(files.size))
+        return _open(files, row, expected, cv)
+    return auto.fastest(DEVICES, lambda one: _open(files, one, expected, cv), noise_blob(files.size))
 
 
-def _open(files: ModelFiles, row: Device, cv: Any) -> Network:
-    """The same for one row of the table."""
+class Expected:
+    """What OpenCV's CPU makes of the noise, computed when it is first asked for."""
+
+    def __init__(self, files: ModelFiles, cv: Any) -> None:
+        """For the network of `files`."""
+        self._files, self._cv = files, cv
+        self._heads: Dict[bool, List[Any]] = {}
+
+    def heads(self, by_opencv: bool) -> List[Any]:
+        """The raw heads. Where OpenCV serves the device, with the very settings it would have if it fell back;
+        elsewhere without Winograd's convolution, which is nearer to the exact result and takes less memory.
+        """
+        if by_opencv not in self._heads:
+            cpu = load(self._files, device_named("cpu"), self._cv, None if by_opencv else False)
+            self._heads[by_opencv] = cpu.raw_heads(noise_blob(self._files.size))
+            del cpu
+            give_back()
+        return self._heads[by_opencv]
+
+
+def _open(files: ModelFiles, row: Device, cpu: Expected, cv: Any) -> Network:
+    """The network on one row of the table."""
     check_offered(row, cv)
     blob = noise_blob(files.size)
     # Before the device's own network is there: two at once would double the memory.
-    expected = [] if row.name == "cpu" else _cpu_heads(files, row, blob, cv)
+    expected = [] if row.name == "cpu" else cpu.heads(row.engine == OPENCV)
     with captured_output() as log, verbose(cv):
         network = load(files, row, cv) if row.engine == OPENCV else ENGINES[row.engine](files, row)
         try:
@@ -102,13 +123,6 @@ def _open(files: ModelFiles, row: Device, cv: Any) -> Network:
         network.proof = _prove(row, files.layers, raw, expected)
         network.forward(blob)  # Back to the plain outputs, so that the set-up is not part of a later measurement.
     return network
-
-
-def _cpu_heads(files: ModelFiles, row: Device, blob: Any, cv: Any) -> List[Any]:
-    """What OpenCV's CPU makes of `blob`. Where OpenCV itself serves the device, as it would if it fell back;
-    elsewhere without Winograd's convolution, which is nearer to the exact result and takes less memory.
-    """
-    return load(files, device_named("cpu"), cv, None if row.engine == OPENCV else False).raw_heads(blob)
 
 
 def _check_log(device: Device, text: str) -> None:

@@ -1,5 +1,6 @@
-"""How much memory this machine has, and what OpenCV's fast convolution would take of it."""
+"""How much memory this machine has, what OpenCV's fast convolution would take of it, and giving it back."""
 
+import ctypes
 import os
 import pathlib
 from typing import Sequence
@@ -34,3 +35,12 @@ def winograd_bytes(layers: Sequence[Layer]) -> int:
 def winograd_fits(layers: Sequence[Layer]) -> bool:
     """Whether OpenCV may use it here. Without, YOLOv3 takes about twice the time."""
     return winograd_bytes(layers) <= SHARE * machine_bytes()
+
+
+def give_back() -> None:
+    """Return freed memory to the system, as the allocator does not by itself after a network is gone: several
+    hundred MB with a full one. Only the GNU library has a call for it.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(ctypes.c_size_t(0))
