@@ -26,9 +26,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from gpuhost import environments
 from gpuhost.environments import Lock, bootstrap_text, lock_name, requirements_text
 
-COMPONENTS = {"dl4cv": "tensorflow", "opencv_cuda": "opencv"}
+COMPONENTS = {"dl4cv": "tensorflow", "opencv_cuda": "opencv", "opencv_cuda_engines": "opencv"}
+#: What an environment holds besides its component: the newest release that fits the target's Python and glibc.
+BESIDES = {"opencv_cuda_engines": ("onnxruntime", "openvino")}
 #: PEP 600 gave these three older tags their glibc.
 LEGACY_GLIBC = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 
@@ -77,6 +80,19 @@ assert hasattr(cv2.dnn, "readNetFromDarknet") and hasattr(cv2, "xfeatures2d")
 print("opencv", cv2.__version__, "numpy", np.__version__, "blur, png and blob agree")
 """,
 }
+# The detector's own proof: each engine runs a small network and agrees with OpenCV.
+PROOFS["opencv_cuda_engines"] = (
+    PROOFS["opencv_cuda"]
+    + f"""
+import sys
+sys.path.insert(0, {str(Path(environments.__file__).parents[1])!r})
+from gpuhost.yolo.devices import survey
+for row in survey():
+    if row["name"] in ("onnxruntime", "openvino"):
+        assert row["available"], row["reason"]
+print("onnxruntime and openvino agree with opencv")
+"""
+)
 
 
 class LockingError(Exception):
@@ -231,7 +247,8 @@ def make_lock(options: argparse.Namespace, work: Path) -> Lock:
     bench = Bench(work / "resolve", options.interpreter, options.glibc)
     constraints = work / "constraints.txt"
     constraints.write_text("".join(f"{line}\n" for line in options.extra_constraint), encoding="utf-8")
-    report = bench.resolve(["pip", options.requirement], constraints)
+    besides = BESIDES.get(options.environment, ())
+    report = bench.resolve(["pip", options.requirement, *besides], constraints)
     here = report["environment"]
     if here["python_version"] != options.python:
         raise LockingError(f"{options.interpreter} is Python {here['python_version']}, not {options.python}.")
@@ -266,7 +283,7 @@ def parse(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     add = parser.add_argument
-    add("--environment", required=True, choices=sorted(COMPONENTS), help="which of the target's two")
+    add("--environment", required=True, choices=sorted(COMPONENTS), help="which of the target's environments")
     add("--requirement", required=True, help="what it is for: tensorflow==2.13.1")
     add("--python", required=True, help="the target's Python, by minor release: 3.8")
     add("--interpreter", required=True, help="a Python of that minor release on this machine")

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 from gpuhost import lock, plan, preflight, render, tree
 from gpuhost.catalog import shipped
 from gpuhost.cli import request_of
-from gpuhost.environments import load_environment, lock_digest
+from gpuhost.environments import chosen, load_environment, lock_digest
 from gpuhost.errors import GpuhostError, UsageError
 from gpuhost.model import COMPONENTS
 from gpuhost.resolve import resolver
@@ -135,6 +135,7 @@ class FilterModule:
             "gpuhost_lock_text": told(lock.text),
             "gpuhost_lock_read": told(read_lock),
             "gpuhost_lock_differences": told(differences),
+            "gpuhost_environment_chosen": told(chosen),
             "gpuhost_environment_lock": told(environment),
             "gpuhost_platform": told(platform),
             "gpuhost_python_packages": told(python_packages),

@@ -86,7 +86,7 @@ class Host:
         self.seen["machine"] = machine(self._run, self._options.root)
         if self.seen["lock"] is not None and "error" not in self.seen["machine"]:
             obeyed = checks_lock.obeyed(self.seen)
-            self.seen["locked"] = checks_environments.locked(obeyed)
+            self.seen["locked"] = checks_environments.locked(obeyed, self.seen["machine"]["installed"]["links"])
             self.seen["benchmark_device"] = checks_benchmark.device(obeyed)
 
     def _collect(self, check: Check, say: Say) -> None:

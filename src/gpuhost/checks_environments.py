@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from .catalog import Json
 from .checks_base import INSTALL, Check, Outcome, held, skipped
 from .checks_lock import installed, obeyed
-from .environments import load_environment, lock_digest
+from .environments import environment_names, load_environment, lock_digest, with_engines
 from .errors import CatalogError
 from .store import MARKER
 
@@ -23,10 +23,13 @@ PIXEL_LIMIT = 0.01
 CONV_LIMIT = 1e-4
 
 
-def locked(lock: Json) -> Dict[str, Optional[Json]]:
+def locked(lock: Json, links: Mapping[str, Any]) -> Dict[str, Optional[Json]]:
     """What each environment must hold by a lock: name, digest and packages; an `error` when the catalog has
     no such
-    environment; None when the lock names none (OpenCV that is built on the host)."""
+    environment; None when the lock names none (OpenCV that is built on the host).
+
+    The detector's engines are the host's own choice: where the generation's link (of `links`) leads to the
+    environment that the lock names with them added, that one is what it is held against."""
     found: Dict[str, Optional[Json]] = {}
     for component, environment in ENVIRONMENTS.items():
         name = lock["plan"][component].get("environment")
@@ -35,6 +38,11 @@ def locked(lock: Json) -> Dict[str, Optional[Json]]:
             continue
         try:
             row = load_environment(name)
+            more = with_engines(name)
+            if more in environment_names():
+                other = load_environment(more)
+                if lock_digest(other) == (links.get(f"venvs/{environment}") or {}).get("digest"):
+                    name, row = more, other
         except CatalogError as error:
             found[environment] = {"name": name, "error": str(error)}
         else:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-from .errors import CatalogError
+from .errors import CatalogError, RefusedError
 
 Lock = Dict[str, Any]
 
@@ -23,6 +23,27 @@ BUILD_TOOLS = ("pip", "setuptools", "wheel")
 def lock_name(environment: str, component: str, version: str, tag: str) -> str:
     """Name a lock (its file name without `.json`), e.g. `dl4cv-tensorflow-2.13.1-cp38`."""
     return f"{environment}-{component}-{version}-{tag}"
+
+
+def with_engines(name: str) -> str:
+    """Name the lock that adds the detector's optional engines to the environment of the lock `name`, whether it
+    is there or not: `opencv_cuda-opencv-…` becomes `opencv_cuda_engines-opencv-…`.
+    """
+    environment, _, rest = name.partition("-")
+    return f"{environment}_engines-{rest}"
+
+
+def chosen(name: str, engines: bool) -> str:
+    """Name the lock to install for the lock `name`, with the engines or without; RefusedError when the catalog
+    holds none with them.
+    """
+    if not engines or with_engines(name) in environment_names():
+        return with_engines(name) if engines else name
+    there = [one for one in environment_names() if one.startswith("opencv_cuda_engines-")]
+    raise RefusedError(
+        f"No locked environment joins ONNX Runtime and OpenVINO to {name}.",
+        next_step=f"Leave opencv_engines out. There are: {', '.join(there) or 'none'}.",
+    )
 
 
 def environment_names() -> List[str]:

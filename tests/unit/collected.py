@@ -49,7 +49,7 @@ def bench_report(model: str, device: str) -> Json:
 
 def host(observation: Json, locked: Json) -> Json:
     """What is collected from a host that is exactly what its lock says."""
-    environments = checks_environments.locked(locked)
+    environments = checks_environments.locked(locked, {})
     links = {
         f"venvs/{name}": {"target": f"store/{name}-1-{wanted['digest']}", "digest": wanted["digest"]}
         for name, wanted in environments.items()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuhost import environments
-from gpuhost.errors import CatalogError
+from gpuhost.errors import CatalogError, RefusedError
 
 LOCK = {
     "schema": 1,
@@ -122,3 +122,14 @@ def test_the_digest_is_over_packages_and_python():
         other = copy.deepcopy(LOCK)
         other["packages"][0][field] += "0"
         assert environments.lock_digest(other) != digest
+
+
+def test_the_engines_are_in_a_lock_of_their_own(monkeypatch):
+    """With engines another lock is installed, without them the one that was named; no such lock is a refusal."""
+    there = ["opencv_cuda-opencv-4.9-cp38", "opencv_cuda-opencv-5.0-cp38", "opencv_cuda_engines-opencv-5.0-cp38"]
+    monkeypatch.setattr(environments, "environment_names", lambda: there)
+    assert environments.chosen("opencv_cuda-opencv-5.0-cp38", False) == "opencv_cuda-opencv-5.0-cp38"
+    assert environments.chosen("opencv_cuda-opencv-5.0-cp38", True) == "opencv_cuda_engines-opencv-5.0-cp38"
+    with pytest.raises(RefusedError, match="ONNX Runtime and OpenVINO") as caught:
+        environments.chosen("opencv_cuda-opencv-4.9-cp38", True)
+    assert "opencv_cuda_engines-opencv-5.0-cp38" in caught.value.next_step

@@ -190,3 +190,20 @@ def test_digests_tell_the_locks_apart():
     """The digest names a folder in the store: two environments must not share one."""
     digests = [environments.lock_digest(environments.load_environment(name)) for name in NAMES]
     assert len(set(digests)) == len(NAMES)
+
+
+ENGINES = [name for name in NAMES if name.startswith("opencv_cuda_engines-")]
+
+
+def test_both_platforms_have_the_engines():
+    """Ubuntu 18.04 (Python 3.8) and Debian 12 (3.11), each beside the OpenCV that a plan chooses there."""
+    assert {name.rsplit("-", 1)[1] for name in ENGINES} == {"cp38", "cp311"}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_engines_only_add(name):
+    """The lock without engines is in the catalog too, and none of its packages is another one here."""
+    rows = by_name(environments.load_environment(name))
+    plain = by_name(environments.load_environment(name.replace("_engines", "")))
+    assert {"onnxruntime", "openvino"} <= set(rows) - set(plain)
+    assert {key: row["sha256"] for key, row in plain.items()} == {key: rows[key]["sha256"] for key in plain}

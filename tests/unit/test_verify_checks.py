@@ -397,7 +397,7 @@ def test_a_lock_of_another_release_of_gpuhost_is_told() -> None:
     seen = fresh("cpu")
     for lock in (seen["lock"], seen["machine"]["installed"]["stack"]):
         lock["plan"]["tensorflow"]["environment"] = "dl4cv-tensorflow-9.9-cp399"
-    seen["locked"] = checks_environments.locked(seen["lock"])
+    seen["locked"] = checks_environments.locked(seen["lock"], seen["machine"]["installed"]["links"])
     results = judged(seen)
     assert with_status(results, FAIL) == ["tensorflow.packages"]
     assert "dl4cv-tensorflow-9.9-cp399" in results["tensorflow.packages"].actual

@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import cv2
 import numpy as np
@@ -14,22 +14,14 @@ import pytest
 
 from gpuhost.errors import UsageError
 from gpuhost.yolo import devices, table
-from gpuhost.yolo.darknet import cfg_text
+from gpuhost.yolo.models import ModelFiles
 from gpuhost.yolo.native import captured_output
-from gpuhost.yolo.networks import PROBE, layers_of
-from gpuhost.yolo.synthetic import write_weights
-
-Files = Tuple[Path, Path]
 
 
 @pytest.fixture(name="files", scope="module")
-def probe_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+def probe_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     """The probe network on disk."""
-    folder = tmp_path_factory.mktemp("probe")
-    cfg, weights = folder / "probe.cfg", folder / "probe.weights"
-    cfg.write_text(cfg_text(layers_of(PROBE), 64), encoding="ascii")
-    write_weights(weights, layers_of(PROBE))
-    return cfg, weights
+    return devices.probe_files(tmp_path_factory.mktemp("probe"))
 
 
 class FakeNet:
@@ -132,11 +124,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_device_that_is_not_served_is_an_error(case: str, files: Files) -> None:
+def test_a_device_that_is_not_served_is_an_error(case: str, files: ModelFiles) -> None:
     """Each generation's way of not serving a device ends in its own code, exit code 7 and a next step."""
     fake, device, code = CASES[case]
     with pytest.raises(devices.DeviceError) as caught:
-        devices.open_network(*files, device, 64, fake)
+        devices.open_network(files, device, fake)
     assert (caught.value.code, caught.value.exit_code) == (code, 7)
     assert (caught.value.next_step and fake.__version__ in caught.value.message) or code in (
         "fell_back",
@@ -145,48 +137,48 @@ def test_a_device_that_is_not_served_is_an_error(case: str, files: Files) -> Non
     )
 
 
-def test_opencv_5_has_no_importer(files: Files) -> None:
+def test_opencv_5_has_no_importer(files: ModelFiles) -> None:
     """On every device, the CPU included: its new engine would run on the CPU whatever is asked."""
     fake = fake_cv2("5.0.0", [6, 7])
     del fake.dnn.readNetFromDarknet
     for device in table.DEVICES:
         with pytest.raises(devices.DeviceError) as caught:
-            devices.open_network(*files, device.name, 64, fake)
+            devices.open_network(files, device.name, fake)
         assert caught.value.code == "no_importer"
 
 
-def test_an_opencv_before_cuda_says_so(files: Files) -> None:
+def test_an_opencv_before_cuda_says_so(files: ModelFiles) -> None:
     """OpenCV 4.1 has no such constant."""
     fake = fake_cv2("4.1.2", None)
     del fake.dnn.DNN_BACKEND_CUDA
     with pytest.raises(devices.DeviceError) as caught:
-        devices.open_network(*files, "cuda", 64, fake)
+        devices.open_network(files, "cuda", fake)
     assert caught.value.code == "no_backend"
 
 
 @pytest.mark.parametrize(("change", "precision"), [(rounding, "fp32"), (coarse, "reduced")])
-def test_a_card_that_works_is_taken(change: Any, precision: str, files: Files) -> None:
+def test_a_card_that_works_is_taken(change: Any, precision: str, files: ModelFiles) -> None:
     """Other rounding than the CPU's, within the gate: accepted; the precision is what was seen, not what was asked."""
-    network = devices.open_network(*files, "cuda", 64, fake_cv2("4.8.1", [6, 7], change=change, stderr="harmless\n"))
+    network = devices.open_network(files, "cuda", fake_cv2("4.8.1", [6, 7], change=change, stderr="harmless\n"))
     assert network.proof is not None and network.proof.precision == precision
     assert 0 < network.proof.rel2 <= network.proof.gate == 0.02
     assert network.native_log == "harmless\n" * 2
     assert network.forward(devices.noise_blob(64))[0].shape == (192, 85)
 
 
-def test_the_cpu_is_served_here(files: Files) -> None:
+def test_the_cpu_is_served_here(files: ModelFiles) -> None:
     """By the OpenCV that runs these tests; times are taken."""
-    network = devices.open_network(*files, "cpu", 64)
+    network = devices.open_network(files, "cpu")
     assert network.proof is None and network.load_s > 0 and network.first_forward_s > 0
-    assert network.convolutions() == 5
+    assert network.settings == {"winograd": True} and network.library == f"OpenCV {cv2.__version__}"
 
 
 def test_this_build_refuses_what_it_lacks() -> None:
     """The wheel that these tests use has neither CUDA nor a Myriad plugin, and says so in the table."""
     rows = {row["name"]: row for row in devices.survey()}
-    assert list(rows) == ["cuda", "cuda_fp16", "cpu", "myriad"]
+    assert list(rows) == [row.name for row in table.DEVICES]
     assert rows["cpu"]["available"] and rows["cpu"]["code"] is None
-    for name in ("cuda", "cuda_fp16", "myriad"):
+    for name in ("cuda", "cuda_fp16", "myriad", "openvino_gpu", "openvino_npu"):
         assert not rows[name]["available"]
         assert rows[name]["reason"] and rows[name]["next_step"]
 
@@ -196,6 +188,9 @@ def test_gates_by_device_and_depth() -> None:
     assert devices.gate_for(table.device_named("cpu"), 110) == 5e-4
     assert devices.gate_for(table.device_named("cuda"), 21) == 0.02
     assert devices.gate_for(table.device_named("cuda_fp16"), 75) == 0.1
+    assert devices.gate_for(table.device_named("openvino_npu"), 75) == 0.1
+    for name in ("onnxruntime", "openvino", "openvino_gpu"):
+        assert devices.gate_for(table.device_named(name), 110) == 5e-4
 
 
 def test_an_unknown_device_is_a_usage_error() -> None:
@@ -204,12 +199,12 @@ def test_an_unknown_device_is_a_usage_error() -> None:
         table.device_named("tpu")
 
 
-def test_a_network_that_cannot_be_read_is_named(files: Files, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_read_is_named(files: ModelFiles, tmp_path: Path) -> None:
     """Not OpenCV's own exception."""
     broken = tmp_path / "broken.cfg"
     broken.write_text("[net]\nwidth=64\nheight=64\nchannels=3\n\n[unheard]\nof=1\n", encoding="ascii")
     with pytest.raises(devices.DeviceError) as caught:
-        devices.open_network(broken, files[1], "cpu", 64)
+        devices.open_network(files._replace(cfg=broken), "cpu")
     assert caught.value.code == "unreadable_network"
 
 

@@ -11,12 +11,10 @@ import pytest
 
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.yolo import detector, gate, reference
-from gpuhost.yolo.darknet import cfg_text
-from gpuhost.yolo.devices import GATE_FP32, open_network
-from gpuhost.yolo.models import ModelFiles, facts_of, model_files
-from gpuhost.yolo.networks import MODELS, PROBE, layers_of
+from gpuhost.yolo.devices import GATE_FP32, open_network, probe_files
+from gpuhost.yolo.models import ModelFiles, model_files
+from gpuhost.yolo.networks import MODELS
 from gpuhost.yolo.photos import pixels
-from gpuhost.yolo.synthetic import write_weights
 
 
 @pytest.fixture(name="tiny", scope="module")
@@ -52,20 +50,17 @@ def test_pooling_looks_ahead() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_opencv_agrees_with_the_reference(model: str, tmp_path: Path) -> None:
     """Every kind of layer of the four networks, with the known weights, well inside the gate; the heads are alive."""
-    layers = layers_of(model)
-    cfg, weights = tmp_path / "a.cfg", tmp_path / "a.weights"
-    cfg.write_text(cfg_text(layers, 64), encoding="ascii")
-    assert write_weights(weights, layers).sha256 == facts_of(model)["synthetic"]["sha256"]
+    files = model_files(model, 64, tmp_path)
     blob = detector.to_blob(pixels(1), 64)
-    found = open_network(cfg, weights, "cpu", 64).raw_heads(blob)
-    expected = reference.forward(layers, weights, blob[0])
+    found = open_network(files, "cpu").raw_heads(blob)
+    expected = reference.forward(files.layers, files.weights, blob[0])
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected):
         assert reference.relative_error(ours, theirs) < GATE_FP32 / 5
         scores = theirs.reshape(3, 85, -1)[:, 5:]
         assert 0.5 < scores.std() < 5
         assert scores.mean(axis=2).std() < 0.6 * scores.std(), "the head hardly depends on the place in the picture"
-    weights.unlink()
+    files.weights.unlink()
 
 
 def test_the_gate_passes_a_right_build(tiny: ModelFiles) -> None:
@@ -111,11 +106,8 @@ def test_the_gate_sees_wrong_arithmetic(value: str, tiny: ModelFiles, monkeypatc
 
 def test_the_probe_network_runs(tmp_path: Path) -> None:
     """The network that the device table is found out with computes what it should."""
-    layers = layers_of(PROBE)
-    cfg, weights = tmp_path / "p.cfg", tmp_path / "p.weights"
-    cfg.write_text(cfg_text(layers, 64), encoding="ascii")
-    write_weights(weights, layers)
+    files = probe_files(tmp_path)
     blob = detector.to_blob(pixels(0), 64)
-    (found,) = open_network(cfg, weights, "cpu", 64).raw_heads(blob)
-    (expected,) = reference.forward(layers, weights, blob[0])
+    (found,) = open_network(files, "cpu").raw_heads(blob)
+    (expected,) = reference.forward(files.layers, files.weights, blob[0])
     assert reference.relative_error(found, expected) < 1e-5

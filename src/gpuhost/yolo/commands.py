@@ -10,13 +10,13 @@ from typing import List, Optional
 import cv2
 
 from ..errors import GpuhostError, UsageError
-from . import benchmark, devices, gate, photos
+from . import benchmark, devices, engine, gate, photos
 from .darknet import check_size
 from .files import nothing_written
 from .models import catalog, model_files
 from .networks import MODELS, layers_of
 from .progress import Progress
-from .table import DEVICES, device_named
+from .table import AUTO, DEVICES, device_named
 
 INTERRUPTED = 130
 ENVIRONMENT = 7
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--progress", action="store_true", help="lines about the progress even when this is no terminal"
         )
-    names = ", ".join(device.name for device in DEVICES)
+    names = ", ".join(device.name for device in (*DEVICES, AUTO))
     bench.add_argument("--device", default="cpu", metavar="NAME", help=f"{names} (default: cpu)")
     bench.add_argument("--photos", type=pathlib.Path, metavar="DIR", help="your own photos, in place of made ones")
     bench.add_argument("--passes", type=int, default=1, help="how often to go over the photos (default: 1)")
@@ -123,6 +123,7 @@ def _prepare(options: argparse.Namespace) -> None:
         progress.say(f"{model}: network and weights")
         files = model_files(model, options.size, options.work, options.weights_dir)
         gate.config(files, options.work)
+        engine.prepare(files)
         print(f"{model}: {files.cfg}, {files.weights_kind} weights {files.weights}")
     made = photos.make(options.work / "photos", options.count, lambda done, of: progress.tick("photos", done, of))
     print("{} photos in {}".format(len(made.paths), options.work / "photos"))

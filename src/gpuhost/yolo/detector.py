@@ -1,7 +1,7 @@
 """From a picture to named boxes: blob, forward pass, decoding, non-maximum suppression."""
 
 import pathlib
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ OVERLAP = 0.3
 score stays.
 """
 
+Picture = Any
+"""The path of a file (str or Path), or an array as cv2.imread returns it."""
+
 
 class Detection(NamedTuple):
     """One object: its box (left, top, width, height) in pixels of the original picture, its class, and
@@ -27,6 +30,13 @@ class Detection(NamedTuple):
     class_id: int
     label: str
     score: float
+
+
+def _pixels(picture: Picture) -> Any:
+    """The pixels of a picture given as an array or as a path; ImageError if it is neither."""
+    if isinstance(picture, (str, pathlib.Path)):
+        return images.decode(images.read_bytes(pathlib.Path(picture)), str(picture))
+    return images.check_pixels(picture)
 
 
 def to_blob(image: Any, size: int) -> Any:
@@ -98,7 +108,7 @@ class Detector:
         overlap: float = OVERLAP,
     ) -> None:
         """Prepare the model's files in `work` and open the network; `size` is the input side in pixels,
-        the thresholds are in 0..1.
+        the thresholds are in 0..1. With the device `auto`, `network.trials` says what was tried and chosen.
         """
         for name, value in (("confidence", confidence), ("overlap", overlap)):
             if not 0.0 <= value <= 1.0:
@@ -107,18 +117,46 @@ class Detector:
         self.files = model_files(model, size, pathlib.Path(work), weights_dir)
         self.labels = class_names()
         self.size, self.confidence, self.overlap = size, confidence, overlap
-        self.network = open_network(self.files.cfg, self.files.weights, device, size)
+        self.network = open_network(self.files, device)
 
-    def detect(self, image: Any) -> List[Detection]:
+    def detect(self, image: Picture) -> List[Detection]:
         """The objects in a picture: an array as cv2.imread returns it, or the path of a file.
         ImageError if it is neither.
         """
-        if isinstance(image, (str, pathlib.Path)):
-            pixels = images.decode(images.read_bytes(pathlib.Path(image)), str(image))
+        return self._detect_all([_pixels(image)])[0]
+
+    def run(self, pictures: Iterable[Picture], batch: int = 1) -> Iterator[List[Detection]]:
+        """The objects in each of any number of pictures, in their order; `batch` of them go through the
+        network at once, and no more are held in memory. A picture that cannot be used ends it with an
+        ImageError, after the results of those before it.
+        """
+        if batch < 1:
+            raise UsageError(f"A batch of {batch} is not possible.", next_step="Use 1 or more.")
+        return self._run(pictures, batch)
+
+    def _run(self, pictures: Iterable[Picture], batch: int) -> Iterator[List[Detection]]:
+        waiting: List[Any] = []
+        for picture in pictures:
+            try:
+                waiting.append(_pixels(picture))
+            except images.ImageError:
+                yield from self._detect_all(waiting)
+                raise
+            if len(waiting) == batch:
+                yield from self._detect_all(waiting)
+                waiting = []
+        yield from self._detect_all(waiting)
+
+    def _detect_all(self, pictures: Sequence[Any]) -> List[List[Detection]]:
+        """The objects in each of some pictures (height, width, 3), in one forward pass."""
+        blobs = [to_blob(pixels, self.size) for pixels in pictures]
+        if len(blobs) > 1:
+            answers = self.network.forward_batch(np.concatenate(blobs))
         else:
-            pixels = images.check_pixels(image)
-        heads = self.network.forward(to_blob(pixels, self.size))
-        return self.boxes(heads, pixels.shape[1], pixels.shape[0])
+            answers = [self.network.forward(blob) for blob in blobs]
+        return [
+            self.boxes(heads, pixels.shape[1], pixels.shape[0]) for heads, pixels in zip(answers, pictures)
+        ]
 
     def boxes(self, heads: Sequence[Any], width: int, height: int) -> List[Detection]:
         """What `heads` say about a picture of `width` x `height` pixels; boxes are cut at its edges."""

@@ -4,24 +4,32 @@ OpenCV does not always say when it cannot serve a device. Asked for CUDA, a 4.10
 log and computes on the CPU; 4.14 raises; 4.2 has no way to ask first; 5.0 reads no Darknet network at
 all. So a device other than the CPU must offer its target, must run one forward pass without a word
 about a fall back, must not return the CPU's very bits, and must agree with the CPU within a gate.
+
+An engine beside OpenCV (ONNX Runtime, OpenVINO) computes on its own, so there the gate alone decides.
 """
 
 import pathlib
 import tempfile
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import cv2
 import numpy as np
 
+from . import auto, engine_onnxruntime, engine_openvino
 from .counter import stream, uniforms
 from .darknet import cfg_text
+from .memory import give_back
+from .models import ModelFiles
 from .native import captured_output, verbose
 from .network import Network, Proof, load, refused
-from .networks import PROBE, layers_of
+from .networks import PROBE, Conv, Layer, layers_of
 from .reference import relative_error
 from .synthetic import write_weights
-from .table import DEVICES, Device, DeviceError, check_offered, device_named
+from .table import AUTO, DEVICES, OPENCV, Device, DeviceError, check_offered, device_named
+
+ENGINES = {"onnxruntime": engine_onnxruntime.load, "openvino": engine_openvino.load}
+"""How each engine beside OpenCV loads a network."""
 
 GATE_FP32 = 5e-4
 """Largest relative error (rel2) that single precision may have: 6 times the worst that was measured
@@ -48,7 +56,9 @@ PROBE_SIZE = 64
 def gate_for(device: Device, convolutions: int) -> float:
     """The largest relative error to the CPU that `device` may have with a network of so many convolutions."""
     # CUDA's fp32 is in the reduced group, because cuDNN may use TF32 for it on capability 8.0 and later.
-    return GATE_FP32 if device.name == "cpu" else GATE_REDUCED["shallow" if convolutions <= 30 else "deep"]
+    if device.precision == "fp32" and not device.backend.endswith("CUDA"):
+        return GATE_FP32
+    return GATE_REDUCED["shallow" if convolutions <= 30 else "deep"]
 
 
 def noise_blob(size: int) -> Any:
@@ -56,40 +66,68 @@ def noise_blob(size: int) -> Any:
     return uniforms(stream(PROBE_SIZE, size), 3 * size * size).reshape(1, 3, size, size)
 
 
-def open_network(cfg: pathlib.Path, weights: pathlib.Path, device: str, size: int = 416, cv: Any = cv2) -> Network:
-    """The network of `cfg` (input side `size`) on `device`, run once and proved; DeviceError before
-    anything is timed if it is not served.
+def open_network(files: ModelFiles, device: str, cv: Any = cv2) -> Network:
+    """The network of `files` on `device`, run once and proved; DeviceError before anything is timed if it is
+    not served. `auto` is the fastest device that works here in single precision.
     """
-    row = device_named(device)
+    row, expected = device_named(device), Expected(files, cv)
+    if row != AUTO:
+        return _open(files, row, expected, cv)
+    return auto.fastest(DEVICES, lambda one: _open(files, one, expected, cv), noise_blob(files.size))
+
+
+class Expected:
+    """What OpenCV's CPU makes of the noise, computed when it is first asked for."""
+
+    def __init__(self, files: ModelFiles, cv: Any) -> None:
+        """For the network of `files`."""
+        self._files, self._cv = files, cv
+        self._heads: Dict[bool, List[Any]] = {}
+
+    def heads(self, by_opencv: bool) -> List[Any]:
+        """The raw heads. Where OpenCV serves the device, with the very settings it would have if it fell back;
+        elsewhere without Winograd's convolution, which is nearer to the exact result and takes less memory.
+        """
+        if by_opencv not in self._heads:
+            cpu = load(self._files, device_named("cpu"), self._cv, None if by_opencv else False)
+            self._heads[by_opencv] = cpu.raw_heads(noise_blob(self._files.size))
+            del cpu
+            give_back()
+        return self._heads[by_opencv]
+
+
+def _open(files: ModelFiles, row: Device, cpu: Expected, cv: Any) -> Network:
+    """The network on one row of the table."""
     check_offered(row, cv)
-    blob = noise_blob(size)
-    network = None
+    blob = noise_blob(files.size)
+    # Before the device's own network is there: two at once would double the memory.
+    expected = [] if row.name == "cpu" else cpu.heads(row.engine == OPENCV)
     with captured_output() as log, verbose(cv):
+        network = load(files, row, cv) if row.engine == OPENCV else ENGINES[row.engine](files, row)
         try:
-            network = load(cfg, weights, row, cv)
             started = time.perf_counter()
             heads = network.forward(blob)
             network.first_forward_s = time.perf_counter() - started
-            raw = network.raw_heads(blob) if row.name != "cpu" else []
-        except cv.error as problem:
-            raise refused(row, problem, cv) from problem
+            raw = network.raw_heads(blob) if expected else []
+        except network.errors as problem:
+            raise refused(row, network.library, problem) from problem
     network.native_log = log.text
     _check_log(row, log.text)
     if not all(np.isfinite(head).all() for head in heads):
         raise DeviceError(
             "not_finite",
             f"The device {row.name} returned values that are not numbers.",
-            "Use another build of OpenCV, or another device; with a card, look at `nvidia-smi -q` first.",
+            "Use another release of the library behind it, or another device; with a card, look at `nvidia-smi -q`.",
         )
-    if row.name != "cpu":
-        network.proof = _prove(row, raw, load(cfg, weights, device_named("cpu"), cv), blob)
+    if expected:
+        network.proof = _prove(row, files.layers, raw, expected)
         network.forward(blob)  # Back to the plain outputs, so that the set-up is not part of a later measurement.
     return network
 
 
 def _check_log(device: Device, text: str) -> None:
     """Raise DeviceError when OpenCV's own log says that it does not use `device`."""
-    if device.name == "cpu":
+    if device.name == "cpu" or device.engine != OPENCV:
         return
     for line in text.splitlines():
         if any(words.lower() in line.lower() for words in FALLBACK_WORDS):
@@ -102,26 +140,33 @@ def _check_log(device: Device, text: str) -> None:
             )
 
 
-def _prove(device: Device, found: List[Any], cpu: Network, blob: Any) -> Proof:
-    """Hold the device's raw heads against the CPU's: equal bits are a fall back, a large error is a
-    wrong result.
+def _prove(device: Device, layers: Sequence[Layer], found: List[Any], expected: List[Any]) -> Proof:
+    """Hold the device's raw heads against the CPU's: a large error is a wrong result, and where OpenCV could
+    fall back, equal bits mean that it did.
     """
-    expected = cpu.raw_heads(blob)
-    if all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected)):
+    if device.engine == OPENCV and all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected)):
         raise DeviceError(
             "fell_back",
             f"The output for {device.name} is the CPU's bit for bit: the network ran on the CPU.",
             "Build OpenCV for the card (playbooks/opencv.yml), or use --device cpu.",
         )
     worst = max(relative_error(ours, theirs) for ours, theirs in zip(found, expected))
-    gate = gate_for(device, cpu.convolutions())
+    gate = gate_for(device, sum(isinstance(layer, Conv) for layer in layers))
     if not worst <= gate:
         raise DeviceError(
             "wrong_output",
             f"The output for {device.name} is {worst:.1e} away from the CPU's, more than {gate:.0e}.",
-            "Check that the build of OpenCV fits the card and its cuDNN, and the card itself.",
+            "Use another release of the library behind it; with a card, check that OpenCV's build fits it and its cuDNN.",
         )
     return Proof(worst, gate, "fp32" if worst <= SEEN_FP32 else "reduced")
+
+
+def probe_files(folder: pathlib.Path) -> ModelFiles:
+    """The small network that the device table is found out with, made in `folder`."""
+    cfg, weights, layers = folder / "probe.cfg", folder / "probe.weights", layers_of(PROBE)
+    cfg.write_text(cfg_text(layers, PROBE_SIZE), encoding="ascii")
+    made = write_weights(weights, layers)
+    return ModelFiles(PROBE, PROBE_SIZE, layers, cfg, "", weights, made.sha256, "synthetic")
 
 
 def survey(cv: Any = cv2) -> List[Dict[str, Any]]:
@@ -130,14 +175,11 @@ def survey(cv: Any = cv2) -> List[Dict[str, Any]]:
     """
     rows = []
     with tempfile.TemporaryDirectory(prefix="gpuhost-yolo-") as folder:
-        cfg, weights = pathlib.Path(folder) / "probe.cfg", pathlib.Path(folder) / "probe.weights"
-        layers = layers_of(PROBE)
-        cfg.write_text(cfg_text(layers, PROBE_SIZE), encoding="ascii")
-        write_weights(weights, layers)
+        files = probe_files(pathlib.Path(folder))
         for device in DEVICES:
             row: Dict[str, Any] = {"name": device.name, "title": device.title, "precision": device.precision}
             try:
-                open_network(cfg, weights, device.name, PROBE_SIZE, cv)
+                open_network(files, device.name, cv)
                 row.update(available=True, code=None, reason=None, next_step=None)
             except DeviceError as problem:
                 row.update(available=False, code=problem.code, reason=problem.message, next_step=problem.next_step)

@@ -33,9 +33,9 @@ def check(files: ModelFiles, work: pathlib.Path) -> Dict[str, Any]:
     The reference makes its own input from the pixels, so that a wrong scale or order of colours shows
     as well. EnvironmentProblem when a head is further off than GATE_FP32.
     """
-    cfg = config(files, work)
+    small = files._replace(cfg=config(files, work), size=SIZE)
     piece = np.ascontiguousarray(pixels(0)[:SIZE, :SIZE])
-    network = open_network(cfg, files.weights, "cpu", SIZE)
+    network = open_network(small, "cpu")
     found = network.raw_heads(to_blob(piece, SIZE))
     expected = forward(files.layers, files.weights, piece[:, :, ::-1].transpose(2, 0, 1) / 255.0)
     errors = [relative_error(ours, theirs) for ours, theirs in zip(found, expected)]

@@ -1,12 +1,13 @@
-"""A Darknet network in OpenCV: loading it for a device, and running it."""
+"""A Darknet network that can be run, and how OpenCV loads and runs one."""
 
-import pathlib
 import time
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Type
 
 import cv2
 
 from ..errors import EnvironmentProblem
+from .memory import winograd_fits
+from .models import ModelFiles
 from .table import Device, DeviceError
 
 
@@ -21,28 +22,56 @@ class Proof(NamedTuple):
 
 
 class Network:
-    """A network on a device, proved to run there. Times are in seconds."""
+    """A network on a device, proved to run there. Times are in seconds.
 
-    def __init__(self, net: Any, device: Device, load_s: float) -> None:
-        """Wrap a loaded `net`; open_network fills in what it finds out."""
-        self._net = net
-        self._outputs = list(net.getUnconnectedOutLayersNames())
+    `library` and `settings` say what runs it and what was set beyond the device, `errors` are the exceptions
+    with which that library refuses, and `trials` tells how the device was chosen where `auto` chose it.
+    """
+
+    library = ""
+    errors: Tuple[Type[Exception], ...] = ()
+
+    def __init__(self, device: Device, load_s: float) -> None:
+        """Keep what is known when it is loaded; open_network fills in what it finds out."""
         self.device = device
         self.load_s = load_s
         self.first_forward_s = 0.0
         self.native_log = ""
         self.proof: Optional[Proof] = None
+        self.settings: Dict[str, Any] = {}
+        self.trials: List[Dict[str, Any]] = []
 
     def forward(self, blob: Any) -> List[Any]:
         """Run one blob (1, 3, side, side); each head's boxes: (rows, 85) of centre x, y, width, height
         in 0..1, objectness, scores.
         """
-        return self._run(blob, self._outputs)
+        return self.forward_batch(blob)[0]
+
+    def forward_batch(self, blobs: Any) -> List[List[Any]]:
+        """Run blobs (n, 3, side, side) at once; for each what `forward` gives."""
+        raise NotImplementedError
 
     def raw_heads(self, blob: Any) -> List[Any]:
-        """What enters each detection layer, (1, 255, rows, columns). Asking for other layers makes
-        OpenCV set the network up again.
-        """
+        """What enters each detection layer, (n, 255, rows, columns)."""
+        raise NotImplementedError
+
+
+class OpenCvNetwork(Network):
+    """A network that OpenCV runs."""
+
+    def __init__(self, net: Any, device: Device, load_s: float) -> None:
+        """Wrap a loaded `net`."""
+        super().__init__(device, load_s)
+        self._net = net
+        self._outputs = list(net.getUnconnectedOutLayersNames())
+
+    def forward_batch(self, blobs: Any) -> List[List[Any]]:
+        """As Network says. OpenCV sets the network up again whenever the number of blobs changes."""
+        heads = [head.reshape(len(blobs), -1, head.shape[-1]) for head in self._run(blobs, self._outputs)]
+        return [[head[number] for head in heads] for number in range(len(blobs))]
+
+    def raw_heads(self, blob: Any) -> List[Any]:
+        """As Network says. Asking for other layers makes OpenCV set the network up again."""
         names = set(self._net.getLayerNames())
         wanted = ["conv_{}".format(int(name.split("_")[-1]) - 1) for name in self._outputs]
         if not names.issuperset(wanted):
@@ -52,42 +81,46 @@ class Network:
             )
         return self._run(blob, wanted)
 
-    def convolutions(self) -> int:
-        """How many convolutions the network has."""
-        return sum(name.startswith("conv_") for name in self._net.getLayerNames())
-
     def _run(self, blob: Any, names: List[str]) -> List[Any]:
         self._net.setInput(blob)
         return list(self._net.forward(names))
 
 
-def load(cfg: pathlib.Path, weights: pathlib.Path, device: Device, cv: Any = cv2) -> Network:
-    """Read the network and ask for `device`; nothing is computed yet. DeviceError when OpenCV refuses
-    either.
+def load(files: ModelFiles, device: Device, cv: Any = cv2, winograd: Optional[bool] = None) -> OpenCvNetwork:
+    """Read the network and ask OpenCV for `device`; nothing is computed yet. DeviceError when OpenCV
+    refuses either.
+
+    `winograd` says whether the fast convolution may take its memory; None: where the machine has it.
     """
     started = time.perf_counter()
     try:
-        net = cv.dnn.readNetFromDarknet(str(cfg), str(weights))
+        net = cv.dnn.readNetFromDarknet(str(files.cfg), str(files.weights))
     except cv.error as problem:
         raise DeviceError(
             "unreadable_network",
-            f"OpenCV {cv.__version__} cannot read the network {cfg.name}: {_one_line(problem)}.",
+            f"OpenCV {cv.__version__} cannot read the network {files.cfg.name}: {one_line(problem)}.",
             "YOLOv4 networks need OpenCV 4.4 or later; otherwise make the files again with `prepare`.",
         ) from problem
     try:
         net.setPreferableBackend(getattr(cv.dnn, device.backend))
         net.setPreferableTarget(getattr(cv.dnn, device.target))
     except cv.error as problem:
-        raise refused(device, problem, cv) from problem
-    return Network(net, device, time.perf_counter() - started)
+        raise refused(device, f"OpenCV {cv.__version__}", problem) from problem
+    allowed = winograd_fits(files.layers) if winograd is None else winograd
+    if hasattr(net, "enableWinograd"):
+        net.enableWinograd(allowed)
+    network = OpenCvNetwork(net, device, time.perf_counter() - started)
+    network.library, network.errors = f"OpenCV {cv.__version__}", (cv.error,)
+    network.settings = {"winograd": allowed and hasattr(net, "enableWinograd")}
+    return network
 
 
-def refused(device: Device, problem: Exception, cv: Any) -> DeviceError:
-    """The error for a device that made OpenCV raise."""
-    reason = f"OpenCV {cv.__version__} refuses the device {device.name}: {_one_line(problem)}."
-    return DeviceError("refused", reason, "Use another --device, or a build of OpenCV that has this one.")
+def refused(device: Device, library: str, problem: Exception) -> DeviceError:
+    """The error for a device that made `library` (name and version) raise."""
+    reason = f"{library} refuses the device {device.name}: {one_line(problem)}."
+    return DeviceError("refused", reason, "Use another --device, or another release of that library.")
 
 
-def _one_line(problem: Exception) -> str:
-    """An OpenCV error on one line, without the sentence's full stop."""
+def one_line(problem: Exception) -> str:
+    """A library's error on one line, without the sentence's full stop."""
     return " ".join(str(problem).split()).rstrip(".")[:300]

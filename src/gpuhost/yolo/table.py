@@ -1,5 +1,6 @@
 """The device table, and what can be said about a device before anything runs on it."""
 
+import importlib.util
 from typing import Any, NamedTuple
 
 import cv2
@@ -7,9 +8,14 @@ import cv2
 from ..errors import EnvironmentProblem, UsageError
 
 
+OPENCV = "opencv"
+
+
 class Device(NamedTuple):
-    """One row of the device table: the names of OpenCV's backend and target, the precision asked for,
-    and what it is.
+    """One row of the device table: what computes and where, the precision asked for, and what it is.
+
+    Where OpenCV computes, backend and target are the names of its constants. Where another engine does,
+    the backend is its Python package and the target its own name for the device.
     """
 
     name: str
@@ -17,6 +23,11 @@ class Device(NamedTuple):
     target: str
     precision: str
     title: str
+
+    @property
+    def engine(self) -> str:
+        """Who computes: `opencv`, or the name of the engine's package."""
+        return OPENCV if self.backend.startswith("DNN_") else self.backend
 
 
 DEVICES = (
@@ -36,7 +47,15 @@ DEVICES = (
         "fp16",
         "Intel Movidius Myriad X through OpenVINO",
     ),
+    Device("onnxruntime", "onnxruntime", "CPUExecutionProvider", "fp32", "processor, ONNX Runtime"),
+    Device("openvino", "openvino", "CPU", "fp32", "processor, OpenVINO"),
+    Device("openvino_gpu", "openvino", "GPU", "fp32", "Intel graphics through OpenVINO"),
+    Device("openvino_npu", "openvino", "NPU", "fp16", "Intel neural processor through OpenVINO"),
 )
+AUTO = Device("auto", "DNN_BACKEND_OPENCV", "DNN_TARGET_CPU", "fp32", "the fastest of the devices above")
+"""Not a row of the table: asks for the choice among them."""
+ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+"""The optional packages, and their names for people."""
 
 
 class DeviceError(EnvironmentProblem):
@@ -50,16 +69,17 @@ class DeviceError(EnvironmentProblem):
 
 def device_named(name: str) -> Device:
     """The row of the device table; UsageError for a name that it does not have."""
-    for device in DEVICES:
+    for device in (*DEVICES, AUTO):
         if device.name == name:
             return device
-    known = ", ".join(device.name for device in DEVICES)
+    known = ", ".join(device.name for device in (*DEVICES, AUTO))
     raise UsageError(f"There is no device {name!r}.", next_step=f"Use one of: {known}.")
 
 
 def check_offered(device: Device, cv: Any = cv2) -> None:
     """Raise DeviceError when this OpenCV says itself, without running anything, that it cannot serve
-    `device`.
+    `device`, or when its engine's package is not there. An engine's output is held against OpenCV's, so
+    it needs OpenCV's importer as well.
     """
     if not hasattr(cv.dnn, "readNetFromDarknet"):
         raise DeviceError(
@@ -67,6 +87,9 @@ def check_offered(device: Device, cv: Any = cv2) -> None:
             f"OpenCV {cv.__version__} has no importer for Darknet networks any more.",
             "Use an OpenCV from 4.2 to 4.14.",
         )
+    if device.engine != OPENCV:
+        _check_package(device)
+        return
     if not (hasattr(cv.dnn, device.backend) and hasattr(cv.dnn, device.target)):
         raise DeviceError(
             "no_backend",
@@ -78,6 +101,16 @@ def check_offered(device: Device, cv: Any = cv2) -> None:
     offered = [int(target) for target in cv.dnn.getAvailableTargets(getattr(cv.dnn, device.backend))]
     if getattr(cv.dnn, device.target) not in offered:
         raise _not_offered(device, cv)
+
+
+def _check_package(device: Device) -> None:
+    """Raise DeviceError when the package of the device's engine is not in this Python."""
+    if importlib.util.find_spec(device.engine) is None:
+        raise DeviceError(
+            "no_package",
+            f"{ENGINES[device.engine]} is not in this Python: there is no package {device.engine}.",
+            "Install the environment with the engines (-e opencv_engines=true), or use --device cpu.",
+        )
 
 
 def _not_offered(device: Device, cv: Any) -> DeviceError:
