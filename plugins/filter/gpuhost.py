@@ -11,7 +11,7 @@ from ansible.errors import AnsibleFilterError
 
 from gpuhost import lock, plan, preflight, render, tree
 from gpuhost.catalog import shipped
-from gpuhost.cli import request_of
+from gpuhost.cli_plan import request_of
 from gpuhost.environments import load_environment, lock_digest
 from gpuhost.errors import GpuhostError, UsageError
 from gpuhost.model import COMPONENTS
