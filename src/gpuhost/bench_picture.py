@@ -17,10 +17,13 @@ from .report_html import TEMPLATES
 from .report_picture import STAGES, originals, placed_bars
 
 WIDTH = 620
-KEY = 26
+#: Height of a row of the key.
+KEY_ROW = 20
+#: A name is cut to so many characters, so that a bar's label fits.
+NAME = 24
 #: Room for one entry of the key, in units of the viewBox, per character and besides.
 KEY_CHARACTER, KEY_REST = 7, 30
-NAMES = {"rest": "other than forward", "old": "the original's figure"}
+NAMES = {"rest": "outside forward", "loop": "the original's loop", "old": "the original's figure"}
 
 
 def bars(name: str, found: Json) -> List[Dict[str, Any]]:
@@ -48,7 +51,7 @@ def bars(name: str, found: Json) -> List[Dict[str, Any]]:
                 bar(
                     f"{name}: {what}, the original's loop{end}",
                     each["mean"],
-                    [("rest", each["mean"])],
+                    [("loop", each["mean"])],
                     each["mean_ci95"],
                 )
             )
@@ -66,11 +69,14 @@ def key_of(made: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     """The entries of the key, for what the bars really show, with their places."""
     used = {name for row in made for name, _ in row["stages"]}
     entries: List[Dict[str, Any]] = []
-    x = 2
-    for name in [*(s for s in (*STAGES, "rest") if s in used), "old"]:
+    x, y = 2, 6
+    for name in [*(s for s in (*STAGES, "rest", "loop") if s in used), "old"]:
         text = NAMES.get(name, name)
-        entries.append({"name": name, "x": x, "y": 6, "text": text})
-        x += KEY_REST + KEY_CHARACTER * len(text)
+        width = KEY_REST + KEY_CHARACTER * len(text)
+        if x + width > WIDTH:
+            x, y = 2, y + KEY_ROW
+        entries.append({"name": name, "x": x, "y": y, "text": text})
+        x += width
     return entries
 
 
@@ -79,6 +85,7 @@ def svg(reports: Sequence[Tuple[str, Json]]) -> str:
     made = [row for name, found in reports for row in bars(name, found)]
     if not made:
         raise UsageError("No report holds a measurement.", "Make one with `gpuhost bench --json FILE`.")
+    key = key_of(made)
     environment = Environment(
         loader=FileSystemLoader(str(TEMPLATES)),
         autoescape=True,
@@ -88,8 +95,8 @@ def svg(reports: Sequence[Tuple[str, Json]]) -> str:
     )
     return environment.get_template("bench.svg.j2").render(
         picture=placed_bars(made + originals(reference()), WIDTH),
-        key=key_of(made),
-        key_height=KEY,
+        key=key,
+        key_height=key[-1]["y"] + KEY_ROW,
         title="Mean time per photo in milliseconds, with 95 % intervals, and the original's figures",
     )
 
@@ -98,5 +105,6 @@ def titled(paths: Sequence[Path]) -> List[str]:
     """A short name for each report: its file's name, or its folder's too where two files have the same."""
     stems = [path.stem for path in paths]
     return [
-        stem if stems.count(stem) == 1 else f"{path.absolute().parent.name}/{stem}" for path, stem in zip(paths, stems)
+        (stem if stems.count(stem) == 1 else f"{path.absolute().parent.name}/{stem}")[-NAME:]
+        for path, stem in zip(paths, stems)
     ]

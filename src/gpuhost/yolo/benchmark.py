@@ -171,11 +171,10 @@ def _measure_model(
     multiple = 1 if batch == 1 or settings.mode == "single" else batch * BATCHES_IN_A_ROUND
     done, of = 0, len(chosen.paths) * settings.passes * len(turns.ways)
 
-    def tick(way: str, more: int) -> None:
+    def tick(more: int) -> None:
         nonlocal done
         done += more
-        named = f"{model} on {entry['device']}" + (f", {way}" if len(turns.ways) > 1 else "")
-        progress.tick(named, min(done, of), of)
+        progress.tick("{} on {}".format(model, entry["device"]), done, of)
 
     before = environment.usage()
     sampler = Sampler()
@@ -183,7 +182,8 @@ def _measure_model(
         with sampler:
             for _ in range(settings.passes):
                 turns.run_pass(chosen.paths, multiple, tick)
-        progress.tick(f"{model} on {entry['device']}", of, of)
+        if done < of:  # photos that were left out
+            tick(of - done)
         entry["complete"] = True
     finally:
         entry["usage"] = environment.since(before)

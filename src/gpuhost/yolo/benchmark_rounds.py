@@ -9,6 +9,8 @@ import time
 from array import array
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
+import numpy as np
+
 from . import baseline, benchmark_single, pipeline
 from .benchmark_single import Faults, Sample, Samples, capped
 from .detector import Detector
@@ -73,11 +75,11 @@ class Offline:
 
     def results(self, photos_per_pass: int) -> Dict[str, Any]:
         """The entries of the report: photos in a second with the interval that resampled batches give."""
-        done = [(count, seconds) for count, seconds in zip(self._pace.photos, self._pace.seconds) if count]
-        if not done:
+        counts, seconds = np.array(self._pace.photos), np.array(self._pace.seconds)
+        counts, seconds = counts[counts > 0], seconds[counts > 0]
+        if not counts.size:
             return {}
-        counts, seconds = (array("d", column) for column in zip(*done))
-        photos, total = int(sum(counts)), sum(seconds)
+        photos, total = int(counts.sum()), float(seconds.sum())
         pace = ratio(*_grouped(counts, seconds), paired=True)
         found = {
             "batch": self._batch,
@@ -89,16 +91,15 @@ class Offline:
             "photos_per_s_ci95": None if pace is None else pace["ci95"],
             "outside_forward": 1.0 - self._pace.forward_s / total,
             "boxes": self._pace.boxes,
-            "samples_s": capped("mean", [time / count for count, time in zip(counts, seconds)]),
+            "samples_s": capped("mean", seconds / counts),
         }
         return {"offline": found}
 
 
-def _grouped(counts: Sequence[float], seconds: Sequence[float]) -> Tuple[List[float], List[float]]:
+def _grouped(counts: Any, seconds: Any) -> Tuple[Any, Any]:
     """Photos and seconds of so many neighbouring batches together that both lists stay short."""
-    length = -(-len(counts) // MOST_UNITS)
-    starts = range(0, len(counts), length)
-    return [sum(counts[at : at + length]) for at in starts], [sum(seconds[at : at + length]) for at in starts]
+    starts = np.arange(0, len(counts), -(-len(counts) // MOST_UNITS))
+    return np.add.reduceat(counts, starts), np.add.reduceat(seconds, starts)
 
 
 class Baseline:
@@ -158,7 +159,7 @@ class Turns:
         self.seconds: Dict[str, List[float]] = {way.name: [] for way in ways}
         self._round = 0
 
-    def run_pass(self, photos: Sequence[pathlib.Path], multiple: int, tick: Callable[[str, int], None]) -> None:
+    def run_pass(self, photos: Sequence[pathlib.Path], multiple: int, tick: Tick) -> None:
         """Once over the photos. Which way begins changes from round to round; a photo that turned out unusable is
         left out from then on, and its round is not counted for the ratios.
         """
@@ -166,7 +167,7 @@ class Turns:
             paths, known = self._faults.without(part), len(self._faults)
             begin = self._round % len(self.ways)
             order = [*self.ways[begin:], *self.ways[:begin]]
-            took = {way.name: way.run(paths, lambda done, name=way.name: tick(name, done)) for way in order}
+            took = {way.name: way.run(paths, tick) for way in order}
             self._round += 1
             if paths and len(self._faults) == known:
                 for name, seconds in took.items():

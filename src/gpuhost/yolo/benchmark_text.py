@@ -60,8 +60,8 @@ def as_text(entry: Dict[str, Any]) -> str:
         if found is not None:
             fast, slow = name.split("/")
             lines.append(
-                "  faster  {} takes {:.2f} times {} as long as {}".format(
-                    slow, found["ratio"], between(found["ci95"], digits=2), fast
+                "  faster  {} is {:.2f} times as fast as {} {}".format(
+                    fast, found["ratio"], slow, between(found["ci95"], digits=2)
                 )
             )
     lines += [

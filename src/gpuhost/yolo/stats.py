@@ -132,7 +132,7 @@ def summary(values: Sequence[float]) -> Dict[str, Any]:
     return found
 
 
-def ratio(above: Sequence[float], below: Sequence[float], paired: bool) -> Optional[Dict[str, Any]]:
+def ratio(above: Any, below: Any, paired: bool) -> Optional[Dict[str, Any]]:
     """mean(above) / mean(below) with its interval; None when one of them is empty. `paired` when the two were
     measured in turns. `ci95` is None below FEWEST_UNITS: an interval from a few values looks surer than it is.
     """
