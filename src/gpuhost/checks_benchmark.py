@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 from functools import partial
-from typing import Optional
+from typing import List, Optional, Sequence
 
 from .catalog import Json
 from .checks_base import INSTALL, Check, Outcome, held, skipped
@@ -39,6 +39,18 @@ def command(root: str, model: str, on: str, photos: int, images: Optional[str]) 
     )
 
 
+def thorough(root: str, on: str, models: Sequence[str], photos: int, passes: int, published: bool) -> List[str]:
+    """The command of playbooks/benchmark.yml: one photo at a time, the pipeline and the original's loop in turns, on
+    the device `on`, with the report on the output and nothing written on the host.
+    """
+    line = [f"{root}/current/venvs/opencv_cuda/bin/python", "-B", "-m", "gpuhost.yolo", "bench", "--mode", "both"]
+    line += ["--baseline", on, "--device", on, "--size", str(SIZE), "--count", str(int(photos))]
+    line += ["--passes", str(int(passes)), "--work", f"{root}/cache/yolo", "--read-only", "--json", "-"]
+    for model in models:
+        line += ["--model", model]
+    return line + (["--weights-dir", f"{root}/cache/yolo/published"] if published else [])
+
+
 def measured(model: str, seen: Json) -> Outcome:
     """Was the model measured to the end, with a passed gate, on the device that was asked for?"""
     required = f"{model} at {SIZE} measured to the end, its result proved right"
@@ -49,9 +61,7 @@ def measured(model: str, seen: Json) -> Outcome:
         return held(False, required, found["error"], found.get("next_step") or INSTALL)
     entry = found["models"][0]
     if entry["device"] != seen["benchmark_device"]:
-        return held(
-            False, f"measured on {seen['benchmark_device']}", f"measured on {entry['device']}", INSTALL
-        )
+        return held(False, f"measured on {seen['benchmark_device']}", f"measured on {entry['device']}", INSTALL)
     if not entry["complete"] or not entry["gate"]["passed"]:
         return held(False, required, found["stopped_by"] or "the measurement is not complete", INSTALL)
     line, kind = entry["headline"], entry["weights"]["kind"]

@@ -25,8 +25,8 @@ SCHEMA = 1
 MODES = {"single": (SINGLE,), "offline": (OFFLINE,), "both": (SINGLE, OFFLINE)}
 BATCH_ON_CARD = 8
 """Photos in a forward pass on a card. On a processor one, because more were not faster there in any measurement."""
-BATCHES_IN_A_ROUND = 4
-"""Fewer, and the pipeline would be filling or emptying for most of a round."""
+BATCHES_IN_A_ROUND, PHOTOS_IN_A_ROUND = 4, 8
+"""With fewer the pipeline would be filling or emptying for most of a round."""
 MOST_DECODERS = 4
 
 
@@ -168,7 +168,7 @@ def _measure_model(
     entry["native_log"] = network.native_log[-2000:]
     entry["load_s"], entry["first_forward_s"] = network.load_s, network.first_forward_s
     entry["warm_up"], entry["warm_ups"] = next(iter(warm_ups.values())), warm_ups
-    multiple = 1 if batch == 1 or settings.mode == "single" else batch * BATCHES_IN_A_ROUND
+    multiple = max(PHOTOS_IN_A_ROUND, batch * BATCHES_IN_A_ROUND)
     done, of = 0, len(chosen.paths) * settings.passes * len(turns.ways)
 
     def tick(more: int) -> None:
