@@ -182,6 +182,7 @@ def test_an_output_that_exists_is_replaced_whole_or_kept(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
+    assert detect(work, str(photo)) == 0, "so that the only file to be written is the picture"
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         assert detect(work, str(photo), "-o", str(target)) == 7

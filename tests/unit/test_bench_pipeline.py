@@ -115,6 +115,21 @@ def test_work_is_done_by_several_threads_at_once() -> None:
     assert list(pipeline.ordered(range(6), work, workers=2, ahead=4)) == list(range(6))
 
 
+def test_closed_early_it_begins_nothing_more_and_has_ended() -> None:
+    """What waits is dropped, what runs is waited for: when close returns, no thread is left."""
+    before, started, never = threading.active_count(), [], threading.Event()
+
+    def work(number: int) -> None:
+        started.append(number)
+        never.wait(0.05 if number else 0)
+
+    results = pipeline.ordered(range(1000), work, workers=1, ahead=100)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert len(started) < 100
+
+
 def test_a_fault_in_a_thread_is_raised_here_at_its_turn() -> None:
     """What is before it comes out first; the threads end (the fixture looks)."""
 
