@@ -9,9 +9,9 @@ from typing import Any, Callable, Dict, List, Sequence
 
 from ansible.errors import AnsibleFilterError
 
-from gpuhost import lock, plan, preflight, render, tree
+from gpuhost import checks_benchmark, lock, plan, preflight, render, tree
 from gpuhost.catalog import shipped
-from gpuhost.cli import request_of
+from gpuhost.cli_plan import request_of
 from gpuhost.environments import chosen, load_environment, lock_digest
 from gpuhost.errors import GpuhostError, UsageError
 from gpuhost.model import COMPONENTS
@@ -148,4 +148,6 @@ class FilterModule:
             "gpuhost_remarks": told(preflight.remarks),
             "gpuhost_controller_problem": told(preflight.controller_problem),
             "gpuhost_yolo_tree": told(tree.yolo),
+            "gpuhost_benchmark_device": told(checks_benchmark.device),
+            "gpuhost_benchmark_command": told(checks_benchmark.thorough),
         }

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 from functools import partial
-from typing import Optional
+from typing import List, Optional, Sequence
 
 from .catalog import Json
 from .checks_base import INSTALL, Check, Outcome, held, skipped
@@ -37,6 +37,18 @@ def command(root: str, model: str, on: str, photos: int, images: Optional[str]) 
         f"--model {shlex.quote(model)} --size {SIZE} --device {shlex.quote(on)} --count {int(photos)}{own} "
         f'--work {at}/cache/yolo --read-only --json - "$@"'
     )
+
+
+def thorough(root: str, on: str, models: Sequence[str], photos: int, passes: int, published: bool) -> List[str]:
+    """The command of playbooks/benchmark.yml: one photo at a time, the pipeline and the original's loop in turns, on
+    the device `on`, with the report on the output and nothing written on the host.
+    """
+    line = [f"{root}/current/venvs/opencv_cuda/bin/python", "-B", "-m", "gpuhost.yolo", "bench", "--mode", "both"]
+    line += ["--baseline", on, "--device", on, "--size", str(SIZE), "--count", str(int(photos))]
+    line += ["--passes", str(int(passes)), "--work", f"{root}/cache/yolo", "--read-only", "--json", "-"]
+    for model in models:
+        line += ["--model", model]
+    return line + (["--weights-dir", f"{root}/cache/yolo/published"] if published else [])
 
 
 def measured(model: str, seen: Json) -> Outcome:

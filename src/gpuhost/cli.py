@@ -1,177 +1,38 @@
-"""The command `gpuhost`. Exit codes: 0 planned, 2 usage, 3 refused, 4 unreadable machine, 5 damaged catalog."""
+"""The command `gpuhost`. Exit codes: 0 done, 1 done but for some photos, 2 usage, 3 refused, 4 unreadable
+machine, 5 damaged catalog, 6 damaged file, 7 the machine cannot do it now, 130 interrupted.
+"""
 
 from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import sys
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Optional, Sequence
 
 from rich.console import Console
 
-from . import __version__, compare, plan, render
-from .catalog import Json
-from .errors import EnvironmentProblem, GpuhostError, UnreadableError, UsageError
-from .gpu import Gpu, from_observation, parse
-from .model import COMPONENTS, Request
-from .probe import observe
-from .resolve import Resolver, resolver
-from .versions import release, specifier
+from . import __version__, cli_bench, cli_plan, render
+from .errors import EnvironmentProblem, GpuhostError
 
-EXIT_REFUSED = 3
 EXIT_BROKEN_PIPE = 1  # the same as rich has, which prints the tables
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """The command line's grammar; each command brings its own."""
     top = argparse.ArgumentParser(prog="gpuhost", description="A lockfile for GPU hosts.")
     top.add_argument("--version", action="version", version=f"gpuhost {__version__}")
     commands = top.add_subparsers(dest="command", metavar="command", required=True)
-    p = commands.add_parser(
-        "plan",
-        help="say which stack a card gets on a platform, or why none",
-        description="Resolve one pinned, mutually compatible stack. Without --gpu this machine is read.",
-        epilog="Exit codes: 0 planned, 2 usage, 3 refused, 4 this machine could not be read, 5 damaged catalog.",
-    )
-    p.add_argument("--os", metavar="PLATFORM", help="the platform, such as ubuntu-18.04 (default: this machine's)")
-    p.add_argument(
-        "--gpu",
-        action="append",
-        metavar="CARD",
-        help="a name, a PCI id (10de:1c30) or a capability (6.1); several for a mixed host; 'none' for the CPU stack",
-    )
-    for name in COMPONENTS:
-        p.add_argument(
-            f"--{name}",
-            metavar="SPEC",
-            help=f"a version or specifier of {name}, such as 11.8 or '>=11.2,<12'"
-            if name == "cuda"
-            else f"the same for {name}",
-        )
-    p.add_argument("--kernel", metavar="VERSION", help="the kernel that will boot, such as 4.15.0-213-generic")
-    boot = p.add_mutually_exclusive_group()
-    boot.add_argument(
-        "--secure-boot", dest="secure_boot", action="store_true", default=None, help="plan for Secure Boot"
-    )
-    boot.add_argument(
-        "--no-secure-boot",
-        dest="secure_boot",
-        action="store_false",
-        help="plan without it (default: as read, else not considered)",
-    )
-    p.add_argument("--require-gpu", action="store_true", help="no card is an error, not a CPU plan")
-    p.add_argument("--compare", nargs=2, metavar=("A", "B"), help="put two cards side by side")
-    p.add_argument("--json", action="store_true", help="print JSON")
+    cli_plan.add_parser(commands)
+    cli_bench.add_parsers(commands)
     return top
-
-
-def asked_for(arguments: argparse.Namespace) -> Dict[str, str]:
-    """The components the user asked for, with the text given."""
-    return {name: getattr(arguments, name) for name in COMPONENTS if getattr(arguments, name) is not None}
-
-
-def request_from(found: Resolver, platform: str, gpus: Sequence[Gpu], asked: Dict[str, str], **rest: Any) -> Request:
-    """A request the resolver takes; an unknown platform or a malformed specifier is a `UsageError`."""
-    known = found.catalog.platforms["platforms"]
-    if platform not in known:
-        raise UsageError(f"The platform '{platform}' is not in the catalog.", f"Known are {', '.join(known)} (--os).")
-    wanted = {name: specifier(name, text) for name, text in asked.items()}
-    return Request(
-        platform,
-        tuple(sorted(gpus, key=lambda g: (g.device or "", g.compute_capability))),
-        wanted,
-        dict(asked),
-        **rest,
-    )
-
-
-def request_of(found: Resolver, observation: Json, asked: Dict[str, str], **over: Any) -> Request:
-    """The request that an observed machine makes; `over` replaces what was read."""
-    read = observation["secure_boot"]
-    boots = observation["kernel"]["boots"]
-    base: Dict[str, Any] = {
-        "kernel": boots if observation["gpus"] else None,
-        "secure_boot": read == "enabled" if observation["gpus"] else None,
-        "avx": observation["cpu"]["avx"],
-    }
-    gpus = over.pop("gpus", None)
-    platform = over.pop("platform", None)
-    platform = observation["platform"]["id"] if platform is None else platform
-    cards = (
-        from_observation(found.catalog, observation["gpus"], observation["nvidia"]["smi"]["status"])
-        if gpus is None
-        else gpus
-    )
-    return request_from(found, platform, cards, asked, **{**base, **over})
-
-
-def requested(found: Resolver, arguments: argparse.Namespace) -> Request:
-    """The request of a command line: typed cards, or this machine's."""
-    asked = asked_for(arguments)
-    given: Dict[str, Any] = {}
-    if arguments.kernel is not None:
-        if len(release(arguments.kernel)) < 2:
-            raise UsageError(
-                f"'{arguments.kernel}' is not a kernel version.",
-                "Write it as uname -r does: --kernel 4.15.0-213-generic",
-            )
-        given["kernel"] = arguments.kernel
-    if arguments.secure_boot is not None:
-        given["secure_boot"] = arguments.secure_boot
-    typed: Optional[List[Gpu]] = None
-    if arguments.compare:
-        typed = []
-    elif arguments.gpu:
-        names = [g for g in arguments.gpu if g.strip().lower() != "none"]
-        if names and len(names) != len(arguments.gpu):
-            raise UsageError("--gpu none does not go with other cards.", "Leave one of them out.")
-        typed = [parse(found.catalog, g) for g in names]
-    if typed is not None and arguments.os is not None:
-        return request_from(found, arguments.os, typed, asked, **given)
-    observation = observe()
-    if typed is None:
-        return request_of(found, observation, asked, platform=arguments.os, **given)
-    here = str(observation["platform"]["id"])
-    if here not in found.catalog.platforms["platforms"]:
-        raise UsageError(
-            f"This machine's platform ({here}) is not in the catalog.",
-            "Say for which one to plan: --os ubuntu-18.04",
-        )
-    return request_from(found, here, typed, asked, **given)
-
-
-def run_plan(arguments: argparse.Namespace, out: Console) -> int:
-    """`gpuhost plan`."""
-    found = resolver()
-    request = requested(found, arguments)
-    if arguments.compare:
-        if arguments.gpu:
-            raise UsageError("--compare takes its two cards itself.", "Leave --gpu out.")
-        table = compare.side_by_side(found, request, [parse(found.catalog, g) for g in arguments.compare])
-        emit(table, arguments.json) if arguments.json else render.show_comparison(out, table)
-        return 0 if all(c["plan"]["status"] == "planned" for c in table["cards"]) else EXIT_REFUSED
-    if arguments.require_gpu and not request.gpus:
-        raise UnreadableError(
-            "No NVIDIA card was found, and --require-gpu asks for one.",
-            "Look at lspci -nn | grep 10de; or leave --require-gpu out.",
-        )
-    made = plan.make(found, request)
-    emit(made, arguments.json) if arguments.json else render.show_plan(out, made)
-    return 0 if made["status"] == "planned" else EXIT_REFUSED
-
-
-def emit(value: Json, pretty: bool) -> None:
-    """Print JSON on standard output, untouched by terminal width."""
-    sys.stdout.write(json.dumps(value, indent=2 if pretty else None, ensure_ascii=False) + "\n")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The entry point: every known failure becomes one paragraph and its exit code."""
     arguments = parser().parse_args(argv)
     try:
-        code = run_plan(arguments, Console())
+        code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
     except GpuhostError as error:

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__, checks, preflight, report_html
-from .catalog import DATA, Json, read_json
+from . import __version__, checks, preflight, report_benchmark, report_html
+from .catalog import Json
 from .checks_base import FAIL, PASS, SKIP, Result, printable
 from .checks_collect import Host, describe
 from .errors import EnvironmentProblem
@@ -41,7 +41,7 @@ def make(host: Host, when: Optional[float] = None) -> Json:
         "verdict": checks.verdict(results, checks.is_provisioned(seen)),
         "plan": plan_summary(seen, read),
         "checks": [r.as_json() for r in results],
-        "benchmark": benchmark_summary(seen),
+        "benchmark": report_benchmark.summary(seen["benchmark"].values()),
         "environment": environment_summary(seen) if read else None,
         "notes": notes(seen) if read else [],
     }
@@ -84,41 +84,6 @@ def notes(seen: Json) -> List[str]:
         found.append("a package asks for a reboot")
     found += [f"{p['what']}: {p['error']}" for p in observation["problems"]]
     return [printable(text) for text in found]
-
-
-def benchmark_summary(seen: Json) -> Optional[Json]:
-    """The measured models with their figures (seconds), and the original's for comparison; None when none was
-    measured.
-    """
-    models = []
-    for found in seen["benchmark"].values():
-        if "error" in found:
-            continue
-        models += [
-            {
-                "model": printable(entry["model"]),
-                "device": printable(entry["device"]),
-                "size": entry["size"],
-                "complete": entry["complete"],
-                "weights": {"kind": entry["weights"]["kind"], "sha256": entry["weights"]["sha256"]},
-                "photos": entry["headline"]["photos"],
-                "total_s": entry["headline"]["total_s"],
-                "mean_s": entry["headline"]["mean_s"],
-                "mean_ci95_s": entry["per_photo_s"]["mean_ci95"],
-                "p50_s": entry["per_photo_s"]["p50"],
-                "p90_s": entry["per_photo_s"]["p90"],
-                "photos_per_s": entry["photos_per_s"],
-                "load_s": entry["load_s"],
-                "first_forward_s": entry["first_forward_s"],
-                "stages_s": {name: stage["mean"] for name, stage in entry["stages_s"].items()},
-                "gate_rel2": max(entry["gate"]["rel2"]),
-                "opencv": printable(found["environment"]["opencv"]),
-                "photo_kind": printable(found["photos"]["kind"]),
-            }
-            for entry in found["models"]
-            if "headline" in entry
-        ]
-    return {"models": models, "reference": read_json(DATA / "yolo.json")["reference"]} if models else None
 
 
 def original_line(model: Json) -> str:

@@ -31,7 +31,7 @@ def step_for(longest_ms: float) -> int:
 
 
 def rows(benchmark: Json) -> List[Json]:
-    """The bars in order: the models of this host, then the original's figures. Times in seconds."""
+    """The bars in order: what was measured here, then the original's figures. Times in seconds."""
     found: List[Json] = []
     for model in benchmark["models"]:
         found.append(
@@ -42,27 +42,32 @@ def rows(benchmark: Json) -> List[Json]:
                 "interval": model["mean_ci95_s"],
             }
         )
-    for row in benchmark["reference"]["rows"]:
-        found.append(
-            {
-                "label": f"the original's {row['device']}",
-                "mean_s": row["mean_s"],
-                "stages": [],
-                "interval": None,
-            }
-        )
-    return found
+    return found + originals(benchmark["reference"])
+
+
+def originals(reference: Json) -> List[Json]:
+    """The original's figures as bars."""
+    return [
+        {"label": f"the original's {row['device']}", "mean_s": row["mean_s"], "stages": [], "interval": None}
+        for row in reference["rows"]
+    ]
 
 
 def picture(benchmark: Optional[Json]) -> Optional[Json]:
-    """Everything that has a place in the picture, in units of its viewBox; None without a benchmark."""
-    if benchmark is None:
-        return None
-    bars = rows(benchmark)
+    """Everything that has a place in the picture of a host's report; None without a benchmark."""
+    return None if benchmark is None else placed_bars(rows(benchmark), WIDTH)
+
+
+def placed_bars(bars: List[Json], width: int) -> Json:
+    """Everything that has a place in a picture of these bars, in units of its viewBox.
+
+    A bar has a label, mean_s, stages (name, seconds) that it is made of, or none when it is an original's figure, and
+    perhaps an interval.
+    """
     longest = 1e3 * max(max(r["mean_s"], r["interval"][1] if r["interval"] else 0.0) for r in bars)
     step = step_for(longest)
     ticks = int(-(-longest // step)) or 1
-    scale = (WIDTH - LEFT - RIGHT) / (ticks * step)
+    scale = (width - LEFT - RIGHT) / (ticks * step)
 
     def across(seconds: float) -> float:
         """The length of a time on the axis."""
@@ -97,7 +102,7 @@ def picture(benchmark: Optional[Json]) -> Optional[Json]:
         for n in range(ticks + 1)
     ]
     return {
-        "width": WIDTH,
+        "width": width,
         "height": y + AXIS - GAP,
         "left": LEFT,
         "bar": BAR,

@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 from gpuhost import checks, checks_benchmark, checks_environments, lock, plan
 from gpuhost.checks_base import Result
-from gpuhost.cli import request_of
+from gpuhost.cli_plan import request_of
 from gpuhost.probe import observe
 from gpuhost.resolve import resolver
 

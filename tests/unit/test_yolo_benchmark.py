@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import gpuhost
 from gpuhost.errors import UsageError
-from gpuhost.yolo import benchmark, commands, environment, models, photos, stats
+from gpuhost.yolo import benchmark_single, commands, environment, models, photos, stats
 from gpuhost.yolo.progress import Progress
 
 SOURCE = Path(gpuhost.__file__).resolve().parent.parent
@@ -77,20 +77,23 @@ def test_the_interval_holds_the_mean_about_as_often_as_it_says() -> None:
 
 def test_warm_up_ends_when_the_median_rests() -> None:
     """Not before six times, and not while they fall."""
-    assert not benchmark.settled([1.0] * 5)
-    assert benchmark.settled([1.0] * 6)
-    assert not benchmark.settled([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
-    assert benchmark.settled([6.0, 5.0] + [1.0] * 6)
+    assert not benchmark_single.settled([1.0] * 5)
+    assert benchmark_single.settled([1.0] * 6)
+    assert not benchmark_single.settled([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    assert benchmark_single.settled([6.0, 5.0] + [1.0] * 6)
 
 
 def test_the_headline_is_the_first_pass() -> None:
     """Two passes over two photos: the original's line is about the first, the statistics about both."""
-    samples = [benchmark.Sample((0.1, 0.1, 0.1, total - 0.4, 0.1), 2) for total in (1.0, 2.0, 3.0, 4.0)]
-    found = benchmark.results(samples, 2)
+    samples = benchmark_single.Samples()
+    for total in (1.0, 2.0, 3.0, 4.0):
+        samples.add(benchmark_single.Sample((0.1, 0.1, 0.1, total - 0.4, 0.1), 2))
+    found = benchmark_single.results(samples, 2)
     assert found["headline"]["photos"] == 2 and found["boxes"] == 4
     assert (found["headline"]["total_s"], found["headline"]["mean_s"]) == pytest.approx((3.0, 1.5))
     assert found["per_photo_s"]["mean"] == pytest.approx(2.5)
     assert found["photos_per_s"] == pytest.approx(0.4)
+    assert found["outside_forward"] == pytest.approx(0.16)
     assert sum(stage["total"] for stage in found["stages_s"].values()) == pytest.approx(10.0)
 
 
@@ -149,7 +152,7 @@ def test_a_whole_run(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert entry["weights"]["sha256"] == models.facts_of("yolov4-tiny")["synthetic"]["sha256"]
     assert entry["gate"]["passed"] and max(entry["gate"]["rel2"]) <= entry["gate"]["limit"]
     assert entry["photos_timed"] == len(entry["samples_s"]["total"]) == 6
-    total = sum(entry["stages_s"][name]["total"] for name in benchmark.STAGES)
+    total = sum(entry["stages_s"][name]["total"] for name in benchmark_single.STAGES)
     assert (
         total
         == pytest.approx(entry["per_photo_s"]["total"])
@@ -169,7 +172,7 @@ def test_a_whole_run(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_an_interrupted_run_leaves_a_valid_report(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the middle: exit 130, what was measured is kept and marked as incomplete."""
-    real, calls = benchmark.time_photo, []
+    real, calls = benchmark_single.time_photo, []
 
     def until_the_third(detector: Any, path: Path) -> Any:
         calls.append(path)
@@ -177,8 +180,8 @@ def test_an_interrupted_run_leaves_a_valid_report(work: Path, tmp_path: Path, mo
             raise KeyboardInterrupt
         return real(detector, path)
 
-    monkeypatch.setattr(benchmark, "time_photo", until_the_third)
-    monkeypatch.setattr(benchmark, "warm_up", lambda *_: {"runs": 0, "seconds": 0.0, "settled": False})
+    monkeypatch.setattr(benchmark_single, "time_photo", until_the_third)
+    monkeypatch.setattr(benchmark_single, "warm_up", lambda *_: {"runs": 0, "seconds": 0.0, "settled": False})
     target = tmp_path / "report.json"
     assert bench(work, "--count", "4", "--json", str(target)) == 130
     report = json.loads(target.read_text("utf-8"))
@@ -198,13 +201,32 @@ def test_a_device_that_is_not_there_is_told_before_any_work(tmp_path: Path, caps
     assert "--device cpu" in capsys.readouterr().err
 
 
-def test_a_damaged_photo_stops_the_run_by_name(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One bad picture in the user's folder."""
-    folder = tmp_path / "photos"
-    whole = photos.make(folder, 2)
+@pytest.mark.parametrize("mode", ["single", "offline", "both"])
+def test_a_damaged_photo_is_set_aside_by_name(
+    mode: str, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One bad picture in the user's folder: the others are measured, it is named, and the exit code is 1."""
+    whole = photos.make(tmp_path / "photos", 4)
     whole.paths[1].write_bytes(whole.paths[1].read_bytes()[:500])
-    assert bench(work, "--photos", str(folder)) == 2
-    assert "photo-001.jpg is cut off" in capsys.readouterr().err
+    target = tmp_path / "report.json"
+    assert bench(work, "--photos", str(tmp_path / "photos"), "--mode", mode, "--json", str(target)) == 1
+    err = capsys.readouterr().err
+    assert "photo-001.jpg is cut off" in err and "1 of 4 photos could not be used" in err
+    report = json.loads(target.read_text("utf-8"))
+    assert report["complete"] and report["models"][0]["photos_timed"] == 3
+    assert report["photos"]["unusable"]["count"] == 1
+    assert report["photos"]["unusable"]["first"][0]["photo"].endswith("photo-001.jpg")
+
+
+@pytest.mark.parametrize("mode", ["single", "offline"])
+def test_no_usable_photo_is_a_mistake(
+    mode: str, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When every picture is bad there is nothing to measure: the last one is named, exit 2."""
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    assert bench(work, "--photos", str(tmp_path), "--mode", mode) == 2
+    assert "is not a picture" in capsys.readouterr().err
 
 
 MISTAKES: Dict[str, List[str]] = {
@@ -214,6 +236,8 @@ MISTAKES: Dict[str, List[str]] = {
     "no device 'tpu'": ["--device", "tpu"],
     "--count": ["--count", "0"],
     "--passes": ["--passes", "-1"],
+    "--batch": ["--batch", "0"],
+    "'abacus'": ["--baseline", "abacus"],
     "no folder": ["--photos", "nowhere"],
     "Leave --weights-dir out": ["--weights-dir", "nowhere"],
 }
@@ -238,7 +262,7 @@ def test_a_work_folder_that_cannot_be_made_ends_with_7(tmp_path: Path, capsys: p
 def test_no_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     """The message names the commands."""
     assert commands.main([]) == 2
-    assert "bench, devices, prepare" in capsys.readouterr().err
+    assert "bench, detect, devices, prepare" in capsys.readouterr().err
 
 
 def test_prepare_makes_what_bench_uses(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

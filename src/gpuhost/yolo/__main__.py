@@ -1,10 +1,15 @@
 """Entry point of `python -m gpuhost.yolo`."""
 
+import os
 import sys
+
+LARGEST_PICTURE = "128000000"
+"""Pixels. OpenCV reads this limit when it is loaded, and then refuses larger pictures by their header, of any kind."""
 
 
 def run() -> int:
     """Start the command line, or say what this Python lacks for it."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", LARGEST_PICTURE)
     try:
         from .commands import main
     except ImportError as problem:

@@ -1,28 +1,40 @@
-"""How long detection takes, photo by photo, with what happens once told apart from what happens every
-time.
+"""How long detection takes, one photo at a time, as a pipeline, and as the original did it, with what happens
+once told apart from what happens every time.
 """
 
 import json
+import os
 import pathlib
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..errors import GpuhostError
-from . import environment, gate, images, photos
-from .detector import Detector, require_opencv, to_blob
+from . import benchmark_single, environment, gate, photos, pipeline
+from .benchmark_rounds import BASELINE, OFFLINE, SINGLE, Baseline, Offline, Single, Turns
+from .benchmark_single import Faults
+from .benchmark_text import as_text
+from .detector import Detector, require_opencv
 from .files import write_text
+from .images import ImageError
 from .models import catalog, facts_of, model_files
 from .progress import Progress
-from .stats import percentile, summary
+from .sampling import Sampler
 from .table import check_offered, device_named
 
 SCHEMA = 1
-STAGES = ("read", "decode", "blob", "forward", "post")
-WARM_WINDOW, WARM_LIMIT, WARM_SECONDS, WARM_CHANGE = 5, 30, 15.0, 0.02
+MODES = {"single": (SINGLE,), "offline": (OFFLINE,), "both": (SINGLE, OFFLINE)}
+BATCH_ON_CARD = 8
+"""Photos in a forward pass on a card. On a processor one, because more were not faster there in any measurement."""
+BATCHES_IN_A_ROUND, PHOTOS_IN_A_ROUND = 4, 8
+"""With fewer the pipeline would be filling or emptying for most of a round."""
+MOST_DECODERS = 4
 
 
 class Settings(NamedTuple):
-    """What to measure: the command line's options. `number` is how many photos, `report` the JSON file."""
+    """What to measure: the command line's options. `number` is how many photos (None: all that
+    are given), `report` the JSON file, `batch` 0
+    what suits the device, `baseline` the device of the original's loop, or None for no such loop.
+    """
 
     models: Tuple[str, ...]
     size: int
@@ -30,92 +42,111 @@ class Settings(NamedTuple):
     work: pathlib.Path
     photos: Optional[pathlib.Path]
     weights_dir: Optional[pathlib.Path]
-    number: int
+    number: Optional[int]
     passes: int
     report: Optional[pathlib.Path]
+    mode: str = "single"
+    batch: int = 0
+    baseline: Optional[str] = None
 
 
-class Sample(NamedTuple):
-    """One photo's times in seconds, in the order of STAGES, and how many boxes were found."""
-
-    stages: Tuple[float, ...]
-    boxes: int
-
-    @property
-    def total(self) -> float:
-        """From the file to the boxes."""
-        return sum(self.stages)
+def decoder_threads() -> int:
+    """How many threads decode: as many as this process may use processors, up to MOST_DECODERS."""
+    return min(MOST_DECODERS, len(os.sched_getaffinity(0)))
 
 
-def time_photo(detector: Detector, path: pathlib.Path) -> Sample:
-    """Detect in one photo and take the time between the stages."""
-    clock = time.perf_counter
-    marks = [clock()]
-    data = images.read_bytes(path)
-    marks.append(clock())
-    image = images.decode(data, str(path))
-    marks.append(clock())
-    blob = to_blob(image, detector.size)
-    marks.append(clock())
-    heads = detector.network.forward(blob)
-    marks.append(clock())
-    found = detector.boxes(heads, image.shape[1], image.shape[0])
-    marks.append(clock())
-    return Sample(tuple(after - before for before, after in zip(marks, marks[1:])), len(found))
+class Opened(NamedTuple):
+    """What is measured of one model: the ways, and the photos in a forward pass of the pipeline."""
+
+    detector: Detector
+    turns: Turns
+    batch: int
+    warm_ups: Dict[str, Dict[str, Any]]
 
 
-def settled(times: Sequence[float]) -> bool:
-    """Whether the median of the last five times is within 2 % of the five before them (which may
-    overlap: at least six times).
+def _open(model: str, settings: Settings, paths: Tuple[pathlib.Path, ...], faults: Faults) -> Opened:
+    """Open the networks and run each until its time rests.
+
+    The pipeline has a network of its own when it takes several photos at once: OpenCV sets a network up again
+    for every change of shape.
     """
-    if len(times) <= WARM_WINDOW:
-        return False
-    now, before = percentile(times[-WARM_WINDOW:], 50), percentile(times[-WARM_WINDOW - 1 : -1], 50)
-    return abs(now - before) <= WARM_CHANGE * before
+
+    def opened(device: str) -> Detector:
+        return Detector(model, device, settings.work, settings.size, settings.weights_dir)
+
+    names = MODES[settings.mode]
+    detector = opened(settings.device)
+    on = detector.network.device.name
+    batch = settings.batch or (BATCH_ON_CARD if on.startswith("cuda") else 1)
+    ways: List[Any] = []
+    warm_ups: Dict[str, Dict[str, Any]] = {}
+    if SINGLE in names:
+        ways.append(Single(detector, faults))
+        warm_ups[SINGLE] = benchmark_single.warm_up(_single_steps(detector, paths, faults))
+    if OFFLINE in names:
+        own = batch > 1 and (SINGLE in names or settings.baseline is not None)
+        theirs = opened(on) if own else detector
+        ways.append(Offline(theirs, faults, batch, decoder_threads()))
+        if own or not warm_ups:
+            warm_ups[OFFLINE] = benchmark_single.warm_up(_offline_steps(theirs, paths, batch, faults))
+    if settings.baseline is not None:
+        same = settings.baseline in (settings.device, on)
+        old = detector if same else opened(settings.baseline)
+        ways.append(Baseline(old, faults))
+        if not same or (batch > 1 and SINGLE not in names):
+            warm_ups[BASELINE] = benchmark_single.warm_up(_single_steps(old, paths, faults))
+    return Opened(detector, Turns(ways, faults), batch, warm_ups)
 
 
-def warm_up(detector: Detector, paths: Sequence[pathlib.Path]) -> Dict[str, Any]:
-    """Detect until the time no longer changes, at most 30 times or about 15 seconds: how often, how
-    long, and whether it settled.
-    """
-    times: List[float] = []
-    while len(times) < WARM_LIMIT and not settled(times) and (len(times) < 3 or sum(times) < WARM_SECONDS):
-        times.append(time_photo(detector, paths[len(times) % len(paths)]).total)
-    return {"runs": len(times), "seconds": sum(times), "settled": settled(times)}
+def _usable(paths: Tuple[pathlib.Path, ...], faults: Faults) -> Iterator[pathlib.Path]:
+    """The photos over and over, without those that are known as unusable."""
+    while True:
+        yield from faults.without(paths[:1000])
+        if len(faults.without(paths[:1000])) == 0:
+            yield from faults.without(paths)
 
 
-def results(samples: Sequence[Sample], photos_per_pass: int) -> Dict[str, Any]:
-    """What the samples say. The headline is the first pass, read to boxes, as the original measurement
-    gave it.
-    """
-    totals = [sample.total for sample in samples]
-    first = totals[:photos_per_pass]
-    return {
-        "headline": {
-            "photos": len(first),
-            "total_s": sum(first),
-            "mean_s": sum(first) / len(first),
-            "includes": list(STAGES),
-        },
-        "per_photo_s": summary(totals),
-        "stages_s": {name: summary([sample.stages[place] for sample in samples]) for place, name in enumerate(STAGES)},
-        "photos_per_s": len(totals) / sum(totals),
-        "boxes": sum(sample.boxes for sample in samples[:photos_per_pass]),
-        "samples_s": {
-            "total": [round(value, 7) for value in totals],
-            "forward": [round(sample.stages[STAGES.index("forward")], 7) for sample in samples],
-        },
-    }
+def _single_steps(detector: Detector, paths: Tuple[pathlib.Path, ...], faults: Faults) -> Callable[[], float]:
+    """One photo after the other, for the warm-up."""
+    left = _usable(paths, faults)
+
+    def step() -> float:
+        while True:
+            path = next(left)
+            try:
+                return benchmark_single.time_photo(detector, path).total
+            except ImageError as problem:
+                faults.add(path, problem)
+
+    return step
+
+
+def _offline_steps(
+    detector: Detector, paths: Tuple[pathlib.Path, ...], batch: int, faults: Faults
+) -> Callable[[], float]:
+    """One batch after the other, for the warm-up."""
+    left = _usable(paths, faults)
+
+    def tell(group: pipeline.Finished) -> None:
+        for photo in group.problems:
+            if photo.problem is not None:
+                faults.add(photo.path, photo.problem)
+
+    def step() -> float:
+        some = [next(left) for _ in range(batch)]
+        return pipeline.time_all(detector, some, batch, decoder_threads(), pipeline.Pace(), tell)
+
+    return step
 
 
 def _measure_model(
-    model: str, settings: Settings, chosen: photos.PhotoSet, entry: Dict[str, Any], progress: Progress
+    model: str, settings: Settings, chosen: photos.PhotoSet, faults: Faults, entry: Dict[str, Any], progress: Progress
 ) -> None:
     """Fill `entry` with everything about one model; what is there when the work is interrupted stays
     valid.
     """
-    entry.update(model=model, size=settings.size, device=settings.device)
-    entry.update(passes=settings.passes, complete=False)
+    entry.update(model=model, size=settings.size, device=settings.device, device_asked=settings.device)
+    entry.update(mode=settings.mode, passes=settings.passes, complete=False)
     progress.say(f"{model}: files, device and correctness")
     require_opencv(facts_of(model)["opencv_minimum"], model)
     files = model_files(model, settings.size, settings.work, settings.weights_dir)
@@ -128,32 +159,45 @@ def _measure_model(
     # The check comes before the detector is opened, so that two networks are never in memory at once:
     # OpenCV's packed weights take several times the size of the file.
     entry["gate"] = gate.check(files, settings.work)
-    detector = Detector(model, settings.device, settings.work, settings.size, settings.weights_dir)
+    progress.say(f"{model}: network and warm-up")
+    detector, turns, batch, warm_ups = _open(model, settings, chosen.paths, faults)
     network = detector.network
+    entry["device"] = network.device.name
     entry["proof"] = None if network.proof is None else dict(network.proof._asdict())
     entry["precision"] = network.device.precision if network.proof is None else network.proof.precision
     entry["native_log"] = network.native_log[-2000:]
     entry["load_s"], entry["first_forward_s"] = network.load_s, network.first_forward_s
-    progress.say(f"{model}: warm-up")
-    entry["warm_up"] = warm_up(detector, chosen.paths)
-    samples: List[Sample] = []
-    before, of = environment.usage(), len(chosen.paths) * settings.passes
+    entry["warm_up"], entry["warm_ups"] = next(iter(warm_ups.values())), warm_ups
+    multiple = max(PHOTOS_IN_A_ROUND, batch * BATCHES_IN_A_ROUND)
+    done, of = 0, len(chosen.paths) * settings.passes * len(turns.ways)
+
+    def tick(more: int) -> None:
+        nonlocal done
+        done += more
+        progress.tick("{} on {}".format(model, entry["device"]), done, of)
+
+    before = environment.usage()
+    sampler = Sampler()
     try:
-        for _ in range(settings.passes):
-            for path in chosen.paths:
-                samples.append(time_photo(detector, path))
-                progress.tick(f"{model} on {settings.device}", len(samples), of)
+        with sampler:
+            for _ in range(settings.passes):
+                turns.run_pass(chosen.paths, multiple, tick)
+        if done < of:  # photos that were left out
+            tick(of - done)
         entry["complete"] = True
     finally:
         entry["usage"] = environment.since(before)
-        entry["photos_timed"] = len(samples)
-        if samples:
-            entry.update(results(samples, len(chosen.paths)))
+        entry["sampled"] = sampler.summary()
+        entry.update(turns.results(len(chosen.paths) - len(faults)))
+        entry["photos_timed"] = next((entry[name]["photos"] for name in ("offline", "baseline") if name in entry), 0)
+        for way in turns.ways:
+            if isinstance(way, Single):
+                entry["photos_timed"] = len(way.samples)
 
 
 def run(settings: Settings, progress: Progress, show: Callable[[str], None]) -> Dict[str, Any]:
     """Measure every model and return the report; with settings.report it is also written, interrupted or
-    not.
+    not. A photo that cannot be used is set aside and named in the report; ImageError when there is no other.
     """
     report: Dict[str, Any] = {
         "schema": SCHEMA,
@@ -165,14 +209,18 @@ def run(settings: Settings, progress: Progress, show: Callable[[str], None]) -> 
         "models": [],
         "reference": catalog()["reference"],
     }
+    faults = None
     try:
-        check_offered(device_named(settings.device))
+        for device in (settings.device, settings.baseline):
+            if device is not None:
+                check_offered(device_named(device))
         chosen = choose_photos(settings, progress)
+        faults = Faults(len(chosen.paths))
         report["photos"] = {"kind": chosen.kind, "count": len(chosen.paths), "sha256": chosen.sha256}
         for model in settings.models:
             entry: Dict[str, Any] = {}
             report["models"].append(entry)
-            _measure_model(model, settings, chosen, entry, progress)
+            _measure_model(model, settings, chosen, faults, entry, progress)
             show(as_text(entry))
         report["complete"] = True
     except KeyboardInterrupt:
@@ -183,6 +231,8 @@ def run(settings: Settings, progress: Progress, show: Callable[[str], None]) -> 
         raise
     finally:
         progress.close()
+        if faults is not None:
+            report["photos"]["unusable"] = faults.as_json()
         if settings.report is not None:
             write_text(settings.report, json.dumps(report, indent=1, allow_nan=False) + "\n")
     return report
@@ -192,37 +242,6 @@ def choose_photos(settings: Settings, progress: Progress) -> photos.PhotoSet:
     """The user's photos, or the made ones in the work folder."""
     if settings.photos is not None:
         return photos.given(settings.photos, settings.number)
-    progress.say("photos: {} in {}".format(settings.number, settings.work / "photos"))
-    return photos.make(settings.work / "photos", settings.number, lambda done, of: progress.tick("photos", done, of))
-
-
-def as_text(entry: Dict[str, Any]) -> str:
-    """One model's result for people: the original's line first, then what stands behind it."""
-    headline, each, stages = entry["headline"], entry["per_photo_s"], entry["stages_s"]
-    low, high = (1e3 * value for value in each["mean_ci95"])
-    lines = [
-        "[INFO] {} photos in {:.2f} s ({:.3f} s each): {} at {} on {}, {} weights".format(
-            headline["photos"],
-            headline["total_s"],
-            headline["mean_s"],
-            entry["model"],
-            entry["size"],
-            entry["device"],
-            entry["weights"]["kind"],
-        ),
-        "  each   p50 {:.1f} ms, p90 {:.1f} ms, mean {:.1f} ms (95 % interval {:.1f} to {:.1f})".format(
-            1e3 * each["p50"], 1e3 * each["p90"], 1e3 * each["mean"], low, high
-        )
-        + ", {:.1f} photos/s".format(entry["photos_per_s"]),
-        "  mean   " + ", ".join("{} {:.2f} ms".format(name, 1e3 * stages[name]["mean"]) for name in STAGES),
-        "  once   load {:.2f} s, first forward {:.2f} s, warm-up {} photos in {:.1f} s".format(
-            entry["load_s"], entry["first_forward_s"], entry["warm_up"]["runs"], entry["warm_up"]["seconds"]
-        ),
-        "  right  {:.1e} from the NumPy reference at most (limit {:.0e}); {} boxes; weights {}".format(
-            max(entry["gate"]["rel2"]),
-            entry["gate"]["limit"],
-            entry["boxes"],
-            entry["weights"]["sha256"][:12],
-        ),
-    ]
-    return "\n".join(lines)
+    count = photos.COUNT if settings.number is None else settings.number
+    progress.say("photos: {} in {}".format(count, settings.work / "photos"))
+    return photos.make(settings.work / "photos", count, lambda done, of: progress.tick("photos", done, of))

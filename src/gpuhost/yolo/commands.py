@@ -1,159 +1,203 @@
-"""The command line of `python -m gpuhost.yolo`: bench, devices, prepare."""
+"""The commands of `python -m gpuhost.yolo`: bench, detect, devices, prepare."""
 
 import argparse
 import contextlib
 import json
+import math
 import pathlib
 import sys
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 import cv2
 
 from ..errors import GpuhostError, UsageError
-from . import benchmark, devices, engine, gate, photos
+from . import benchmark, benchmark_text, devices, draw, engine, gate, images, options, photos
 from .darknet import check_size
+from .detector import Detector
 from .files import nothing_written
 from .models import catalog, model_files
 from .networks import MODELS, layers_of
 from .progress import Progress
-from .table import AUTO, DEVICES, device_named
+from .table import check_offered, device_named
 
-INTERRUPTED = 130
+SOME_UNUSABLE = 1
 ENVIRONMENT = 7
-DEFAULT_MODELS = ("yolov4-tiny", "yolov3")
+INTERRUPTED = 130
+SYNTHETIC_WARNING = (
+    "WARNING: these are synthetic weights. They compute like real ones and detect NOTHING MEANINGFUL: "
+    "boxes, names and scores are noise. For real detections give --weights-dir a folder with the published file."
+)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options of the three commands."""
-    top = argparse.ArgumentParser(
-        prog="python -m gpuhost.yolo", description="Darknet YOLO on this machine: check and measure it."
-    )
-    commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    bench = commands.add_parser("bench", help="time the detection, photo by photo")
-    prepare = commands.add_parser("prepare", help="make networks, weights and photos, and measure nothing")
-    for command in (bench, prepare):
-        command.add_argument(
-            "--model",
-            action="append",
-            metavar="NAME",
-            help="{}; may be repeated (default: {})".format(", ".join(MODELS), ", ".join(DEFAULT_MODELS)),
-        )
-        command.add_argument(
-            "--size", type=int, default=416, help="input side in pixels, a multiple of 32 (default: 416)"
-        )
-        command.add_argument(
-            "--work",
-            type=pathlib.Path,
-            required=True,
-            metavar="DIR",
-            help="folder for networks, weights and photos",
-        )
-        command.add_argument(
-            "--weights-dir",
-            type=pathlib.Path,
-            metavar="DIR",
-            help="folder that may hold the published NAME.weights",
-        )
-        command.add_argument(
-            "--count", type=int, default=photos.COUNT, help=f"number of photos (default: {photos.COUNT})"
-        )
-        command.add_argument(
-            "--progress", action="store_true", help="lines about the progress even when this is no terminal"
-        )
-    names = ", ".join(device.name for device in (*DEVICES, AUTO))
-    bench.add_argument("--device", default="cpu", metavar="NAME", help=f"{names} (default: cpu)")
-    bench.add_argument("--photos", type=pathlib.Path, metavar="DIR", help="your own photos, in place of made ones")
-    bench.add_argument("--passes", type=int, default=1, help="how often to go over the photos (default: 1)")
-    bench.add_argument(
-        "--json", type=pathlib.Path, metavar="FILE", help="write the whole report there; - is the output itself"
-    )
-    bench.add_argument("--read-only", action="store_true", help="write nothing below --work: all must be prepared")
-    table = commands.add_parser("devices", help="say which devices really work here")
-    table.add_argument("--json", action="store_true", help="as JSON")
-    return top
+def _check_model(model: str) -> None:
+    """UsageError for a name that is no model to use."""
+    layers_of(model)
+    if model not in MODELS:
+        raise UsageError(f"{model} is no model to measure.", next_step="Use one of: {}.".format(", ".join(MODELS)))
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(given: argparse.Namespace) -> None:
     """UsageError for numbers and names that cannot be meant, before any work is done."""
-    check_size(options.size)
-    for model in options.model:
-        layers_of(model)
-        if model not in MODELS:
-            raise UsageError(f"{model} is no model to measure.", next_step="Use one of: {}.".format(", ".join(MODELS)))
-    for name in ("count", "passes"):
-        if getattr(options, name, 1) < 1:
+    check_size(given.size)
+    for model in given.model:
+        _check_model(model)
+    for name in ("count", "passes", "batch"):
+        value = getattr(given, name, None)
+        if value is not None and value < 1:
             raise UsageError(f"--{name} must be at least 1.", next_step="Leave it out for the default.")
-    if options.weights_dir is not None and not options.weights_dir.is_dir():
+    _check_weights(given.weights_dir)
+
+
+def _check_weights(folder: Optional[pathlib.Path]) -> None:
+    """UsageError when there is no such folder."""
+    if folder is not None and not folder.is_dir():
         raise UsageError(
-            f"There is no folder {options.weights_dir}.",
+            f"There is no folder {folder}.",
             next_step="Leave --weights-dir out for synthetic weights.",
         )
 
 
-def _bench(options: argparse.Namespace) -> None:
-    """Measure, print, and show the original's figures beside it. With `--json -` only the report goes to the output."""
-    to_output = str(options.json) == "-"
-    lines = sys.stderr if to_output else sys.stdout
-    settings = benchmark.Settings(
-        models=tuple(options.model),
-        size=options.size,
-        device=options.device,
-        work=options.work,
-        photos=options.photos,
-        weights_dir=options.weights_dir,
-        number=options.count,
-        passes=options.passes,
-        report=None if to_output else options.json,
+def _settings(given: argparse.Namespace) -> benchmark.Settings:
+    """What the options ask to measure."""
+    return benchmark.Settings(
+        models=tuple(given.model),
+        size=given.size,
+        device=given.device,
+        work=given.work,
+        photos=given.photos,
+        weights_dir=given.weights_dir,
+        number=given.count if given.count is not None or given.photos is not None else photos.COUNT,
+        passes=given.passes,
+        report=None if str(given.json) == "-" else given.json,
+        mode=given.mode,
+        batch=given.batch or 0,
+        baseline=given.baseline or (None if given.baseline is None else given.device),
     )
+
+
+def _bench(given: argparse.Namespace) -> int:
+    """Measure, print, and show the original's figures beside it. With `--json -` only the report goes to the output."""
+    to_output = str(given.json) == "-"
+    lines = sys.stderr if to_output else sys.stdout
+    settings = _settings(given)
     device_named(settings.device)
     with contextlib.ExitStack() as stack:
-        if options.read_only:
-            stack.enter_context(nothing_written(options.work))
-        report = benchmark.run(settings, Progress(sys.stderr, options.progress), lambda text: print(text, file=lines))
+        if given.read_only:
+            stack.enter_context(nothing_written(given.work))
+        report = benchmark.run(settings, Progress(sys.stderr, given.progress), lambda text: print(text, file=lines))
     rows = ["{} {} s each".format(row["device"], row["mean_s"]) for row in catalog()["reference"]["rows"]]
+    print("\n" + benchmark_text.table_text(report["models"]), file=lines)
     print("The original's figures over {} photos: {}.".format(photos.COUNT, "; ".join(rows)), file=lines)
     if to_output:
         print(json.dumps(report, indent=1, allow_nan=False))
+    return _tell_unusable(report["photos"])
 
 
-def _prepare(options: argparse.Namespace) -> None:
+def _tell_unusable(found: Dict[str, Any]) -> int:
+    """Name the photos that were set aside; the exit code that this makes."""
+    unusable = found["unusable"]
+    if not unusable["count"]:
+        return 0
+    for row in unusable["first"]:
+        print("not used: {}".format(row["problem"]), file=sys.stderr)
+    more = unusable["count"] - len(unusable["first"])
+    if more:
+        print(f"and {more} more", file=sys.stderr)
+    print("error: {} of {} photos could not be used.".format(unusable["count"], found["count"]), file=sys.stderr)
+    return SOME_UNUSABLE
+
+
+def _detect(given: argparse.Namespace) -> int:
+    """Find the objects in one photo; draw them, print them."""
+    check_size(given.size)
+    _check_model(given.model)
+    _check_weights(given.weights_dir)
+    if not (math.isfinite(given.confidence) and 0.0 <= given.confidence <= 1.0):
+        raise UsageError(f"A confidence of {given.confidence} is not possible.", next_step="Use a number from 0 to 1.")
+    check_offered(device_named(given.device))
+    if given.output is not None:
+        draw.check_name(given.output)
+    picture = images.decode(images.read_bytes(given.photo), str(given.photo))
+    detector = Detector(
+        given.model, given.device, given.work, given.size, given.weights_dir, confidence=given.confidence
+    )
+    found = detector.detect(picture)
+    meaningful = detector.files.weights_kind == "real"
+    if given.output is not None:
+        draw.save(given.output, draw.drawn(picture, found, meaningful))
+    rows = [
+        {
+            "label": row.label,
+            "class_id": row.class_id,
+            "score": round(row.score, 6),
+            "box": [round(value, 2) for value in row.box],
+        }
+        for row in found
+    ]
+    if given.json:
+        answer = {
+            "schema": 1,
+            "photo": str(given.photo),
+            "width": picture.shape[1],
+            "height": picture.shape[0],
+            "model": given.model,
+            "size": given.size,
+            "device": detector.network.device.name,
+            "weights": {"kind": detector.files.weights_kind, "sha256": detector.files.weights_sha256},
+            "meaningful": meaningful,
+            "detections": rows,
+        }
+        print(json.dumps(answer, indent=1, allow_nan=False))
+    else:
+        for row in found:
+            print("{:.2f}  {:16} left {:.0f}, top {:.0f}, {:.0f} x {:.0f}".format(row.score, row.label, *row.box))
+        print(f"{len(found)} objects" + (f", drawn in {given.output}" if given.output else ""))
+    if not meaningful:
+        print(SYNTHETIC_WARNING, file=sys.stderr)
+    return 0
+
+
+def _prepare(given: argparse.Namespace) -> int:
     """Make the files that a benchmark would make first."""
-    progress = Progress(sys.stderr, options.progress)
-    for model in options.model:
+    progress = Progress(sys.stderr, given.progress)
+    for model in given.model:
         progress.say(f"{model}: network and weights")
-        files = model_files(model, options.size, options.work, options.weights_dir)
-        gate.config(files, options.work)
+        files = model_files(model, given.size, given.work, given.weights_dir)
+        gate.config(files, given.work)
         engine.prepare(files)
         print(f"{model}: {files.cfg}, {files.weights_kind} weights {files.weights}")
-    made = photos.make(options.work / "photos", options.count, lambda done, of: progress.tick("photos", done, of))
-    print("{} photos in {}".format(len(made.paths), options.work / "photos"))
+    count = photos.COUNT if given.count is None else given.count
+    made = photos.make(given.work / "photos", count, lambda done, of: progress.tick("photos", done, of))
+    print("{} photos in {}".format(len(made.paths), given.work / "photos"))
+    return 0
 
 
-def _devices(options: argparse.Namespace) -> None:
+def _devices(given: argparse.Namespace) -> int:
     """Print the device table."""
     rows = devices.survey()
-    if options.json:
+    if given.json:
         print(json.dumps({"schema": 1, "opencv": cv2.__version__, "devices": rows}, indent=1))
-        return
+        return 0
     for row in rows:
         print("{:10} {:4} {}".format(row["name"], "yes" if row["available"] else "no", row["title"]))
         if not row["available"]:
             print("{:15} {} {}".format("", row["reason"], row["next_step"]))
+    return 0
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Run one command; returns the exit code (0, or the error's own; 130 after Ctrl-C)."""
-    top = parser()
-    options = top.parse_args(arguments)
+    """Run one command; returns the exit code (0, 1 when some photos were unusable, or the error's own; 130 after
+    Ctrl-C).
+    """
+    given = options.parser().parse_args(arguments)
     try:
-        if options.command is None:
-            raise UsageError("There is no command.", next_step="Type one of: bench, devices, prepare.")
-        if options.command == "devices":
-            _devices(options)
-            return 0
-        options.model = options.model or list(DEFAULT_MODELS)
-        _check(options)
-        (_bench if options.command == "bench" else _prepare)(options)
+        if given.command is None:
+            raise UsageError("There is no command.", next_step="Type one of: bench, detect, devices, prepare.")
+        if given.command in ("bench", "prepare"):
+            given.model = given.model or list(options.DEFAULT_MODELS)
+            _check(given)
+        run = {"bench": _bench, "detect": _detect, "devices": _devices, "prepare": _prepare}[given.command]
+        return run(given)
     except GpuhostError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return problem.exit_code
@@ -166,4 +210,3 @@ def main(arguments: Optional[List[str]] = None) -> int:
             file=sys.stderr,
         )
         return INTERRUPTED
-    return 0

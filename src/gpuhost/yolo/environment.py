@@ -32,6 +32,35 @@ def steal_ticks(text: str) -> Optional[int]:
     return None
 
 
+def build_lines(text: str) -> Dict[str, Optional[str]]:
+    """What OpenCV's build information says of CUDA and cuDNN, such as "YES (ver 11.8)"; None where it is silent."""
+    found: Dict[str, Optional[str]] = {"opencv_cuda": None, "opencv_cudnn": None}
+    for line in text.splitlines():
+        key, _, value = line.strip().partition(":")
+        name = {"NVIDIA CUDA": "opencv_cuda", "cuDNN": "opencv_cudnn"}.get(key)
+        if name is not None:
+            found[name] = value.strip()
+    return found
+
+
+def first_line(path: pathlib.Path) -> Optional[str]:
+    """The first line of a small system file; None when there is no such file."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return lines[0].strip() if lines else None
+
+
+def memory_mib(text: str) -> Optional[int]:
+    """The machine's memory, from the text of /proc/meminfo; None where it does not say."""
+    for line in text.splitlines():
+        fields = line.split()
+        if fields[:1] == ["MemTotal:"]:
+            return int(fields[1]) // 1024
+    return None
+
+
 def _proc(name: str) -> str:
     """A file of /proc as text; empty on a system without it."""
     path = pathlib.Path("/proc") / name
@@ -45,9 +74,11 @@ def load_average() -> List[float]:
 
 def describe() -> Dict[str, Any]:
     """The software and the processor, and the load before the measurement."""
+    build = cv2.getBuildInformation()
     return {
         "opencv": cv2.__version__,
-        "opencv_build_sha256": hashlib.sha256(cv2.getBuildInformation().encode("utf-8")).hexdigest(),
+        "opencv_build_sha256": hashlib.sha256(build.encode("utf-8")).hexdigest(),
+        **build_lines(build),
         "numpy": np.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -55,6 +86,10 @@ def describe() -> Dict[str, Any]:
         "cpus": os.cpu_count(),
         "cpus_allowed": len(os.sched_getaffinity(0)),
         "opencv_threads": cv2.getNumThreads(),
+        "memory_mib": memory_mib(_proc("meminfo")),
+        "clock_governor": first_line(pathlib.Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "nvidia_driver": first_line(pathlib.Path("/proc/driver/nvidia/version")),
+        "tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE"),
         "load_average_before": load_average(),
     }
 

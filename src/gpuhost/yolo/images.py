@@ -58,6 +58,15 @@ def check_jpeg(data: bytes, name: str) -> None:
         position = found.end() + length
 
 
+def check_png(data: bytes, name: str) -> None:
+    """Look at a PNG file's size before it is decoded, and that its end is there."""
+    if b"IEND" not in data[-16:]:
+        raise _bad(name, "is cut off: its PNG data has no end")
+    if data[12:16] == b"IHDR" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        _check_size(width, height, name)
+
+
 def _check_size(width: int, height: int, name: str) -> None:
     """Refuse a picture without area or with more pixels than LARGEST."""
     if width * height == 0:
@@ -72,8 +81,8 @@ def decode(data: bytes, name: str = "given") -> Any:
     """
     if data.startswith(b"\xff\xd8"):
         check_jpeg(data, name)
-    elif data.startswith(b"\x89PNG") and b"IEND" not in data[-16:]:
-        raise _bad(name, "is cut off: its PNG data has no end")
+    elif data.startswith(b"\x89PNG"):
+        check_png(data, name)
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as problem:

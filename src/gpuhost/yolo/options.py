@@ -1,0 +1,134 @@
+"""The options of the commands, apart from the work, so that a program without OpenCV can read them too."""
+
+import argparse
+import pathlib
+from typing import Any
+
+from .networks import MODELS
+
+DEFAULT_MODELS = ("yolov4-tiny", "yolov3")
+DEFAULT_DETECT = "yolov4-tiny"
+CONFIDENCE = 0.5
+MODES = ("single", "offline", "both")
+BENCH_CODES = (
+    "Exit codes: 0 measured, 1 measured but some photos could not be used, 2 usage or no usable photo, 6 damaged "
+    "file, 7 the machine or the device cannot do it, 130 interrupted (the --json file then holds what was measured)."
+)
+DETECT_CODES = "Exit codes: 0 done, 2 usage or a picture that cannot be used, 6 damaged file, 7 as with bench."
+
+
+def _files(command: argparse.ArgumentParser, work_needed: bool) -> None:
+    """Where the files are, and how large the network's input is."""
+    command.add_argument("--size", type=int, default=416, help="input side in pixels, a multiple of 32 (default: 416)")
+    command.add_argument(
+        "--work",
+        type=pathlib.Path,
+        required=work_needed,
+        metavar="DIR",
+        help="folder for networks, weights and photos" + ("" if work_needed else " (default: one that is made)"),
+    )
+    command.add_argument(
+        "--weights-dir",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="folder that may hold the published NAME.weights (default: synthetic weights)",
+    )
+
+
+def _several(command: argparse.ArgumentParser) -> None:
+    """Models and number of photos."""
+    command.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="{}; may be repeated (default: {})".format(", ".join(MODELS), ", ".join(DEFAULT_MODELS)),
+    )
+    command.add_argument("--count", type=int, metavar="N", help="number of photos (default: 192, or all of --photos)")
+    command.add_argument(
+        "--progress", action="store_true", help="lines about the progress even when this is no terminal"
+    )
+
+
+def add_prepare(command: argparse.ArgumentParser) -> None:
+    """Making the files ahead."""
+    _files(command, work_needed=True)
+    _several(command)
+
+
+def add_bench(command: argparse.ArgumentParser, work_needed: bool = True) -> None:
+    """Measuring."""
+    command.epilog = BENCH_CODES
+    _files(command, work_needed)
+    _several(command)
+    command.add_argument(
+        "--device", default="cpu", metavar="NAME", help="where to compute; `devices` lists them (default: cpu)"
+    )
+    command.add_argument("--photos", type=pathlib.Path, metavar="DIR", help="your own photos, in place of made ones")
+    command.add_argument("--passes", type=int, default=1, help="how often to go over the photos (default: 1)")
+    command.add_argument(
+        "--mode",
+        choices=MODES,
+        default="single",
+        help="single: one photo after the other; offline: a pipeline that decodes while the network computes; "
+        "both: in turns (default: single)",
+    )
+    command.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="photos in a forward pass of the pipeline (default: 8 on a card, 1 on a processor)",
+    )
+    command.add_argument(
+        "--baseline",
+        nargs="?",
+        const="",
+        metavar="DEVICE",
+        help="measure the original's loop too, in turns, on DEVICE (default: the same device)",
+    )
+    command.add_argument(
+        "--json", type=pathlib.Path, metavar="FILE", help="write the whole report there; - is the output itself"
+    )
+    command.add_argument("--read-only", action="store_true", help="write nothing below --work: all must be prepared")
+
+
+def add_detect(command: argparse.ArgumentParser, work_needed: bool = True) -> None:
+    """Detecting in one photo."""
+    command.epilog = DETECT_CODES
+    command.add_argument("photo", type=pathlib.Path, help="the picture to look at")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="write the picture with the boxes drawn there (.jpg, .png and what else OpenCV writes)",
+    )
+    command.add_argument("--json", action="store_true", help="print the boxes as JSON")
+    command.add_argument(
+        "--model",
+        default=DEFAULT_DETECT,
+        metavar="NAME",
+        help="{} (default: {})".format(", ".join(MODELS), DEFAULT_DETECT),
+    )
+    command.add_argument("--device", default="cpu", metavar="NAME", help="where to compute (default: cpu)")
+    command.add_argument(
+        "--confidence", type=float, default=CONFIDENCE, help=f"lowest score of a box, 0 to 1 (default: {CONFIDENCE})"
+    )
+    _files(command, work_needed)
+
+
+def add_devices(command: argparse.ArgumentParser) -> None:
+    """Listing the devices."""
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `python -m gpuhost.yolo`."""
+    top = argparse.ArgumentParser(
+        prog="python -m gpuhost.yolo", description="Darknet YOLO on this machine: check and measure it."
+    )
+    commands: Any = top.add_subparsers(dest="command", metavar="COMMAND")
+    add_bench(commands.add_parser("bench", help="time the detection"))
+    add_detect(commands.add_parser("detect", help="find the objects in one photo"))
+    add_devices(commands.add_parser("devices", help="say which devices really work here"))
+    add_prepare(commands.add_parser("prepare", help="make networks, weights and photos, and measure nothing"))
+    return top
