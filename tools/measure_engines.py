@@ -89,11 +89,14 @@ def row(name: str, values: List[List[float]], base: List[List[float]]) -> str:
     """Median and fastest wall time, median processor time, and the ratios of the base's to them."""
     wall, busy = ([value[place] for value in values] for place in (0, 1))
     base_wall, base_busy = ([value[place] for value in base] for place in (0, 1))
-    return "{:24} {:8.1f} {:8.1f} {:8.1f}    {:5.2f} {:5.2f} {:5.2f}".format(
-        name, 1e3 * statistics.median(wall), 1e3 * min(wall), 1e3 * statistics.median(busy),
-        statistics.median(base_wall) / statistics.median(wall), min(base_wall) / min(wall),
-        statistics.median(base_busy) / statistics.median(busy),
-    )  # fmt: skip
+    times = (statistics.median(wall), min(wall), statistics.median(busy))
+    ratios = (
+        statistics.median(base_wall) / times[0],
+        min(base_wall) / times[1],
+        statistics.median(base_busy) / times[2],
+    )
+    words = [f"{name:24}", *(f"{1e3 * value:8.1f}" for value in times), "  ", *(f"{value:5.2f}" for value in ratios)]
+    return " ".join(words)
 
 
 def main() -> int:

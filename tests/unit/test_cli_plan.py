@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Tuple
 import fastjsonschema
 import pytest
 
-from gpuhost import cli
+from gpuhost import cli, cli_plan
 from gpuhost.catalog import DATA, validator
 
 from ..recorded import observed
@@ -27,12 +27,12 @@ Answer = Tuple[int, str, str]
 def gpuhost(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """`gpuhost plan` with some arguments on a machine without a card: exit status, output, error output."""
     machine = observed("debian12-no-gpu")
-    monkeypatch.setattr(cli, "observe", lambda: machine)
+    monkeypatch.setattr(cli_plan, "observe", lambda: machine)
     monkeypatch.setenv("COLUMNS", "80")
 
     def call(*arguments: str, host: str = "") -> Answer:
         if host:
-            monkeypatch.setattr(cli, "observe", lambda: observed(host))
+            monkeypatch.setattr(cli_plan, "observe", lambda: observed(host))
         try:
             code = cli.main(["plan", *arguments])
         except SystemExit as end:  # argparse's own
@@ -276,7 +276,7 @@ def damage(data: Path, how: str) -> None:
 def test_a_damaged_catalog_is_code_5(tmp_path: Path, how: str) -> None:
     """The file is named, with what to do; nothing is planned from the rest."""
     package = tmp_path / "gpuhost"
-    shutil.copytree(str(SOURCE / "gpuhost"), str(package), ignore=shutil.ignore_patterns("__pycache__", "yolo"))
+    shutil.copytree(str(SOURCE / "gpuhost"), str(package), ignore=shutil.ignore_patterns("__pycache__"))
     damage(package / "data", how)
     code, out, err = real(P2000, tmp_path)
     assert (code, out) == (5, "")

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict
 import pytest
 
 from gpuhost import lock, plan
-from gpuhost.cli import request_of
+from gpuhost.cli_plan import request_of
 from gpuhost.errors import LockError
 from gpuhost.resolve import resolver
 

@@ -93,7 +93,7 @@ def edit_cards(seen: Json) -> None:
 def edit_environment(seen: Json) -> None:
     """Another environment was written into the lock; what is collected follows the lock that is obeyed."""
     seen["lock"]["plan"]["opencv"]["environment"] = "opencv_cuda-opencv-4.13.0.92-cp311"
-    seen["locked"] = checks_environments.locked(checks_lock.obeyed(seen))
+    seen["locked"] = checks_environments.locked(checks_lock.obeyed(seen), {})
 
 
 def damage_record(seen: Json) -> None:
