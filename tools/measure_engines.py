@@ -89,11 +89,10 @@ def row(name: str, values: List[List[float]], base: List[List[float]]) -> str:
     """Median and fastest wall time, median processor time, and the ratios of the base's to them."""
     wall, busy = ([value[place] for value in values] for place in (0, 1))
     base_wall, base_busy = ([value[place] for value in base] for place in (0, 1))
-    return "{:24} {:8.1f} {:8.1f} {:8.1f}    {:5.2f} {:5.2f} {:5.2f}".format(
-        name, 1e3 * statistics.median(wall), 1e3 * min(wall), 1e3 * statistics.median(busy),
-        statistics.median(base_wall) / statistics.median(wall), min(base_wall) / min(wall),
-        statistics.median(base_busy) / statistics.median(busy),
-    )  # fmt: skip
+    times_ms = [1e3 * statistics.median(wall), 1e3 * min(wall), 1e3 * statistics.median(busy)]
+    base_ms = [1e3 * statistics.median(base_wall), 1e3 * min(base_wall), 1e3 * statistics.median(base_busy)]
+    ratios = "".join(f" {one / other:5.2f}" for one, other in zip(base_ms, times_ms))
+    return f"{name:24}" + "".join(f" {value:8.1f}" for value in times_ms) + "   " + ratios
 
 
 def main() -> int:

@@ -122,7 +122,9 @@ def test_a_file_that_may_not_be_written_is_a_reason() -> None:
     assert chosen.device.name == "cpu" and "Run `prepare` again" in chosen.trials[4]["reason"]
 
 
-@pytest.mark.parametrize(("seconds", "runs"), [(0.001, auto.WARM + auto.MOST), (0.5, auto.WARM + 4), (30.0, auto.WARM + 3)])
+@pytest.mark.parametrize(
+    ("seconds", "runs"), [(0.001, auto.WARM + auto.MOST), (0.5, auto.WARM + 4), (30.0, auto.WARM + 3)]
+)
 def test_a_trial_ends(seconds: float, runs: int) -> None:
     """After a few forward passes, or sooner when they are slow, but never with fewer than three."""
     clock = Clock()
@@ -160,7 +162,7 @@ class Counting:
         for blob in blobs:
             row = np.zeros((1, 85), dtype=np.float32)
             row[0, :6] = (0.5, 0.5, 0.5, 0.5, 0.9, 0.9)
-            row[0, 5 + int(round(float(blob[0, 0, 0]) * 255))] = 0.95
+            row[0, 5 + round(float(blob[0, 0, 0]) * 255)] = 0.95
             answers.append([row])
         return answers
 

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 from gpuhost.errors import EnvironmentProblem
-from gpuhost.yolo import detector, devices, engine, engine_onnxruntime, engine_openvino, memory, network, reference, table
+from gpuhost.yolo import (
+    detector,
+    devices,
+    engine,
+    engine_onnxruntime,
+    engine_openvino,
+    memory,
+    network,
+    reference,
+    table,
+)
 from gpuhost.yolo.files import nothing_written
 from gpuhost.yolo.models import ModelFiles, model_files
 from gpuhost.yolo.photos import pixels
@@ -122,9 +132,7 @@ class FakeModel:
         self.shape = shape
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"), [("openvino", "f32"), ("openvino_gpu", "f32"), ("openvino_npu", "f16")]
-)
+@pytest.mark.parametrize(("name", "hint"), [("openvino", "f32"), ("openvino_gpu", "f32"), ("openvino_npu", "f16")])
 def test_the_precision_is_always_asked_for(
     name: str, hint: str, probe: ModelFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,8 +144,12 @@ def test_folding_is_the_normalisation(tmp_path: Path) -> None:
         taps = np.random.RandomState(shape.layer).randn(*arrays["weights"].shape[1:])
         plain = (arrays["weights"].astype(np.float64) * taps).sum(axis=(1, 2, 3))
         if shape.conv.normalised:
-            plain = (plain - arrays["means"]) / np.sqrt(arrays["variances"].astype(np.float64) + 1e-6) * arrays["scales"]
-        assert (weights * taps).sum(axis=(1, 2, 3)) + bias == pytest.approx(plain + arrays["biases"], rel=1e-4, abs=1e-5)
+            plain = (
+                (plain - arrays["means"]) / np.sqrt(arrays["variances"].astype(np.float64) + 1e-6) * arrays["scales"]
+            )
+        assert (weights * taps).sum(axis=(1, 2, 3)) + bias == pytest.approx(
+            plain + arrays["biases"], rel=1e-4, abs=1e-5
+        )
 
 
 def test_what_is_there_is_kept_and_what_is_not_whole_is_made_again(tmp_path: Path) -> None:
@@ -206,7 +210,9 @@ def plain_rows(raw: Any, head: Yolo, side: int) -> List[List[float]]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 3), st.sampled_from([1.0, 1.05, 1.2]), st.integers(1, 2))
+@given(
+    st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 3), st.sampled_from([1.0, 1.05, 1.2]), st.integers(1, 2)
+)
 def test_boxes_by_their_definition(seed: int, down: int, across: int, spread: float, batch: int) -> None:
     """Any grid, any spread of centres, each picture of a batch for itself; the input stays as it is."""
     head = Yolo((2, 0), ((10, 14), (23, 27), (37, 58)), spread)

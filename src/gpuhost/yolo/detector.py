@@ -154,9 +154,7 @@ class Detector:
             answers = self.network.forward_batch(np.concatenate(blobs))
         else:
             answers = [self.network.forward(blob) for blob in blobs]
-        return [
-            self.boxes(heads, pixels.shape[1], pixels.shape[0]) for heads, pixels in zip(answers, pictures)
-        ]
+        return [self.boxes(heads, pixels.shape[1], pixels.shape[0]) for heads, pixels in zip(answers, pictures)]
 
     def boxes(self, heads: Sequence[Any], width: int, height: int) -> List[Detection]:
         """What `heads` say about a picture of `width` x `height` pixels; boxes are cut at its edges."""

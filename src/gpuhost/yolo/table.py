@@ -7,7 +7,6 @@ import cv2
 
 from ..errors import EnvironmentProblem, UsageError
 
-
 OPENCV = "opencv"
 
 
