@@ -89,14 +89,10 @@ def row(name: str, values: List[List[float]], base: List[List[float]]) -> str:
     """Median and fastest wall time, median processor time, and the ratios of the base's to them."""
     wall, busy = ([value[place] for value in values] for place in (0, 1))
     base_wall, base_busy = ([value[place] for value in base] for place in (0, 1))
-    times = (statistics.median(wall), min(wall), statistics.median(busy))
-    ratios = (
-        statistics.median(base_wall) / times[0],
-        min(base_wall) / times[1],
-        statistics.median(base_busy) / times[2],
-    )
-    words = [f"{name:24}", *(f"{1e3 * value:8.1f}" for value in times), "  ", *(f"{value:5.2f}" for value in ratios)]
-    return " ".join(words)
+    times_ms = [1e3 * statistics.median(wall), 1e3 * min(wall), 1e3 * statistics.median(busy)]
+    base_ms = [1e3 * statistics.median(base_wall), 1e3 * min(base_wall), 1e3 * statistics.median(base_busy)]
+    ratios = "".join(f" {one / other:5.2f}" for one, other in zip(base_ms, times_ms))
+    return f"{name:24}" + "".join(f" {value:8.1f}" for value in times_ms) + "   " + ratios
 
 
 def main() -> int:

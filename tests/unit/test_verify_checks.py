@@ -12,6 +12,7 @@ import pytest
 
 from gpuhost import checks, checks_environments, checks_lock
 from gpuhost.checks_base import FAIL, PASS, SKIP, Outcome, printable
+from gpuhost.environments import environment_names, load_environment, lock_digest, with_engines
 
 from .collected import cpu_host, gpu_host, judged, with_status
 
@@ -401,6 +402,23 @@ def test_a_lock_of_another_release_of_gpuhost_is_told() -> None:
     results = judged(seen)
     assert with_status(results, FAIL) == ["tensorflow.packages"]
     assert "dl4cv-tensorflow-9.9-cp399" in results["tensorflow.packages"].actual
+
+
+def test_the_engines_are_the_hosts_own_choice() -> None:
+    """A host whose opencv_cuda has the engines is held against that lock, package by package, and passes."""
+    seen = fresh("cpu")
+    name = with_engines(seen["lock"]["plan"]["opencv"]["environment"])
+    assert name in environment_names()
+    wanted = load_environment(name)
+    links = seen["machine"]["installed"]["links"]
+    digest = lock_digest(wanted)
+    links["venvs/opencv_cuda"] = {"target": f"store/opencv_cuda-1-{digest}", "digest": digest}
+    there = {package["name"]: [package["version"]] for package in wanted["packages"]}
+    seen["environments"]["opencv_cuda"]["packages"] = there
+    seen["locked"] = checks_environments.locked(seen["lock"], links)
+    assert with_status(judged(seen), FAIL) == []
+    there["openvino"] = ["1.0"]
+    assert with_status(judged(seen), FAIL) == ["opencv.packages"]
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def _prove(device: Device, layers: Sequence[Layer], found: List[Any], expected: 
         raise DeviceError(
             "wrong_output",
             f"The output for {device.name} is {worst:.1e} away from the CPU's, more than {gate:.0e}.",
-            "Use another release of the library behind it; with a card, check that OpenCV's build fits card and cuDNN.",
+            "Use another release of the library behind it; with a card, see that OpenCV's build fits it and its cuDNN.",
         )
     return Proof(worst, gate, "fp32" if worst <= SEEN_FP32 else "reduced")
 
