@@ -302,3 +302,21 @@ def test_the_table() -> None:
         "yolov3  cpu     loop         300.0  300.0  330.0  340.0       3.3                -",
         "yolov3  cpu     pipeline x8  200.0      -      -      -       5.0            1.5 %",
     ]
+
+
+def test_what_auto_tried_is_told() -> None:
+    """A choice is never silent: each device with its time or its reason, and the one that was taken."""
+    entry = whole_entry()
+    entry["trials"] = [
+        {"device": "cpu", "median_s": 0.2, "rel2": None, "reason": None, "chosen": False},
+        {"device": "openvino", "median_s": 0.1, "rel2": 2e-5, "reason": None, "chosen": True},
+        {"device": "cuda", "median_s": None, "rel2": None, "reason": "No card.", "chosen": False},
+    ]
+    lines = benchmark_text.as_text(entry).splitlines()
+    assert lines[0].strip() == "auto tried every device:"
+    assert [line.split() for line in lines[1:4]] == [
+        ["openvino", "100.0", "ms,", "2.0e-05", "from", "the", "CPU,", "chosen"],
+        ["cpu", "200.0", "ms"],
+        ["cuda", "No", "card."],
+    ]
+    assert "\n".join(lines[4:]) == GOLDEN

@@ -166,6 +166,8 @@ def _measure_model(
     entry["proof"] = None if network.proof is None else dict(network.proof._asdict())
     entry["precision"] = network.device.precision if network.proof is None else network.proof.precision
     entry["native_log"] = network.native_log[-2000:]
+    if network.trials:
+        entry["trials"] = network.trials
     entry["load_s"], entry["first_forward_s"] = network.load_s, network.first_forward_s
     entry["warm_up"], entry["warm_ups"] = next(iter(warm_ups.values())), warm_ups
     multiple = max(PHOTOS_IN_A_ROUND, batch * BATCHES_IN_A_ROUND)

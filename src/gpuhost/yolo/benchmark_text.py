@@ -2,6 +2,8 @@
 
 from typing import Any, Dict, List, Optional, Sequence
 
+from . import auto
+
 STAGE_LINE = "{} {:.2f} ms"
 
 
@@ -29,6 +31,8 @@ def _each(found: Dict[str, Any]) -> str:
 def as_text(entry: Dict[str, Any]) -> str:
     """One model's result: the original's line first, then what stands behind it. Intervals are of 95 %."""
     lines: List[str] = []
+    if "trials" in entry:
+        lines += ["  auto tried every device:", auto.as_text(entry["trials"])]
     if "headline" in entry:
         headline, stages = entry["headline"], entry["stages_s"]
         lines += [
