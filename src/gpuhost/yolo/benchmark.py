@@ -166,6 +166,7 @@ def _measure_model(
     entry["proof"] = None if network.proof is None else dict(network.proof._asdict())
     entry["precision"] = network.device.precision if network.proof is None else network.proof.precision
     entry["native_log"] = network.native_log[-2000:]
+    entry["settings"] = network.settings
     if network.trials:
         entry["trials"] = network.trials
     entry["load_s"], entry["first_forward_s"] = network.load_s, network.first_forward_s
