@@ -132,6 +132,7 @@ def _measure_model(
     network = detector.network
     entry["proof"] = None if network.proof is None else dict(network.proof._asdict())
     entry["precision"] = network.device.precision if network.proof is None else network.proof.precision
+    entry["device"], entry["trials"], entry["settings"] = network.device.name, network.trials, network.settings
     entry["native_log"] = network.native_log[-2000:]
     entry["load_s"], entry["first_forward_s"] = network.load_s, network.first_forward_s
     progress.say(f"{model}: warm-up")
