@@ -165,7 +165,6 @@ def _measure_model(
     entry["device"] = network.device.name
     entry["proof"] = None if network.proof is None else dict(network.proof._asdict())
     entry["precision"] = network.device.precision if network.proof is None else network.proof.precision
-    entry["device"], entry["trials"], entry["settings"] = network.device.name, network.trials, network.settings
     entry["native_log"] = network.native_log[-2000:]
     entry["settings"] = network.settings
     if network.trials:
