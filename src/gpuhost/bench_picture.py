@@ -7,13 +7,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from .catalog import Json
 from .checks_base import printable
 from .errors import UsageError
 from .report_benchmark import reference
-from .report_html import TEMPLATES
+from .report_html import templates
 from .report_picture import STAGES, originals, placed_bars
 
 WIDTH = 620
@@ -86,18 +84,15 @@ def svg(reports: Sequence[Tuple[str, Json]]) -> str:
     if not made:
         raise UsageError("No report holds a measurement.", "Make one with `gpuhost bench --json FILE`.")
     key = key_of(made)
-    environment = Environment(
-        loader=FileSystemLoader(str(TEMPLATES)),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("bench.svg.j2").render(
-        picture=placed_bars(made + originals(reference()), WIDTH),
-        key=key,
-        key_height=key[-1]["y"] + KEY_ROW,
-        title="Mean time per photo in milliseconds, with 95 % intervals, and the original's figures",
+    return (
+        templates()
+        .get_template("bench.svg.j2")
+        .render(
+            picture=placed_bars(made + originals(reference()), WIDTH),
+            key=key,
+            key_height=key[-1]["y"] + KEY_ROW,
+            title="Mean time per photo in milliseconds, with 95 % intervals, and the original's figures",
+        )
     )
 
 

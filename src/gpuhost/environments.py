@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from .errors import CatalogError, RefusedError
+from .venvs import BUILD_TOOLS, requirements
 
 Lock = Dict[str, Any]
 
 LOCKS = Path(__file__).parent / "data" / "environments"
-#: What pip needs in place before it can build an sdist without fetching build tools of its own choice.
-BUILD_TOOLS = ("pip", "setuptools", "wheel")
 
 
 def lock_name(environment: str, component: str, version: str, tag: str) -> str:
@@ -74,8 +73,7 @@ def load_environment(name: str) -> Lock:
 
 def _requirement_lines(packages: List[Dict[str, Any]]) -> str:
     """Write packages as pip requirements, one a line, each bound to its file by sha256; sorted by name."""
-    rows = sorted(packages, key=lambda package: str(package["name"]))
-    return "".join(f"{row['name']}=={row['version']} --hash=sha256:{row['sha256']}\n" for row in rows)
+    return requirements(sorted(packages, key=lambda package: str(package["name"])))
 
 
 def requirements_text(lock: Lock) -> str:

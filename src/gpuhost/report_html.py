@@ -25,15 +25,20 @@ TITLES = {
 }
 
 
-def page(report: Json) -> str:
-    """The whole page as text."""
-    environment = Environment(
+def templates() -> Environment:
+    """The one way templates are read: everything from a host is escaped, and a name that is missing is an error."""
+    return Environment(
         loader=FileSystemLoader(str(TEMPLATES)),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def page(report: Json) -> str:
+    """The whole page as text."""
+    environment = templates()
     environment.filters["ms"] = milliseconds
     groups: Json = {}
     for check in report["checks"]:

@@ -17,6 +17,7 @@ from . import store
 from .errors import ArtifactError, EnvironmentProblem, GpuhostError
 
 Json = Dict[str, Any]
+# What pip needs in place before it can build an sdist without fetching build tools of its own choice.
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
 TAIL = 15  # lines of a failed command's output that a message carries
 FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_USER")
