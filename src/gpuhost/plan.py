@@ -8,7 +8,7 @@ from . import explain
 from .catalog import Json
 from .code import reach, target_for
 from .model import COMPONENTS, Candidate, Driver, Request, TensorFlow
-from .resolve import Resolver, Stack, signed_modules
+from .resolve import Resolver, Stack, signed_kernel, signed_modules
 from .rules_cuda import integrated
 from .rules_frameworks import locked_wheel
 from .versions import capability, version
@@ -65,12 +65,27 @@ def driver_json(resolver: Resolver, request: Request, d: Driver) -> Json:
     part["kernel_modules"] = "open" if open_only else "proprietary"
     part["modules_from"] = "signed" if signed else "dkms"
     part["secure_boot"] = None if not request.secure_boot else ("signed" if signed else "own-key")
+    part["modules"] = modules_json(resolver, request, d)
     fields = (
         ("package", "package_version", "component", "modules_package", "file", "sha256")
         if d.platform
         else ("url", "sha256", "size", "variant")
     )
     return {**part, **pick(d.row, *fields)}
+
+
+def modules_json(resolver: Resolver, request: Request, d: Driver) -> Optional[Json]:
+    """The package of prebuilt, signed modules for the kernel that will boot; None where DKMS builds them, or where the
+    request names no kernel.
+    """
+    kernel = signed_kernel(request, d, resolver.catalog)
+    if kernel is None:
+        return None
+    return {
+        "package": f"{d.row['modules_package']}-{kernel['flavour']}",
+        "package_version": d.row["signed_modules"][kernel["flavour"]],
+        "kernel": kernel["release"],
+    }
 
 
 def cuda_json(request: Request, c: Candidate) -> Json:

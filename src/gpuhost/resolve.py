@@ -12,7 +12,7 @@ import functools
 from dataclasses import dataclass
 from typing import AbstractSet, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from .catalog import Catalog, shipped
+from .catalog import Catalog, Json, shipped
 from .code import reach
 from .model import COMPONENTS, Candidate, Candidates, Driver, Request, TensorFlow, as_driver, as_tensorflow
 from .rules import BY_ID, RULES, Rule
@@ -154,16 +154,21 @@ class Resolver:
         return Stack(opencv, as_tensorflow(tensorflow))
 
 
+def signed_kernel(request: Request, driver: Driver, catalog: Catalog) -> Optional[Json]:
+    """The platform's kernel that is the request's and that the archive has signed modules of this driver for."""
+    if driver.platform is None:
+        return None
+    for kernel in catalog.platforms["platforms"][driver.platform]["kernels"]:
+        if request.kernel in (kernel["release"], kernel["abi"]) and kernel["flavour"] in driver.row["signed_modules"]:
+            return dict(kernel)
+    return None
+
+
 def signed_modules(request: Request, driver: Driver, catalog: Catalog) -> bool:
     """Has the archive signed, prebuilt modules of this driver for the request's kernel (if it names one)?"""
-    if driver.platform is None or not driver.row["signed_modules"]:
-        return False
     if request.kernel is None:
-        return True
-    kernels = catalog.platforms["platforms"][driver.platform]["kernels"]
-    return any(
-        request.kernel in (k["release"], k["abi"]) and k["flavour"] in driver.row["signed_modules"] for k in kernels
-    )
+        return driver.platform is not None and bool(driver.row["signed_modules"])
+    return signed_kernel(request, driver, catalog) is not None
 
 
 def driver_order(catalog: Catalog, request: Request, cuda: Candidate) -> Callable[[Candidate], Tuple[Any, ...]]:

@@ -237,6 +237,25 @@ def test_kernel_decides_where_modules_come_from(kernel: Optional[str], origin: s
     assert found["driver"]["version"] == "525.105.17"
 
 
+@pytest.mark.parametrize(
+    ("kernel", "package", "version"),
+    [
+        ("4.15.0-213-generic", "linux-modules-nvidia-525-generic", "4.15.0-213.224"),
+        ("5.4.0-150-generic", "linux-modules-nvidia-525-generic-hwe-18.04", "5.4.0-150.167~18.04.1"),
+    ],
+)
+def test_signed_modules_are_those_of_the_kernel(kernel: str, package: str, version: str) -> None:
+    """The plan names the package of prebuilt modules of the kernel that will boot, at its own version."""
+    found = asking.planned(UBUNTU, "Quadro P2000", kernel=kernel)
+    assert found["driver"]["modules"] == {"package": package, "package_version": version, "kernel": kernel}
+
+
+@pytest.mark.parametrize(("card", "kernel"), [("Quadro P2000", "4.15.0-100-generic"), ("H200", "5.4.0-150-generic")])
+def test_dkms_needs_no_package_of_modules(card: str, kernel: str) -> None:
+    """Where the module is built on the host, the plan names none."""
+    assert asking.planned(UBUNTU, card, kernel=kernel)["driver"]["modules"] is None
+
+
 def test_old_kernel_is_refused() -> None:
     """No module compiles for Linux 3.2."""
     found = asking.planned(UBUNTU, "Quadro P2000", kernel="3.2.0-126-generic")
