@@ -9,6 +9,11 @@ import pytest
 from gpuhost.checks_benchmark import MODELS
 
 
+def test_installed(hold: Callable[[str], None]) -> None:
+    """The benchmark runs the detector of the generation in force."""
+    hold("detector.installed")
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_model(hold: Callable[[str], None], model: str) -> None:
     """A stack can pass every check and still be slow or on the wrong device; this is where that shows."""

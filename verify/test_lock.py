@@ -30,8 +30,3 @@ def test_provisioned(hold: Hold) -> None:
 def test_generation(hold: Hold) -> None:
     """A lock that was edited and not carried out says what the host is not."""
     hold("lock.generation")
-
-
-def test_environments(hold: Hold) -> None:
-    """A link to a folder that is not whole works until the first import that is missing."""
-    hold("lock.environments")

@@ -27,6 +27,7 @@ _TENSORFLOW = tuple(c for c in checks_environments.CHECKS if c.id.startswith("te
 CHECKS = (
     *checks_host.CHECKS,
     *checks_lock.CHECKS,
+    *checks_lock.PARTS,
     *checks_gpu.CHECKS,
     *_OPENCV,
     *_TENSORFLOW,

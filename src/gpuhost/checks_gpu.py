@@ -112,7 +112,7 @@ CHECKS = (
         "The toolkit is the locked one",
         "TensorFlow and OpenCV load one version of its libraries.",
         toolkit,
-        ("lock.provisioned",),
+        ("cuda.installed",),
         gpu=True,
     ),
     Check(
@@ -120,7 +120,7 @@ CHECKS = (
         "cuDNN is the locked one",
         "Another minor version is refused, or is slow.",
         cudnn,
-        ("lock.provisioned",),
+        ("cudnn.installed",),
         gpu=True,
     ),
 )

@@ -58,6 +58,8 @@ def host(observation: Json, locked: Json) -> Json:
     links["yolo"] = {"target": f"store/yolo-1-{DIGEST}", "digest": DIGEST}
     links.setdefault("venvs/opencv_cuda", {"target": f"store/opencv_cuda-1-{DIGEST}", "digest": DIGEST})
     gpu = bool(locked["plan"]["gpus"])
+    for name in ("cuda", "cudnn") if gpu else ():
+        links[name] = {"target": f"store/{name}-1-{DIGEST}", "digest": DIGEST}
     device = checks_benchmark.device(locked)
     packages = {
         name: {p: [v] for p, v in (wanted or {"packages": {"numpy": "1.24.4"}})["packages"].items()}
