@@ -16,11 +16,14 @@ TITLES = {
     "host": "The host",
     "lock": "The lock",
     "gpu": "The card",
+    "guard": "The guard against updates",
+    "kernel": "The kernel",
     "driver": "The driver",
     "cuda": "CUDA",
     "cudnn": "cuDNN",
     "opencv": "OpenCV",
     "tensorflow": "TensorFlow",
+    "detector": "The detector",
     "benchmark": "The benchmark",
 }
 
