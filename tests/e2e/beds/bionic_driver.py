@@ -57,10 +57,8 @@ def driver_packages(branch: Branch) -> List[Package]:
     """Every package of one driver line, as nvidia-graphics-drivers-N builds them."""
     n, v = branch.name, branch.version
     same = f"(= {v})"
-    kernel_common = (
-        f"nvidia-kernel-common-{n} (<= {branch.upstream}-1), nvidia-kernel-common-{n} (>= {branch.upstream})"
-    )
-    dkms = f"nvidia-dkms-{n} (<= {branch.upstream}-1), nvidia-dkms-{n} (>= {branch.upstream})"
+    kernel_common = _of_upstream(f"nvidia-kernel-common-{n}", branch)
+    dkms = _of_upstream(f"nvidia-dkms-{n}", branch)
     compute, utils = f"libnvidia-compute-{n}", f"nvidia-compute-utils-{n}"
     libraries = ["gl", "compute", "decode", "encode", "cfg1", "fbc1"]
     libraries += ["extra"] if _number(n) >= 440 else ["ifr1"]
@@ -116,7 +114,7 @@ def signed_packages(branch: Branch, kernel: Kernel, version: str) -> List[Packag
         objects[f"{place}/bits/{module}.o"] = File(plain)
         objects[f"{place}/bits/{module}.sig"] = File((signature and elf.with_signature(b"", signature)) or b"")
     exact = f"(= {version})"
-    common = f"nvidia-kernel-common-{n} (<= {branch.upstream}-1), nvidia-kernel-common-{n} (>= {branch.upstream})"
+    common = _of_upstream(f"nvidia-kernel-common-{n}", branch)
     provided = f"nvidia-dkms-{n} (= {branch.upstream}), nvidia-prebuilt-kernel"
     built = f"linux-modules-nvidia-{n}-{release}"
 
@@ -242,11 +240,14 @@ def _dkms(branch: Branch) -> Package:
         '#!/bin/sh\nset -e\n[ "$1" = configure ] || exit 0\n'
         f'/usr/lib/dkms/common.postinst nvidia {version} /usr/share/nvidia x86_64 "$2"\n'
     )
-    prerm = f"#!/bin/sh\nset -e\nif [ -d /var/lib/dkms/nvidia/{version} ]; then dkms remove -m nvidia -v {version} --all; fi\n"
-    made = _part(branch, name, depends, {}, "kernel", {"postinst": postinst, "prerm": prerm})
-    return made._replace(
-        fields={**made.fields, "Provides": "nvidia-kernel-modules", "Conflicts": "nvidia-kernel-modules"}
-    )
+    remove = f"dkms remove -m nvidia -v {version} --all"
+    prerm = f"#!/bin/sh\nset -e\nif [ -d /var/lib/dkms/nvidia/{version} ]; then {remove}; fi\n"
+    return _part(branch, name, depends, {}, "kernel", {"postinst": postinst, "prerm": prerm})
+
+
+def _of_upstream(name: str, branch: Branch) -> str:
+    """The two dependencies that tie a package to one upstream version, whatever its packaging."""
+    return f"{name} (<= {branch.upstream}-1), {name} (>= {branch.upstream})"
 
 
 def _number(name: str) -> int:

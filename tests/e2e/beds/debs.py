@@ -7,6 +7,7 @@ import hashlib
 import io
 import tarfile
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
 
@@ -36,11 +37,11 @@ class Package(NamedTuple):
     component: str = "main"
     architecture: str = "amd64"
     # More control fields: Depends, Provides, …
-    fields: Mapping[str, str] = {}
+    fields: Mapping[str, str] = MappingProxyType({})
     # Absolute path to content.
-    content: Content = {}
+    content: Content = MappingProxyType({})
     # preinst, postinst, prerm, postrm, triggers, conffiles.
-    scripts: Mapping[str, str] = {}
+    scripts: Mapping[str, str] = MappingProxyType({})
     # The pockets it is in: "" is bionic itself, "updates", "security".
     pockets: Tuple[str, ...] = ("",)
 
@@ -72,13 +73,9 @@ def build(package: Package) -> bytes:
     """The package as a .deb file."""
     control: Dict[str, Union[File, Link]] = {"/control": File(package.control().encode())}
     for name, text in package.scripts.items():
-        control["/" + name] = File(
-            text.encode(), 0o755 if name in ("preinst", "postinst", "prerm", "postrm") else 0o644
-        )
+        control["/" + name] = File(text.encode(), 0o755 if text.startswith("#!") else 0o644)
     sums = "".join(
-        f"{hashlib.md5(item.data, usedforsecurity=False).hexdigest()}  {path[1:]}\n"
-        for path, item in sorted(package.content.items())
-        if isinstance(item, File)
+        f"{_md5(item.data)}  {path[1:]}\n" for path, item in sorted(package.content.items()) if isinstance(item, File)
     )
     control["/md5sums"] = File(sums.encode())
     members = [
@@ -148,6 +145,11 @@ def newest(packages: Iterable[Package]) -> List[Package]:
     for package in packages:
         found[package.name] = package
     return list(found.values())
+
+
+def _md5(data: bytes) -> str:
+    """The sum that a package's md5sums file holds."""
+    return hashlib.md5(data).hexdigest()  # noqa: S324 - the file's own form, no safety rests on it
 
 
 def _owned(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -44,7 +44,7 @@ class Card(NamedTuple):
         return self.name if self.name.startswith(("Quadro", "Tesla", "NVIDIA")) else f"NVIDIA {self.name}"
 
     def information(self) -> str:
-        """The text of /proc/driver/nvidia/gpus/ADDRESS/information; its last two rows are for the stand-in nvidia-smi."""
+        """/proc/driver/nvidia/gpus/ADDRESS/information; its last two rows are for the stand-in nvidia-smi."""
         identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.device}/{self.address}")
         rows = {
             "Model": self.model,
@@ -157,12 +157,8 @@ class Firmware:
             trusted += sorted((self.folder / "system/efi/mok/enrolled").iterdir())
         if self.secure_boot and not signing.is_signed_by(data, trusted):
             unsigned = elf.split_signature(data)[1] is None
-            why = (
-                "Loading of unsigned module is rejected"
-                if unsigned
-                else "Loading of module with unavailable key is rejected"
-            )
-            self.said.append(why)
+            what = "unsigned module" if unsigned else "module with unavailable key"
+            self.said.append(f"Loading of {what} is rejected")
             return None
         return info
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from . import bionic, signing
 from .archive import HOST, Archive
 from .base import BUILD_SECONDS, BaseRoot, cache_root
-from .bed import Bed
+from .bed import ROOT_ENVIRONMENT, Bed
 from .commands import BedError, host
 from .firmware import Firmware
 from .mirror import Mirror
@@ -224,10 +224,10 @@ class UbuntuBed(Bed):
         with (root / "etc/hosts").open("a") as hosts:
             hosts.write(f"{self.archive.address} {HOST}\n")
         (root / "etc/apt/sources.list").write_text(self.archive.sources_list())
-        pairs = (
-            f'{key}="{value}"\n' for key, value in self._environment().items() if key not in ("HOME", "TERM", "USER")
-        )
-        (root / "etc/environment").write_text("".join(pairs))
+        # What a login by ssh gets.
+        variables = {key: value for key, value in self._environment().items() if key not in ROOT_ENVIRONMENT}
+        rows = {"PATH": ROOT_ENVIRONMENT["PATH"], **variables}
+        (root / "etc/environment").write_text("".join(f'{key}="{value}"\n' for key, value in rows.items()))
         if "3.6" in self.pythons:
             (root / "usr/bin/python3.6").symlink_to(self.pythons["3.6"])
         self._ssh = self.copy.work / "ssh"

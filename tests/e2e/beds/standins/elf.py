@@ -5,6 +5,7 @@ Also copied into the beds, as what "compiles" a kernel module there, so: Python 
 
 import struct
 import sys
+from pathlib import Path
 
 SIGNATURE_MARK = b"~Module signature appended~\n"
 _PAGE = 0x1000
@@ -17,7 +18,7 @@ def module(name, version, kernel, licence="NVIDIA", alias=""):
     pairs += [("version", version)] if version else []
     pairs += [("license", licence), ("retpoline", "Y"), ("name", name)]
     pairs += [("vermagic", kernel + " SMP mod_unload ")]
-    modinfo = b"".join("{}={}".format(key, value).encode("ascii") + b"\0" for key, value in pairs)
+    modinfo = b"".join(f"{key}={value}".encode("ascii") + b"\0" for key, value in pairs)
     # name, type, flags, data, link, entry size
     sections = [
         (".modinfo", 1, 2, modinfo, 0, 0),
@@ -55,7 +56,7 @@ def library(soname, functions=None):
     hash_at = symbols_at + 24 * count
     # One bucket: a chain through all symbols.
     chain = [0] + [number + 1 if number + 1 < count else 0 for number in range(1, count)]
-    table = struct.pack("<%dI" % (3 + count), 1, count, 1 if count > 1 else 0, *chain)
+    table = struct.pack(f"<{3 + count}I", 1, count, 1 if count > 1 else 0, *chain)
     strings_at = hash_at + len(table)
     dynamic_at = strings_at + len(strings) + (-(strings_at + len(strings)) % 8)
     for where, start, size in offsets:
@@ -118,13 +119,9 @@ def _header(kind, programs_at, programs, sections_at, sections, names):
 
 def main():
     """`elf.py FOLDER KERNEL`: turn each FOLDER/NAME.modinfo ("name version licence") into FOLDER/NAME.ko."""
-    import glob
-
-    for path in sorted(glob.glob(sys.argv[1] + "/*.modinfo")):
-        with open(path) as file:
-            name, version, licence = file.read().strip().split(" ", 2)
-        with open(path[: -len(".modinfo")] + ".ko", "wb") as file:
-            file.write(module(name, version, sys.argv[2], licence))
+    for path in sorted(Path(sys.argv[1]).glob("*.modinfo")):
+        name, version, licence = path.read_text().strip().split(" ", 2)
+        path.with_suffix(".ko").write_bytes(module(name, version, sys.argv[2], licence))
 
 
 if __name__ == "__main__":
