@@ -105,9 +105,12 @@ class Apt:
         """The hosts that they come from."""
         return sorted({row["site"] for row in self.own_policy()})
 
-    def simulate(self, words: Sequence[str]) -> Tuple[List[Change], List[Change]]:
-        """What `apt-get install WORDS` would install and remove; what apt cannot do is refused in its words (D06)."""
-        argv = ["apt-get", *self.options(), *INSTALL, "--simulate", "install", *words]
+    def simulate(self, words: Sequence[str], alone: bool = False) -> Tuple[List[Change], List[Change]]:
+        """What `apt-get install WORDS` would install and remove; what apt cannot do is refused in its words (D06).
+
+        `alone`: from the files among the words and without any archive.
+        """
+        argv = ["apt-get", *self.options(), *(ALONE if alone else ()), *INSTALL, "--simulate", "install", *words]
         code, out, err = self.run(argv, _READ_S)
         if code != 0:
             said = " ".join((out.partition("The following information")[2] + " " + err).split())
@@ -233,9 +236,7 @@ class Apt:
         words = [str(self.place(m)) for m in members] + [name + "-" for name in gone]
         self.work.say(f"installing {len(members)} packages")
         fix = ["--fix-broken"] if mend else []
-        self.apt(
-            [*fix, *INSTALL, *CHANGE_HELD, *QUIET_DPKG, "--purge", "--no-download", "install", *words], "Installing"
-        )
+        self.apt([*fix, *INSTALL, *CHANGE_HELD, *QUIET_DPKG, "--purge", *ALONE, "install", *words], "Installing")
 
     def mend(self, members: List[Json]) -> None:
         """Bring dpkg back in order after a run of ours was killed: unpack again what is broken, configure the rest."""
@@ -272,6 +273,12 @@ class Apt:
 INSTALL = ("--no-install-recommends", "--allow-downgrades", "--ignore-hold", "-o", "APT::Get::AutomaticRemove=false")
 # Who else holds a package was asked before (driver_setup.foreign_holds); what is left are holds of our own guard.
 CHANGE_HELD = ("--allow-change-held-packages",)
+# apt then sees dpkg's own records and the files it is given, and no archive: nothing else can come along, and no
+# network is asked.
+ALONE = (
+    "-o", "Dir::Etc::SourceList=/dev/null", "-o", "Dir::Etc::SourceParts=/dev/null",
+    "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
+)  # fmt: skip
 QUIET_DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 
 
