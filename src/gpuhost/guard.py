@@ -5,7 +5,7 @@ and the packages that would bring a newer kernel. Pure. Runs on the target: Pyth
 """
 
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 Json = Dict[str, Any]
 
@@ -60,8 +60,7 @@ class Package(NamedTuple):
     depends: str
 
 
-def parse_listing(text, architecture):
-    # type: (str, str) -> Tuple[Dict[str, Package], List[str]]
+def parse_listing(text: str, architecture: str) -> Tuple[Dict[str, Package], List[str]]:
     """The installed packages by name, from dpkg-query's answer in `FORMAT`, and the lines that cannot be read."""
     found = {}
     unread = []
@@ -118,7 +117,7 @@ def stack(packages: Dict[str, Package], kernel: Optional[str]) -> Dict[str, str]
 def leading_to(targets: Set[str], packages: Dict[str, Package]) -> Set[str]:
     """The installed packages of the kernel family that depend on one of the targets, also by way of one another."""
     kernels = {name: set(names_in(p.depends)) for name, p in packages.items() if name.startswith("linux-")}
-    found = set()  # type: Set[str]
+    found: Set[str] = set()
     more = set(targets)
     while more:
         wanted = {name.partition(":")[0] for name in more}
@@ -168,8 +167,7 @@ def parse_unattended(text: str) -> List[str]:
     return [re.sub(r"\[([.+])\]", r"\1", entry) for entry in re.findall(r'^\s*"(\S+)\$";$', text, re.MULTILINE)]
 
 
-def record(packages, kernel, before):
-    # type: (Dict[str, Package], str, Optional[Json]) -> Json
+def record(packages: Dict[str, Package], kernel: str, before: Optional[Json]) -> Json:
     """What the guard has to be, as its record says it.
 
     `held` are the holds that are ours: those that the record `before` names, and those still to be set. A hold that
@@ -191,8 +189,7 @@ def to_hold(packages: Dict[str, Package], wanted: Json) -> List[str]:
     return [name for name in wanted["held"] if not packages[name].held]
 
 
-def to_unhold(packages, before, wanted):
-    # type: (Dict[str, Package], Optional[Json], Optional[Json]) -> List[str]
+def to_unhold(packages: Dict[str, Package], before: Optional[Json], wanted: Optional[Json]) -> List[str]:
     """The packages whose hold is ours (`before`) and no longer wanted; what was removed since has none."""
     keep = set() if wanted is None else set(wanted["pins"])
     return [n for n in (before or {}).get("held", []) if n not in keep and n in packages and packages[n].held]

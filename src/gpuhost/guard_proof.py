@@ -4,7 +4,7 @@ Runs on the target: Python 3.6, standard library.
 """
 
 import re
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .guard import is_family
 from .parsers_versions import compare_versions
@@ -60,9 +60,9 @@ def parse_unattended_run(text: str) -> List[str]:
 
 def parse_records(text: str) -> Dict[str, Dict[str, str]]:
     """The fields of each package in the answer of `apt-cache show`, by package; of several records the first."""
-    found = {}  # type: Dict[str, Dict[str, str]]
+    found: Dict[str, Dict[str, str]] = {}
     for record in re.split(r"\n\s*\n", text):
-        fields = {}  # type: Dict[str, str]
+        fields: Dict[str, str] = {}
         for line in record.splitlines():
             name, colon, value = line.partition(":")
             if colon and not line[0].isspace():
@@ -72,8 +72,7 @@ def parse_records(text: str) -> Dict[str, Dict[str, str]]:
     return found
 
 
-def relations(text):
-    # type: (str) -> List[List[Tuple[str, str, str]]]
+def relations(text: str) -> List[List[Tuple[str, str, str]]]:
     """The groups of alternatives of a Depends field, each alternative as name, operator and version."""
     groups = []
     for group in text.split(","):
@@ -90,8 +89,13 @@ def satisfied(version: str, operator: str, bound: str) -> bool:
     return {"<<": order < 0, "<=": order <= 0, "=": order == 0, ">=": order >= 0, ">>": order > 0}[operator]
 
 
-def explain(kept, fixed, there, needs, records):
-    # type: (Iterable[Change], Dict[str, str], Dict[str, str], Dict[str, str], Dict[str, Dict[str, str]]) -> Dict[str, str]
+def explain(
+    kept: Iterable[Change],
+    fixed: Dict[str, str],
+    there: Dict[str, str],
+    needs: Dict[str, str],
+    records: Dict[str, Dict[str, str]],
+) -> Dict[str, str]:
     """Why each change that only the guard prevents does not happen, by package; one without a reason is left out.
 
     `fixed`: the versions that the guard holds. `there`: those of all installed packages. `needs`: what the held
@@ -100,7 +104,7 @@ def explain(kept, fixed, there, needs, records):
     held package does not go with the new version.
     """
     waiting = {change.name: change for change in kept}
-    reasons = {}  # type: Dict[str, str]
+    reasons: Dict[str, str] = {}
     grown = True
     while grown:
         grown = False
@@ -113,8 +117,14 @@ def explain(kept, fixed, there, needs, records):
     return reasons
 
 
-def reason_of(change, fixed, there, needs, fields, explained):
-    # type: (Change, Dict[str, str], Dict[str, str], Dict[str, str], Dict[str, str], Dict[str, str]) -> str
+def reason_of(
+    change: Change,
+    fixed: Dict[str, str],
+    there: Dict[str, str],
+    needs: Dict[str, str],
+    fields: Dict[str, str],
+    explained: Dict[str, str],
+) -> str:
     """The reason for one package, '' when there is none."""
     if change.name in fixed:
         return "it is held"
