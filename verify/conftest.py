@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--gpuhost-lock",
         type=Path,
         metavar="FILE",
-        help="the lock (default: inventory/host_vars/HOST/stack.json)",
+        help="the lock (default: host_vars/HOST/stack.json beside the inventory)",
     )
     group.addoption(
         "--gpuhost-reports",
@@ -146,7 +146,8 @@ def verified(host: Any, request: pytest.FixtureRequest) -> checks_collect.Host:
     known = config.stash[HOSTS]
     if identity not in known:
         name = host_name(host)
-        lock = config.getoption("gpuhost_lock") or checks_collect.inventory_lock(config.rootpath, name)
+        inventory = Path(config.getoption("ansible_inventory") or config.rootpath / "inventory")
+        lock = config.getoption("gpuhost_lock") or checks_collect.inventory_lock(inventory, name)
         options = checks_collect.Options(
             root=config.getoption("gpuhost_root"),
             require_gpu=config.getoption("require_gpu"),

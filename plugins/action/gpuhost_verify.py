@@ -14,6 +14,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from gpuhost.checks_collect import inventory_lock
+
 PROJECT = Path(__file__).resolve().parents[2]
 OPTIONS = {
     "require_gpu": "--require-gpu",
@@ -77,6 +79,9 @@ class ActionModule(ActionBase):
             if name in arguments and not isinstance(arguments[name], bool):
                 raise AnsibleActionFail(f"{name} must be true or false, not {arguments[name]!r}.")
         command, extra = pytest_command(host, list(variables.get("ansible_inventory_sources") or []), arguments)
+        if variables.get("inventory_dir"):
+            # With several inventories pytest is not told which of them the host, and so its lock, comes from.
+            command.append(f"--gpuhost-lock={inventory_lock(Path(variables['inventory_dir']), host)}")
         code, lines = stream(command, extra)
         page = report_of(lines)
         result.update(changed=False, rc=code, failed=code != 0, verdict=None, report=None)

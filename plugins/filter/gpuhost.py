@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Sequence
 
 from ansible.errors import AnsibleFilterError
 
-from gpuhost import checks_benchmark, lock, plan, preflight, render, tree
+from gpuhost import checks_benchmark, links, lock, plan, preflight, render, tree
 from gpuhost.catalog import shipped
 from gpuhost.cli_plan import request_of
 from gpuhost.environments import chosen, load_environment, lock_digest
@@ -131,6 +131,7 @@ class FilterModule:
         return {
             "gpuhost_plan": told(make_plan),
             "gpuhost_plan_text": told(render.plan_text),
+            "gpuhost_links": told(links.of_generation),
             "gpuhost_lock": told(lock.make),
             "gpuhost_lock_text": told(lock.text),
             "gpuhost_lock_read": told(read_lock),

@@ -158,10 +158,14 @@ def benchmark(run: Run, options: Options, model: str, on: str) -> Json:
     return {"error": told[-1][len("error: ") :] if told else ended(code, err)}
 
 
-def inventory_lock(root: Path, host: str) -> Path:
-    """Where the lock of a host stands; a name that leads out of the inventory gives a file that is not there."""
+def inventory_lock(inventory: Path, host: str) -> Path:
+    """Where the lock of a host stands beside an inventory (a file, or the folder that holds it).
+
+    A name that leads out of the inventory gives a file that is not there.
+    """
+    folder = inventory if inventory.is_dir() else inventory.parent
     safe = shlex.quote(host) == host and "/" not in host and host not in (".", "..")
-    return root / "inventory" / "host_vars" / (host if safe else "_") / locks.FILE
+    return folder / "host_vars" / (host if safe else "_") / locks.FILE
 
 
 def describe(value: Any) -> str:

@@ -67,7 +67,9 @@ def test_a_fleet_is_verified_in_one_call(tmp_path: Path) -> None:
     for name in hosts:
         found = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
         assert (found["host"], found["verdict"]) == (name, "not provisioned")
-        assert f"inventory/host_vars/{name}/stack.json" in done.stdout
+        assert f"{tmp_path}/host_vars/{name}/stack.json" in " ".join(done.stdout.split()), (
+            "its lock beside its inventory"
+        )
 
 
 def test_a_host_that_does_not_answer_is_one_failure(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""The links of a generation follow the lock."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+import pytest
+
+from gpuhost import links
+
+CPU: Dict[str, Any] = {"plan": {"driver": None, "opencv": {"source": "wheel"}}}
+GPU: Dict[str, Any] = {"plan": {"driver": {"version": "525.105.17"}, "opencv": {"source": "sdist"}}}
+ALL = {"venvs/opencv_cuda": "store/o", "venvs/dl4cv": "store/t", "yolo": "store/y"}
+
+
+def test_what_was_installed_is_linked() -> None:
+    """Each folder under its name."""
+    assert links.of_generation(ALL, CPU) == {"links": ALL, "without": ["cuda", "cudnn"]}
+
+
+@pytest.mark.parametrize("left_out", ["", None])
+def test_what_a_tag_left_out_keeps_its_link(left_out: Any) -> None:
+    """Neither linked anew nor taken out."""
+    found = links.of_generation({**ALL, "venvs/dl4cv": left_out}, CPU)
+    assert "venvs/dl4cv" not in found["links"] and "venvs/dl4cv" not in found["without"]
+
+
+def test_an_opencv_for_the_cpu_does_not_stay_under_a_lock_with_a_card() -> None:
+    """A lock that wants OpenCV built takes the wheel's environment, and the detector in it, out of force."""
+    found = links.of_generation({"cuda": "store/c", "cudnn": "store/n", "venvs/dl4cv": "store/t"}, GPU)
+    assert found["without"] == ["venvs/opencv_cuda", "yolo"]
+    assert set(found["links"]) == {"cuda", "cudnn", "venvs/dl4cv"}
+
+
+def test_an_opencv_that_was_built_is_linked() -> None:
+    """What this run has installed is never taken out."""
+    found = links.of_generation({**ALL, "cuda": "store/c", "cudnn": "store/n"}, GPU)
+    assert found["without"] == [] and found["links"]["venvs/opencv_cuda"] == "store/o"
