@@ -14,7 +14,7 @@ _NAME = re.compile(r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$")
 _RELATION = re.compile(r"^([a-z0-9][a-z0-9+.-]*)(?::[a-z0-9]+)?\s*(?:\((<<|<=|=|>=|>>)\s*([^)\s]+)\s*\))?")
 #: unattended-upgrades' own words, the same in 1.1 (Ubuntu 18.04) and 2.9 (Debian 12).
 _CANDIDATES = "pkgs that look like they should be upgraded:"
-_UPGRADES = "Packages that will be upgraded:"
+_CHANGES = re.compile(r"Packages that (?:will be upgraded|were successfully auto-removed):")
 
 NEEDS = ("Depends", "Pre-Depends")
 REFUSES = ("Breaks", "Conflicts")
@@ -40,16 +40,16 @@ def parse_simulation(text: str) -> Dict[str, Change]:
 
 
 def parse_unattended_run(text: str) -> List[str]:
-    """The packages that `unattended-upgrade --dry-run -d` would upgrade, by both places where it names them."""
+    """The packages that `unattended-upgrade --dry-run -d` would change, by all places where it names them."""
     names = set()
     listing = False
     for line in text.splitlines():
         if _CANDIDATES in line:
             listing = True
             line = line.partition(_CANDIDATES)[2].strip()
-        elif _UPGRADES in line:
+        elif _CHANGES.search(line):
             listing = False
-            names.update(line.partition(_UPGRADES)[2].split())
+            names.update(_CHANGES.split(line)[1].split())
             continue
         if listing and _NAME.match(line):
             names.add(line)
