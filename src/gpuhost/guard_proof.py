@@ -41,7 +41,7 @@ def parse_simulation(text: str) -> Dict[str, Change]:
 
 def parse_unattended_run(text: str) -> List[str]:
     """The packages that `unattended-upgrade --dry-run -d` would change, by all places where it names them."""
-    names = set()
+    names: Set[str] = set()
     listing = False
     for line in text.splitlines():
         if _CANDIDATES in line:

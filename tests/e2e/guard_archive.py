@@ -11,6 +11,8 @@ from typing import Dict, List, NamedTuple, Sequence
 OLD, NEW = "525.105.17-0ubuntu0.18.04.1", "525.125.06-0ubuntu0.18.04.1"
 KERNEL, NEXT_KERNEL = "5.4.0-150-generic", "5.4.0-152-generic"
 OTHER_KERNEL = "4.15.0-213-generic"
+#: The version of the signed modules for KERNEL.
+MODULES = "5.4.0-150.167~18.04.1"
 
 
 class Stub(NamedTuple):
@@ -96,7 +98,7 @@ FIRST = [
     *metas("generic", "4.15.0.213.196", OTHER_KERNEL),
     *kernel(KERNEL, "5.4.0-150.167~18.04.1"),
     *metas("generic-hwe-18.04", "5.4.0.150.167~18.04.121", KERNEL),
-    *driver(OLD, {KERNEL: "5.4.0-150.167~18.04.1"}),
+    *driver(OLD, {KERNEL: MODULES}),
     Stub("nvidia-driver-520", OLD, "nvidia-graphics-drivers-525", f"nvidia-driver-525 (= {OLD})"),
     Stub("nvidia-settings", "470.57.01-0ubuntu0.18.04.1", "nvidia-settings"),
     Stub("nvidia-container-toolkit", "1.13.0-1"),

@@ -117,14 +117,14 @@ def test_unattended_upgrades_is_asked_too(host: Host) -> None:
     """It decides by rules of its own."""
     out = host.unattended[1].replace("\nlinux-headers-generic\n", "\nlibnvidia-compute-525\nlinux-headers-generic\n")
     host.unattended = (0, out, "")
-    with pytest.raises(EnvironmentProblem, match="unattended-upgrade.*libnvidia-compute-525"):
+    with pytest.raises(EnvironmentProblem, match=r"unattended-upgrade.*libnvidia-compute-525"):
         guard_prove.prove(host.edges, ROOT)
 
 
 def test_unattended_upgrades_that_stops_is_an_error(host: Host) -> None:
     """A guard that ends all updates is none (D03)."""
     host.unattended = (1, "Cache has broken packages, exiting\n", "")
-    with pytest.raises(EnvironmentProblem, match="D03.*Cache has broken"):
+    with pytest.raises(EnvironmentProblem, match=r"D03.*Cache has broken"):
         guard_prove.prove(host.edges, ROOT)
 
 
