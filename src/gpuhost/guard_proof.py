@@ -4,7 +4,7 @@ Runs on the target: Python 3.6, standard library.
 """
 
 import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from .guard import is_family
 from .parsers_versions import compare_versions

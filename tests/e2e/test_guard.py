@@ -13,7 +13,10 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
-from ..unit.collected import gpu_host, judged, with_status
+from gpuhost import checks
+from gpuhost.checks_base import FAIL, Result
+from gpuhost.checks_base import held as outcome
+
 from . import guard_archive as archive
 from .beds import Bed
 from .beds.base import PACKAGES
@@ -22,6 +25,8 @@ from .beds.bed import CLONE
 Json = Dict[str, Any]
 GUARD = ["./run", "ansible-playbook", "playbooks/guard.yml"]
 OURS = ("/etc/apt/preferences.d/gpuhost", "/etc/apt/apt.conf.d/52gpuhost-unattended-upgrades")
+GIVEN = ("lock.present", "lock.provisioned")
+JUDGED = ("driver.installed", "guard.holds", "guard.pins", "guard.blacklist", "kernel.boots")
 WATCHED = ["/etc", "/opt", "/usr", "/var/lib/dpkg"]
 RECORD = {
     "schema": 1,
@@ -77,8 +82,8 @@ def offer(bed: Bed, folder: Path) -> None:
     bed.run(["apt-get", "update"])
 
 
-def verified(bed: Bed) -> Json:
-    """A healthy GPU host, with what is read on the bed in the place of its driver's record and guard."""
+def verified(bed: Bed) -> Dict[str, Result]:
+    """What verify/ says of the driver's packages, its kernel and its guard, as they are read on the bed."""
     program = (
         "import json; from gpuhost.probe import read_kernel; from gpuhost.probe_edges import Edges, run_command;"
         "from gpuhost.probe_driver import record; from gpuhost.probe_guard import guard;"
@@ -87,11 +92,26 @@ def verified(bed: Bed) -> Json:
         "'record': record(edges, '/opt/gpuhost')}))"
     )
     read = json.loads(bed.run(["./run", "python", "-c", program], cwd=CLONE).stdout)
-    seen = gpu_host()
-    installed = seen["machine"]["installed"]
-    installed["guard"] = read["guard"]
-    installed["driver"].update(record=read["record"], kernel=read["boots"])
-    return seen
+    driver = {"record": read["record"], "kernel": read["boots"], "library": None}
+    planned = {name: RECORD[name] for name in ("version", "source", "branch")}
+    seen = {
+        "lock": {"plan": {"gpus": ["a card"], "driver": planned}},
+        "machine": {
+            "observation": {"nvidia": {"module_version": None}},
+            "installed": {"stack": None, "driver": driver, "guard": read["guard"]},
+        },
+    }
+    # Whether there is a lock in force is no question here.
+    given = {name: checks.result(checks.BY_ID[name], outcome(True, "", "", "")) for name in GIVEN}
+    results = dict(given)
+    for name in JUDGED:
+        results[name] = checks.judge(checks.BY_ID[name], seen, results)
+    return results
+
+
+def failed(results: Dict[str, Result]) -> List[str]:
+    """The checks that failed."""
+    return [name for name, result in results.items() if result.status == FAIL]
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +183,14 @@ class TestAccident:
         assert "5 others are upgraded" in said
 
     def test_unattended_upgrades_really_run_and_do_no_harm(self, bed: Bed) -> None:
-        """The unrelated packages and the other kernel are upgraded, the stack is untouched, verify/ has no complaint."""
+        """Unrelated packages and the other kernel are upgraded, the stack is untouched, verify/ has no complaint."""
         before = versions(bed)
         bed.run(["unattended-upgrade"], timeout=600)
         after = versions(bed)
         assert {name: after.get(name) for name in STACK} == {name: before[name] for name in STACK}
         assert (after["plain"], after["nvidia-container-toolkit"], after["users-own"]) == ("1.1", "1.14.0-1", "1.0")
         assert after["linux-generic"] == "4.15.0.214.197" and "nvidia-driver-530" not in after
-        assert with_status(judged(verified(bed)), "fail") == []
+        assert failed(verified(bed)) == []
 
     def test_release_lets_go_of_ours_and_says_so(self, bed: Bed) -> None:
         """The user's hold stays; verify/ says that the guard is down, and how to put it up."""
@@ -178,8 +198,8 @@ class TestAccident:
         assert changed == 1 and "THE GUARD IS RELEASED" in said
         assert held(bed) == {"users-own"}
         assert [bed.run(["test", "-e", name], check=False).returncode for name in OURS] == [1, 1]
-        results = judged(verified(bed))
-        assert with_status(results, "fail") == ["guard.holds"]
+        results = verified(bed)
+        assert failed(results) == ["guard.holds"]
         assert (results["guard.holds"].diagnosis, results["guard.holds"].remediation) == ("D02", " ".join(GUARD))
         assert play(bed, "--tags", "release")[1] == 0
 
@@ -193,8 +213,8 @@ class TestAccident:
         bed.run(["unattended-upgrade"], timeout=600)
         after = versions(bed)
         assert after["libnvidia-compute-525"] == archive.NEW and "nvidia-driver-530" in after
-        results = judged(verified(bed))
-        assert with_status(results, "fail") == ["driver.installed"]
+        results = verified(bed)
+        assert failed(results) == ["driver.installed"]
         assert results["driver.installed"].diagnosis in ("D02", "D04")
         assert f"libnvidia-compute-525 is {archive.NEW}" in results["driver.installed"].actual
         assert "site.yml" in results["driver.installed"].remediation
