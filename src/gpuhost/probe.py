@@ -48,7 +48,7 @@ def observe(root: str = "/", run: Run = run_command) -> Dict[str, Any]:
         "hostname": _one_line(edges, "/proc/sys/kernel/hostname"),
         "machine": _command_line(edges, ["uname", "-m"]),
         "platform": platform,
-        "kernel": _read_kernel(edges),
+        "kernel": read_kernel(edges),
         "secure_boot": _read_secure_boot(edges),
         "gpus": gpus,
         "nvidia": nvidia,
@@ -95,7 +95,7 @@ def _read_platform(edges: Edges) -> Dict[str, str]:
     )
 
 
-def _read_kernel(edges: Edges) -> Dict[str, Any]:
+def read_kernel(edges: Edges) -> Dict[str, Any]:
     """The running kernel, the installed ones, and the one to boot next: the newest with an image in /boot."""
     installed = sort_versions(
         name
