@@ -252,8 +252,9 @@ def transfer(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> N
             begin, total = extent(answer, have)
             if begin != have:
                 handle.truncate(0)
-            if total is not None or file.get("size"):
-                check_space(part, file, (total or file["size"]) - begin)
+            whole = file.get("size") if total is None else total
+            if whole is not None:
+                check_space(part, file, whole - begin)
             receive(answer, handle, begin, total, file, say)
     except HTTPError as error:
         refused(error, url, have, handle)
