@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional
 
 from .apt_set import Apt
 from .errors import RefusedError
+from .packages import installed_version
 from .probe_apt import read_apt
 from .probe_edges import Edges
 
@@ -44,12 +45,24 @@ def component_lines(sources: List[Json], components: str, sites: List[str]) -> L
     return lines
 
 
-def no_longer_offered(apt: Apt, names: List[str]) -> RefusedError:
-    """The refusal (D05) when the archive has other versions, or none, and our cache has not the whole set."""
+def there(apt: Apt, name: str) -> bool:
+    """Is a package installed?"""
+    return installed_version(apt.installed(), name) is not None
+
+
+def no_longer_offered(apt: Apt, names: List[str], kernel: str) -> RefusedError:
+    """The refusal (D05) when the archive has other versions, or none, and our cache has not the whole set.
+
+    Headers that nobody has mean that the kernel that will boot is no longer the archive's, or never was (D08).
+    """
     found = []
     for word in names:
         name, _, version = word.partition("=")
         offers = apt.offered(name)
+        if name == f"linux-headers-{kernel}" and not offers and not there(apt, name):
+            text = f"Kernel {kernel} will boot, and its headers are neither installed nor offered, so no module can be"
+            step = f"Install {name}, or remove that kernel so that one with headers boots, then run again."
+            return RefusedError(f"{text} built for it. (D08) Nothing was changed.", step)
         if not offers or (version and version not in offers):
             found.append(f"{name} {version}".strip() + f" (it has {', '.join(offers) or 'no such package'})")
     text = f"The archive no longer offers {'; '.join(found)}, and the .debs are not all in {apt.root}/cache/debs. (D05)"

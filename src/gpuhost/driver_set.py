@@ -82,7 +82,7 @@ class DriverSet:
         if not offered:
             kept = self.apt.whole_set(self.key())
             if kept is None:
-                raise component_missing(self.apt, self.driver) or no_longer_offered(self.apt, names)
+                raise component_missing(self.apt, self.driver) or no_longer_offered(self.apt, names, self.kernel())
             install, remove = self.apt.simulate([str(self.apt.place(m)) for m in kept] + others, alone=True)
             self.judge(install, remove, {}, rows, "")
             return kept, install, remove
