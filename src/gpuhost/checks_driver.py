@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Dict, List
 
 from .catalog import Json
@@ -36,6 +37,16 @@ def replaced(record: Json, there: Dict[str, str]) -> List[str]:
     return told
 
 
+def other_branches(record: Json, there: Dict[str, str]) -> List[str]:
+    """The installed driver packages of another branch; a transitional name that leads to this one is none."""
+    return [
+        name
+        for name, version in sorted(there.items())
+        if re.match(r"nvidia-driver-\d", name) and not version.startswith(f"{record['version']}-")
+        if name not in record["packages"]
+    ]
+
+
 def is_installed(seen: Json) -> Outcome:
     """Is the locked driver installed, and still the one that was installed?"""
     lock, found, there = wanted(seen), driver(seen), installed(seen)["guard"]["stack"]
@@ -46,12 +57,12 @@ def is_installed(seen: Json) -> Outcome:
         actual = f"driver {record['version']} from the {record['source']} was installed"
         return held(False, required, actual, INSTALL, "D04" if record["branch"] != lock["branch"] else None)
     told = replaced(record, there)
-    jumped = [name for name in there if name.startswith("nvidia-driver-") and name not in record["packages"]]
+    jumped = other_branches(record, there)
     told += [f"{name} {there[name]} came beside it" for name in jumped]
     loaded = observation(seen)["nvidia"]["module_version"]
     if told and loaded and found["library"] not in (None, loaded):
         told.append(f"so nvidia-smi and CUDA fail (D01: loaded is {loaded}, the library is {found['library']})")
-    actual = "; ".join(told[:3] + told[3:][-1:]) or f"{len(record['packages'])} packages as they were installed"
+    actual = "; ".join(told[:3] + told[3:][-1:]) or f"driver {record['version']}, as it was installed"
     return held(not told, required, actual, INSTALL, "D04" if jumped else "D02")
 
 

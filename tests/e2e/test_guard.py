@@ -54,7 +54,7 @@ def play(bed: Bed, *arguments: str) -> Tuple[str, int]:
     said = bed.run([*GUARD, *arguments], cwd=CLONE, timeout=600).stdout
     found = re.findall(r"^localhost\s*:.*changed=(\d+).*failed=0", said, re.MULTILINE)
     assert found, said[-2000:]
-    return said, int(found[-1])
+    return " ".join(said.split()), int(found[-1])  # Ansible folds long lines
 
 
 def versions(bed: Bed) -> Dict[str, str]:

@@ -383,6 +383,17 @@ def test_a_known_failure_carries_its_id(diagnosis: str, name: str, break_it: Cal
     assert results[name].diagnosis == diagnosis
 
 
+def test_a_transitional_package_of_this_branch_is_no_other_branch() -> None:
+    """And neither is a part of the driver that the user added."""
+    seen = fresh("gpu")
+    more = {"nvidia-driver-520": "525.105.17-0ubuntu0.18.04.1", "nvidia-driver-libs:i386": "1"}
+    for key in ("stack", "pins"):
+        guard_of(seen)[key].update(more)
+    for key in ("held", "blacklist"):
+        guard_of(seen)[key] += list(more)
+    assert with_status(judged(seen), FAIL) == []
+
+
 def test_what_dkms_builds_needs_headers_and_may_have_them() -> None:
     """With headers, the same host is healthy."""
     seen = fresh("gpu")
