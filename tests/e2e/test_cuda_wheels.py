@@ -125,7 +125,7 @@ def test_cudnn_is_found_by_the_linker(bed: Bed) -> None:
 
 
 def test_nvcc_of_the_other_toolkit_works(bed: Bed) -> None:
-    """A kernel to machine code by 13.0's nvcc, linked against its runtime; the locked toolkit stays the one in force."""
+    """A kernel to machine code, linked against its runtime; the locked toolkit stays the one in force."""
     command = "/opt/gpuhost/current/cuda-13.0/bin/nvcc -arch=sm_75 k.cu -o k && ./k"
     assert build_and_run(bed, "k.cu", KERNEL, command) == "13000"
     assert "12.5.1" in bed.read("/opt/gpuhost/current/cuda/version.json")
