@@ -1,4 +1,4 @@
-"""The world of the fleet tests: an archive, a vendor mirror, imitation Ubuntu 18.04 hosts, and a controller outside them."""
+"""The world of the fleet tests: archive, vendor mirror, imitation Ubuntu 18.04 hosts, and a controller outside them."""
 
 from __future__ import annotations
 

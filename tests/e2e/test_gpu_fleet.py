@@ -1,7 +1,7 @@
 """Five imitation Ubuntu 18.04 hosts with different cards become provisioned GPU hosts, and updates do not break them.
 
-The hosts are made by `beds/ubuntu.py`: apt, dpkg, systemd, ssh, kmod and DKMS are real; the archive's payloads, NVIDIA's
-installers, the card and the kernel's loading of modules are imitated (README.md says what that proves and what not).
+The hosts are made by `beds/ubuntu.py`: apt, dpkg, systemd, ssh, kmod and DKMS are real; the archive's payloads,
+NVIDIA's installers, the card and the kernel's loading of modules are imitated (README.md says what that proves and what not).
 Ansible runs outside and reaches them over ssh, as with a fleet. The tests build on one another, in order.
 """
 

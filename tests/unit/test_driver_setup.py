@@ -100,7 +100,8 @@ class Host:
         if "--simulate" in words:
             return (100, "", self.simulated) if self.simulated.startswith("E:") else (0, self.simulated, "")
         if "show" in words:
-            text = "Package: {}\nVersion: {}\nSource: nvidia-graphics-drivers-525\nArchitecture: amd64\nSize: 17\nSHA256: {}\n\n"
+            text = "Package: {}\nVersion: {}\nSource: nvidia-graphics-drivers-525\n"
+            text += "Architecture: amd64\nSize: 17\nSHA256: {}\n\n"
             return (
                 0,
                 "".join(
