@@ -97,17 +97,14 @@ class Host:
             name = words[-1]
             rows = [f" {name} | {version} | {index}\n" for version in self.offers.get(name, [])]
             return 0, f" {name} | 999.1 | {foreign}\n" + "".join(rows), ""
+        if "pkgnames" in words:
+            return 0, "", ""
         if "--simulate" in words:
             return (100, "", self.simulated) if self.simulated.startswith("E:") else (0, self.simulated, "")
         if "show" in words:
-            text = "Package: {}\nVersion: {}\nSource: nvidia-graphics-drivers-525\nArchitecture: amd64\nSize: 17\nSHA256: {}\n\n"
-            return (
-                0,
-                "".join(
-                    text.format(*word.split("="), self.sha256) for word in words if "=" in word and "::" not in word
-                ),
-                "",
-            )
+            text = "Package: {}\nVersion: {}\nSource: nvidia-graphics-drivers-525\nArchitecture: amd64\nSHA256: {}\n\n"
+            pairs = [word.split("=") for word in words if "=" in word and "::" not in word]
+            return 0, "".join(text.format(*pair, self.sha256) for pair in pairs), ""
         raise AssertionError(words)
 
     def setup(self, **asked: Any) -> Setup:

@@ -105,4 +105,4 @@ def test_what_our_own_interrupted_run_left_is_mended_by_the_next() -> None:
 
 def test_the_probe_looks_for_the_marker_that_the_driver_leaves() -> None:
     """The path stands in two places, because the probe does not know the roles."""
-    assert probe.INTERRUPTED == f"{probe_driver.ROOT}/{driver_setup.PENDING}"
+    assert f"{probe_driver.ROOT}/{driver_setup.PENDING}" == probe.INTERRUPTED
