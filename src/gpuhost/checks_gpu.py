@@ -8,6 +8,7 @@ from .catalog import Json
 from .checks_base import INSTALL, RELOCK, Check, Outcome, held
 from .checks_host import observation
 from .checks_lock import installed, obeyed
+from .toolkits import agrees
 from .versions import in_series
 
 
@@ -60,7 +61,9 @@ def toolkit(seen: Json) -> Outcome:
     said = [f"its record says {found['cuda']}"] if found["cuda"] else []
     said += [f"nvcc says {found['nvcc']}"] if found["nvcc"] else []
     right = (
-        bool(said) and found["cuda"] in (None, wanted) and (found["nvcc"] is None or in_series(wanted, found["nvcc"]))
+        bool(said)
+        and (found["cuda"] is None or agrees(wanted, found["cuda"]))
+        and (found["nvcc"] is None or in_series(wanted, found["nvcc"]))
     )
     return held(
         right,

@@ -60,8 +60,8 @@ def driver_packages(branch: Branch) -> List[Package]:
     kernel_common = _of_upstream(f"nvidia-kernel-common-{n}", branch)
     dkms = _of_upstream(f"nvidia-dkms-{n}", branch)
     compute, utils = f"libnvidia-compute-{n}", f"nvidia-compute-utils-{n}"
-    libraries = ["gl", "compute", "decode", "encode", "cfg1", "fbc1"]
-    libraries += ["extra"] if _number(n) >= 440 else ["ifr1"]
+    kinds = ["gl", "compute", "decode", "encode", "cfg1", "fbc1"]
+    kinds += ["extra"] if _number(n) >= 440 else ["ifr1"]
     needs = {
         "gl": f"libnvidia-common-{n}, libx11-6, libxext6",
         "compute": "libc6 (>= 2.17)",
@@ -71,10 +71,10 @@ def driver_packages(branch: Branch) -> List[Package]:
         "ifr1": f"libnvidia-gl-{n}",
     }
     found = [
-        _part(branch, f"libnvidia-{kind}-{n}", needs.get(kind, ""), _libraries(branch, kind), "libs", LDCONFIG)
-        for kind in libraries
+        _part(branch, f"libnvidia-{kind}-{n}", needs.get(kind, ""), libraries(branch, kind), "libs", LDCONFIG)
+        for kind in kinds
     ]
-    whole = [f"libnvidia-{kind}-{n} {same}" for kind in libraries]
+    whole = [f"libnvidia-{kind}-{n} {same}" for kind in kinds]
     whole += [f"{utils} {same}", f"nvidia-utils-{n} {same}", f"nvidia-kernel-source-{n} {same}"]
     whole += [f"xserver-xorg-video-nvidia-{n} {same}", dkms, kernel_common]
     compute_only = [kernel_common, f"{compute} {same}", f"nvidia-kernel-source-{n} {same}", f"{utils} {same}"]
@@ -164,16 +164,15 @@ def transitional(name: str, lines: Sequence[Branch]) -> Package:
     )
 
 
-def dkms_source(version: str) -> Content:
+def dkms_source(version: str, licence: str = "NVIDIA") -> Content:
     """/usr/src/nvidia-VERSION with its dkms.conf: what DKMS builds here writes modules that modinfo reads."""
     folder = f"/usr/src/nvidia-{version}"
-    licence = "NVIDIA"
     files: Dict[str, File | Link] = {
         f"{folder}/{module}.modinfo": File(f"{module} {version} {licence}\n".encode()) for module in MODULES
     }
+    files[f"{folder}/Makefile"] = File((STANDINS / "driver.mk").read_bytes())
     rows = [f'PACKAGE_NAME="nvidia"\nPACKAGE_VERSION="{version}"\nAUTOINSTALL="yes"\n']
-    rows += ['MAKE[0]="make -C ${kernel_source_dir} M=$(pwd) modules"\n']
-    rows += ['CLEAN="make -C ${kernel_source_dir} M=$(pwd) clean"\n']
+    rows += ["MAKE[0]=\"'make' KERNEL_UNAME=${kernelver} modules\"\nCLEAN=\"'make' KERNEL_UNAME=${kernelver} clean\"\n"]
     for number, module in enumerate(MODULES):
         rows.append(
             f'BUILT_MODULE_NAME[{number}]="{module}"\nDEST_MODULE_LOCATION[{number}]="/kernel/drivers/char/drm"\n'
@@ -182,7 +181,7 @@ def dkms_source(version: str) -> Content:
     return files
 
 
-def _libraries(branch: Branch, kind: str) -> Content:
+def libraries(branch: Branch, kind: str) -> Content:
     """The libraries of one package, each with the link that a program's loader follows."""
     version = branch.upstream
     number = _cuda_number(version)
