@@ -134,6 +134,17 @@ def test_a_host_without_unattended_upgrades_is_proved_by_apt(host: Host) -> None
     assert "not installed" in guard_prove.prove(host.edges, ROOT).told
 
 
+def test_a_host_that_cannot_download_is_proved_as_far_as_it_goes(host: Host) -> None:
+    """The dry run downloads, and ends where it cannot; it has named its packages by then, and they still count."""
+    end = "The URI file:/srv/x.deb failed to download, aborting\n"
+    named = host.unattended[1].partition("Get:1")[0]
+    host.unattended = (1, named + end, "")
+    assert "could not download" in guard_prove.prove(host.edges, ROOT).told
+    host.unattended = (1, named.replace("plain\n", "nvidia-driver-525\n") + end, "")
+    with pytest.raises(EnvironmentProblem, match="nvidia-driver-525"):
+        guard_prove.prove(host.edges, ROOT)
+
+
 def test_an_upgrade_that_waits_without_a_reason_is_an_error(host: Host) -> None:
     """The guard must not keep anything else from its updates."""
     host.guarded = "".join(x + "\n" for x in host.guarded.splitlines() if not x.startswith("Inst plain "))
