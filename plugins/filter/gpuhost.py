@@ -150,4 +150,5 @@ class FilterModule:
             "gpuhost_yolo_tree": told(tree.yolo),
             "gpuhost_benchmark_device": told(checks_benchmark.device),
             "gpuhost_benchmark_command": told(checks_benchmark.thorough),
+            "gpuhost_benchmark_name": told(checks_benchmark.kept_as),
         }
