@@ -1,8 +1,8 @@
 """Five imitation Ubuntu 18.04 hosts with different cards become provisioned GPU hosts, and updates do not break them.
 
-The hosts are made by `beds/ubuntu.py`: apt, dpkg, systemd, ssh, kmod and DKMS are real; the archive's payloads,
-NVIDIA's installers, the card and the kernel's loading of modules are imitated (README.md says what that proves and what not).
-Ansible runs outside and reaches them over ssh, as with a fleet. The tests build on one another, in order.
+The hosts are made by `beds/ubuntu.py`: apt, dpkg, systemd, ssh, kmod and DKMS are real. Imitated are the payloads of the
+archive, NVIDIA's installers, the card, and the kernel's loading of modules; README.md says what that proves and what not.
+Ansible runs outside and reaches the hosts over ssh, as with a fleet. The tests build on one another, in order.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Iterator
 
 import pytest
 
-from .controller import with_status
-from .fleet import GA, HWE, WATCHED, Kind, World, state
+from .beds.archive import next_month
+from .beds.bionic import next_month_others
+from .controller import Json, with_status
+from .fleet import GA, HWE, WATCHED, Kind, World, driver_packages, packages, state
 
 KINDS = {
     "gtx750ti": Kind("1380", GA, False, "525.105.17", "archive"),
@@ -89,3 +91,129 @@ class TestFleet:
         reports = world.controller.verify("--no-benchmark")
         for name, report in reports.items():
             assert with_status(report, "fail") == ["tensorflow.installed"], (name, world.controller.verified[-3000:])
+
+
+class TestForeignSources:
+    """The original's first mistake, on one host of the fleet."""
+
+    def test_sources_of_other_releases_are_refused(self, world: World) -> None:
+        """16.04 and 20.04 beside 18.04: each named, with the command that removes it, before anything is changed."""
+        bed = world.beds["k80"]
+        for release in ("xenial", "focal"):
+            line = f"deb {world.archive.url} {release} main"
+            bed.run(["sh", "-c", f"echo '{line}' > /etc/apt/sources.list.d/{release}.list"])
+        before = bed.snapshot(WATCHED)
+        done = world.controller.run(*SITE, "--limit", "k80")
+        told = done.failure("k80")
+        assert done.rc != 0 and done.changed("k80") == 0
+        assert before.changes_to(bed.snapshot(WATCHED)) == []
+        for release in ("xenial", "focal"):
+            remedy = f"rm /etc/apt/sources.list.d/{release}.list && apt-get update"
+            assert release in told and remedy in told
+            bed.run(["sh", "-c", remedy])
+        assert world.controller.ok(*SITE, "--limit", "k80").changed("k80") == 0
+
+
+class TestArtifacts:
+    """What can go wrong with a download, on one host of the fleet: CUDA 10.0 is put beside what it has."""
+
+    @pytest.fixture(scope="class")
+    def artifact(self, world: World) -> Json:
+        """A runfile that is neither on the host nor in the controller's cache; the lock names it from now on."""
+        made: Json = world.mirror.artifact("cuda", "10.0.130")
+
+        def edit(lock: Json) -> None:
+            part = lock["plan"]["cuda"]
+            part.update(version="10.0.130", series="10.0", file=made["name"], sha256=made["sha256"])
+
+        world.controller.edit_lock("gtx750ti", edit)
+        return made
+
+    @pytest.mark.parametrize(
+        ("kind", "count", "told"),
+        [
+            ("truncate", 1000, "sha256"),
+            ("corrupt", 1000, "sha256"),
+            ("swap", 0, "sha256"),
+            ("absent", 0, "404"),
+            ("drop", 1000, "cannot be fetched"),
+        ],
+    )
+    def test_a_bad_download(self, world: World, artifact: Json, kind: str, count: int, told: str) -> None:
+        """A clear error, and the host as before."""
+        bed, more = world.beds["gtx750ti"], {}
+        if kind == "swap":
+            more = {"other": world.mirror.artifact("cuda", "11.8.0")}
+        before = bed.snapshot(WATCHED)
+        world.mirror.order(artifact, kind, count, **more)
+        done = world.controller.run("playbooks/cuda.yml", "--limit", "gtx750ti")
+        world.mirror.mend()
+        assert done.rc != 0 and told in done.failure("gtx750ti"), done.out[-2000:]
+        assert before.changes_to(bed.snapshot(WATCHED)) == []
+
+    def test_a_full_disk(self, world: World, artifact: Json) -> None:
+        """The same."""
+        bed = world.beds["gtx750ti"]
+        bed.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", "/opt/gpuhost/cache/artifacts"])
+        before = bed.snapshot(WATCHED)
+        done = world.controller.run("playbooks/cuda.yml", "--limit", "gtx750ti")
+        assert done.rc != 0 and "space" in done.failure("gtx750ti"), done.out[-2000:]
+        assert before.changes_to(bed.snapshot(WATCHED)) == []
+        bed.run(["umount", "/opt/gpuhost/cache/artifacts"])
+
+    def test_two_toolkits_side_by_side(self, world: World, artifact: Json) -> None:
+        """Now it goes through; both compilers answer, and removing one leaves the other working."""
+        bed = world.beds["gtx750ti"]
+        world.controller.ok("playbooks/cuda.yml", "--limit", "gtx750ti")
+
+        def nvcc(name: str) -> str:
+            return bed.run([f"/opt/gpuhost/current/{name}/bin/nvcc", "--version"], check=False).stdout
+
+        assert "release 10.0" in nvcc("cuda") and "release 10.0" in nvcc("cuda-10.0")
+        assert "release 11.8" in nvcc("cuda-11.8")
+        remove = ("playbooks/cuda.yml", "--limit", "gtx750ti", "--tags", "remove", "-e", "cuda_remove=11.8.0")
+        world.controller.ok(*remove)
+        assert nvcc("cuda-11.8") == "" and "release 10.0" in nvcc("cuda")
+
+
+class TestAccident:
+    """What the original lost his machine to, replayed on one host of the fleet."""
+
+    def test_an_update_passes_the_stack_by(self, world: World) -> None:
+        """The archive gains driver, libraries, kernel and others; unattended-upgrades really runs."""
+        bed = world.beds["p2000"]
+        before, others = driver_packages(bed), packages(bed)
+        world.archive.add(next_month())
+        bed.run(["apt-get", "update"])
+        bed.run(["unattended-upgrade", "--verbose"], timeout=600)
+        assert driver_packages(bed) == before
+        after = packages(bed)
+        for unrelated in next_month_others():
+            assert after[unrelated.name] == unrelated.version != others[unrelated.name]
+        bed.reboot()
+        report = world.controller.verify("--no-benchmark", only="p2000")["p2000"]
+        assert with_status(report, "fail") == ["tensorflow.installed"], world.controller.verified[-3000:]
+
+    def test_without_the_guard_the_same_run_breaks_the_host(self, world: World) -> None:
+        """And verify/ says what has happened, with the fix."""
+        bed = world.beds["p2000"]
+        before = driver_packages(bed)
+        done = world.controller.ok("playbooks/guard.yml", "--limit", "p2000", "--tags", "release")
+        assert done.changed("p2000") > 0
+        bed.run(["unattended-upgrade", "--verbose"], timeout=600)
+        assert driver_packages(bed) != before
+        report = world.controller.verify("--no-benchmark", only="p2000")["p2000"]
+        found = {check["id"]: check for check in report["checks"] if check["status"] == "fail"}
+        assert {check["diagnosis"] for check in found.values()} & {"D01", "D02"}, world.controller.verified[-4000:]
+        assert all(check["remediation"] for check in found.values())
+
+    def test_the_same_command_brings_it_back(self, world: World) -> None:
+        """From the files that were kept, because the archive no longer has the locked version; and it holds again."""
+        bed = world.beds["p2000"]
+        world.controller.ok(*SITE, "--limit", "p2000")
+        found = packages(bed)
+        assert found["nvidia-driver-525"] == found["libnvidia-compute-525"] == "525.105.17-0ubuntu0.18.04.1"
+        assert "525.105.17" in world.installed("p2000")["loaded"]
+        report = world.controller.verify("--no-benchmark", only="p2000")["p2000"]
+        assert with_status(report, "fail") == ["tensorflow.installed"], world.controller.verified[-3000:]
+        assert world.controller.ok(*SITE, "--limit", "p2000").changed("p2000") == 0
