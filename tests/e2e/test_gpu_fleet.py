@@ -1,8 +1,8 @@
-"""Five imitation Ubuntu 18.04 hosts with different cards become provisioned GPU hosts, and updates do not break them.
+"""Five imitation Ubuntu 18.04 hosts with different cards become GPU hosts, and updates do not break them.
 
-The hosts are made by `beds/ubuntu.py`: apt, dpkg, systemd, ssh, kmod and DKMS are real. Imitated are the payloads of the
-archive, NVIDIA's installers, the card, and the kernel's loading of modules; README.md says what that proves and what not.
-Ansible runs outside and reaches the hosts over ssh, as with a fleet. The tests build on one another, in order.
+The hosts are made by `beds/ubuntu.py`: apt, dpkg, systemd, ssh, kmod and DKMS are real. Imitated are the payloads of
+the archive, NVIDIA's installers, the card, and the kernel's loading of modules; README.md says what that proves and
+what not. Ansible runs outside and reaches the hosts over ssh, as with a fleet. The tests build on one another, in order.
 """
 
 from __future__ import annotations
