@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from gpuhost import preflight
+
 from .beds import Archive, Mirror, UbuntuBed, next_month
 from .beds.bed import PROJECT
 from .beds.ubuntu import own_pythons
@@ -89,6 +91,7 @@ def test_the_probe_sees_a_fresh_ubuntu_with_its_card(signed_host: UbuntuBed) -> 
     assert {release["origin"] for release in seen["apt"]["releases"]} == {"Ubuntu"}
     assert seen["apt"]["foreign_packages"] == seen["dpkg_audit"] == []
     assert all(source["fetched"] for source in seen["apt"]["sources"])
+    assert preflight.problems(seen) == seen["problems"] == []
     # lsb_release is what unattended-upgrades asks for its origins.
     assert signed_host.run(["lsb_release", "-s", "-i", "-c"]).stdout.split() == ["Ubuntu", "bionic"]
 

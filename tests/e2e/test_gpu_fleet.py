@@ -2,7 +2,7 @@
 
 The hosts are made by `beds/ubuntu.py`: apt, dpkg, systemd, ssh, kmod and DKMS are real. Imitated are the payloads of
 the archive, NVIDIA's installers, the card, and the kernel's loading of modules; README.md says what that proves and
-what not. Ansible runs outside and reaches the hosts over ssh, as with a fleet. The tests build on one another, in order.
+what not. Ansible runs outside and reaches the hosts over ssh, as with a fleet. The tests build on one another.
 """
 
 from __future__ import annotations
