@@ -50,9 +50,9 @@ class Run:
 class Controller:
     """An inventory of beds, and the playbooks run over it."""
 
-    def __init__(self, folder: Path, **variables: Any) -> None:
-        """Make the folders; `variables` are those of all hosts."""
-        self.folder = folder
+    def __init__(self, folder: Path, env: Mapping[str, str], **variables: Any) -> None:
+        """Make the folders; `env` is added to the environment of every run, `variables` are those of all hosts."""
+        self.folder, self._env = folder, dict(env)
         self.inventory = folder / "inventory"
         self.inventory.mkdir(parents=True)
         self.variables = variables
@@ -94,6 +94,7 @@ class Controller:
             ANSIBLE_FORKS="5",
             ANSIBLE_CALLBACKS_ENABLED="gpuhost_profile",
             XDG_CACHE_HOME=str(self.folder / "cache"),
+            **self._env,
             **(env or {}),
         )
         with self.log.open("wb") as out:

@@ -97,17 +97,14 @@ class Host:
             name = words[-1]
             rows = [f" {name} | {version} | {index}\n" for version in self.offers.get(name, [])]
             return 0, f" {name} | 999.1 | {foreign}\n" + "".join(rows), ""
+        if "pkgnames" in words:
+            return 0, "", ""
         if "--simulate" in words:
             return (100, "", self.simulated) if self.simulated.startswith("E:") else (0, self.simulated, "")
         if "show" in words:
-            text = "Package: {}\nVersion: {}\nSource: nvidia-graphics-drivers-525\nArchitecture: amd64\nSize: 17\nSHA256: {}\n\n"
-            return (
-                0,
-                "".join(
-                    text.format(*word.split("="), self.sha256) for word in words if "=" in word and "::" not in word
-                ),
-                "",
-            )
+            text = "Package: {}\nVersion: {}\nSource: nvidia-graphics-drivers-525\nArchitecture: amd64\nSHA256: {}\n\n"
+            pairs = [word.split("=") for word in words if "=" in word and "::" not in word]
+            return 0, "".join(text.format(*pair, self.sha256) for pair in pairs), ""
         raise AssertionError(words)
 
     def setup(self, **asked: Any) -> Setup:
@@ -135,6 +132,7 @@ MEMBER: Dict[str, Any] = {
     "name": "nvidia-driver-525",
     "version": VERSION,
     "sha256": DRIVER["sha256"],
+    "arch": "amd64",
     "size": 17,
     "unpacked": 0,
     "file": "nvidia-driver-525.deb",
@@ -226,12 +224,14 @@ def test_installed_packages_of_the_driver_belong_to_the_set(host: Host) -> None:
 def test_packages_of_another_branch_are_taken_down_in_the_same_step(host: Host) -> None:
     """Two branches' modules for one kernel hide one another; configuration files that stay are no package."""
     host.dpkg = {
+        "nvidia-container-toolkit": ("1.14", "install ok installed"),
         "nvidia-driver-470": ("470.1", "install ok installed"),
         "nvidia-driver-390": ("390.1", "deinstall ok config-files"),
     }
     host.setup().exact_set()
     simulated = next(words for words in host.asked if "--simulate" in words)
     assert "nvidia-driver-470-" in simulated and "nvidia-driver-390-" not in simulated
+    assert not [word for word in simulated if word.startswith("nvidia-container")]
 
 
 @pytest.mark.parametrize(

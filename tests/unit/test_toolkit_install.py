@@ -315,8 +315,10 @@ def test_wheels_are_fetched_with_the_locked_pip(root: Path, monkeypatch: pytest.
             shutil.copy(path, argv[argv.index("-d") + 1])
 
     monkeypatch.setattr(venvs, "run", run)
-    toolkits.install(root, spec, None, sys.executable, lambda _: None)
+    told: List[str] = []
+    toolkits.install(root, spec, None, sys.executable, told.append)
     assert said == ["venv", "download pip", "install pip", "download nvidia-cublas nvidia-cuda-nvcc"]
+    assert told[:2] == ["preparing pip", "fetching 2 packages, 0 MB: 0 % of it is there"]
     assert [path.name for path in (root / "cache").iterdir()] == ["wheels"]
 
 
@@ -460,3 +462,11 @@ def test_only_plain_versions_get_a_plain_name(tmp_path: Path) -> None:
         "libc.so.3",
         "note.txt",
     ]
+
+
+def test_large_downloads_come_in_parts() -> None:
+    """In order, each at least of the size but for the last; a kill loses one part at most."""
+    rows = [{"name": str(n), "size": n} for n in (3, 9, 1, 1, 12, 2)]
+    parts = toolkits_wheels.batches(rows, 10)
+    assert [[row["size"] for row in part] for part in parts] == [[3, 9], [1, 1, 12], [2]]
+    assert toolkits_wheels.batches([], 10) == []

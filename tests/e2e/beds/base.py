@@ -11,7 +11,8 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence
+from types import MappingProxyType
+from typing import Dict, Iterator, List, Mapping, Sequence
 
 from . import settings
 from .commands import BedError, host, wait_until
@@ -179,8 +180,8 @@ def _week(base: Path) -> str:
     return found.group(1) if found else ""
 
 
-def require_tools() -> None:
-    """BedError naming what this machine lacks for beds: root, or a command."""
+def require_tools(more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """BedError naming what this machine lacks for beds: root, or a command; `more` is command -> package."""
     if os.geteuid() != 0:
         raise BedError("beds need root: they mount, make network namespaces and boot machines")
     needed = {
@@ -188,6 +189,7 @@ def require_tools() -> None:
         "systemd-nspawn": "systemd-container",
         "nft": "nftables",
         "ip": "iproute2",
+        **more,
     }
     missing = sorted(package for command, package in needed.items() if shutil.which(command) is None)
     if missing:
