@@ -32,7 +32,7 @@ class Proof(NamedTuple):
     """One line for the user, and what is kept back because of the guard, each with its reason."""
 
     told: str
-    kept_back: List[Dict[str, str]]
+    kept_back: List[str]
 
 
 def prove(edges: Edges, root: str) -> Proof:
@@ -67,8 +67,14 @@ def prove(edges: Edges, root: str) -> Proof:
         f"Proved with apt-get dist-upgrade and unattended-upgrade{remark}: none of {len(fixed)} held packages is "
         f"touched, {more} others are upgraded, {len(upgrades)} wait because of the guard."
     )
-    waits = [{"package": c.name, "version": c.new or "", "because": reasons[c.name]} for c in upgrades]
-    return Proof(told, sorted(waits, key=lambda row: row["package"]))
+    return Proof(told, waiting(upgrades, reasons, fixed))
+
+
+def waiting(upgrades: List[proof.Change], reasons: Dict[str, str], fixed: Dict[str, str]) -> List[str]:
+    """What waits because of the guard: the held packages on one line, every other one with its reason."""
+    held = [f"{change.name} {change.new}" for change in upgrades if change.name in fixed]
+    others = [f"{c.name} {c.new} waits: {reasons[c.name]}" for c in upgrades if c.name not in fixed]
+    return ([f"Held, though newer is offered: {', '.join(sorted(held))}"] if held else []) + sorted(others)
 
 
 def refuse_touched(what: str, names: Any, fixed: Dict[str, str]) -> None:
