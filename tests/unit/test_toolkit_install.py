@@ -46,6 +46,8 @@ def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         original(*arguments, top=made)
 
     monkeypatch.setattr(toolkits_runfile, "install", inside)
+    # The linker's cache is this machine's own.
+    monkeypatch.setattr(toolkits_runfile, "run_command", lambda *_: (0, "", ""))
     return made
 
 
@@ -113,6 +115,7 @@ def test_after_a_kill_the_next_run_tidies_and_finishes(top: Path, root: Path, tm
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
         "from gpuhost import toolkits, toolkits_runfile as r\n"
+        "r.run_command = lambda *_: (0, '', '')\n"
         "o = r.install; r.install = lambda *a: o(*a, top=Path(sys.argv[4]))\n"
         f"toolkits.install(Path(sys.argv[2]), {RUN!r}, Path(sys.argv[3]), sys.executable, print)\n"
     )
