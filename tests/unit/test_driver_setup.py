@@ -78,6 +78,7 @@ class Host:
             "linux-modules-nvidia-525-5.4.0-150-generic": ["5.4.0-150.167"],
         }
         self.dpkg: Dict[str, Tuple[str, str]] = {}
+        self.sources: Dict[str, str] = {}
         self.simulated = f"Inst nvidia-driver-525 ({VERSION} Ubuntu:18.04/bionic-updates [amd64])\n"
         self.sha256 = DRIVER["sha256"]
         self.asked: List[List[str]] = []
@@ -87,7 +88,8 @@ class Host:
         words = list(argv)
         self.asked.append(words)
         if words[0] == "dpkg-query":
-            rows = [f"{n}\t{v}\tnvidia-graphics-drivers-525\t{state}\n" for n, (v, state) in self.dpkg.items()]
+            sources = {n: self.sources.get(n, "nvidia-graphics-drivers-525") for n in self.dpkg}
+            rows = [f"{n}\t{v}\t{sources[n]}\t{state}\n" for n, (v, state) in self.dpkg.items()]
             return 0, "".join(rows), ""
         if "policy" in words:
             return 0, POLICY.format(component=self.component), ""
@@ -224,14 +226,15 @@ def test_installed_packages_of_the_driver_belong_to_the_set(host: Host) -> None:
 def test_packages_of_another_branch_are_taken_down_in_the_same_step(host: Host) -> None:
     """Two branches' modules for one kernel hide one another; configuration files that stay are no package."""
     host.dpkg = {
-        "nvidia-container-toolkit": ("1.14", "install ok installed"),
+        "nvidia-tool-470": ("1.14", "install ok installed"),
         "nvidia-driver-470": ("470.1", "install ok installed"),
         "nvidia-driver-390": ("390.1", "deinstall ok config-files"),
     }
+    host.sources["nvidia-tool-470"] = "somebodys-tool"
     host.setup().exact_set()
     simulated = next(words for words in host.asked if "--simulate" in words)
     assert "nvidia-driver-470-" in simulated and "nvidia-driver-390-" not in simulated
-    assert not [word for word in simulated if word.startswith("nvidia-container")]
+    assert not [word for word in simulated if word.startswith("nvidia-tool")]
 
 
 @pytest.mark.parametrize(
