@@ -110,7 +110,9 @@ class TestForeignSources:
         for release in ("xenial", "focal"):
             remedy = f"rm /etc/apt/sources.list.d/{release}.list && apt-get update"
             assert release in told and remedy in told
-            bed.run(["sh", "-c", remedy])
+            # While the other source is there, apt still asks its server for a release that it does not have.
+            bed.run(["sh", "-c", remedy], check=False)
+        bed.run(["apt-get", "update"])
         assert world.controller.ok(*SITE, "--limit", "k80").changed("k80") == 0
 
 
