@@ -47,7 +47,8 @@ def test_killed_in_every_task_in_turn(world: World, name: str) -> None:
     """Each kill comes at a random moment of the next task that changes the host; then one run ends it all."""
     controller, bed = world.controller, world.beds[name]
     seed = random.randrange(10**6)
-    moments, killed = random.Random(seed), []  # noqa: S311 - nothing secret
+    moments = random.Random(seed)  # noqa: S311 - nothing secret
+    killed = []
     for point in POINTS[name]:
         delay = moments.uniform(0, LONGEST_DELAY_S)
         process = controller.start(*SITE, "--limit", name)
