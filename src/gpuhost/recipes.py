@@ -14,9 +14,7 @@ from .versions import at_most, capability, release, version
 
 def row_of(catalog: Catalog, wanted: str) -> Json:
     """The catalog's row of an OpenCV release; '4.14' means the newest of that series."""
-    rows = [
-        r for r in catalog.opencv["releases"] if release(r["version"])[: len(release(wanted))] == release(wanted)
-    ]
+    rows = [r for r in catalog.opencv["releases"] if release(r["version"])[: len(release(wanted))] == release(wanted)]
     if not rows:
         known = ", ".join(r["version"] for r in catalog.opencv["releases"])
         raise failure("B-usage", f"The catalog has no OpenCV {wanted}.", f"It has {known}.")
@@ -72,7 +70,11 @@ def make(catalog: Catalog, opencv: str, cuda_series: str, platform: str, cards: 
 
 def newest_for(catalog: Catalog, cuda_series: str, cudnn: str, cards: Sequence[str]) -> str:
     """The newest OpenCV release that reads Darknet networks and takes this toolkit, this cuDNN and these cards."""
-    fit = [r["version"] for r in catalog.opencv["releases"] if r["darknet_importer"] and takes(r, cuda_series, cudnn, cards)]
+    fit = [
+        r["version"]
+        for r in catalog.opencv["releases"]
+        if r["darknet_importer"] and takes(r, cuda_series, cudnn, cards)
+    ]
     if not fit:
         raise failure(
             "B-opencv-without-cuda",

@@ -44,8 +44,12 @@ def parser() -> argparse.ArgumentParser:
     card.add_argument("--elsewhere", action="store_true", help="the wheel is for another machine than this one")
     what = p.add_argument_group("what to build")
     what.add_argument("--opencv", metavar="VERSION", help="an OpenCV release (default: the newest that fits)")
-    what.add_argument("--profile", choices=options.PROFILES, default="dnn", help="dnn: what a detector needs; full: all")
-    what.add_argument("--modules", metavar="LIST", default="", help="modules instead of the profile's, such as dnn,video")
+    what.add_argument(
+        "--profile", choices=options.PROFILES, default="dnn", help="dnn: what a detector needs; full: all"
+    )
+    what.add_argument(
+        "--modules", metavar="LIST", default="", help="modules instead of the profile's, such as dnn,video"
+    )
     what.add_argument("--nonfree", action="store_true", help="include patented algorithms")
     what.add_argument("--cpu", choices=tuple(machine.CPUS), help="instructions to use (default: this machine's best)")
     what.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a further CMake option")
@@ -56,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
     tools.add_argument("--rpath", action="append", default=[], metavar="DIR", help="where to find both at run time")
     tools.add_argument("--python", default=sys.executable, metavar="FILE", help="a Python with NumPy and C headers")
     tools.add_argument("--jobs", type=positive, metavar="N", help="compile jobs (default: from cores and memory)")
-    tools.add_argument("--sources", action="append", type=Path, default=[], metavar="FILE", help="instead of a download")
+    tools.add_argument(
+        "--sources", action="append", type=Path, default=[], metavar="FILE", help="instead of a download"
+    )
     tools.add_argument("--assume-cuda", metavar="VERSION", help="with --dry-run: plan for a toolkit that is not here")
     tools.add_argument("--assume-cudnn", metavar="VERSION", help="with --dry-run: the same for cuDNN")
     where = p.add_argument_group("where")
@@ -137,7 +143,9 @@ def tool_kit(arguments: argparse.Namespace, root: Path) -> Tuple[toolkit.Toolkit
     if not arguments.assume_cuda and not arguments.assume_cudnn:
         return toolkit.read_toolkit(cuda.absolute()), toolkit.read_cudnn(cudnn.absolute())
     if not arguments.dry_run or not arguments.assume_cuda or not arguments.assume_cudnn:
-        raise failure("B-usage", "--assume-cuda and --assume-cudnn go together, with --dry-run.", "Add what is missing.")
+        raise failure(
+            "B-usage", "--assume-cuda and --assume-cudnn go together, with --dry-run.", "Add what is missing."
+        )
     from ..catalog import shipped
     from ..recipes import toolkit_row
 
@@ -179,7 +187,8 @@ def planned(arguments: argparse.Namespace) -> Tuple[plan.Plan, make.Places, List
     """The whole plan of a command line, its folders, and the cards that are here."""
     root, where = places(arguments)
     if arguments.recipe:
-        cards, here = list(recipes_file.load(arguments.recipe).cards), []
+        cards = list(recipes_file.load(arguments.recipe).cards)
+        here: List[str] = []
     else:
         cards, here = chosen_cards(arguments)
     kit, cudnn = tool_kit(arguments, root)

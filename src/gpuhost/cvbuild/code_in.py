@@ -45,7 +45,7 @@ def sections(data: bytes, path: Path) -> Dict[str, Section]:
     base = rows[names][4]
     found = {}
     for name, _, _, address, offset, length in rows:
-        end = data.find(b"\0", base + name) if isinstance(data, bytes) else data.find(b"\0", base + name)
+        end = data.find(b"\0", base + name)
         found[data[base + name : end].decode("ascii")] = Section(offset, length, address)
     return found
 

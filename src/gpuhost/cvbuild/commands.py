@@ -96,7 +96,9 @@ def raise_known(said: Sequence[str], where: str, log: Path) -> None:
     """Name the failures that any command can meet: a full disk, a compiler ended for memory."""
     text = "\n".join(said)
     if FULL.search(text):
-        raise failure("B-disk-full", f"There is no space left for {where}.", "Make room and run the same command again.")
+        raise failure(
+            "B-disk-full", f"There is no space left for {where}.", "Make room and run the same command again."
+        )
     if KILLED.search(text):
         raise failure(
             "D23-killed-for-memory",

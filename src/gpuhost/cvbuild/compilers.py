@@ -32,7 +32,7 @@ def found_on(path: str) -> List[Compiler]:
     found: Dict[int, Compiler] = {}
     for folder in path.split(os.pathsep):
         try:
-            names = sorted(n for n in os.listdir(folder or ".") if re.match(r"^g\+\+(-\d+)?$", n))
+            names = sorted(p.name for p in Path(folder).iterdir() if re.match(r"^g\+\+(-\d+)?$", p.name))
         except OSError:
             continue
         for name in names:

@@ -59,7 +59,8 @@ def stop_at(line: str) -> None:
 
 def parse(log: Sequence[str]) -> Decided:
     """The summary at the end of a configure log; the last one, when CMake ran more than once into it."""
-    version, lines = "", {}
+    version = ""
+    lines: Dict[str, str] = {}
     for text in log:
         head = HEAD.match(text)
         if head:

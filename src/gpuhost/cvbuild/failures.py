@@ -19,7 +19,9 @@ class Kind(NamedTuple):
 
 
 KINDS: Dict[str, Kind] = {
-    "D17-card-not-covered": Kind(RefusedError, "the architectures asked for, or those in a wheel, do not run on a card"),
+    "D17-card-not-covered": Kind(
+        RefusedError, "the architectures asked for, or those in a wheel, do not run on a card"
+    ),
     "D18-no-dnn-cuda": Kind(EnvironmentProblem, "the DNN module was configured or built without its CUDA backend"),
     "D18-ran-on-cpu": Kind(EnvironmentProblem, "a network asked to run on CUDA gave exactly the processor's answer"),
     "D19-below-opencv-floor": Kind(RefusedError, "the card is below what OpenCV's DNN CUDA backend takes"),

@@ -1,4 +1,4 @@
-"""What a build takes from its machine besides compiler and toolkit: Python with NumPy, CMake, ninja, ccache, processor."""
+"""What a build takes from its machine besides compiler and toolkit: Python with NumPy, build tools, processor."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def python(executable: str) -> Python:
 def tools(cmake_min: str) -> Tools:
     """The build tools; too old a CMake is refused."""
     beside = Path(sys.executable).parent
-    found = {name: str(beside / name) if (beside / name).exists() else shutil.which(name) for name in ("cmake", "ninja")}
+    found = {
+        name: str(beside / name) if (beside / name).exists() else shutil.which(name) for name in ("cmake", "ninja")
+    }
     absent = [name for name, path in found.items() if path is None]
     if absent:
         raise failure(

@@ -1,4 +1,4 @@
-"""Carrying a plan out, step by step: each is stamped when it is done, so that a killed run goes on with the next one."""
+"""Carrying a plan out: each step is stamped when it is done, so that a killed run goes on with the next one."""
 
 from __future__ import annotations
 
@@ -77,13 +77,20 @@ def write_wrapper(plan: Plan, places: Places) -> None:
     if plan.tools.ccache:
         launch = f'CCACHE_COMPILERCHECK="string:{plan.toolkit.said}" '
         ccache = f'"{plan.tools.ccache}" '
-    text = WRAPPER.format(launch="", ccache=f"env {launch}{ccache}" if ccache else "", nvcc=plan.toolkit.root / "bin/nvcc")
+    text = WRAPPER.format(
+        launch="", ccache=f"env {launch}{ccache}" if ccache else "", nvcc=plan.toolkit.root / "bin/nvcc"
+    )
     path.write_text(text, encoding="utf-8")
     path.chmod(0o755)
 
 
 def build(
-    plan: Plan, places: Places, jobs: int, fresh: bool = False, given: Sequence[Path] = (), say: Callable[..., None] = say_step
+    plan: Plan,
+    places: Places,
+    jobs: int,
+    fresh: bool = False,
+    given: Sequence[Path] = (),
+    say: Callable[..., None] = say_step,
 ) -> Path:
     """The wheel of a plan: from the cache, else made; its path in the cache."""
     found = None if fresh else keys.kept(places.wheels, plan.key)
@@ -109,7 +116,9 @@ def unwritable(error: OSError, folder: Path) -> Exception:
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return failure("B-disk-full", f"There is no space left for {folder}.", "Make room, and run the same again.")
-    return failure("B-unwritable", f"{error.filename or folder} cannot be written: {error.strerror}.", "Give --root DIR.")
+    return failure(
+        "B-unwritable", f"{error.filename or folder} cannot be written: {error.strerror}.", "Give --root DIR."
+    )
 
 
 def carry_out(plan: Plan, places: Places, work: Work, jobs: int, given: List[Path], say: Callable[..., None]) -> Path:
@@ -193,7 +202,9 @@ def check(plan: Plan, places: Places, _: Path) -> Dict[str, str]:
     configured.must_not_download(downloads.read_text(encoding="utf-8") if downloads.exists() else "")
     cache = (folder / "CMakeCache.txt").read_text(encoding="utf-8", errors="replace")
     if f"CUDA_NVCC_EXECUTABLE:FILEPATH={wrapper(plan, places)}" not in cache:
-        raise failure("B-configured-otherwise", "CMake took another nvcc than the plan's.", "Use --fresh, or report it.")
+        raise failure(
+            "B-configured-otherwise", "CMake took another nvcc than the plan's.", "Use --fresh, or report it."
+        )
     names = ("NVIDIA CUDA", "NVIDIA GPU arch", "NVIDIA PTX archs", "cuDNN", "To be built", "Baseline")
     return {name: decided.lines.get(name, "") for name in names}
 

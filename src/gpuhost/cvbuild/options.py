@@ -86,7 +86,13 @@ def build_list(s: Settings) -> Optional[str]:
 # name, value, origin, reason, since
 ROWS: List[Row] = [
     ("CMAKE_BUILD_TYPE", fixed("Release"), ORIGINAL, "optimised code", ""),
-    ("OPENCV_EXTRA_MODULES_PATH", lambda s: s.contrib, ORIGINAL, "opencv_contrib: WITH_CUDA needs its cudev in 4.x", ""),
+    (
+        "OPENCV_EXTRA_MODULES_PATH",
+        lambda s: s.contrib,
+        ORIGINAL,
+        "opencv_contrib: WITH_CUDA needs its cudev in 4.x",
+        "",
+    ),
     ("WITH_CUDA", fixed(ON), ORIGINAL, "the point of it all", ""),
     ("WITH_CUDNN", fixed(ON), ORIGINAL, "the DNN module's convolutions", ""),
     ("WITH_CUBLAS", fixed(ON), ORIGINAL, "the DNN module's matrix products", ""),
@@ -100,7 +106,13 @@ ROWS: List[Row] = [
         "real code for exactly the cards; his 7.0 did not run on a 5.0",
         "",
     ),
-    ("CUDA_ARCH_PTX", lambda s: ";".join(s.archs.ptx), FACTS, "no PTX unless asked for: the driver would compile it", ""),
+    (
+        "CUDA_ARCH_PTX",
+        lambda s: ";".join(s.archs.ptx),
+        FACTS,
+        "no PTX unless asked for: the driver would compile it",
+        "",
+    ),
     ("CUDA_TOOLKIT_ROOT_DIR", lambda s: s.cuda, FACTS, "this toolkit, not one that CMake finds", ""),
     ("CUDA_HOST_COMPILER", lambda s: s.cxx, FACTS, "the newest compiler this toolkit accepts", ""),
     ("CMAKE_CXX_COMPILER", lambda s: s.cxx, PROJECT, "one compiler for both halves", ""),
@@ -175,7 +187,13 @@ ROWS: List[Row] = [
     ("ENABLE_CCACHE", lambda s: ON if s.ccache else OFF, MEASURED, "objects of an earlier build are used again", ""),
     ("OPENCV_GENERATE_PKGCONFIG", fixed(OFF), PROJECT, "a wheel has no use for it", ""),
     ("CMAKE_SKIP_RPATH", fixed(ON), PROJECT, "no path of the build tree in the library", ""),
-    ("CMAKE_MODULE_LINKER_FLAGS", lambda s: f"-Wl,--enable-new-dtags,-rpath,{s.rpath}", PROJECT, "CUDA and cuDNN found", ""),
+    (
+        "CMAKE_MODULE_LINKER_FLAGS",
+        lambda s: f"-Wl,--enable-new-dtags,-rpath,{s.rpath}",
+        PROJECT,
+        "CUDA and cuDNN found",
+        "",
+    ),
 ]
 
 

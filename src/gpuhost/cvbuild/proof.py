@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from . import code_in, configured, proving
+from .archs import must_cover
+from .commands import ask as answered
 from .commands import environment
 from .failures import failure
 
@@ -30,8 +32,7 @@ def ask(python: str, limit_s: float = 900) -> Json:
     try:
         done = subprocess.run(  # noqa: S603 - the interpreter and this package's own text
             [python, "-I", "-B", "-c", text],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             stdin=subprocess.DEVNULL,
             env=environment(),
             timeout=limit_s,
@@ -59,7 +60,8 @@ def judge(answer: Json, facts: Json, site: Path, code: Dict[str, int], cards: Se
     if set(code) != planned:
         raise failure(
             "B-wrong-architectures",
-            f"The library holds code for {', '.join(sorted(code)) or 'no card'}; planned was {', '.join(sorted(planned))}.",
+            f"The library holds code for {', '.join(sorted(code)) or 'no card'}; "
+            f"planned was {', '.join(sorted(planned))}.",
             "Build again: --fresh",
         )
     held.append(f"the library holds code for exactly {', '.join(f'{c} ({n} times)' for c, n in sorted(code.items()))}")
@@ -77,6 +79,11 @@ def judge(answer: Json, facts: Json, site: Path, code: Dict[str, int], cards: Se
             )
         unproven.append("no card here: not proved are the device count, a GpuMat round trip and a network on CUDA")
         return Proven(held, unproven)
+    must_cover(code, answer.get("capabilities", []), "The library")
+    if answer.get("failed"):
+        raise failure(
+            "D29-no-device", f"OpenCV fails on the card: {answer['failed']}", "Look at dmesg for Xid and for NVRM."
+        )
     return Proven(held + on_card(answer), unproven)
 
 
@@ -89,7 +96,9 @@ def shadow(answer: Json, ours: Path) -> List[str]:
             f"Remove the other one: pip uninstall opencv-python, or delete {Path(answer['file']).parent}",
         )
     others = [p for p in answer["every_cv2"] if Path(p) != ours.resolve()]
-    more = [name for name in answer.get("distributions", []) if name.lower().replace("_", "-") != "opencv-contrib-python"]
+    more = [
+        name for name in answer.get("distributions", []) if name.lower().replace("_", "-") != "opencv-contrib-python"
+    ]
     if others or more:
         raise failure(
             "D29-shadowed",
@@ -142,9 +151,7 @@ def on_card(answer: Json) -> List[str]:
 
 def installed(python: str) -> Path:
     """The site-packages folder of an environment."""
-    from .commands import ask as asked
-
-    said = asked([python, "-I", "-c", "import sysconfig; print(sysconfig.get_paths()['platlib'])"]).strip()
+    said = answered([python, "-I", "-c", "import sysconfig; print(sysconfig.get_paths()['platlib'])"]).strip()
     if not said:
         raise failure("B-usage", f"{python} is no Python that works.", "Name the environment's: --into DIR")
     return Path(said)

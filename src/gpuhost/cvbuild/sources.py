@@ -31,7 +31,7 @@ def index() -> str:
             continue
         parser = configparser.RawConfigParser()
         try:
-            parser.read(os.path.expanduser(place), encoding="utf-8")
+            parser.read(Path(place).expanduser(), encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
             continue
         said = parser.get("global", "index-url", fallback=None)
@@ -164,8 +164,10 @@ def unpack(archives: List[Path], folder: Path) -> None:
     temporary.mkdir(parents=True)
     for archive in archives:
         with tarfile.open(str(archive)) as handle:
-            members = [m for m in handle.getmembers() if safe(m)]
-            handle.extractall(str(temporary), members)  # noqa: S202 - each member was checked by safe()
+            # One pass: asking for all members first would decompress everything twice.
+            for member in handle:
+                if safe(member):
+                    handle.extract(member, str(temporary), set_attrs=False)
     (temporary / SEAL).write_text(tree_digest(temporary), encoding="ascii")
     temporary.rename(folder)
 

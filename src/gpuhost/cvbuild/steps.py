@@ -17,7 +17,7 @@ ORDER = ("sources", "configure", "check", "build", "wheel")
 
 
 class Work:
-    """A folder with a stamp for each finished step. A stamp counts only for the same key, and only after all before it."""
+    """A folder with a stamp for each finished step; one counts only for the same key and after all before it."""
 
     def __init__(self, folder: Path, key: str) -> None:
         """Open the folder of a key; stamps of another key do not count."""

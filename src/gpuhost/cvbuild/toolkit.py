@@ -124,7 +124,9 @@ def check_bounds(what: str, found: str, bounds: Dict[str, Any], identity: str, o
     )
 
 
-def check_toolkit(toolkit: Toolkit, cudnn: Cudnn, cuda_bounds: Dict[str, Any], dnn: Dict[str, Any], opencv: str) -> None:
+def check_toolkit(
+    toolkit: Toolkit, cudnn: Cudnn, cuda_bounds: Dict[str, Any], dnn: Dict[str, Any], opencv: str
+) -> None:
     """Refuse a toolkit or a cuDNN that this OpenCV was not made for."""
     series = ".".join(str(n) for n in release(toolkit.version)[:2])
     check_bounds("CUDA", series, cuda_bounds, "B-opencv-without-cuda", opencv)

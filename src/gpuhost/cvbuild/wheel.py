@@ -48,8 +48,10 @@ class Identity(NamedTuple):
         return f"{MODULE}-{self.version}.dist-info"
 
 
-def identity(package_version: str, cuda_series: str, archs: Architectures, key: str, extension: str, tag: str) -> Identity:
-    """The name of a wheel; `extension` is the module's file name ('cv2.abi3.so'), `tag` the building Python's (cp311)."""
+def identity(
+    package_version: str, cuda_series: str, archs: Architectures, key: str, extension: str, tag: str
+) -> Identity:
+    """The name of a wheel; `extension` is the module's file ('cv2.abi3.so'), `tag` the building Python's ('cp311')."""
     code = "".join(f".sm{flat(a)}" for a in archs.real) + "".join(f".ptx{flat(a)}" for a in archs.ptx)
     local = f"cuda{flat(cuda_series)}{code}.{key[:8]}"
     python = "cp36-abi3" if ".abi3." in extension else f"{tag}-{tag}"
@@ -71,14 +73,16 @@ def content(package: Path) -> List[Tuple[str, Path]]:
     found = [(f"cv2/{extension.name}", extension)]
     for path in sorted(package.rglob("*")):
         relative = path.relative_to(package)
-        skip = path == extension or relative.name.startswith(("config", "load_config")) or "__pycache__" in relative.parts
+        skip = (
+            path == extension or relative.name.startswith(("config", "load_config")) or "__pycache__" in relative.parts
+        )
         if path.is_file() and not skip and path.suffix in (".py", ".pyi", ".typed", ".xml"):
             found.append((f"cv2/{relative.as_posix()}", path))
     return found
 
 
 def metadata(wheel: Identity, numpy: str, licence_files: List[str]) -> str:
-    """METADATA. A module made with NumPy 2's headers works with 1.x too, one made with 1.x not with 2 (NumPy's rule)."""
+    """METADATA. By NumPy's rule a module made with NumPy 2 works with 1.x too, one made with 1.x not with 2."""
     needs = "numpy<2" if numpy.startswith("1.") else "numpy>=1.23"
     licences = "".join(f"License-File: {name}\n" for name in licence_files)
     return (
