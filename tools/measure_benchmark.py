@@ -111,13 +111,14 @@ def section(reports: Sequence[Dict[str, Any]]) -> List[str]:
     seen, photos = first["environment"], first["photos"]
     entries = [entry for report in reports for entry in report["models"] if "offline" in entry and "headline" in entry]
     cards = sorted({card["name"] for entry in entries for card in entry["sampled"]["cards"]})
-    memory = max(entry["usage"]["peak_memory_mib"] for entry in entries)
+    peaks = [entry["usage"]["peak_memory_mib"] for entry in entries if entry["usage"]["peak_memory_mib"] is not None]
     lines = [
         f"## {cards[0] if cards else seen['cpu']}",
         "",
         f"{seen['cpus_allowed']} processors ({seen['cpu']}), {seen['memory_mib']} MiB, {seen['system']}; OpenCV "
         f"{seen['opencv']}, Python {seen['python']}; {photos['count']} {photos['kind']} photos, input 416, "
-        f"{entries[0]['weights']['kind']} weights; {first['started'][:10]}. Peak memory {memory} MiB.",
+        f"{entries[0]['weights']['kind']} weights; {first['started'][:10]}."
+        + (f" Peak memory {max(peaks)} MiB." if peaks else ""),
         "",
         "| " + " | ".join(HEAD) + " |",
         "|" + "---|" * len(HEAD),

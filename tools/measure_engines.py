@@ -15,14 +15,13 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import numpy as np
 
-from gpuhost.yolo import devices, memory, photos
+from gpuhost.yolo import devices, environment, memory, photos
 from gpuhost.yolo.detector import Detector
 from gpuhost.yolo.models import model_files
 from gpuhost.yolo.networks import MODELS
@@ -61,21 +60,13 @@ def times(model: str, work: Path, rounds: int, batch: int) -> Dict[str, Any]:
 
 def peak(model: str, device: str, work: Path, count: int, batch: int, small: bool) -> None:
     """In a process of its own: detect in the photos and print the largest resident size in MiB."""
-    with tempfile.TemporaryDirectory() as folder:
-        if small:
-            memory.CGROUP = Path(folder) / "memory.max"
-            memory.CGROUP.write_text(str(SMALL), encoding="ascii")
-            memory.machine_bytes.__defaults__ = (memory.CGROUP,)
-        detector = Detector(model, device, work, SIZE)
-        made = photos.make(work / "photos", count, lambda done, of: None)
-        seen = sum(1 for _ in detector.run(made.paths, batch))
-    print(json.dumps({"photos": seen, "mib": high_water(), "settings": detector.network.settings}))
-
-
-def high_water() -> int:
-    """The largest resident size of this program in MiB. getrusage would count the parent's from before exec."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    if small:
+        setattr(memory, "machine_bytes", lambda: SMALL)  # noqa: B010 - a plain assignment is no type for mypy
+    detector = Detector(model, device, work, SIZE)
+    made = photos.make(work / "photos", count, lambda done, of: None)
+    seen = sum(1 for _ in detector.run(made.paths, batch))
+    mib = environment.peak_mib(Path("/proc/self/status").read_text(encoding="ascii"))
+    print(json.dumps({"photos": seen, "mib": mib, "settings": detector.network.settings}))
 
 
 def peak_of(*arguments: str) -> int:

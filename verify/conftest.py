@@ -25,6 +25,7 @@ from gpuhost.errors import GpuhostError
 ORDER = (
     "test_host",
     "test_lock",
+    "test_guard",
     "test_driver",
     "test_cuda",
     "test_cudnn",

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Sequence
 
 from ansible.errors import AnsibleFilterError
 
-from gpuhost import checks_benchmark, links, lock, plan, preflight, render, tree
+from gpuhost import checks_benchmark, links, lock, plan, preflight, render, toolkit_specs, tree
 from gpuhost.catalog import shipped
 from gpuhost.cli_plan import request_of
 from gpuhost.environments import chosen, load_environment, lock_digest
@@ -150,5 +150,11 @@ class FilterModule:
             "gpuhost_controller_problem": told(preflight.controller_problem),
             "gpuhost_yolo_tree": told(tree.yolo),
             "gpuhost_benchmark_device": told(checks_benchmark.device),
+            "gpuhost_cuda_spec": told(toolkit_specs.cuda),
+            "gpuhost_cuda_extras": told(toolkit_specs.extras),
+            "gpuhost_cuda_links": told(toolkit_specs.links),
+            "gpuhost_cuda_without": told(toolkit_specs.without),
+            "gpuhost_cudnn_spec": told(toolkit_specs.cudnn),
+            "gpuhost_toolkit_python": told(toolkit_specs.python),
             "gpuhost_benchmark_command": told(checks_benchmark.thorough),
         }

@@ -17,16 +17,23 @@ description:
   - Links that are not given are kept from the generation in force. Nothing happens when that is the same already.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
-  stack: {description: The lock that the generation carries out., type: dict, required: true}
+  stack:
+    description: The lock that the generation carries out; without it, that of the generation in force.
+    type: dict
   links:
     description: Names in the generation and the store folders (relative to C(root)) they lead to.
     type: dict
     required: true
+  without:
+    description: Names, or patterns of the shell, of links not to keep from the generation in force.
+    type: list
+    elements: str
+    default: []
 author: gpuhost
 """
 
 RETURN = r"""
-generation: {description: The number in force (after the change), type: int, returned: always}
+generation: {description: The number in force after the change, type: int, returned: always}
 previous: {description: The number that was in force., type: int, returned: always}
 """
 
@@ -36,16 +43,19 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "default": "/opt/gpuhost"},
-            "stack": {"type": "dict", "required": True},
+            "stack": {"type": "dict"},
             "links": {"type": "dict", "required": True},
+            "without": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     root, stack, links = Path(module.params["root"]), module.params["stack"], module.params["links"]
     before = store.current_generation(root)
     old = store.describe(root, before) if before is not None else {}
-    links = dict(old.get("links", {}), **links)
-    if not store.needs_switch(root, stack, links):
+    links = dict(store.links_without(old.get("links", {}), module.params["without"]), **links)
+    if stack is None:
+        stack = old.get("stack")
+    if stack is None or not store.needs_switch(root, stack, links):
         module.exit_json(changed=False, generation=before, previous=before)
     diff = {
         "before": json.dumps(old, indent=1, sort_keys=True),

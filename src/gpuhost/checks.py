@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, List, Optional
 
-from . import checks_benchmark, checks_environments, checks_gpu, checks_host, checks_lock
+from . import checks_benchmark, checks_driver, checks_environments, checks_gpu, checks_guard, checks_host, checks_lock
 from .catalog import Json
 from .checks_base import FAIL, PASS, RELOCK, SKIP, Check, Outcome, Result, result, skipped
 
@@ -28,6 +28,10 @@ CHECKS = (
     *checks_host.CHECKS,
     *checks_lock.CHECKS,
     *checks_lock.PARTS,
+    *checks_gpu.CARD,
+    *checks_driver.INSTALLED,
+    *checks_guard.CHECKS,
+    *checks_driver.CHECKS,
     *checks_gpu.CHECKS,
     *_OPENCV,
     *_TENSORFLOW,

@@ -1,13 +1,12 @@
-"""Checks of the card and of what stands under the environments: driver, toolkit, cuDNN."""
+"""Checks of the card, and of the toolkit and cuDNN that stand under the environments."""
 
 from __future__ import annotations
-
-from typing import List
 
 from .catalog import Json
 from .checks_base import INSTALL, RELOCK, Check, Outcome, held
 from .checks_host import observation
 from .checks_lock import installed, obeyed
+from .toolkits import agrees
 from .versions import in_series
 
 
@@ -17,50 +16,15 @@ def present(seen: Json) -> Outcome:
     return held(bool(cards), "an NVIDIA card in the machine", ", ".join(cards) or "none", RELOCK)
 
 
-def loaded(seen: Json) -> Outcome:
-    """Is the loaded kernel module the locked driver's?"""
-    wanted, found = obeyed(seen)["plan"]["driver"]["version"], observation(seen)["nvidia"]
-    if not found["module_loaded"]:
-        others = sorted({c["kernel_driver"] for c in observation(seen)["gpus"] if c["kernel_driver"]})
-        actual = f"the nvidia module is not loaded; the card is held by {', '.join(others) or 'no driver'}"
-        return held(False, f"driver {wanted} is loaded", actual, INSTALL)
-    return held(
-        found["module_version"] == wanted,
-        f"driver {wanted} is loaded",
-        f"driver {found['module_version'] or 'of unknown version'} is loaded",
-        f"Reboot the host, which loads the installed driver; if it stays so: {INSTALL}",
-    )
-
-
-def listed(seen: Json) -> Outcome:
-    """Does the driver's own tool list each locked card?"""
-    smi = observation(seen)["nvidia"]["smi"]
-    required = f"nvidia-smi lists {len(obeyed(seen)['cards'])} locked cards"
-    if smi["status"] != "ok":
-        return held(
-            False,
-            required,
-            smi["message"] or "nvidia-smi failed",
-            INSTALL,
-        )
-    readable = [c for c in observation(seen)["gpus"] if c["readable"]]
-    missing: List[str] = []
-    for card in obeyed(seen)["cards"]:
-        match = [c for c in readable if (c["uuid"] == card["uuid"] if card["uuid"] else c["pci_id"] == card["pci_id"])]
-        if match:
-            readable.remove(match[0])
-        else:
-            missing.append(f"{card['uuid'] or card['pci_id']} ({card['pci_address']})")
-    return held(not missing, required, f"missing: {', '.join(missing)}" if missing else "all listed", RELOCK)
-
-
 def toolkit(seen: Json) -> Outcome:
     """Is the toolkit in force the locked one, by its own record and by its compiler?"""
     wanted, found = obeyed(seen)["plan"]["cuda"]["version"], installed(seen)
     said = [f"its record says {found['cuda']}"] if found["cuda"] else []
     said += [f"nvcc says {found['nvcc']}"] if found["nvcc"] else []
     right = (
-        bool(said) and found["cuda"] in (None, wanted) and (found["nvcc"] is None or in_series(wanted, found["nvcc"]))
+        bool(said)
+        and (found["cuda"] is None or agrees(wanted, found["cuda"]))
+        and (found["nvcc"] is None or in_series(wanted, found["nvcc"]))
     )
     return held(
         right,
@@ -82,7 +46,7 @@ def cudnn(seen: Json) -> Outcome:
     )
 
 
-CHECKS = (
+CARD = (
     Check(
         "gpu.present",
         "There is a card",
@@ -91,22 +55,8 @@ CHECKS = (
         ("lock.present",),
         gpu=True,
     ),
-    Check(
-        "driver.loaded",
-        "The locked driver is loaded",
-        "An upgrade that was not held leaves module and library apart.",
-        loaded,
-        ("gpu.present",),
-        gpu=True,
-    ),
-    Check(
-        "driver.cards",
-        "The driver lists each locked card",
-        "A driver that is loaded need not serve the card.",
-        listed,
-        ("driver.loaded",),
-        gpu=True,
-    ),
+)
+CHECKS = (
     Check(
         "cuda.toolkit",
         "The toolkit is the locked one",

@@ -6,12 +6,13 @@ from typing import Any, Dict, List
 
 from .catalog import Json
 
-#: Names in a generation that only a lock with a card has.
-GPU_ONLY = ("cuda", "cudnn")
+#: Names in a generation, as patterns of the shell, that only a lock with a card has.
+GPU_ONLY = ("cuda", "cuda-*", "cudnn")
 
 
 def of_generation(folders: Dict[str, Any], lock: Json) -> Dict[str, Any]:
-    """`links`: name -> store folder, of the folders that this run has installed; `without`: the names to take out.
+    """`links`: name -> store folder, of the folders that this run has installed; `without`: the names and patterns to
+    take out.
 
     A folder that is empty was left out of this run (by a tag): its link stays as it is. A name that the lock no longer
     has goes, so that a host never keeps, say, an OpenCV for the CPU under a lock that wants it built for a card.

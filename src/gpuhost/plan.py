@@ -44,6 +44,7 @@ def make(resolver: Resolver, request: Request) -> Json:
         plan["cuda"] = cuda_json(request, stack.cuda)
         plan["cudnn"] = {
             "version": stack.cudnn.version,
+            "source": "wheels" if plan["cuda"]["source"] == "wheels" else "tarball",
             **pick(stack.cudnn.row, "cuda", "file", "url", "sha256"),
         }
     plan["opencv"] = opencv_json(resolver, request, stack)

@@ -64,11 +64,17 @@ def dpkg_busy(observation: Json) -> bool:
 
 
 def dpkg_problems(observation: Json) -> List[str]:
-    """What dpkg has left half done, or that it is busy."""
+    """What dpkg has left half done, or that it is busy.
+
+    What our own interrupted installation left is no reason to stop: the role nvidia_driver, which left its marker
+    there, mends it before it goes on.
+    """
     if dpkg_busy(observation):
         return [
             "Another process is changing packages. Wait for it (ps -C apt-get,dpkg,unattended-upgr), then run again."
         ]
+    if observation["interrupted"]:
+        return []
     whole = ("installed", "config-files", "not-installed")
     half = [name for name, package in observation["packages"].items() if package["state"] not in whole]
     said = ", ".join(half) or "; ".join(observation["dpkg_audit"][:1])

@@ -25,6 +25,8 @@ from .probe_edges import NOT_FOUND, Edges, Run, run_command
 from .probe_gpu import read_nvidia
 
 SCHEMA = 1
+# Stands as long as a run of ours is installing the driver's packages (driver_setup.PENDING).
+INTERRUPTED = "/opt/gpuhost/state/driver.pending"
 
 _TIMEOUT_S = 60.0
 _EFI_VARIABLES = "/sys/firmware/efi/efivars"
@@ -46,7 +48,7 @@ def observe(root: str = "/", run: Run = run_command) -> Dict[str, Any]:
         "hostname": _one_line(edges, "/proc/sys/kernel/hostname"),
         "machine": _command_line(edges, ["uname", "-m"]),
         "platform": platform,
-        "kernel": _read_kernel(edges),
+        "kernel": read_kernel(edges),
         "secure_boot": _read_secure_boot(edges),
         "gpus": gpus,
         "nvidia": nvidia,
@@ -57,6 +59,7 @@ def observe(root: str = "/", run: Run = run_command) -> Dict[str, Any]:
         "memory_mib": _read_memory(edges),
         "disk": _read_disk(edges),
         "cpu": parse_cpuinfo(edges.text("/proc/cpuinfo") or ""),
+        "interrupted": edges.exists(INTERRUPTED),
         "reboot_required": edges.exists("/run/reboot-required") or edges.exists("/var/run/reboot-required"),
         "problems": edges.problems,
     }
@@ -92,7 +95,7 @@ def _read_platform(edges: Edges) -> Dict[str, str]:
     )
 
 
-def _read_kernel(edges: Edges) -> Dict[str, Any]:
+def read_kernel(edges: Edges) -> Dict[str, Any]:
     """The running kernel, the installed ones, and the one to boot next: the newest with an image in /boot."""
     installed = sort_versions(
         name

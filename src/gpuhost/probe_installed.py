@@ -1,5 +1,5 @@
 """What gpuhost has put on a machine, read back: the generation in force, its links, toolkit and cuDNN
-versions.
+versions, the driver and the guard over it.
 
 Runs on the target: Python 3.6, standard library. Reads only.
 """
@@ -12,7 +12,9 @@ from . import store
 from .errors import GpuhostError
 from .probe import observe
 from .probe_answer import channel
-from .probe_edges import Run, run_command
+from .probe_driver import driver
+from .probe_edges import Edges, Run, run_command
+from .probe_guard import guard
 
 Json = Dict[str, Any]
 _NVCC_TIMEOUT_S = 30.0
@@ -26,7 +28,11 @@ def main(arguments: Json) -> int:
     except GpuhostError as error:
         answer({"error": error.message, "next_step": error.next_step})
         return error.exit_code
-    answer({"observation": observation, "installed": installed(Path(arguments["root"]))})
+    root, edges = arguments["root"], Edges("/", run_command)
+    found = installed(Path(root))
+    found["driver"] = driver(edges, observation["kernel"]["boots"], root)
+    found["guard"] = guard(edges, root)
+    answer({"observation": observation, "installed": found})
     return 0
 
 

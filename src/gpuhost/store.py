@@ -9,6 +9,7 @@ last, so a run that was killed leaves nothing that the next one takes for whole.
 """
 
 import errno
+import fnmatch
 import json
 import os
 import re
@@ -142,6 +143,12 @@ def describe(root: Path, number: int) -> Json:
             if path.is_symlink():
                 links[str(path.relative_to(folder))] = os.path.relpath(str(path.resolve()), str(root.resolve()))
     return {"stack": read_json(folder / "stack.json"), "links": links}
+
+
+def links_without(links: Dict[str, str], patterns: Iterable[str]) -> Dict[str, str]:
+    """The links whose names match none of the patterns."""
+    patterns = list(patterns)
+    return {name: to for name, to in links.items() if not any(fnmatch.fnmatchcase(name, p) for p in patterns)}
 
 
 def needs_switch(root: Path, stack: Json, links: Dict[str, str]) -> bool:

@@ -47,6 +47,59 @@ def bench_report(model: str, device: str) -> Json:
     return {"stopped_by": None, "environment": {"opencv": "4.10.0"}, "photos": photos, "models": [entry]}
 
 
+#: The driver and its kernel as dpkg has them on a host with the signed modules, versions as in the catalog.
+STACK = {
+    "libnvidia-compute-525": "525.105.17-0ubuntu0.18.04.1",
+    "linux-generic": "4.15.0.213.196",
+    "linux-image-4.15.0-213-generic": "4.15.0-213.224",
+    "linux-modules-nvidia-525-4.15.0-213-generic": "4.15.0-213.224",
+    "nvidia-driver-525": "525.105.17-0ubuntu0.18.04.1",
+}
+
+
+def driver(observation: Json, planned: Json) -> Json:
+    """What the probe reads of a driver that is exactly the planned one, with the archive's signed modules."""
+    kernel = observation["kernel"]["boots"]
+    assert (kernel, planned["branch"]) == ("4.15.0-213-generic", "525")
+    return {
+        "kernel": kernel,
+        "module": {
+            "path": f"/lib/modules/{kernel}/kernel/nvidia-525/nvidia.ko",
+            "version": planned["version"],
+            "signer": "Canonical Ltd. Kernel Module Signing",
+            "open": False,
+        },
+        "library": planned["version"],
+        "headers": False,
+        "nouveau": {"blacklisted": True, "in_initramfs": False, "loaded": False},
+        "dkms": [],
+        "key": {"made": False, "enrolled": None},
+        "record": {
+            "schema": 1,
+            "source": planned["source"],
+            "version": planned["version"],
+            "branch": planned["branch"],
+            "kernel": kernel,
+            "modules_from": planned["modules_from"],
+            "packages": {name: version for name, version in STACK.items() if "nvidia" in name},
+            "debs": {},
+            "plan": DIGEST,
+        },
+    }
+
+
+def guard(kernel: str) -> Json:
+    """What the probe reads of a guard that covers all of it."""
+    record = {"schema": 1, "held": sorted(STACK), "pins": dict(STACK), "blacklist": sorted(STACK), "kernel": kernel}
+    return {
+        "record": record,
+        "held": sorted(STACK),
+        "stack": dict(STACK),
+        "pins": dict(STACK),
+        "blacklist": sorted(STACK),
+    }
+
+
 def host(observation: Json, locked: Json) -> Json:
     """What is collected from a host that is exactly what its lock says."""
     environments = checks_environments.locked(locked, {})
@@ -88,6 +141,8 @@ def host(observation: Json, locked: Json) -> Json:
         "cuda": part["cuda"],
         "nvcc": ".".join(part["cuda"].split(".")[:2]) if gpu else None,
         "cudnn": ".".join(part["cudnn"].split(".")[:3]) if gpu else None,
+        "driver": driver(observation, locked["plan"]["driver"]) if gpu else {},
+        "guard": guard(observation["kernel"]["boots"]) if gpu else {},
     }
     return {
         "host": "box",

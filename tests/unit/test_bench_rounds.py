@@ -292,6 +292,9 @@ attention: STOLEN, THROTTLED, not seen: temperature"""
 def test_the_result_in_words() -> None:
     """The original's line to the letter, then everything that stands behind it."""
     assert benchmark_text.as_text(whole_entry()) == GOLDEN
+    silent = whole_entry()
+    silent["usage"]["peak_memory_mib"] = None
+    assert benchmark_text.as_text(silent) == GOLDEN.replace("700 MiB at most, ", "")
 
 
 def test_the_table() -> None:

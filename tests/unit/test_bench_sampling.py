@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Dict, List
@@ -227,4 +229,15 @@ def test_readings_of_the_environment(tmp_path: Path) -> None:
     assert set(environment.build_lines("").values()) == {None}
     assert environment.memory_mib("MemTotal:       16303364 kB\nMemFree: 1 kB\n") == 15921
     assert environment.memory_mib("") is None
+    assert environment.peak_mib("VmPeak:\t 9999999 kB\nVmHWM:\t  204800 kB\nVmRSS:\t  1 kB\n") == 200
+    assert environment.peak_mib("Name:\tpython\n") is None
     assert environment.first_line(tmp_path / "none") is None
+
+
+def test_the_peak_of_memory_is_the_measuring_process_s_own() -> None:
+    """A process that was started by a larger one does not report the larger one's peak."""
+    ballast = bytearray(os.urandom(1 << 20)) * 600
+    code = "from gpuhost.yolo import environment as e; print(e.since(e.usage())['peak_memory_mib'])"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True)
+    assert len(ballast) == 600 << 20
+    assert 10 < int(done.stdout) < 400

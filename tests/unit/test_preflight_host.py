@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuhost import preflight
+from gpuhost import driver_setup, preflight, probe, probe_driver
 
 from ..recorded import HOSTS, observed
 
@@ -92,3 +92,17 @@ def test_a_core_that_cannot_manage_the_target_is_refused(os_release: str, core: 
         return
     assert f"ansible-core {core} needs {needs} on the target, Ubuntu 18.04 LTS has 3.6" in problem
     assert "GPUHOST_PYTHON=python3.11 ./run" in problem
+
+
+def test_what_our_own_interrupted_run_left_is_mended_by_the_next() -> None:
+    """Only with the marker of a driver installation does a half-configured dpkg not stop the run."""
+    half = observed("ubuntu1804-half-configured")
+    busy = ["dpkg: error: another process has locked the database"]
+    assert preflight.dpkg_problems(half)
+    assert preflight.dpkg_problems(dict(half, interrupted=True)) == []
+    assert preflight.dpkg_problems(dict(half, interrupted=True, dpkg_audit=busy))
+
+
+def test_the_probe_looks_for_the_marker_that_the_driver_leaves() -> None:
+    """The path stands in two places, because the probe does not know the roles."""
+    assert f"{probe_driver.ROOT}/{driver_setup.PENDING}" == probe.INTERRUPTED

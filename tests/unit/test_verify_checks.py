@@ -133,6 +133,68 @@ def installed(**values: Any) -> Callable[[Json], None]:
     return lambda seen: seen["machine"]["installed"].update(values)
 
 
+def driver(**values: Any) -> Callable[[Json], None]:
+    """A change of what was read of the driver for the next boot."""
+    return lambda seen: seen["machine"]["installed"]["driver"].update(values)
+
+
+def recorded_driver(**values: Any) -> Callable[[Json], None]:
+    """A change of the driver role's record."""
+    return lambda seen: seen["machine"]["installed"]["driver"]["record"].update(values)
+
+
+def module(**values: Any) -> Callable[[Json], None]:
+    """A change of the module that the next boot loads."""
+    return lambda seen: seen["machine"]["installed"]["driver"]["module"].update(values)
+
+
+def nouveau(**values: Any) -> Callable[[Json], None]:
+    """A change of what was read of nouveau."""
+    return lambda seen: seen["machine"]["installed"]["driver"]["nouveau"].update(values)
+
+
+def guard_of(seen: Json) -> Json:
+    """The guard as it was read, to change."""
+    return seen["machine"]["installed"]["guard"]  # type: ignore[no-any-return]
+
+
+def release(seen: Json) -> None:
+    """The guard was let go of, and nothing has happened yet."""
+    guard_of(seen).update(record=None, held=[], pins={}, blacklist=[])
+
+
+def update_without_guard(seen: Json) -> None:
+    """The original's accident: the guard is off, and an update replaces the driver under the loaded module."""
+    release(seen)
+    new = "525.125.06-0ubuntu0.18.04.1"
+    guard_of(seen)["stack"].update({"nvidia-driver-525": new, "libnvidia-compute-525": new})
+    driver(library="525.125.06")(seen)
+    smi = {"status": "error", "message": "Failed to initialize NVML: Driver/library version mismatch"}
+    nvidia(smi=smi)(seen)
+
+
+def branch_jumped(seen: Json) -> None:
+    """A transitional package brought another branch."""
+    guard_of(seen)["stack"]["nvidia-driver-530"] = "530.41.03"
+
+
+def unsigned(seen: Json) -> None:
+    """Secure Boot is on, and the module that DKMS built has no signature."""
+    observation(seen)["secure_boot"] = "enabled"
+    module(signer="")(seen)
+    nvidia(module_loaded=False, module_version=None)(seen)
+
+
+def key_not_enrolled(seen: Json) -> None:
+    """The module is signed by a key of the host's own, and the blue screen was missed."""
+    observation(seen)["secure_boot"] = "enabled"
+    module(signer="box gpuhost module signing")(seen)
+    driver(key={"made": True, "enrolled": False})(seen)
+    for lock in (seen["lock"], seen["machine"]["installed"]["stack"]):
+        lock["plan"]["driver"]["secure_boot"] = "own-key"
+    nvidia(module_loaded=False, module_version=None)(seen)
+
+
 def bench(model: str, **values: Any) -> Callable[[Json], None]:
     """A change of a model's entry."""
     return lambda seen: seen["benchmark"][model]["models"][0].update(values)
@@ -190,8 +252,31 @@ FAULTS = [
         lambda s: s["machine"]["installed"]["links"].pop("yolo"),
         "yolo is not there",
     ),
+    ("driver.installed", "gpu", driver(record=None), "no driver was installed by gpuhost"),
+    ("driver.installed", "gpu", recorded_driver(version="470.1"), "470.1"),
+    ("driver.installed", "gpu", update_without_guard, "so nvidia-smi and CUDA fail (D01"),
+    ("driver.installed", "gpu", branch_jumped, "nvidia-driver-530 530.41.03 came beside it"),
+    ("driver.installed", "gpu", lambda s: guard_of(s)["stack"].pop("nvidia-driver-525"), "is gone"),
+    ("guard.holds", "gpu", lambda s: guard_of(s)["held"].remove("libnvidia-compute-525"), "libnvidia-compute-525"),
+    ("guard.holds", "gpu", release, "the guard is released"),
+    ("guard.pins", "gpu", lambda s: guard_of(s)["pins"].update({"linux-generic": "1"}), "linux-generic 1 instead of"),
+    ("guard.pins", "gpu", lambda s: guard_of(s)["pins"].clear(), "not at all"),
+    ("guard.blacklist", "gpu", lambda s: guard_of(s)["blacklist"].remove("linux-generic"), "linux-generic"),
+    ("kernel.boots", "gpu", driver(kernel="4.15.0-214-generic"), "4.15.0-214-generic will boot"),
+    ("kernel.boots", "gpu", driver(kernel=None), "no kernel"),
+    ("kernel.headers", "gpu", recorded_driver(modules_from="dkms"), "leads nowhere"),
+    ("driver.module", "gpu", driver(module=None), "no module nvidia"),
+    ("driver.module", "gpu", module(version="470.1"), "470.1"),
+    ("driver.module", "gpu", module(open=True), "the open module"),
+    ("driver.signed", "gpu", unsigned, "unsigned"),
+    ("driver.signed", "gpu", key_not_enrolled, "not enrolled"),
+    ("driver.nouveau", "gpu", nouveau(blacklisted=False), "not blacklisted"),
+    ("driver.nouveau", "gpu", nouveau(in_initramfs=True), "the initramfs loads it"),
+    ("driver.nouveau", "gpu", nouveau(loaded=True), "loaded now"),
     ("driver.loaded", "gpu", nvidia(module_version="470.1"), "470.1"),
     ("driver.loaded", "gpu", nvidia(module_loaded=False, module_version=None), "not loaded"),
+    ("driver.match", "gpu", driver(library="470.1"), "470.1"),
+    ("driver.match", "gpu", driver(library=None), "no libnvidia-ml"),
     ("driver.cards", "gpu", nvidia(smi={"status": "error", "message": "couldn't communicate"}), "couldn't"),
     ("driver.cards", "gpu", lambda s: observation(s)["gpus"][0].update(readable=False), "missing"),
     ("cuda.toolkit", "gpu", installed(cuda="11.2.0"), "11.2.0"),
@@ -263,6 +348,85 @@ def test_opencv_that_is_not_built_yet_is_no_failure() -> None:
         results["opencv.cuda"].actual == results["benchmark.yolov3"].actual == "not reached because of opencv.installed"
     )
     assert results["tensorflow.gpu"].status == PASS
+
+
+def not_booted(seen: Json) -> None:
+    """The new driver is installed, the old module still runs."""
+    nvidia(module_version="525.60.13")(seen)
+
+
+DIAGNOSES = [
+    ("D01", "driver.loaded", not_booted),
+    ("D01", "driver.match", driver(library="470.1")),
+    ("D02", "driver.installed", update_without_guard),
+    ("D02", "guard.holds", release),
+    ("D03", "guard.blacklist", lambda s: guard_of(s)["blacklist"].clear()),
+    ("D04", "driver.installed", branch_jumped),
+    ("D04", "driver.installed", recorded_driver(branch="530", version="530.41.03")),
+    ("D08", "kernel.boots", driver(kernel="5.4.0-152-generic")),
+    ("D08", "driver.module", driver(module=None)),
+    ("D09", "driver.loaded", nvidia(module_loaded=False, module_version=None)),
+    ("D10", "driver.nouveau", nouveau(in_initramfs=True)),
+    ("D11", "driver.signed", unsigned),
+    ("D12", "driver.signed", key_not_enrolled),
+    ("D16", "driver.cards", lambda s: observation(s)["gpus"][0].update(readable=False)),
+]
+
+
+@pytest.mark.parametrize(("diagnosis", "name", "break_it"), DIAGNOSES)
+def test_a_known_failure_carries_its_id(diagnosis: str, name: str, break_it: Callable[[Json], Any]) -> None:
+    """One failure, with the id that a user can search for."""
+    seen = fresh("gpu")
+    break_it(seen)
+    results = judged(seen)
+    assert with_status(results, FAIL) == [name]
+    assert results[name].diagnosis == diagnosis
+
+
+def test_a_transitional_package_of_this_branch_is_no_other_branch() -> None:
+    """And neither is a part of the driver that the user added."""
+    seen = fresh("gpu")
+    more = {"nvidia-driver-520": "525.105.17-0ubuntu0.18.04.1", "nvidia-driver-libs:i386": "1"}
+    for key in ("stack", "pins"):
+        guard_of(seen)[key].update(more)
+    for key in ("held", "blacklist"):
+        guard_of(seen)[key] += list(more)
+    assert with_status(judged(seen), FAIL) == []
+
+
+def test_what_dkms_builds_needs_headers_and_may_have_them() -> None:
+    """With headers, the same host is healthy."""
+    seen = fresh("gpu")
+    recorded_driver(modules_from="dkms")(seen)
+    driver(headers=True)(seen)
+    assert with_status(judged(seen), FAIL) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "values", "status"),
+    [
+        ("disabled", {"signer": ""}, PASS),
+        ("unknown", {"signer": ""}, SKIP),
+        ("unknown", {}, PASS),
+        ("enabled", {}, PASS),
+    ],
+)
+def test_a_signature_counts_where_secure_boot_is_on(state: str, values: Json, status: str) -> None:
+    """An unsigned module is right without Secure Boot, and unproven where its state cannot be read."""
+    seen = fresh("gpu")
+    observation(seen)["secure_boot"] = state
+    module(**values)(seen)
+    assert judged(seen)["driver.signed"].status == status
+
+
+def test_after_a_restart_is_asked_for_the_remedy_is_the_restart() -> None:
+    """Installing again would change nothing."""
+    seen = fresh("gpu")
+    not_booted(seen)
+    assert judged(seen)["driver.loaded"].remediation.startswith("On the host: reboot")
+    nouveau_only = fresh("gpu")
+    nouveau(loaded=True)(nouveau_only)
+    assert judged(nouveau_only)["driver.nouveau"].remediation.startswith("On the host: reboot")
 
 
 def test_a_swapped_card_is_told_by_the_lock_and_by_the_driver() -> None:

@@ -230,13 +230,33 @@ def test_a_read_only_folder_without_the_file_is_told(probe: ModelFiles, tmp_path
         devices.open_network(elsewhere, "onnxruntime")
 
 
-@pytest.mark.parametrize(("text", "expected"), [("max\n", None), ("1048576\n", 1 << 20), (None, None)])
-def test_the_memory_of_the_machine_or_of_its_container(text: Any, expected: Any, tmp_path: Path) -> None:
-    """The smaller of the two counts."""
-    limit = tmp_path / "memory.max"
-    if text is not None:
-        limit.write_text(text, encoding="ascii")
-    found = memory.machine_bytes(limit)
+V1_NONE = "9223372036854771712\n"
+
+
+@pytest.mark.parametrize(
+    ("group", "limits", "expected"),
+    [
+        ("0::/\n", {"memory.max": "max\n"}, None),
+        ("0::/\n", {"memory.max": "1048576\n"}, 1 << 20),
+        ("0::/a.slice/b.scope\n", {"a.slice/b.scope/memory.max": "1048576\n"}, 1 << 20),
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "1048576\n", "c/memory.max": "1\n"}, 1 << 20),
+        ("0::/outside/the/container\n", {"memory.max": "1048576\n"}, 1 << 20),
+        ("4:cpu,memory:/a\n0::/x\n", {"memory/a/memory.limit_in_bytes": "1048576\n"}, 1 << 20),
+        ("4:memory:/a\n", {"memory/a/memory.limit_in_bytes": V1_NONE}, None),
+        (None, {}, None),
+    ],
+)
+def test_the_memory_of_the_machine_or_of_its_control_groups(
+    group: Any, limits: Dict[str, str], expected: Any, tmp_path: Path
+) -> None:
+    """The smallest counts: of a container, of a service with its slice, in both versions of control groups."""
+    files = {"sys/fs/cgroup/" + name: text for name, text in limits.items()}
+    if group is not None:
+        files["proc/self/cgroup"] = group
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="ascii")
+    found = memory.machine_bytes(tmp_path)
     assert found == expected if expected else found > 1 << 28
 
 

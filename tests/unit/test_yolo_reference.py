@@ -13,6 +13,7 @@ from gpuhost.errors import EnvironmentProblem
 from gpuhost.yolo import detector, gate, reference
 from gpuhost.yolo.devices import GATE_FP32, open_network, probe_files
 from gpuhost.yolo.models import ModelFiles, model_files
+from gpuhost.yolo.network import OpenCvNetwork
 from gpuhost.yolo.networks import MODELS
 from gpuhost.yolo.photos import pixels
 
@@ -67,6 +68,19 @@ def test_the_gate_passes_a_right_build(tiny: ModelFiles) -> None:
     """What goes into the report."""
     result = gate.check(tiny, tiny.cfg.parent)
     assert result["passed"] and max(result["rel2"]) < 1e-4 and len(result["rel2"]) == 2
+
+
+def test_the_gate_sets_the_network_up_once(tiny: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for a second choice of outputs, OpenCV keeps its weights once more: 1 GB would not do for two networks."""
+    asked, run = set(), OpenCvNetwork._run
+
+    def noted(network: OpenCvNetwork, blob: Any, names: List[str]) -> List[Any]:
+        asked.add(tuple(names))
+        return run(network, blob, names)
+
+    monkeypatch.setattr(OpenCvNetwork, "_run", noted)
+    gate.check(tiny, tiny.cfg.parent)
+    assert len(asked) == 1
 
 
 def swapped(image: Any, size: int) -> Any:

@@ -93,7 +93,8 @@ def machine(sampled: Dict[str, Any], usage: Dict[str, Any]) -> str:
     if sampled["stolen_share"] is not None:
         parts.append("{:.1f} % stolen".format(1e2 * sampled["stolen_share"]))
     parts.append("{:.2f} processors used".format(usage["cpu_s_per_wall_s"] or 0.0))
-    parts.append("{} MiB at most".format(usage["peak_memory_mib"]))
+    if usage["peak_memory_mib"] is not None:
+        parts.append("{} MiB at most".format(usage["peak_memory_mib"]))
     for card in sampled["cards"]:
         figures = card["figures"]
         told = [

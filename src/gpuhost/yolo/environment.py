@@ -61,6 +61,18 @@ def memory_mib(text: str) -> Optional[int]:
     return None
 
 
+def peak_mib(text: str) -> Optional[int]:
+    """The largest resident memory of a process, from the text of its /proc/PID/status; None where it does not say.
+
+    getrusage would not do: after exec it still counts the peak of the process that was forked.
+    """
+    for line in text.splitlines():
+        fields = line.split()
+        if fields[:1] == ["VmHWM:"]:
+            return int(fields[1]) // 1024
+    return None
+
+
 def _proc(name: str) -> str:
     """A file of /proc as text; empty on a system without it."""
     path = pathlib.Path("/proc") / name
@@ -110,7 +122,7 @@ def usage() -> Usage:
 
 def since(before: Usage) -> Dict[str, Any]:
     """What happened since `before`: seconds, processor seconds per second, stolen seconds, and the
-    largest memory so far (MiB).
+    largest memory so far (MiB, None where the system does not tell).
     """
     now = usage()
     wall = now.wall_s - before.wall_s
@@ -122,6 +134,6 @@ def since(before: Usage) -> Dict[str, Any]:
         "cpu_s": now.cpu_s - before.cpu_s,
         "cpu_s_per_wall_s": (now.cpu_s - before.cpu_s) / wall if wall > 0 else None,
         "stolen_s": stolen,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_memory_mib": peak_mib(_proc("self/status")),
         "load_average_after": load_average(),
     }

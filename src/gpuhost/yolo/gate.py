@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import EnvironmentProblem
 from .darknet import cfg_text
 from .detector import to_blob
-from .devices import GATE_FP32, open_network
+from .devices import GATE_FP32, cpu_raw_heads
 from .files import write_text
 from .memory import give_back
 from .models import ModelFiles
@@ -36,8 +36,8 @@ def check(files: ModelFiles, work: pathlib.Path) -> Dict[str, Any]:
     """
     small = files._replace(cfg=config(files, work), size=SIZE)
     piece = np.ascontiguousarray(pixels(0)[:SIZE, :SIZE])
-    found = open_network(small, "cpu").raw_heads(to_blob(piece, SIZE))
-    give_back()  # The network is gone; the reference, and the device after it, need the room.
+    give_back()  # What the model before left; this and the device after it need the room.
+    found = cpu_raw_heads(small, to_blob(piece, SIZE))
     expected = forward(files.layers, files.weights, piece[:, :, ::-1].transpose(2, 0, 1) / 255.0)
     give_back()
     errors = [relative_error(ours, theirs) for ours, theirs in zip(found, expected)]

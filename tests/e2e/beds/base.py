@@ -7,6 +7,7 @@ import datetime
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -84,15 +85,19 @@ class BaseRoot:
         unfinished.mkdir()
         try:
             root = unfinished / "root"
-            sources = unfinished / "debian.sources"
-            sources.write_text(self.sources)
-            argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--include=" + ",".join(self.packages)]
-            argv += ["--keyring=" + settings.KEYRING, *("--aptopt=" + line for line in self.apt_settings)]
-            host([*argv, settings.CODENAME, str(root), str(sources)], timeout=BUILD_SECONDS)
-            self._finish(root)
+            self._make(root)
             root.rename(self.path)
         finally:
             shutil.rmtree(unfinished)
+
+    def _make(self, root: Path) -> None:
+        """Fill the folder `root`."""
+        sources = root.with_name("debian.sources")
+        sources.write_text(self.sources)
+        argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--include=" + ",".join(self.packages)]
+        argv += ["--keyring=" + settings.KEYRING, *("--aptopt=" + line for line in self.apt_settings)]
+        host([*argv, settings.CODENAME, str(root), str(sources)], timeout=BUILD_SECONDS)
+        self._finish(root)
 
     def _finish(self, root: Path) -> None:
         """Give the root its sources file and certificates, and take away what tied it to this machine."""
@@ -151,10 +156,14 @@ def _lock_file(base: Path) -> Path:
 
 
 def _prune(current: Path) -> None:
-    """Delete the cached roots, finished or not, that no bed uses or builds, except `current`."""
+    """Delete the cached roots of other weeks, finished or not, that no bed uses or builds.
+
+    This week's stay: tests with other package lists have roots of their own.
+    """
+    week = _week(current)
     for path in current.parent.iterdir():
         base = path.with_name(path.name.split(UNFINISHED)[0])
-        if not path.is_dir() or base == current:
+        if not path.is_dir() or base == current or (week and _week(base) == week):
             continue
         with _lock_file(base).open("a") as lock:
             try:
@@ -162,6 +171,12 @@ def _prune(current: Path) -> None:
             except BlockingIOError:
                 continue
             shutil.rmtree(path)
+
+
+def _week(base: Path) -> str:
+    """The year and the week in a root's name; "" in a name of another form."""
+    found = re.search(r"-(\d{4}-w\d\d)-", base.name)
+    return found.group(1) if found else ""
 
 
 def require_tools() -> None:

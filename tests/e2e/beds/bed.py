@@ -17,7 +17,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Type
 from . import settings, snapshot
 from .base import PACKAGES, BaseRoot, Copy, cache_root, remove_work, require_tools
 from .commands import BedError, CommandFailed, host, stream
-from .machine import Machine, kill_group, processes
+from .machine import Hooks, Machine, kill_group, processes
 from .network import HostNetwork, Slot, VethNetwork
 
 # What a login shell of root has on Debian, beside what settings.environment() takes over.
@@ -87,7 +87,7 @@ class Bed:
                 shutil.rmtree(self.logs)
             self.logs.mkdir(parents=True, exist_ok=True)
             self._log = stack.enter_context((self.logs / "commands.log").open("a"))
-            self.base = BaseRoot(self.packages)
+            self.base = self._base_root()
             lower = stack.enter_context(self.base.lease())
             work = Path(tempfile.mkdtemp(prefix=self.name + "-", dir="/var/tmp"))
             self.slot.owns(work)
@@ -98,8 +98,10 @@ class Bed:
             stack.callback(self.network.down)
             self.network.up()
             self._furnish(self.copy.root)
-            args = [f"--bind-ro={outer}:{inner}" for outer, inner in self.binds.items()]
-            self.machine = Machine(self.name, self.copy.root, self.network.prefix, args, self.logs / "console.log")
+            args = [f"--bind-ro={outer}:{inner}" for outer, inner in self.binds.items()] + self._hardware(work)
+            hooks = Hooks(self._power_on, self._started)
+            console = self.logs / "console.log"
+            self.machine = Machine(self.name, self.copy.root, self.network.prefix, args, console, hooks)
             stack.callback(self.machine.kill)
             self.boot()
             self._stack = stack.pop_all()
@@ -243,6 +245,20 @@ class Bed:
         conf = settings.pip_conf(texts, self._visible())
         if conf:
             (root / "etc/pip.conf").write_text(conf)
+
+    def _base_root(self) -> BaseRoot:
+        """The root that this bed is a copy of."""
+        return BaseRoot(self.packages)
+
+    def _hardware(self, work: Path) -> List[str]:
+        """More options of systemd-nspawn, for a kind of bed that shows other hardware; files go below `work`."""
+        return []
+
+    def _power_on(self) -> None:
+        """Before each boot, also one asked for from inside: nothing, in a plain bed."""
+
+    def _started(self, leader: int) -> None:
+        """When process 1, by its outer id, has been made and does nothing yet: nothing, in a plain bed."""
 
     def _enter(self) -> List[str]:
         """What stands before a command to run it in the machine: its namespaces, a clean environment."""

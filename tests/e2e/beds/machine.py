@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Callable, List, NamedTuple, Optional, Sequence, Union
 
 from .commands import BedError, wait_until
 from .network import RUN
@@ -28,15 +28,31 @@ _ENTER_GROUPS = (
 )
 
 
+class Hooks(NamedTuple):
+    """What a kind of bed adds to each boot: before it, and when process 1 is there (its outer id)."""
+
+    before: Callable[[], None] = lambda: None
+    started: Callable[[int], None] = lambda leader: None
+
+
 class Machine:
     """A root that is booted, rebooted when it asks for it, and killed; a thread holds the process."""
 
-    def __init__(self, name: str, root: Path, prefix: Sequence[str], args: Sequence[str], console: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        prefix: Sequence[str],
+        args: Sequence[str],
+        console: Path,
+        hooks: Hooks = Hooks(),  # noqa: B008 - a tuple, which nobody can change
+    ) -> None:
         """Describe the machine.
 
         `prefix` is the command in front of systemd-nspawn, `args` are more options of it, and what the machine
-        prints on its console is added to the file `console`.
+        prints on its console is added to the file `console`. `hooks` are called at each boot.
         """
+        self._hooks = hooks
         self.name = name
         self.console = console
         self._argv = [*_groups_of_its_own(name), *prefix, "systemd-nspawn", "--boot", f"--directory={root}"]
@@ -46,7 +62,7 @@ class Machine:
         self._thread: Optional[threading.Thread] = None
         self._dying = False
         self._leader: Optional[int] = None
-        self._end: Optional[int] = None
+        self._end: Union[int, str, None] = None
         self.boots = 0
         self.boot_seconds = 0.0
 
@@ -91,8 +107,21 @@ class Machine:
 
     def _hold(self) -> None:
         """Run systemd-nspawn until the machine is off, again after each reboot; the thread's whole work."""
+        end: Union[int, str]
+        try:
+            end = self._boot_again_and_again()
+        except Exception as error:  # whoever waits for the boot has to hear of it, whatever it is
+            end = repr(error)
+        with self._changed:
+            self._end = end
+            self._changed.notify_all()
+
+    def _boot_again_and_again(self) -> int:
+        """One boot after another while the machine asks for it; the exit code of the last."""
+        code = 0
         address = RUN / f"{self.name}.notify"
         while not self._dying:
+            self._hooks.before()
             address.unlink(missing_ok=True)
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messages, self.console.open("ab") as console:
                 messages.bind(str(address))
@@ -106,9 +135,7 @@ class Machine:
             address.unlink()
             if code != REBOOT:
                 break
-        with self._changed:
-            self._end = code
-            self._changed.notify_all()
+        return code
 
     def _listen(self, process: subprocess.Popen[bytes], messages: socket.socket) -> int:
         """Follow one boot through nspawn's notifications (sd_notify(3)); the exit code of the process."""
@@ -119,6 +146,8 @@ class Machine:
             except socket.timeout:
                 continue
             leader = re.search(r"^X_NSPAWN_LEADER_PID=(\d+)", message, re.MULTILINE)
+            if leader and self._leader is None:
+                self._hooks.started(int(leader.group(1)))
             with self._changed:
                 if leader:
                     self._leader = int(leader.group(1))

@@ -50,6 +50,30 @@ class Slot:
         self._handle.close()
 
 
+def first_address(number: int) -> str:
+    """The outer machine's address in the /30 of a slot."""
+    return f"198.18.{4 * number // 256}.{4 * number % 256 + 1}"
+
+
+class ServiceAddress:
+    """An address on the outer machine that it and all beds reach, for a server that a test runs there.
+
+    It takes a bed's slot, and so cannot meet a bed's address, and is cleared away like what a killed bed left.
+    """
+
+    def __init__(self) -> None:
+        """Take a slot and put its address on the loopback link."""
+        self._slot = Slot()
+        VethNetwork(self._slot).down()
+        self.address = first_address(self._slot.number)
+        host(["ip", "address", "add", f"{self.address}/32", "dev", "lo"])
+
+    def close(self) -> None:
+        """Take the address away."""
+        host(["ip", "address", "delete", f"{self.address}/32", "dev", "lo"])
+        self._slot.release()
+
+
 class HostNetwork:
     """No network of its own: the bed shares the outer machine's addresses and ports."""
 
@@ -73,7 +97,7 @@ class VethNetwork:
     def __init__(self, slot: Slot) -> None:
         """Derive every name and address from the slot; nothing is made yet."""
         first = 4 * slot.number
-        self.gateway = f"198.18.{first // 256}.{first % 256 + 1}"
+        self.gateway = first_address(slot.number)
         self.address = f"198.18.{first // 256}.{first % 256 + 2}"
         self.name = slot.name
         self.link = f"gpuhost-bed{slot.number}"
@@ -123,6 +147,8 @@ class VethNetwork:
         """Remove all of it, whether complete or not; the last bed restores forwarding as it was."""
         if (Path("/run/netns") / self.name).exists():
             host(["ip", "netns", "delete", self.name])
+        if f" {self.gateway}/32 " in host(["ip", "address", "show", "dev", "lo"]).stdout.decode():
+            host(["ip", "address", "delete", f"{self.gateway}/32", "dev", "lo"])
         # The pair goes with its namespace, but only when the last process in there is gone for good.
         if (Path("/sys/class/net") / self.link).exists():
             host(["ip", "link", "delete", self.link], check=False)

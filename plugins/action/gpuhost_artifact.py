@@ -1,0 +1,95 @@
+"""Run the module `gpuhost_artifact`: where the file comes from is decided here, and how far it is, is told.
+
+What the target has in its cache stays. Else a local folder of this controller (`mirror_dir`) delivers it. Else it is
+fetched, from the mirror or its own address, by the target (`via: target`) or into this controller's cache, once for
+all hosts, and sent from there (`via: controller`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from gpuhost import artifacts
+from gpuhost.errors import GpuhostError, UsageError
+from gpuhost.following import Followed
+
+VIA = ("auto", "controller", "target")
+
+
+def controller_cache() -> Path:
+    """Where this controller keeps what it has fetched."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "gpuhost" / "artifacts"
+
+
+class ActionModule(Followed, ActionBase):  # type: ignore[misc]
+    """The task `gpuhost_artifact`; beside the module's arguments it takes `mirror_dir` and `via`."""
+
+    def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Bring the file into the target's cache; in check mode only say what would come."""
+        result: Dict[str, Any] = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        folder, via = arguments.pop("mirror_dir", "") or "", arguments.pop("via", "auto") or "auto"
+        host = (task_vars or {}).get("inventory_hostname", "")
+        tell = lambda text: Display().display(f"[{host}] {text}")  # noqa: E731 - too small for a method
+        if self._task.check_mode:
+            return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
+        quick = self.check(task_vars, arguments)
+        if quick.get("failed") or not quick.get("changed"):
+            return {**result, **quick}
+        try:
+            if via not in VIA:
+                raise UsageError(f"artifact_via is {via!r}.", f"Write one of: {', '.join(VIA)}.")
+            source = self._source(arguments, folder, via, tell)
+        except GpuhostError as error:
+            return {**result, "failed": True, "msg": str(error), "exit_code": error.exit_code}
+        if source is None:
+            root, digest = arguments.get("root", "/opt/gpuhost"), arguments["file"]["sha256"]
+            file = f"{root}/log/artifact-{digest}.progress"
+            return {**result, **self.work(task_vars, file, tell, arguments)}
+        return {**result, **self._send(source, arguments, task_vars, tell)}
+
+    def _local(self) -> bool:
+        """Is the target this machine?"""
+        return str(self._connection.transport) == "local"
+
+    def _source(self, arguments: Dict[str, Any], folder: str, via: str, tell: Any) -> Optional[Path]:
+        """The file on this controller to send; None when the target is to fetch it itself."""
+        file, mirror = arguments["file"], arguments.get("mirror_url") or ""
+        if folder:
+            return artifacts.in_folder(Path(folder), file)
+        if via == "target" or (via == "auto" and self._local()):
+            return None
+        told = [""]
+
+        def say(text: str) -> None:
+            """One line a tenth of the way, not a hundred."""
+            step = text.partition(" %")[0]
+            if "%" not in text or step[:-1] != told[0]:
+                told[0] = step[:-1]
+                tell(f"controller: {text}")
+
+        artifacts.obtain(controller_cache(), file, mirror, None, say)
+        return artifacts.place(controller_cache(), file)
+
+    def _send(self, source: Path, arguments: Dict[str, Any], task_vars: Any, tell: Any) -> Dict[str, Any]:
+        """Send the file through the connection and have the module check and place it."""
+        if self._local():
+            answer: Dict[str, Any] = self._execute_module(
+                module_args={**arguments, "source": str(source)}, task_vars=task_vars
+            )
+            return answer
+        tell(f"sending {source.name}, {source.stat().st_size / 1e6:.0f} MB")
+        folder = self._make_tmp_path()
+        try:
+            sent = self._transfer_file(str(source), self._connection._shell.join_path(folder, source.name))
+            self._fixup_perms2((folder, sent))
+            answer = self._execute_module(module_args={**arguments, "source": sent}, task_vars=task_vars)
+        finally:
+            self._remove_tmp_path(folder, force=True)
+        return answer

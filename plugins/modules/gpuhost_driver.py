@@ -1,0 +1,151 @@
+#!/usr/bin/python
+"""Install the locked NVIDIA driver, phase by phase."""
+
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.gpuhost import module_key, packages, store
+from ansible.module_utils.gpuhost.driver_setup import Setup
+from ansible.module_utils.gpuhost.errors import GpuhostError
+from ansible.module_utils.gpuhost.kernel_modules import NOUVEAU_FILE, NOUVEAU_TEXT
+from ansible.module_utils.gpuhost.work import Work
+
+DOCUMENTATION = r"""
+module: gpuhost_driver
+short_description: Install the locked NVIDIA driver, phase by phase
+description:
+  - Does one phase of a driver's installation; each may be the first after a run that was killed.
+  - C(check) answers whether the locked driver is in place for the kernel that will boot, and changes nothing.
+  - C(preflight) refuses what cannot end well before anything is changed; in check mode its diff lists the packages.
+  - C(nouveau) writes the file that keeps nouveau from loading.
+  - C(packages) installs the exact set of packages; C(runfile) runs NVIDIA's installer.
+  - C(sign) signs modules that were built here, where Secure Boot is on; C(enrol) asks for the key's enrolment.
+  - C(ready) fails unless the next boot will load the driver; C(record) writes down what is installed.
+  - C(boot) answers whether a reboot is needed and the key is enrolled; C(remove) takes the driver down.
+options:
+  phase:
+    description: What to do.
+    type: str
+    required: true
+    choices: [check, preflight, nouveau, packages, runfile, sign, enrol, ready, record, boot, remove]
+  root: {description: The folder of the store., type: path, default: /opt/gpuhost}
+  driver: {description: The driver's part of the plan., type: dict, default: {}}
+  boots: {description: The kernel that will boot; empty where it is not known., type: str, default: ""}
+  distribution: {description: The distribution's id, such as C(debian)., type: str, default: ""}
+  secure_boot: {description: Secure Boot's state as the probe says it., type: str, default: unknown}
+  file: {description: The C(.run) on this host., type: path}
+  mok_password: {description: The one-time password of the key's enrolment., type: str}
+  wait_s: {description: How long another process may have dpkg's lock., type: int, default: 300}
+author: gpuhost
+"""
+
+RETURN = r"""
+differences: {description: Why the driver is not in place., type: list, elements: str, returned: phase check}
+reason: {description: Why a reboot is needed., type: str, returned: phase boot}
+enrolment: {description: What a person has to do for the key., type: str, returned: phase boot}
+"""
+
+
+PHASES = ["check", "preflight", "nouveau", "packages", "runfile", "sign", "enrol", "ready", "record", "boot", "remove"]
+
+
+def preflight(module, setup):
+    """Check everything; in check mode with package lists of its own and the difference that would come."""
+    if module.check_mode:
+        setup.apt.lists = Path(tempfile.mkdtemp(prefix="gpuhost-lists-"))
+    try:
+        install, remove = setup.preflight()
+    finally:
+        if setup.apt.lists is not None:
+            shutil.rmtree(str(setup.apt.lists))
+    before, after = packages.listing(install, remove)
+    return {"changed": module.check_mode, "diff": {"before": before, "after": after, "after_header": "packages"}}
+
+
+def nouveau(module, setup):
+    """Write the file, or say that it would be written."""
+    path = Path(NOUVEAU_FILE)
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    changed = before != NOUVEAU_TEXT
+    if changed and not module.check_mode:
+        setup.nouveau()
+    return {"changed": changed, "diff": {"before": before, "after": NOUVEAU_TEXT, "after_header": NOUVEAU_FILE}}
+
+
+def enrol(module, setup):
+    """Ask for the key's enrolment, unless the firmware has it."""
+    wanted = bool(setup.boot()["enrolment"])
+    if wanted and not module.check_mode:
+        module_key.request_enrolment(module.params["mok_password"], setup.work)
+    return {"changed": wanted}
+
+
+def do(module, setup):
+    """One phase; what it returns to Ansible."""
+    phase = module.params["phase"]
+    if phase == "check":
+        found = setup.differences()
+        return {"changed": False, "in_place": not found, "differences": found}
+    if phase == "boot":
+        return dict(setup.boot(), changed=False)
+    if phase == "preflight":
+        return preflight(module, setup)
+    if phase == "nouveau":
+        return nouveau(module, setup)
+    if phase == "enrol":
+        return enrol(module, setup)
+    if module.check_mode:
+        return {"changed": phase == "remove" and (setup.root / "state" / "driver.json").exists()}
+    with setup.work.turn():
+        if phase == "runfile":
+            return {"changed": setup.runfile(module.params["file"])}
+        return {"changed": bool(getattr(setup, phase)())}
+
+
+def main():
+    """Read the arguments, do the phase, tell a failure in one paragraph."""
+    module = AnsibleModule(
+        argument_spec={
+            "phase": {
+                "type": "str",
+                "required": True,
+                "choices": PHASES,
+            },
+            "root": {"type": "path", "default": "/opt/gpuhost"},
+            "driver": {"type": "dict", "default": {}},
+            "boots": {"type": "str", "default": ""},
+            "distribution": {"type": "str", "default": ""},
+            "secure_boot": {"type": "str", "default": "unknown"},
+            "file": {"type": "path"},
+            "mok_password": {"type": "str", "no_log": True},
+            "wait_s": {"type": "int", "default": 300},
+        },
+        required_if=[("phase", "runfile", ["file"]), ("phase", "enrol", ["mok_password"])],
+        supports_check_mode=True,
+    )
+    root = Path(module.params["root"])
+    progress = root / "log" / "driver.progress"
+
+    def say(text):
+        """Leave the present step where the controller looks for it."""
+        if not module.check_mode:
+            progress.parent.mkdir(parents=True, exist_ok=True)
+            store.write_whole(progress, text + "\n")
+
+    scratch = tempfile.NamedTemporaryFile() if module.check_mode else None  # noqa: SIM115 - it lasts as long as this process
+    work = Work(Path(scratch.name) if scratch else root / "log" / "driver.log", say, module.params["wait_s"])
+    asked = dict(module.params, hostname=socket.gethostname())
+    try:
+        module.exit_json(**do(module, Setup(asked, work)))
+    except GpuhostError as error:
+        module.fail_json(msg=str(error), exit_code=error.exit_code)
+    except OSError as error:
+        failure = store.unwritable(error, root)
+        module.fail_json(msg=str(failure), exit_code=failure.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+#!/usr/bin/python
+"""Keep updates from the driver and its kernel, or let them through."""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.gpuhost import guard_hold, guard_prove
+from ansible.module_utils.gpuhost.errors import GpuhostError
+from ansible.module_utils.gpuhost.probe_edges import Edges, run_command
+
+DOCUMENTATION = r"""
+module: gpuhost_guard
+short_description: Keep updates from the driver and its kernel
+description:
+  - C(held) holds and pins every installed package of the driver and of the kernel it was built for, and puts them on
+    the blacklist of unattended-upgrades. Without a driver record there is nothing to guard.
+  - C(released) lets go of exactly what C(held) has set.
+  - C(proved) changes nothing. It simulates the updates and fails when they would touch what is held, or when the guard
+    keeps something back that does not depend on it.
+options:
+  root: {description: The folder of the store., type: path, default: /opt/gpuhost}
+  state: {description: What is wanted., type: str, choices: [held, released, proved], default: held}
+  lock_timeout: {description: How many seconds to wait for the package database., type: int, default: 300}
+author: gpuhost
+"""
+
+RETURN = r"""
+told: {description: One line for the user., type: str, returned: success}
+guarded: {description: Is there a guard in force now (or would there be)., type: bool, returned: success}
+kept_back: {description: "For C(proved), what waits because of the guard, and why.", type: list, returned: success}
+"""
+
+
+def main():
+    """Read the arguments, do it or say what would be done."""
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "default": "/opt/gpuhost"},
+            "state": {"type": "str", "choices": ["held", "released", "proved"], "default": "held"},
+            "lock_timeout": {"type": "int", "default": 300},
+        },
+        supports_check_mode=True,
+    )
+    root, edges = module.params["root"], Edges("/", run_command)
+    try:
+        if module.params["state"] == "proved":
+            proof = guard_prove.prove(edges, root)
+            module.exit_json(changed=False, told=proof.told, kept_back=proof.kept_back, guarded=True)
+        act = guard_hold.hold if module.params["state"] == "held" else guard_hold.release
+        done = act(edges, root, module.params["lock_timeout"], module.check_mode)
+    except GpuhostError as error:
+        module.fail_json(msg=str(error), exit_code=error.exit_code)
+    module.exit_json(changed=done.changed, told=done.told, guarded=done.guarded, kept_back=[], diff=done.diff)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+#!/usr/bin/python
+"""Install a CUDA toolkit or cuDNN into the store of a host, or remove one."""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.gpuhost import store, toolkits
+from ansible.module_utils.gpuhost.errors import GpuhostError
+
+DOCUMENTATION = r"""
+module: gpuhost_toolkit
+short_description: Install a CUDA toolkit or cuDNN into the store, or remove one
+description:
+  - Makes C(<root>/store/<name>-<version>-<digest>) from NVIDIA's runfile or tarball, or from its wheels.
+  - A folder that is whole is left alone; one that a killed run left is made anew.
+  - With C(state=absent) it deletes the folders of a version that no generation needs.
+options:
+  root: {description: The folder of the store., type: path, default: /opt/gpuhost}
+  name: {description: C(cuda) or C(cudnn)., type: str, required: true}
+  spec: {description: 'What to install, as the filter gpuhost_toolkit_spec gives it.', type: dict}
+  artifact: {description: "The vendor's file on the host, for a runfile or a tarball.", type: path}
+  python: {description: The interpreter whose pip fetches wheels., type: path, default: /usr/bin/python3}
+  version: {description: The version to remove., type: str}
+  state: {description: Whether to have it., type: str, choices: [present, absent], default: present}
+author: gpuhost
+"""
+
+RETURN = r"""
+folder: {description: "The folder, relative to C(root).", type: str, returned: when present}
+missing: {description: Whether it is still to be installed., type: bool, returned: when present}
+told: {description: What is gone and what is kept and why., type: str, returned: when absent}
+removed: {description: The store folders that were deleted., type: list, returned: when absent}
+kept: {description: The store folders that generations need., type: dict, returned: when absent}
+"""
+
+
+def absent(module, root):
+    """Delete what nobody needs."""
+    found = toolkits.remove(root, module.params["name"], module.params["version"] or "", module.check_mode)
+    diff = {"before": "".join(name + "\n" for name in found["removed"]), "after": ""}
+    module.exit_json(
+        changed=bool(found["removed"]), diff=diff, told=toolkits.told(module.params["name"], found), **found
+    )
+
+
+def present(module, root):
+    """Install, or say what would be installed."""
+    spec = module.params["spec"]
+    folder = toolkits.folder_of(root, spec)
+    relative = str(folder.relative_to(root))
+    if store.is_whole(folder, spec["digest"]):
+        module.exit_json(changed=False, missing=False, folder=relative)
+    if module.check_mode:
+        listed = "".join("{name} {version}\n".format(**p) for p in spec.get("packages") or [spec])
+        diff = {"before": "", "after": listed, "after_header": str(folder)}
+        module.exit_json(changed=True, missing=True, folder=relative, diff=diff)
+    progress = root / "log" / "{}.progress".format(module.params["name"])
+
+    def say(text):
+        """Leave the present step where the controller looks for it."""
+        progress.parent.mkdir(parents=True, exist_ok=True)
+        store.write_whole(progress, "{name} {version}: {text}\n".format(text=text, **spec))
+
+    artifact = module.params["artifact"]
+    toolkits.install(root, spec, Path(artifact) if artifact else None, module.params["python"], say)
+    module.exit_json(changed=True, missing=False, folder=relative)
+
+
+def main():
+    """Read the arguments, do it or say what would be done."""
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "default": "/opt/gpuhost"},
+            "name": {"type": "str", "required": True},
+            "spec": {"type": "dict"},
+            "artifact": {"type": "path"},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
+            "version": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        required_if=[("state", "present", ["spec"]), ("state", "absent", ["version"])],
+        supports_check_mode=True,
+    )
+    try:
+        (present if module.params["state"] == "present" else absent)(module, Path(module.params["root"]))
+    except GpuhostError as error:
+        module.fail_json(msg=str(error), exit_code=error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,322 @@
+"""One verified fetch for all: a file by its sha256 into a cache, resumed where an earlier run ended.
+
+Runs on the target and on the controller: Python 3.6, standard library. A cache holds `<sha256>/<name>`, which is also
+the layout of a mirror, so that a cache can be served as one. A file has its name in the cache only when its checksum
+was right; what is under way has the name `<name>.part` beside it.
+"""
+
+import errno
+import fcntl
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import ssl
+import time
+import urllib.request
+from pathlib import Path
+from typing import IO, Any, Callable, Dict, Optional, Tuple
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlsplit
+
+from . import store
+from .errors import ArtifactError, EnvironmentProblem, GpuhostError
+
+Json = Dict[str, Any]
+Say = Callable[[str], None]
+TIMEOUT_S = 60
+PAUSES_S = (1.0, 3.0, 9.0)  # waits between tries that brought nothing
+BLOCK = 1 << 20
+ROOM = 16 * 10**6  # bytes that a file system must keep free beside the file
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be another one a little later
+SHA256 = re.compile(r"^[0-9a-f]{64}$")
+
+
+class Interrupted(Exception):
+    """The network ended a transfer; another try may go on from there."""
+
+
+class HttpsOnly(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect only to https."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+        """Refuse to be led to anything else; the checksum would hold, but who reads along would know."""
+        check_url(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def opener() -> urllib.request.OpenerDirector:
+    """What opens https addresses, and no others, against the system's certificates and through its proxy."""
+    made = urllib.request.OpenerDirector()
+    secure = urllib.request.HTTPSHandler(context=ssl.create_default_context())
+    for handler in (
+        urllib.request.ProxyHandler(),
+        secure,
+        HttpsOnly(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+    ):
+        made.add_handler(handler)
+    return made
+
+
+def check_url(url: str) -> None:
+    """Refuse an address that is not https."""
+    if urlsplit(url).scheme != "https":
+        step = "Correct the address: the catalog's row, or gpuhost_mirror_url."
+        raise ArtifactError(f"{url} is not https, and only https is fetched.", step)
+
+
+def check_file(file: Json) -> None:
+    """Refuse a record whose name leads out of its folder, or whose checksum is none."""
+    if not SHA256.match(str(file["sha256"])) or file["name"] in (".", "..") or "/" in file["name"] or not file["name"]:
+        step = "Restore the catalog from git, or correct artifact_file."
+        raise ArtifactError("{name!r} with sha256 {sha256!r} names no file to fetch.".format(**file), step)
+
+
+def place(cache: Path, file: Json) -> Path:
+    """Where a file stands in a cache."""
+    return cache / str(file["sha256"]) / str(file["name"])
+
+
+def mirrored(file: Json, mirror: str) -> str:
+    """The address of a file at a mirror (at its vendor, where no mirror is given)."""
+    if not mirror:
+        return str(file["url"])
+    return "{}/{}/{}".format(mirror.rstrip("/"), file["sha256"], quote(file["name"]))
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        for block in iter(lambda: handle.read(BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_right(path: Path, file: Json) -> bool:
+    """Is the file there with the right checksum?"""
+    return path.is_file() and sha256(path) == file["sha256"]
+
+
+def obtain(cache: Path, file: Json, mirror: str = "", source: Optional[Path] = None, say: Say = lambda _: None) -> bool:
+    """Bring a file (`name`, `url`, `sha256`, perhaps `size`) into the cache; False when it was there.
+
+    It comes from the file `source` where one is given, else from the mirror where one is given, else from its own
+    address; the next of these is never tried when one fails. Raises `ArtifactError` or `EnvironmentProblem`. Runs at
+    once take turns, and what was killed goes on where it ended.
+    """
+    check_file(file)
+    path = place(cache, file)
+    if is_right(path, file):
+        return False
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with turn(part, say) as handle:
+            if is_right(path, file):  # whoever had the turn before has brought it
+                part.unlink()
+                return False
+            try:
+                if source is not None:
+                    copy(source, handle, part, file, say)
+                else:
+                    download(mirrored(file, mirror), handle, part, file, say)
+            except (OSError, GpuhostError) as error:
+                # A full disk is not to stay full of what cannot be finished, and what is empty resumes nothing.
+                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or is_empty(part):
+                    part.unlink()
+                raise
+            os.fsync(handle.fileno())
+            part.chmod(0o644)
+            part.rename(path)
+            store.flush_folder(path.parent)
+    except OSError as error:
+        raise store.unwritable(error, path) from error
+    finally:
+        tidy(path.parent)
+    return True
+
+
+def is_empty(path: Path) -> bool:
+    """Is the file there with nothing in it?"""
+    return path.exists() and path.stat().st_size == 0
+
+
+def tidy(folder: Path) -> None:
+    """Take an empty folder out of the cache again."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return  # it holds the file, or what another run will go on with
+
+
+def turn(part: Path, say: Say) -> IO[bytes]:
+    """The opened partial file, locked; whoever had it before may have renamed or removed it meanwhile."""
+    while True:
+        handle = part.open("a+b")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another run that fetches {part.stem}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            if os.fstat(handle.fileno()).st_ino == part.stat().st_ino:
+                return handle
+        except FileNotFoundError:
+            part.parent.mkdir(parents=True, exist_ok=True)
+        handle.close()
+
+
+def check_space(part: Path, file: Json, more: int) -> None:
+    """Refuse, before it is begun, what the file system has no room for."""
+    free = shutil.disk_usage(str(part.parent)).free
+    if free < more + ROOM:
+        text = (
+            f"{file['name']} needs {more // 10**6 + 1} MB more below {part.parent.parent}, {free // 10**6} MB are free."
+        )
+        raise EnvironmentProblem(text, "Make room there and run the same command again.")
+
+
+def wrong(file: Json, found: str, where: str) -> ArtifactError:
+    """The refusal of a file that is not the promised one, with both sums."""
+    text = "{} from {} is not the file that was locked: its sha256 is {}, promised is {}.".format(
+        file["name"], where, found, file["sha256"]
+    )
+    return ArtifactError(text, "Nothing of it was kept. Try again; if it stays so, do not use that source.")
+
+
+def copy(source: Path, handle: IO[bytes], part: Path, file: Json, say: Say) -> None:
+    """Copy a file that is there already, and check the copy."""
+    say(f"copying {file['name']}")
+    handle.truncate(0)
+    check_space(part, file, source.stat().st_size)
+    with source.open("rb") as given:
+        shutil.copyfileobj(given, handle, BLOCK)
+    handle.flush()
+    found = sha256(part)
+    if found != file["sha256"]:
+        part.unlink()
+        raise wrong(file, found, str(source))
+
+
+def download(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> None:
+    """Download into the partial file until its checksum is right.
+
+    One that an earlier run began may have been damaged, so when it ends in a wrong sum it is begun afresh, once.
+    """
+    check_url(url)
+    resumed = handle.seek(0, os.SEEK_END) > 0
+    tries(url, handle, part, file, say)
+    found = sha256(part)
+    if found != file["sha256"] and resumed:
+        say(f"{file['name']}: what an earlier run left was damaged, fetching afresh")
+        handle.truncate(0)
+        tries(url, handle, part, file, say)
+        found = sha256(part)
+    if found != file["sha256"]:
+        part.unlink()
+        raise wrong(file, found, url)
+
+
+def tries(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> None:
+    """Transfer until the file is whole; tries that bring it no further are few."""
+    best, idle = handle.seek(0, os.SEEK_END), 0
+    while True:
+        try:
+            transfer(url, handle, part, file, say)
+            return
+        except Interrupted as error:
+            length = handle.seek(0, os.SEEK_END)
+            best, idle = (length, 0) if length > best else (best, idle + 1)
+            if idle > len(PAUSES_S):
+                step = (
+                    "Check the network (and the proxy settings), then run the same command again: it goes on from here."
+                )
+                raise EnvironmentProblem(f"{url} could not be fetched: {error}.", step) from error
+            say(f"{file['name']}: {error}; trying again")
+            time.sleep(PAUSES_S[max(idle - 1, 0)])
+
+
+def transfer(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> None:
+    """One request: what is missing of the file, or all of it from a server that knows no ranges."""
+    have = handle.seek(0, os.SEEK_END)
+    request = urllib.request.Request(url, headers={"User-Agent": "gpuhost", "Accept-Encoding": "identity"})  # noqa: S310
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        with opener().open(request, timeout=TIMEOUT_S) as answer:
+            begin, total = extent(answer, have)
+            if begin != have:
+                handle.truncate(0)
+            whole = file.get("size") if total is None else total
+            if whole is not None:
+                check_space(part, file, whole - begin)
+            receive(answer, handle, begin, total, file, say)
+    except HTTPError as error:
+        refused(error, url, have, handle)
+    except URLError as error:
+        reason = error.reason
+        if isinstance(reason, ssl.SSLError) and "CERTIFICATE" in str(reason):
+            step = "Correct the clock, or put the site's certificate into the system's trust store."
+            raise EnvironmentProblem(f"{url} has no certificate that this machine trusts: {reason}.", step) from error
+        raise Interrupted(str(reason)) from error
+    except http.client.HTTPException as error:
+        raise Interrupted(str(error) or type(error).__name__) from error
+
+
+def refused(error: HTTPError, url: str, have: int, handle: IO[bytes]) -> None:
+    """What an answer that is no file means: try again, begin afresh, or give up."""
+    if error.code == 416 and have:  # there is nothing after what we have; the checksum will tell what that is
+        return
+    if error.code in PASSING:
+        raise Interrupted(f"the server answers {error.code} {error.reason}") from error
+    step = "Check the address; a mirror must hold <sha256>/<name>. With a mirror set, nothing else is asked."
+    raise ArtifactError(f"{url} cannot be fetched: the server answers {error.code} {error.reason}.", step) from error
+
+
+def extent(answer: Any, have: int) -> Tuple[int, Optional[int]]:
+    """Where the answer's content begins in the file, and how long the file is (None: not said)."""
+    if answer.status == 206:
+        match = re.match(r"bytes (\d+)-\d+/(\d+)$", answer.headers.get("Content-Range", ""))
+        if match and int(match.group(1)) == have:
+            return have, int(match.group(2))
+        raise Interrupted("the server sent another range than asked for")
+    length = answer.headers.get("Content-Length")
+    return 0, int(length) if length else None
+
+
+def receive(answer: Any, handle: IO[bytes], begin: int, total: Optional[int], file: Json, say: Say) -> None:
+    """Write the content down block by block, telling how far it is; one that ends early is `Interrupted`."""
+    done, told = begin, -1
+    while True:
+        try:
+            block = answer.read(BLOCK)
+        except OSError as error:
+            raise Interrupted(f"the connection broke ({error})") from error
+        if not block:
+            break
+        handle.write(block)
+        handle.flush()
+        done += len(block)
+        whole = total or file.get("size")
+        percent = done * 100 // whole if whole else done // (100 * BLOCK)
+        if percent != told:
+            of = f"{percent} % of {whole / 1e6:.0f} MB" if whole else f"{done / 1e6:.0f} MB"
+            say(f"fetching {file['name']}: {of}")
+            told = percent
+    if total is not None and done < total:
+        raise Interrupted(f"the connection ended after {done} of {total} bytes")
+
+
+def in_folder(folder: Path, file: Json) -> Path:
+    """A file in a local folder that serves as the mirror: as in a cache, or simply by its name."""
+    check_file(file)
+    for path in (place(folder, file), folder / file["name"]):
+        if path.is_file():
+            return path
+    step = f"Put it there by its name (sha256 {file['sha256']}), or unset gpuhost_mirror_dir. Nothing else is asked."
+    raise ArtifactError(f"The folder {folder} does not hold {file['name']}.", step)

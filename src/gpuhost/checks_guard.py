@@ -1,0 +1,79 @@
+"""Checks of the guard that keeps updates from the driver and its kernel."""
+
+from __future__ import annotations
+
+from typing import Iterable, List
+
+from .catalog import Json
+from .checks_base import Check, Outcome, held
+from .checks_lock import installed
+
+GUARD = "./run ansible-playbook playbooks/guard.yml"
+
+
+def guard(seen: Json) -> Json:
+    """The guard as the probe read it."""
+    return dict(installed(seen)["guard"])
+
+
+def few(names: Iterable[str]) -> str:
+    """The first names of many, and how many more."""
+    told: List[str] = sorted(names)
+    return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
+
+
+def holds(seen: Json) -> Outcome:
+    """Is every installed package of the driver and its kernel on hold?"""
+    found = guard(seen)
+    free = set(found["stack"]) - set(found["held"])
+    released = "the guard is released: " if found["record"] is None else ""
+    actual = f"{released}not on hold: {few(free)}" if free else "all on hold"
+    required = f"{len(found['stack'])} packages of the driver and its kernel on hold"
+    return held(not free, required, actual, GUARD, "D02")
+
+
+def pins(seen: Json) -> Outcome:
+    """Are they pinned at the versions that are installed?"""
+    found = guard(seen)
+    told = [
+        f"{name} {found['pins'].get(name, 'not at all')} instead of {version}"
+        for name, version in sorted(found["stack"].items())
+        if found["pins"].get(name) != version
+    ]
+    return held(not told, "each pinned at its installed version", few(told) or "each pinned", GUARD, "D04")
+
+
+def blacklist(seen: Json) -> Outcome:
+    """Does unattended-upgrades leave them alone?"""
+    found = guard(seen)
+    free = set(found["stack"]) - set(found["blacklist"])
+    required = "each on the blacklist of unattended-upgrades"
+    return held(not free, required, f"not on it: {few(free)}" if free else "all on it", GUARD, "D03")
+
+
+CHECKS = (
+    Check(
+        "guard.holds",
+        "The driver and its kernel are on hold",
+        "One package that is not held is enough for an update to take them apart.",
+        holds,
+        ("driver.installed",),
+        gpu=True,
+    ),
+    Check(
+        "guard.pins",
+        "They are pinned",
+        "A hold falls with one command; a transitional package brings another branch past it.",
+        pins,
+        ("guard.holds",),
+        gpu=True,
+    ),
+    Check(
+        "guard.blacklist",
+        "Unattended upgrades pass them by",
+        "unattended-upgrades stops altogether when it meets a hold that it did not expect.",
+        blacklist,
+        ("guard.holds",),
+        gpu=True,
+    ),
+)

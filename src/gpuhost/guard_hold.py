@@ -1,0 +1,157 @@
+"""Putting the update guard in force, and letting go of it: the holds, the two files and the record.
+
+The record is written first and taken away last. A run that is killed in between leaves a record that names every hold
+which may be ours, so the next run, or a release, takes it from there. Runs on the target: Python 3.6, standard library.
+"""
+
+import json
+import time
+from typing import Any, Dict, List, NamedTuple
+
+from . import guard as rules
+from . import store
+from .errors import EnvironmentProblem
+from .probe import read_kernel
+from .probe_edges import Edges
+from .probe_guard import DRIVER_RECORD, installed_packages, record
+
+Json = Dict[str, Any]
+_TIMEOUT_S = 60.0
+_PAUSE_S = 2.0
+_BUSY = "lock"
+
+
+class Outcome(NamedTuple):
+    """What was done, or would be: did anything change, is there a guard now, a line for the user, before and after."""
+
+    changed: bool
+    guarded: bool
+    told: str
+    diff: List[Dict[str, str]]
+
+
+def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
+    """Hold the driver and its kernel at what is installed; without a driver, let go of what was held."""
+    driver = record(edges, f"{root}/{DRIVER_RECORD}")
+    before = record(edges, f"{root}/{rules.RECORD}")
+    if driver is None:
+        if before is None and not leftovers(edges):
+            return Outcome(
+                False, False, "There is no driver on this host by gpuhost, so there is nothing to guard.", []
+            )
+        return release(edges, root, patience_s, check)._replace(
+            told="The driver is gone from this host, so its guard is released."
+        )
+    refuse_other_kernel(edges, driver)
+    packages = read(edges)
+    wanted = rules.record(packages, driver["kernel"], before)
+    files = {rules.PREFERENCES: rules.preferences(wanted["pins"]), rules.UNATTENDED: rules.unattended(wanted["pins"])}
+    missing = rules.to_hold(packages, wanted)
+    stale = rules.to_unhold(packages, before, wanted)
+    diff = differences(edges, root, wanted, files) + hold_diff(missing, stale)
+    what = f"the driver {driver['version']} and kernel {driver['kernel']}"
+    told = f"{len(wanted['pins'])} packages stay as they are: {what}."
+    if diff and not check:
+        write(edges, root, wanted, files)
+        mark(edges, "unhold", stale, patience_s)
+        mark(edges, "hold", missing, patience_s)
+    return Outcome(bool(diff), True, told, diff)
+
+
+def release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
+    """Let go of exactly what the guard has set: its holds, its two files, its record."""
+    before = record(edges, f"{root}/{rules.RECORD}")
+    if before is None and not leftovers(edges):
+        return Outcome(False, False, "There is no guard on this host, so there is nothing to release.", [])
+    ours = rules.to_unhold(read(edges), before, None)
+    texts = {name: edges.text(name) or "" for name in leftovers(edges)}
+    diff = [{"before": text, "after": "", "before_header": name, "after_header": name} for name, text in texts.items()]
+    diff += hold_diff([], ours)
+    if not check:
+        mark(edges, "unhold", ours, patience_s)
+        for name in [*texts, f"{root}/{rules.RECORD}"]:
+            store.remove(edges.path(name))
+    told = (
+        f"THE GUARD IS RELEASED: the next update may replace {len((before or {}).get('pins', {}))} packages of the "
+        "driver and its kernel. Upgrade now, then run site.yml, which holds again at what is then installed."
+    )
+    return Outcome(True, False, told, diff)
+
+
+def refuse_other_kernel(edges: Edges, driver: Json) -> None:
+    """Refuse where another kernel boots than the driver was made for: holding that would keep the fault (D08)."""
+    boots = read_kernel(edges)["boots"]
+    if boots != driver["kernel"]:
+        raise EnvironmentProblem(
+            f"D08: the kernel that will boot is {boots or 'not known'}, the driver was made for {driver['kernel']}.",
+            "Run ./run ansible-playbook site.yml, which sees to the driver for that kernel, and then guards both.",
+        )
+
+
+def read(edges: Edges) -> Dict[str, rules.Package]:
+    """The installed packages; what cannot be read must not be guarded half."""
+    known = len(edges.problems)
+    packages = installed_packages(edges)
+    if len(edges.problems) > known:
+        raise EnvironmentProblem(
+            f"The installed packages cannot be read: {edges.problems[known]['error']}", "Mend it: dpkg --audit"
+        )
+    return packages
+
+
+def leftovers(edges: Edges) -> List[str]:
+    """Our files that are there."""
+    return [name for name in (rules.PREFERENCES, rules.UNATTENDED) if edges.exists(name)]
+
+
+def written(content: Json) -> str:
+    """The text of the record."""
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def differences(edges: Edges, root: str, wanted: Json, files: Dict[str, str]) -> List[Dict[str, str]]:
+    """What the files and the record say, and will say, where that differs."""
+    texts = dict(files, **{f"{root}/{rules.RECORD}": written(wanted)})
+    return [
+        {"before": edges.text(name) or "", "after": text, "before_header": name, "after_header": name}
+        for name, text in sorted(texts.items())
+        if edges.text(name) != text
+    ]
+
+
+def hold_diff(missing: List[str], stale: List[str]) -> List[Dict[str, str]]:
+    """The holds to set and to take away, as a diff of `apt-mark showhold`."""
+    if not missing and not stale:
+        return []
+    header = "apt-mark showhold"
+    before, after = ("".join(name + "\n" for name in sorted(names)) for names in (stale, missing))
+    return [{"before": before, "after": after, "before_header": header, "after_header": header}]
+
+
+def write(edges: Edges, root: str, wanted: Json, files: Dict[str, str]) -> None:
+    """Write the record, then both files."""
+    texts = [(f"{root}/{rules.RECORD}", written(wanted)), *sorted(files.items())]
+    for name, text in texts:
+        path = edges.path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            store.write_whole(path, text)
+        except OSError as error:
+            raise store.unwritable(error, path.parent) from error
+
+
+def mark(edges: Edges, word: str, names: List[str], patience_s: float) -> None:
+    """`apt-mark hold` or `unhold`, waiting for whoever has the package database locked (D35)."""
+    if not names:
+        return
+    deadline = time.monotonic() + patience_s
+    while True:
+        code, out, err = edges.run(["apt-mark", word, *names], _TIMEOUT_S)
+        if code == 0:
+            return
+        said = " ".join((err or out).split())
+        if _BUSY not in said.lower() or time.monotonic() > deadline:
+            raise EnvironmentProblem(
+                f"apt-mark {word} failed: {said[-300:]}", "Mend that, then run the same command again."
+            )
+        time.sleep(_PAUSE_S)

@@ -1,0 +1,149 @@
+"""Proving the update guard: what apt and unattended-upgrades would do now, compared with what they would do without it.
+
+Nothing is changed: apt simulates, once as the host is and once with our holds and pins taken out of copies.
+unattended-upgrades' dry run downloads what it would install. Runs on the target: Python 3.6, standard library.
+"""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from . import guard as rules
+from . import guard_proof as proof
+from .errors import EnvironmentProblem
+from .guard_hold import read
+from .probe_edges import NOT_FOUND, Edges
+from .probe_guard import record
+
+Json = Dict[str, Any]
+_STATUS = "/var/lib/dpkg/status"
+_PARTS = "/etc/apt/preferences.d"
+# Its cache stays in memory, so that a simulation with copied files leaves nothing behind. No lock is needed to look.
+_APT = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Debug::NoLocking=true")
+_APT_TIMEOUT_S = 300.0
+_DRY_RUN_TIMEOUT_S = 1800.0
+_AGAIN = "Run ./run ansible-playbook playbooks/guard.yml again; if it stays so, this is a fault of gpuhost: report it."
+
+
+class Proof(NamedTuple):
+    """One line for the user, and what is kept back because of the guard, each with its reason."""
+
+    told: str
+    kept_back: List[Dict[str, str]]
+
+
+def prove(edges: Edges, root: str) -> Proof:
+    """Hold the guard in force against both simulations and unattended-upgrades; raises where it does not hold."""
+    found = record(edges, f"{root}/{rules.RECORD}")
+    if found is None:
+        raise EnvironmentProblem("There is no guard to prove.", "./run ansible-playbook playbooks/guard.yml")
+    packages = read(edges)
+    fixed = found["pins"]
+    guarded = simulate(edges, [])
+    free = simulate_without(edges, found["held"])
+    refuse_touched("apt-get dist-upgrade", guarded, fixed)
+    unattended = unattended_run(edges)
+    refuse_touched("unattended-upgrade", unattended or [], fixed)
+    kept = [change for name, change in free.items() if name not in guarded]
+    reasons = proof.explain(
+        kept,
+        fixed,
+        {name: package.version for name, package in packages.items()},
+        {name: packages[name].depends for name in fixed if name in packages},
+        show(edges, [c for c in kept if c.new and c.name not in fixed]),
+    )
+    # A package that would be new, or would go, only comes along with another one; that other one has to have a reason.
+    upgrades = [change for change in kept if change.old and change.new]
+    unexplained = [change.name for change in upgrades if change.name not in reasons]
+    if unexplained:
+        raise EnvironmentProblem(
+            f"The guard keeps back {', '.join(unexplained)}, which nothing that is held explains.", _AGAIN
+        )
+    more = len([n for n, c in guarded.items() if c.old and c.new])
+    asked = "unattended-upgrade" if unattended is not None else "unattended-upgrade (not installed)"
+    told = (
+        f"Proved with apt-get dist-upgrade and {asked}: none of {len(fixed)} held packages is touched, "
+        f"{more} others are upgraded, {len(upgrades)} wait because of the guard."
+    )
+    waits = [{"package": c.name, "version": c.new or "", "because": reasons[c.name]} for c in upgrades]
+    return Proof(told, sorted(waits, key=lambda row: row["package"]))
+
+
+def refuse_touched(what: str, names: Any, fixed: Dict[str, str]) -> None:
+    """Refuse where an update would change a held package."""
+    touched = sorted(set(names) & set(fixed))
+    if touched:
+        raise EnvironmentProblem(
+            f"D02: {what} would change {', '.join(touched)}, although the guard holds them.", _AGAIN
+        )
+
+
+def simulate(edges: Edges, options: List[str]) -> Dict[str, proof.Change]:
+    """The changes of a simulated dist-upgrade."""
+    code, out, err = edges.run(["apt-get", "-s", "-q", *_APT, *options, "dist-upgrade"], _APT_TIMEOUT_S)
+    if code != 0:
+        said = " ".join((err or out).split())[-400:]
+        raise EnvironmentProblem(f"apt-get cannot simulate an upgrade: {said}", "Mend it: apt-get -f install")
+    return proof.parse_simulation(out)
+
+
+def simulate_without(edges: Edges, held: List[str]) -> Dict[str, proof.Change]:
+    """The same as if our holds and our preferences were not there; what the user has set stays in force."""
+    folder = Path(tempfile.mkdtemp(prefix="gpuhost-guard-"))
+    try:
+        parts = folder / "preferences.d"
+        parts.mkdir()
+        # apt reads as another user in places; the folder has to be open to it.
+        for path in (folder, parts):
+            path.chmod(0o755)
+        for name in edges.names(_PARTS) or []:
+            text = edges.text(f"{_PARTS}/{name}")
+            if name != Path(rules.PREFERENCES).name and text is not None:
+                (parts / name).write_text(text, encoding="utf-8")
+        (folder / "status").write_text(without_holds(edges.text(_STATUS) or "", held), encoding="utf-8")
+        return simulate(
+            edges, ["-o", f"Dir::State::status={folder}/status", "-o", f"Dir::Etc::PreferencesParts={parts}"]
+        )
+    finally:
+        shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def without_holds(status: str, held: List[str]) -> str:
+    """dpkg's status with the holds of these packages ("name" or "name:arch") taken away."""
+    ours = set(held)
+
+    def free(record: str) -> str:
+        fields = dict(re.findall(r"^(Package|Architecture): (\S+)$", record, re.MULTILINE))
+        name = fields.get("Package", "")
+        if name not in ours and f"{name}:{fields.get('Architecture')}" not in ours:
+            return record
+        return re.sub(r"^Status: hold ", "Status: install ", record, flags=re.MULTILINE)
+
+    return "\n\n".join(free(record) for record in status.split("\n\n"))
+
+
+def show(edges: Edges, changes: List[proof.Change]) -> Dict[str, Dict[str, str]]:
+    """The fields of the new versions of packages."""
+    if not changes:
+        return {}
+    asked = [f"{change.name}={change.new}" for change in changes]
+    code, out, err = edges.run(["apt-cache", *_APT[:4], "show", *asked], _APT_TIMEOUT_S)
+    if code != 0:
+        raise EnvironmentProblem(f"apt-cache show failed: {' '.join(err.split())[-300:]}", "Mend it: apt-get update")
+    return proof.parse_records(out)
+
+
+def unattended_run(edges: Edges) -> Optional[List[str]]:
+    """What unattended-upgrades would upgrade; None where it is not installed."""
+    code, out, err = edges.run(["unattended-upgrade", "--dry-run", "-d"], _DRY_RUN_TIMEOUT_S)
+    if code == NOT_FOUND:
+        return None
+    if code != 0:
+        said = [line.strip() for line in (out + "\n" + err).splitlines() if line.strip()]
+        raise EnvironmentProblem(
+            f"D03: unattended-upgrade --dry-run ended with status {code}: {' '.join(said[-3:])[-400:]}",
+            "Read /var/log/unattended-upgrades/unattended-upgrades.log and run the same command again.",
+        )
+    return proof.parse_unattended_run(out + "\n" + err)

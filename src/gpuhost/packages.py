@@ -1,0 +1,253 @@
+"""The exact set of a driver's packages: what apt would do, read from its simulation, and whether that is allowed.
+
+Pure: text in, value out. Runs on the target: Python 3.6, standard library.
+"""
+
+import hashlib
+import json
+import re
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+Json = Dict[str, Any]
+
+# The driver's own packages by name, in every branch, as Ubuntu and Debian call them.
+FAMILY = re.compile(
+    r"nvidia|^(libcuda1|libcuda[0-9]*-[0-9]|libcudadebugger1|libnvcuvid1|libnvoptix1|libnvoptix|libxnvctrl0)$"
+)
+# Tools beside the driver, with versions and a life of their own; they serve every branch.
+BESIDE = re.compile(
+    r"^(nvidia-(prime|settings.*|modprobe|persistenced|support|kernel-common|installer-cleanup|xconfig|egl-wayland.*)"
+    r"|libnvidia-egl-wayland.*|libxnvctrl0|glx-alternative-nvidia|libxnvctrl.*)$"
+)
+KERNEL = re.compile(r"^linux-image-")
+DKMS = re.compile(r"^(nvidia-dkms-|nvidia-kernel-dkms$|nvidia-open-kernel-dkms$|nvidia-kernel-open-dkms$)")
+# How apt's simulation calls the distribution's own archives ("Label" of a Release file).
+LABELS = {
+    "ubuntu": ("Ubuntu", "UbuntuESM", "UbuntuESMApps"),
+    "debian": ("Debian", "Debian-Security", "Debian Backports"),
+}
+# What CUDA needs of Debian's driver beyond its meta package: the library, its compiler of PTX, and nvidia-smi.
+DEBIAN_BESIDE = ("libcuda1", "libnvidia-ptxjitcompiler1", "nvidia-smi")
+
+_INSTALL = re.compile(r"^(Inst|Conf) (\S+) (?:\[([^\]]*)\] )?\((\S+)(?: (.*?))? \[([^\]]+)\]\)")
+_REMOVE = re.compile(r"^(Remv|Purg) (\S+)(?: \[([^\]]*)\])?")
+
+
+class Change(NamedTuple):
+    """One package that apt would install or remove; `old` is what is installed now, "" for nothing."""
+
+    name: str
+    new: str
+    old: str
+    origins: Tuple[str, ...]
+
+
+def parse_simulation(text: str) -> Tuple[List[Change], List[Change]]:
+    """The packages that `apt-get --simulate` would install (in its order), and those that it would remove."""
+    install: List[Change] = []
+    remove: List[Change] = []
+    for line in text.splitlines():
+        found = _INSTALL.match(line)
+        if found and found.group(1) == "Inst":
+            origins: Tuple[str, ...] = tuple(
+                part.partition(":")[0] for part in str(found.group(5) or "").split(", ") if part
+            )
+            install.append(Change(bare(found.group(2)), found.group(4), found.group(3) or "", origins))
+            continue
+        found = _REMOVE.match(line)
+        if found:
+            remove.append(Change(bare(found.group(2)), "", found.group(3) or "", ()))
+    return install, remove
+
+
+def bare(name: str) -> str:
+    """A package's name without the machine's own architecture."""
+    return name[: -len(":amd64")] if name.endswith(":amd64") else name
+
+
+def parse_show(text: str) -> Dict[Tuple[str, str], Json]:
+    """What `apt-cache show NAME=VERSION...` says, by name and version.
+
+    Each has source (package), sha256, size (bytes of the .deb), unpacked (bytes) and file (the .deb's name without an
+    epoch).
+    """
+    found: Dict[Tuple[str, str], Json] = {}
+    for stanza in re.split(r"\n\s*\n", text):
+        fields: Dict[str, str] = dict(re.findall(r"^([A-Za-z0-9-]+): *(.*)$", stanza, re.MULTILINE))
+        if "Package" not in fields or "Version" not in fields:
+            continue
+        key = (fields["Package"], fields["Version"])
+        if "SHA256" not in fields and key in found:
+            continue  # dpkg's own record of what is installed knows no file
+        found[key] = {
+            "source": (fields.get("Source") or fields["Package"]).split(" ")[0],
+            "sha256": fields.get("SHA256", ""),
+            "size": int(fields.get("Size") or 0),
+            "unpacked": int(fields.get("Installed-Size") or 0) * 1024,
+            "file": "{}_{}_{}.deb".format(
+                fields["Package"],
+                fields["Version"].partition(":")[2] or fields["Version"],
+                fields.get("Architecture", ""),
+            ),
+        }
+    return found
+
+
+def is_family(name: str) -> bool:
+    """Is a package one of the driver's, of whatever branch? Tools that serve every branch are not."""
+    return bool(FAMILY.search(name)) and not BESIDE.match(name)
+
+
+def wanted_names(driver: Json, kernel: str, distribution: str) -> List[str]:
+    """What to ask apt for, as name=version where the lock names one: the driver and what gives its module.
+
+    Signed modules come as one package for the kernel; the package for exactly this kernel is named as well, so that
+    apt sees the module as provided before it looks for one to build. Else the module is built by DKMS with the headers
+    of the kernel that will boot.
+    """
+    version = driver["package_version"]
+    names = ["{}={}".format(driver["package"], version)]
+    if driver["modules_from"] == "signed":
+        modules = driver["modules"]
+        exact = "{}-{}".format(driver["modules_package"], kernel)
+        names += ["{}={}".format(modules["package"], modules["package_version"]), exact]
+    else:
+        names += [f"{dkms_package(driver, distribution)}={version}", f"linux-headers-{kernel}"]
+    if distribution == "debian":
+        names += [f"{name}={version}" for name in DEBIAN_BESIDE]
+    return names
+
+
+def dkms_package(driver: Json, distribution: str) -> str:
+    """The package that builds the module."""
+    if distribution == "debian":
+        return "nvidia-open-kernel-dkms" if driver["kernel_modules"] == "open" else "nvidia-kernel-dkms"
+    return str(driver["package"]).replace("nvidia-driver-", "nvidia-dkms-", 1)
+
+
+def build_names(kernel: str) -> List[str]:
+    """What a `.run` needs of the archive to build its module."""
+    return ["dkms", "gcc", "make", "libc6-dev", f"linux-headers-{kernel}"]
+
+
+def runfile_options(driver: Json, kernel: str, known: str) -> List[str]:
+    """The options of NVIDIA's installer; `known` is what it prints for --advanced-options.
+
+    The module is built for the kernel that will boot, which need not be the one that runs. It is not loaded for a
+    test, where the installer can leave that out: nouveau may still have the card until the reboot.
+    """
+    options = ["--silent", "--no-questions", "--dkms", "--no-x-check", "--no-nouveau-check"]
+    options += [f"--kernel-name={kernel}", f"--kernel-source-path=/lib/modules/{kernel}/build"]
+    if "--skip-module-load" in known:
+        options.append("--skip-module-load")
+    branch, is_open = int(driver["branch"]), driver["kernel_modules"] == "open"
+    # From 560 on the open kind is the installer's own choice, so the other one must be asked for as well.
+    if branch >= 570:
+        options.append("--kernel-module-type=" + ("open" if is_open else "proprietary"))
+    elif is_open or branch >= 560:
+        options.append("-m=" + ("kernel-open" if is_open else "kernel"))
+    return options
+
+
+def refusals(
+    install: Sequence[Change], remove: Sequence[Change], shows: Dict[Tuple[str, str], Json], driver: Json, own: str
+) -> List[str]:
+    """Why what apt would do must not be done; empty when it is exactly the locked driver and nothing is lost.
+
+    `own` is the distribution, whose archives alone may be used; "" for files of our own cache.
+    """
+    archive = driver["source"] == "archive"
+    source = source_of(driver, shows) if archive else ""
+    found = lost(remove)
+    for change in install:
+        strange = [label for label in change.origins if label not in LABELS.get(own, ())] if own else []
+        if own and (strange or not change.origins):
+            found.append(
+                f"{change.name} {change.new} comes from {', '.join(strange) or 'no archive'}, not from {own}. (D06)"
+            )
+        if KERNEL.match(change.name):
+            found.append(f"apt would bring another kernel, {change.name} {change.new}.")
+        if not archive:
+            if is_family(change.name):
+                found.append(f"apt would install {change.name} beside the .run.")
+            continue
+        if DKMS.match(change.name) and driver["modules_from"] == "signed":
+            found.append(f"apt would build the module itself ({change.name}), and the lock names signed modules.")
+        named = shows.get((change.name, change.new), {}).get("source", "")
+        if source and named == source and change.new != driver["package_version"]:
+            found.append(f"{change.name} would come as {change.new}, the lock has {driver['package_version']}. (D04)")
+        elif is_family(change.name) and named.startswith("nvidia-graphics-drivers") and source and named != source:
+            found.append(f"{change.name} {change.new} is of another branch ({named}). (D04)")
+    return found
+
+
+def lost(remove: Sequence[Change], also: Sequence[str] = ()) -> List[str]:
+    """The packages that would go although they are no driver and not among `also`."""
+    gone = [change for change in remove if not is_family(change.name) and change.name not in also]
+    return [f"apt would remove {change.name} {change.old}, which is no driver." for change in gone]
+
+
+_BRANCH = re.compile(r"nvidia(?:-[a-z]+[0-9]?)*?-([0-9]{3}(?:-server|-open)?)(?:-|$)")
+_DEBIAN_BRANCH = re.compile(r"nvidia.*-(legacy-[0-9]+xx|tesla)(-|$)")
+
+
+def other_branch(name: str, driver: Json, distribution: str) -> bool:
+    """Is a package of another branch than the lock's? Two branches' modules for one kernel hide one another."""
+    if not is_family(name):
+        return False
+    if driver["source"] != "archive":
+        return True
+    if distribution == "debian":
+        return bool(_DEBIAN_BRANCH.search(name))
+    found = _BRANCH.search(name)
+    return found is not None and found.group(1) != str(driver["package"]).replace("nvidia-driver-", "", 1)
+
+
+def source_of(driver: Json, shows: Dict[Tuple[str, str], Json]) -> str:
+    """The source package that the locked driver is built from; "" where it is not known."""
+    return str(shows.get((driver["package"], driver["package_version"]), {}).get("source", ""))
+
+
+def digest(driver: Json, kernel: str) -> str:
+    """What tells one locked driver on one kernel from another."""
+    text = json.dumps({"driver": driver, "kernel": kernel}, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def preferences(names: Iterable[str], version: str) -> str:
+    """apt's preferences for one call: these packages (name or glob) at this version and no other."""
+    return f"Package: {' '.join(names)}\nPin: version {version}\nPin-Priority: 1001\n"
+
+
+def parse_installed(text: str) -> Dict[str, Json]:
+    """dpkg's rows "name\\tversion\\tsource\\tselection error state", as `dpkg-query` prints them in `apt_set.ROW`.
+
+    By name: version, source, held, state ("installed", "half-configured", …) and broken (must be installed anew).
+    """
+    rows = {}
+    for line in text.splitlines():
+        cells = line.split("\t")
+        words = cells[3].split() if len(cells) == 4 else []
+        if len(words) == 3:
+            rows[bare(cells[0])] = {
+                "version": cells[1],
+                "source": cells[2],
+                "held": words[0] == "hold",
+                "broken": words[1] != "ok",
+                "state": words[2],
+            }
+    return rows
+
+
+def installed_version(rows: Dict[str, Json], name: str) -> Optional[str]:
+    """The version of a package that is wholly installed, or None."""
+    row = rows.get(name)
+    return row["version"] if row is not None and row["state"] == "installed" and not row["broken"] else None
+
+
+def listing(install: Sequence[Change], remove: Sequence[Change]) -> Tuple[str, str]:
+    """What is there before and after, a package a line, for Ansible's diff."""
+    changes = sorted([*install, *remove])
+    before = "".join(f"{c.name} {c.old}\n" for c in changes if c.old)
+    after = "".join(f"{c.name} {c.new}\n" for c in changes if c.new)
+    return before, after

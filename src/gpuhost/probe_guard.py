@@ -1,0 +1,60 @@
+"""Reading the update guard: its record, holds, pins and blacklist, and what they have to cover.
+
+Runs on the target: Python 3.6, standard library. Reads only.
+"""
+
+import json
+from typing import Any, Dict, Optional
+
+from . import guard as rules
+from .probe_edges import Edges
+
+Json = Dict[str, Any]
+DRIVER_RECORD = "state/driver.json"
+_TIMEOUT_S = 60.0
+
+
+def guard(edges: Edges, root: str) -> Json:
+    """The guard's state.
+
+    `held` are all packages that dpkg has on hold, `stack` the computed hold set with its versions, `pins` and
+    `blacklist` what our two files say, and `record` what the guard has noted (None: there is no guard).
+    """
+    packages = installed_packages(edges)
+    driver = record(edges, f"{root}/{DRIVER_RECORD}") or {}
+    return {
+        "record": record(edges, f"{root}/{rules.RECORD}"),
+        "held": sorted(name for name, package in packages.items() if package.held),
+        "stack": rules.stack(packages, driver.get("kernel")),
+        "pins": rules.parse_preferences(edges.text(rules.PREFERENCES) or ""),
+        "blacklist": rules.parse_unattended(edges.text(rules.UNATTENDED) or ""),
+    }
+
+
+def installed_packages(edges: Edges) -> Dict[str, rules.Package]:
+    """What dpkg has installed; what it does not answer becomes a problem."""
+    code, architecture, err = edges.run(["dpkg", "--print-architecture"], _TIMEOUT_S)
+    if code == 0:
+        code, listing, err = edges.run(["dpkg-query", "-W", "-f=" + rules.FORMAT], _TIMEOUT_S)
+    if code != 0:
+        edges.problem("dpkg-query", " ".join(err.split()) or f"It ended with status {code}.")
+        return {}
+    packages, unread = rules.parse_listing(listing, architecture.strip())
+    if unread:
+        edges.problem("dpkg-query", f"{len(unread)} lines cannot be read, the first: {unread[0][:200]}")
+    return packages
+
+
+def record(edges: Edges, name: str) -> Optional[Json]:
+    """A record that a role has left; None when there is none, and a problem when it is damaged."""
+    text = edges.text(name)
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        edges.problem(name, "It is not a JSON object.")
+        return None
+    return value

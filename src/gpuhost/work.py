@@ -1,0 +1,136 @@
+"""Running a long command on the target: its output into a log, its steps told while it runs, its end in the error.
+
+Runs on the target: Python 3.6, standard library.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import IO, Callable, Dict, Iterator, Optional, Sequence, Tuple
+
+TAIL = 20  # lines of a failed command's output that a message carries
+# Lines of apt, dpkg, dkms and update-initramfs that tell how far they are.
+_STEP = re.compile(
+    r"^(Get:\d+|Fetched|Unpacking|Setting up|Removing|Processing triggers|Building|Signing|update-initramfs)"
+)
+_POLL_S = 0.5
+_NOT_THEIRS = ("APT_CONFIG", "DEBIAN_PRIORITY", "PYTHONPATH", "PYTHONHOME")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class WorkFailed(Exception):
+    """A command that ended badly, with the end of what it said."""
+
+
+class Work:
+    """Long commands with one log; `say` is told each step, `wait_s` is how long a lock of others is waited for."""
+
+    def __init__(self, log: Path, say: Callable[[str], None], wait_s: float = 300.0) -> None:
+        """Nothing is written yet."""
+        self.log, self.say, self.wait_s = log, say, wait_s
+        self._turn: Tuple[int, ...] = ()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Be the only run that changes the driver while the block lasts.
+
+        The commands inherit the lock: when this process is killed, what it started goes on for a while, and keeps the
+        next run waiting instead of meeting it.
+        """
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.with_suffix(".turn").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.say("waiting for another run that installs the driver")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            self._turn = (handle.fileno(),)
+            try:
+                yield
+            finally:
+                self._turn = ()
+
+    def note(self, text: str) -> None:
+        """Write a line of our own into the log."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a", encoding="utf-8") as handle:
+            handle.write(text.rstrip() + "\n")
+
+    def run(self, argv: Sequence[str], stdin: Optional[bytes] = None, cwd: str = "/") -> None:
+        """Run a command to its end; WorkFailed with the last lines when it fails.
+
+        What goes to its standard input is neither logged nor shown.
+        """
+        self.note("$ " + " ".join(argv))
+        start = self.log.stat().st_size
+        with self.log.open("ab") as handle:
+            process = subprocess.Popen(  # noqa: S603 - a fixed argument list, no shell
+                list(argv),
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=handle,
+                stderr=subprocess.STDOUT,
+                env=environment(),
+                cwd=cwd,
+                pass_fds=self._turn,
+            )
+        if stdin is not None and process.stdin is not None:
+            feed(process.stdin, stdin)
+        seen = start
+        while True:
+            ended = process.poll()
+            seen = self._tell(seen)
+            if ended is not None:
+                break
+            time.sleep(_POLL_S)
+        if ended != 0:
+            raise WorkFailed("\n".join(self._since(start).splitlines()[-TAIL:]) or f"It ended with status {ended}.")
+
+    def patiently(self, argv: Sequence[str], busy: Sequence[str], pause: float) -> None:
+        """Run a command, and again while it fails because another process has its lock, as long as `wait_s`."""
+        until = time.monotonic() + self.wait_s
+        while True:
+            try:
+                self.run(argv)
+                return
+            except WorkFailed as error:
+                if not any(word in str(error) for word in busy) or time.monotonic() >= until:
+                    raise
+            self.say("waiting for another process that installs packages")
+            time.sleep(pause)
+
+    def _since(self, start: int) -> str:
+        """What the log holds from a place on."""
+        with self.log.open("rb") as handle:
+            handle.seek(start)
+            return handle.read().decode("utf-8", "replace")
+
+    def _tell(self, seen: int) -> int:
+        """Say the last step among the whole lines that are new; where the next look begins."""
+        with self.log.open("rb") as handle:
+            handle.seek(seen)
+            new = handle.read()
+        whole = new.rpartition(b"\n")[0]
+        steps = [line for line in whole.decode("utf-8", "replace").splitlines() if _STEP.match(line)]
+        if steps:
+            self.say(steps[-1][:100])
+        return seen + len(whole)
+
+
+def feed(pipe: "IO[bytes]", data: bytes) -> None:
+    """Give a command its input; one that ended without reading it says so by its exit status."""
+    try:
+        with pipe:
+            pipe.write(data)
+    except BrokenPipeError:
+        return
+
+
+def environment() -> Dict[str, str]:
+    """The variables of a command that must neither ask nor speak another language."""
+    kept = {key: value for key, value in os.environ.items() if key not in _NOT_THEIRS}
+    path = "{}:{}".format(kept.get("PATH", ""), _PATH).lstrip(":")
+    return dict(kept, LC_ALL="C", DEBIAN_FRONTEND="noninteractive", PATH=path)

@@ -1,0 +1,164 @@
+"""What is to be installed as CUDA and cuDNN, from plan and catalog; and the locks of wheels that are shipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from gpuhost import toolkit_specs as specs
+from gpuhost.catalog import shipped
+from gpuhost.errors import CatalogError, UsageError
+from gpuhost.gpu import parse
+from gpuhost.model import Request
+from gpuhost.plan import make
+from gpuhost.resolve import resolver
+
+ROOT = Path(__file__).resolve().parents[2]
+OLD: Dict[str, Any] = {
+    "cuda": {"version": "11.8.0", "source": "runfile"},
+    "cudnn": {"version": "8.6.0.163", "file": "c.tar.xz", "url": "https://x/c.tar.xz", "sha256": "0" * 64},
+    "tensorflow": {"python": "3.8"},
+}
+LOCKS = specs.lock_names()
+
+
+def test_a_runfile_has_the_catalogs_options() -> None:
+    """By age; with the packages that its programs need; the digest follows what is installed."""
+    spec = specs.cuda(OLD)
+    row = next(r for r in shipped().cuda["releases"] if r["version"] == "11.8.0")["runfile"]
+    assert spec["file"] == {"name": row["file"], "url": row["url"], "sha256": row["sha256"]}
+    assert spec["options"] == ["--silent", "--override", "--toolkit", "--installpath=PREFIX"]
+    assert spec["archive"] == ["libxml2"]
+    old = specs.cuda(OLD, version="10.0.130")
+    assert old["options"] == ["--silent", "--override", "--toolkit", "--toolkitpath=PREFIX", "--verbose"]
+    assert old["archive"] == ["libncurses5"] and old["digest"] != spec["digest"]
+    assert specs.cuda(OLD, version="11.2.0")["archive"] == ["libxml2", "libncurses5"]
+    assert specs.cudnn(OLD)["file"]["sha256"] == "0" * 64
+
+
+def test_wheels_where_the_user_asks_for_them() -> None:
+    """Toolkit and cuDNN come the same way, on 18.04 too; a release without a lock is refused with the ways out."""
+    assert specs.cuda(OLD, "wheels")["packages"] == specs.load_wheels("cuda-11.8.0")["packages"]
+    assert specs.cudnn(OLD, "wheels")["kind"] == "wheels"
+    with pytest.raises(CatalogError, match=r"No lock of wheels for cuda-11\.7\.1.*cuda-12\.5\.1.*cuda_source=runfile"):
+        specs.cuda(OLD, "wheels", "11.7.1")
+    with pytest.raises(UsageError, match="cuda_source is 'deb'"):
+        specs.cuda(OLD, "deb")
+
+
+@pytest.mark.parametrize("name", ["gtx 750 ti", "quadro p2000", "rtx 2080", "rtx 3090", "rtx 4090", "h100"])
+def test_every_planned_toolkit_of_debian_has_its_wheels(name: str) -> None:
+    """What `gpuhost plan` gives on the platform that has only wheels can be installed."""
+    plan = make(resolver(), Request("debian-12", (parse(shipped(), name),)))
+    assert plan["status"] == "planned" and plan["cudnn"]["source"] == "wheels"
+    assert specs.cuda(plan)["kind"] == specs.cudnn(plan)["kind"] == "wheels"
+    assert specs.python(plan) == "/usr/bin/python3.11"
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_the_shipped_locks_are_sound(name: str) -> None:
+    """The schema holds, each file stands for its package, and its row in the catalog is there."""
+    lock = specs.load_wheels(name)
+    for package in lock["packages"]:
+        assert package["file"].startswith(f"{package['name'].replace('-', '_')}-{package['version']}-py")
+    assert sum("pip" == p["name"] for p in lock["packages"]) == 1
+    rows = shipped().cuda["releases"] if lock["component"] == "cuda" else shipped().cudnn["packages"]
+    assert lock["version"] in {r["version"] for r in rows}
+    assert lock["compiler"] is (lock["component"] == "cuda" and int(lock["cuda"]) >= 13)
+
+
+def test_the_shipped_locks_hold_one_release() -> None:
+    """nvcc, the runtime and NVRTC of a toolkit are of its series: a mixture would build and then fail."""
+    for name in (n for n in LOCKS if n.startswith("cuda-")):
+        lock = specs.load_wheels(name)
+        series = ".".join(lock["version"].split(".")[:2]) + "."
+        for word in ("nvcc", "runtime", "nvrtc", "cupti"):
+            found = [p for p in lock["packages"] if f"cuda-{word}" in p["name"]]
+            assert [p["version"].startswith(series) for p in found] == [True], name
+    update = {p["name"]: p["version"] for p in specs.load_wheels("cuda-12.5.1")["packages"]}
+    assert update["nvidia-cuda-nvcc-cu12"] == "12.5.82"  # 12.5.40 is the compiler of 12.5.0
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda lock: lock.update(version="12.5.2"), "says that it is cuda-12.5.2"),
+        (lambda lock: lock.pop("unpacked"), "breaks its schema"),
+        (lambda lock: lock["packages"][0].update(sha256="x"), "breaks its schema"),
+    ],
+)
+def test_a_damaged_lock_is_told(tmp_path: Path, damage: Any, message: str) -> None:
+    """By its file's name."""
+    lock = specs.load_wheels("cuda-12.5.1")
+    damage(lock)
+    (tmp_path / "cuda-12.5.1.json").write_text(json.dumps(lock), encoding="utf-8")
+    with pytest.raises(CatalogError, match=f"cuda-12.5.1.json {message}"):
+        specs.load_wheels("cuda-12.5.1", tmp_path)
+
+
+def test_other_toolkits_stand_beside_the_locked_one() -> None:
+    """Each once, under its series; the locked one is `cuda` too, and is never an extra."""
+    assert [s["version"] for s in specs.extras(OLD, "", ["10.0.130", "11.8.0", "10.0.130"])] == ["10.0.130"]
+    folders = {"11.8.0": "store/a", "10.0.130": "store/b"}
+    assert specs.links(OLD, folders) == {"cuda": "store/a", "cuda-11.8": "store/a", "cuda-10.0": "store/b"}
+    with pytest.raises(UsageError, match="knows no CUDA 10.9"):
+        specs.extras(OLD, "", ["10.9"])
+    with pytest.raises(UsageError, match=r"cuda_extra has 10\.1 without quotes"):
+        specs.extras(OLD, "", [10.1])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("removed", ["11.8.0", "11.8.89", "", 10.0, None, "9.9.9", "../x"])
+def test_the_locked_toolkit_and_nonsense_are_not_removed(removed: Any) -> None:
+    """Whoever wants all of it gone has to say all."""
+    with pytest.raises(UsageError):
+        specs.without(OLD, removed)
+
+
+def test_what_removing_takes_out() -> None:
+    """One link, or all that this project made for CUDA and cuDNN."""
+    assert specs.without(OLD, "10.0.130") == ["cuda-10.0"]
+    assert specs.without(OLD, "all") == ["cuda", "cudnn", "cuda-*"]
+    assert specs.without({"cuda": None}, "10.0.130") == ["cuda-10.0"]
+
+
+METADATA = """Metadata-Version: 2.1
+Requires-Dist: nvidia-b==2.*; (sys_platform == 'linux') and extra == 'all'
+Requires-Dist: nvidia-a-sanitizer-api==1.*; extra == 'all'
+Requires-Dist: nvidia-w==1.*; sys_platform == 'win32' and extra == 'all'
+Requires-Dist: nvidia-a==1.*; extra == 'all'
+Requires-Dist: nvidia-a==1.*; extra == 'a'
+"""
+
+
+def tool() -> Any:
+    """tools/lock_wheels.py as a module."""
+    spec = importlib.util.spec_from_file_location("lock_wheels", ROOT / "tools" / "lock_wheels.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tool_reads_what_a_toolkit_consists_of() -> None:
+    """NVIDIA's own list for Linux, without what is left out; a version given instead must replace one."""
+    made = tool()
+    assert made.components(METADATA) == ["nvidia-a==1.*", "nvidia-b==2.*"]
+    assert made.replaced(["nvidia-a==1.*", "nvidia-b==2.*"], ["nvidia-b==3"]) == ["nvidia-a==1.*", "nvidia-b==3"]
+    with pytest.raises(made.LockingError, match="replaces nothing"):
+        made.replaced(["nvidia-a==1.*"], ["nvidia-c==3"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["cudnn", "9.1.0"], ["cuda", "12.5.1", "--instead", "a==1"], ["cuda", "12.5.1", "--why", "so"]],
+)
+def test_the_tool_refuses_half_a_command(tmp_path: Path, words: List[str]) -> None:
+    """Before anything is downloaded."""
+    command = [sys.executable, str(ROOT / "tools" / "lock_wheels.py"), *words, "-o", str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2
