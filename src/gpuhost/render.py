@@ -23,6 +23,8 @@ def came_from(name: str, part: Json) -> str:
     if name == "cuda":
         return "NVIDIA's runfile, by sha256" if part["source"] == "runfile" else "NVIDIA's wheels, by hash"
     if name == "cudnn":
+        if part.get("source") == "wheels":
+            return f"NVIDIA's wheel for CUDA {part['cuda']}, by hash"
         return f"NVIDIA's archive for CUDA {part['cuda']}, by sha256"
     if name == "opencv":
         return (
