@@ -105,7 +105,7 @@ def build(
                 work.clear()
             if not work.is_done("build"):
                 resources.check_space(places.work, plan.wishes.profile)
-            return carry_out(plan, places, work, jobs, list(given), say)
+            return carry_out(plan, places, work, jobs, list(given), fresh, say)
     except OSError as error:
         raise unwritable(error, places.work) from error
 
@@ -121,14 +121,16 @@ def unwritable(error: OSError, folder: Path) -> Exception:
     )
 
 
-def carry_out(plan: Plan, places: Places, work: Work, jobs: int, given: List[Path], say: Callable[..., None]) -> Path:
+def carry_out(
+    plan: Plan, places: Places, work: Work, jobs: int, given: List[Path], fresh: bool, say: Callable[..., None]
+) -> Path:
     """Each step that is not done yet, in order."""
     log = work.folder / "build.log"
     todo: List[Any] = [
-        ("sources", lambda: take_sources(plan, places, given, "--fresh")),
-        ("configure", lambda: configure(plan, places, log)),
-        ("check", lambda: check(plan, places, log)),
-        ("build", lambda: compile_all(plan, places, jobs, log, say)),
+        ("sources", lambda: take_sources(plan, places, given, fresh)),
+        ("configure", lambda: configure(plan, places)),
+        ("check", lambda: check(plan, places)),
+        ("build", lambda: compile_all(plan, places, jobs, log)),
         ("wheel", lambda: pack(plan, places, work)),
     ]
     left: Any = None
@@ -145,10 +147,10 @@ def carry_out(plan: Plan, places: Places, work: Work, jobs: int, given: List[Pat
     return keys.keep(places.wheels, plan.key, work.folder / str(left))
 
 
-def take_sources(plan: Plan, places: Places, given: List[Path], _: str) -> str:
-    """Fetch and unpack the sources, or hold the unpacked ones against their seal."""
+def take_sources(plan: Plan, places: Places, given: List[Path], fresh: bool) -> str:
+    """Fetch and unpack the sources, or hold the unpacked ones against their seal; `fresh` unpacks changed ones anew."""
     folder = source_folder(places.work, plan.recipe)
-    if folder.is_dir():
+    if folder.is_dir() and (sources.is_sealed(folder) or not fresh):
         sources.check_tree(folder)
         return folder.name
     rows = plan.recipe.sources
@@ -162,7 +164,7 @@ def take_sources(plan: Plan, places: Places, given: List[Path], _: str) -> str:
     return folder.name
 
 
-def configure(plan: Plan, places: Places, log: Path) -> str:
+def configure(plan: Plan, places: Places) -> str:
     """Run CMake into an empty build folder (a stale cache is D20's favourite cause), watching what it says."""
     folder = build_folder(places.work, plan.key)
     shutil.rmtree(str(folder), ignore_errors=True)
@@ -181,7 +183,7 @@ def configure(plan: Plan, places: Places, log: Path) -> str:
     return own.name
 
 
-def check(plan: Plan, places: Places, _: Path) -> Dict[str, str]:
+def check(plan: Plan, places: Places) -> Dict[str, str]:
     """Hold what CMake decided against the plan; what it decided about CUDA is kept for the wheel's facts."""
     folder = build_folder(places.work, plan.key)
     log = (folder.parent / "configure.log").read_text(encoding="utf-8").splitlines()
@@ -209,7 +211,7 @@ def check(plan: Plan, places: Places, _: Path) -> Dict[str, str]:
     return {name: decided.lines.get(name, "") for name in names}
 
 
-def compile_all(plan: Plan, places: Places, jobs: int, log: Path, say: Callable[..., None]) -> str:
+def compile_all(plan: Plan, places: Places, jobs: int, log: Path) -> str:
     """Run ninja; what an earlier run has compiled is not compiled again."""
     folder = build_folder(places.work, plan.key)
     if not (folder / "build.ninja").exists():

@@ -32,7 +32,7 @@ def jobs(cores: int, available_mb: int, profile: str, asked: Optional[int] = Non
     """Compile jobs at once: one a core, fewer where memory would not do; what a user asks for is taken as it is."""
     if asked is not None:
         return asked
-    each = JOB_MB.get(profile, JOB_MB["full"])
+    each = JOB_MB[profile]
     fit = available_mb // each
     if fit < 1:
         raise failure(
@@ -55,7 +55,7 @@ def here(profile: str, asked: Optional[int] = None) -> int:
 
 def check_space(folder: Path, profile: str, free_mb: Optional[int] = None) -> None:
     """Refuse, before anything is begun, a file system without room for the build."""
-    needed = DISK_MB.get(profile, DISK_MB["full"])
+    needed = DISK_MB[profile]
     free = shutil.disk_usage(str(folder)).free // 10**6 if free_mb is None else free_mb
     if free < needed:
         raise failure(

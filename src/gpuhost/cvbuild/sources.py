@@ -167,21 +167,31 @@ def unpack(archives: List[Path], folder: Path) -> None:
             # One pass: asking for all members first would decompress everything twice.
             for member in handle:
                 if safe(member):
-                    handle.extract(member, str(temporary), set_attrs=False)
+                    target = temporary / member.name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    content = handle.extractfile(member)
+                    if content is not None:
+                        with target.open("wb") as out:
+                            shutil.copyfileobj(content, out, 1 << 20)
     (temporary / SEAL).write_text(tree_digest(temporary), encoding="ascii")
     temporary.rename(folder)
 
 
 def safe(member: tarfile.TarInfo) -> bool:
-    """Does a member of an archive stay inside the folder? What does not is left out."""
+    """Is a member a plain file that stays inside the folder? What is not is left out: the sources have no other."""
     parts = Path(member.name).parts
-    return not (member.name.startswith("/") or ".." in parts or member.isdev() or member.issym() or member.islnk())
+    return member.isreg() and not member.name.startswith("/") and ".." not in parts
+
+
+def is_sealed(folder: Path) -> bool:
+    """Is an unpacked tree still what was unpacked, every file of it?"""
+    seal = folder / SEAL
+    return seal.exists() and seal.read_text(encoding="ascii") == tree_digest(folder)
 
 
 def check_tree(folder: Path) -> None:
     """Refuse an unpacked tree in which a file was changed, added or removed since."""
-    seal = folder / SEAL
-    if not seal.exists() or seal.read_text(encoding="ascii") != tree_digest(folder):
+    if not is_sealed(folder):
         raise failure(
             "B-sources-tampered",
             f"The unpacked sources in {folder} are not what was unpacked.",
