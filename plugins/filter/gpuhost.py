@@ -157,4 +157,5 @@ class FilterModule:
             "gpuhost_cudnn_spec": told(toolkit_specs.cudnn),
             "gpuhost_toolkit_python": told(toolkit_specs.python),
             "gpuhost_benchmark_command": told(checks_benchmark.thorough),
+            "gpuhost_benchmark_name": told(checks_benchmark.kept_as),
         }

@@ -76,8 +76,9 @@ def nouveau(module, setup):
 
 
 def enrol(module, setup):
-    """Ask for the key's enrolment, unless the firmware has it."""
-    wanted = bool(setup.boot()["enrolment"])
+    """Ask for the key's enrolment, unless the firmware has it or was asked already."""
+    found = setup.boot()
+    wanted = bool(found["enrolment"]) and not found["pending"]
     if wanted and not module.check_mode:
         module_key.request_enrolment(module.params["mok_password"], setup.work)
     return {"changed": wanted}

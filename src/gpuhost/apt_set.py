@@ -20,7 +20,7 @@ from .work import Work, WorkFailed
 Json = Dict[str, Any]
 Shows = Dict[Tuple[str, str], Json]
 
-ROW = "${Package}\\t${Version}\\t${source:Package}\\t${Status}\\n"
+ROW = "${binary:Package}\\t${Version}\\t${source:Package}\\t${Status}\\n"
 # apt says this when another process has its turn; nothing was begun then, so it can be asked again.
 BUSY = (
     "Could not get lock",
@@ -172,20 +172,20 @@ class Apt:
 
     def keep(self, member: Json, files: Dict[str, Path]) -> None:
         """Move one fetched .deb to its place in the cache."""
-        quoted = member["version"].replace(":", "%3a")
-        fetched = [path for name, path in files.items() if name.startswith("{}_{}_".format(member["name"], quoted))]
-        if not fetched:
+        plain, quoted = member["name"].partition(":")[0], member["version"].replace(":", "%3a")
+        fetched = files.get(f"{plain}_{quoted}_{member['arch']}.deb")
+        if fetched is None:
             name = "{name} {version}".format(**member)
             raise ArtifactError(f"apt did not deliver {name}.", "Look at the archive's address, then run again.")
-        found = sha256(fetched[0])
+        found = sha256(fetched)
         if found != member["sha256"]:
             name = "{name} {version}".format(**member)
             text = f"{name} has the checksum {found} and should have {member['sha256']}. Nothing was installed."
             raise ArtifactError(text, "Run apt-get update and try again; if it stays so, do not trust this archive.")
         place = self.place(member)
         place.parent.mkdir(parents=True, exist_ok=True)
-        fetched[0].chmod(0o644)
-        fetched[0].rename(place)
+        fetched.chmod(0o644)
+        fetched.rename(place)
 
     def place(self, member: Json) -> Path:
         """Where a member's .deb stands in the cache."""

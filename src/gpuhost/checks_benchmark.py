@@ -4,8 +4,11 @@ be right.
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from functools import partial
+from pathlib import PurePosixPath
 from typing import List, Optional, Sequence
 
 from .catalog import Json
@@ -49,6 +52,14 @@ def thorough(root: str, on: str, models: Sequence[str], photos: int, passes: int
     for model in models:
         line += ["--model", model]
     return line + (["--weights-dir", f"{root}/cache/yolo/published"] if published else [])
+
+
+def kept_as(report: str, current: str) -> str:
+    """The file name under which playbooks/benchmark.yml keeps a report beside earlier ones: the generation that
+    `current` leads to, then when it was made. The names' order is that of the generations and of time.
+    """
+    started = re.sub(r"[-:]", "", json.loads(report)["started"])
+    return f"{int(PurePosixPath(current).name):04d}-{started}.json"
 
 
 def measured(model: str, seen: Json) -> Outcome:

@@ -51,7 +51,9 @@ def add_parsers(commands: Any) -> None:
     two.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
     two.set_defaults(run=run_compare)
     picture = more.add_parser("picture", help="draw reports as one picture")
-    picture.add_argument("reports", nargs="+", type=Path, metavar="REPORT.json", help="in the order of the bars")
+    picture.add_argument(
+        "reports", nargs="+", type=Path, metavar="REPORT.json", help="in the order of the bars; a folder: all in it"
+    )
     picture.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the SVG file")
     picture.set_defaults(run=run_picture)
     detect = commands.add_parser("detect", help="find the objects in one photo", allow_abbrev=False)
@@ -201,8 +203,19 @@ def draw(reports: Sequence[Path], names: Sequence[str], output: Path) -> None:
     print(f"picture: {output}")
 
 
+def reports_at(path: Path) -> List[Path]:
+    """A report, or all of a folder by their names; UsageError when the folder has none."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob("*.json"))
+    if not found:
+        raise UsageError(f"There is no report in the folder {path}.", "Make one with `gpuhost bench --json FILE`.")
+    return found
+
+
 def run_picture(arguments: argparse.Namespace) -> int:
     """`gpuhost bench picture`."""
     check_svg(arguments.output)
-    draw(arguments.reports, bench_picture.titled(arguments.reports), arguments.output)
+    reports = [report for path in arguments.reports for report in reports_at(path)]
+    draw(reports, bench_picture.titled(reports), arguments.output)
     return 0

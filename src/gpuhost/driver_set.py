@@ -91,7 +91,7 @@ class DriverSet:
         shows = self.apt.show([(c.name, c.new) for c in install] + mine)
         self.judge(install, remove, shows, rows, self.distribution)
         pairs = {**dict(mine), **{c.name: c.new for c in install}}
-        empty = {"sha256": "", "size": 0, "unpacked": 0, "file": ""}
+        empty = {"sha256": "", "arch": "", "size": 0, "unpacked": 0, "file": ""}
         members = [dict(empty, **shows.get(pair, {}), name=pair[0], version=pair[1]) for pair in sorted(pairs.items())]
         return members, install, remove
 
@@ -118,12 +118,14 @@ class DriverSet:
     def is_in_the_way(self, name: str, rows: Dict[str, Json]) -> bool:
         """Is an installed package of another branch than the lock's?"""
         there = rows[name]["state"] not in ("not-installed", "config-files")
-        return there and packages.other_branch(name, self.driver, self.distribution)
+        driver = bool(packages.SOURCES.match(rows[name]["source"]))
+        return there and driver and packages.other_branch(name, self.driver, self.distribution)
 
     def already(self, rows: Dict[str, Json], remove: List[Change]) -> Dict[str, str]:
         """The driver's packages that are installed and stay, by name with their version."""
         gone = {change.name for change in remove}
-        names = [n for n in rows if packages.is_family(n) and n not in gone and installed_version(rows, n)]
+        mine = [n for n in rows if packages.is_family(n) and packages.SOURCES.match(rows[n]["source"])]
+        names = [n for n in mine if n not in gone and installed_version(rows, n)]
         return {name: rows[name]["version"] for name in names}
 
     def judge(self, install: List[Change], remove: List[Change], shows: Any, rows: Dict[str, Json], own: str) -> None:

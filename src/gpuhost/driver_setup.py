@@ -12,7 +12,16 @@ from typing import Any, Dict, List
 from . import module_key, packages, store
 from .driver_set import DriverSet
 from .errors import EnvironmentProblem
-from .kernel_modules import NOUVEAU_FILE, NOUVEAU_TEXT, boot_needed, enrolment_guide, owns_key, told, unready
+from .kernel_modules import (
+    MOK_MANAGER,
+    NOUVEAU_FILE,
+    NOUVEAU_TEXT,
+    boot_needed,
+    enrolment_guide,
+    owns_key,
+    told,
+    unready,
+)
 from .packages import installed_version
 from .parsers_nvidia import parse_module_version
 from .probe_driver import CERTIFICATE, RECORD
@@ -38,10 +47,10 @@ class Setup(DriverSet):
 
     def differences(self) -> List[str]:
         """Why the locked driver is not in place; empty when nothing has to be done. Reads only."""
-        state = self.state()
-        record = state["record"]
         if (self.root / PENDING).exists():
             return ["an earlier run was interrupted"]
+        state = self.state()
+        record = state["record"]
         if record is None or record.get("plan") != self.key():
             return ["it was not installed by this lock for this kernel"]
         rows = self.apt.installed()
@@ -182,14 +191,23 @@ class Setup(DriverSet):
     # After it
 
     def boot(self) -> Json:
-        """Does the host have to be rebooted, and can the key's enrolment be left out before that?"""
+        """Does the host have to be rebooted, and what is left to do for its own key?
+
+        `reason` is why a reboot is needed. `enrolment` is what a person has to do, "" where the firmware knows the key
+        or none is needed; `pending` says that the key's enrolment is asked for and waits for the next boot.
+        """
         edges = Edges("/", self.run)
         version = edges.text("/proc/driver/nvidia/version")
         state = self.state()
         loaded = parse_module_version(version) if version is not None else None
         wanted = owns_key(self.driver, self.secure_boot) and state["key"]["enrolled"] is not True
+        pending = wanted and module_key.is_pending(self.run)
+        reason = boot_needed(loaded, state["nouveau"]["loaded"], self.driver)
+        if pending:
+            reason = f"the key waits to be confirmed at the console ({MOK_MANAGER})"
         return {
-            "reason": boot_needed(loaded, state["nouveau"]["loaded"], self.driver),
+            "reason": reason,
+            "pending": pending,
             "enrolment": enrolment_guide(CERTIFICATE) if wanted else "",
         }
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from . import guard as rules
 from . import guard_proof as proof
@@ -24,6 +24,7 @@ _PARTS = "/etc/apt/preferences.d"
 _APT = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Debug::NoLocking=true")
 _APT_TIMEOUT_S = 300.0
 _DRY_RUN_TIMEOUT_S = 1800.0
+_NO_DOWNLOAD = "failed to download, aborting"
 _AGAIN = "Run ./run ansible-playbook playbooks/guard.yml again; if it stays so, this is a fault of gpuhost: report it."
 
 
@@ -31,7 +32,7 @@ class Proof(NamedTuple):
     """One line for the user, and what is kept back because of the guard, each with its reason."""
 
     told: str
-    kept_back: List[Dict[str, str]]
+    kept_back: List[str]
 
 
 def prove(edges: Edges, root: str) -> Proof:
@@ -44,8 +45,8 @@ def prove(edges: Edges, root: str) -> Proof:
     guarded = simulate(edges, [])
     free = simulate_without(edges, found["held"])
     refuse_touched("apt-get dist-upgrade", guarded, fixed)
-    unattended = unattended_run(edges)
-    refuse_touched("unattended-upgrade", unattended or [], fixed)
+    names, remark = unattended_run(edges)
+    refuse_touched("unattended-upgrade", names, fixed)
     kept = [change for name, change in free.items() if name not in guarded]
     reasons = proof.explain(
         kept,
@@ -62,13 +63,18 @@ def prove(edges: Edges, root: str) -> Proof:
             f"The guard keeps back {', '.join(unexplained)}, which nothing that is held explains.", _AGAIN
         )
     more = len([n for n, c in guarded.items() if c.old and c.new])
-    asked = "unattended-upgrade" if unattended is not None else "unattended-upgrade (not installed)"
     told = (
-        f"Proved with apt-get dist-upgrade and {asked}: none of {len(fixed)} held packages is touched, "
-        f"{more} others are upgraded, {len(upgrades)} wait because of the guard."
+        f"Proved with apt-get dist-upgrade and unattended-upgrade{remark}: none of {len(fixed)} held packages is "
+        f"touched, {more} others are upgraded, {len(upgrades)} wait because of the guard."
     )
-    waits = [{"package": c.name, "version": c.new or "", "because": reasons[c.name]} for c in upgrades]
-    return Proof(told, sorted(waits, key=lambda row: row["package"]))
+    return Proof(told, waiting(upgrades, reasons, fixed))
+
+
+def waiting(upgrades: List[proof.Change], reasons: Dict[str, str], fixed: Dict[str, str]) -> List[str]:
+    """What waits because of the guard: the held packages on one line, every other one with its reason."""
+    held = [f"{change.name} {change.new}" for change in upgrades if change.name in fixed]
+    others = [f"{c.name} {c.new} waits: {reasons[c.name]}" for c in upgrades if c.name not in fixed]
+    return ([f"Held, though newer is offered: {', '.join(sorted(held))}"] if held else []) + sorted(others)
 
 
 def refuse_touched(what: str, names: Any, fixed: Dict[str, str]) -> None:
@@ -135,15 +141,20 @@ def show(edges: Edges, changes: List[proof.Change]) -> Dict[str, Dict[str, str]]
     return proof.parse_records(out)
 
 
-def unattended_run(edges: Edges) -> Optional[List[str]]:
-    """What unattended-upgrades would upgrade; None where it is not installed."""
+def unattended_run(edges: Edges) -> Tuple[List[str], str]:
+    """What unattended-upgrades would upgrade, and a remark where it could not go to the end for no fault of the guard.
+
+    It downloads even in a dry run. On a host that cannot reach its archive it ends there, and has named the packages.
+    """
     code, out, err = edges.run(["unattended-upgrade", "--dry-run", "-d"], _DRY_RUN_TIMEOUT_S)
     if code == NOT_FOUND:
-        return None
+        return [], " (not installed)"
+    if code != 0 and _NO_DOWNLOAD in out + err:
+        return proof.parse_unattended_run(out + "\n" + err), " (which could not download what it would upgrade)"
     if code != 0:
         said = [line.strip() for line in (out + "\n" + err).splitlines() if line.strip()]
         raise EnvironmentProblem(
             f"D03: unattended-upgrade --dry-run ended with status {code}: {' '.join(said[-3:])[-400:]}",
             "Read /var/log/unattended-upgrades/unattended-upgrades.log and run the same command again.",
         )
-    return proof.parse_unattended_run(out + "\n" + err)
+    return proof.parse_unattended_run(out + "\n" + err), ""

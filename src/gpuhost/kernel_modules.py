@@ -32,6 +32,12 @@ extendedKeyUsage = codeSigning,1.3.6.1.4.1.2312.16.1.2
 """
 
 
+MOK_MANAGER = (
+    'the blue screen "Perform MOK management" waits ten seconds: choose "Enroll MOK", "Continue", "Yes", type the '
+    'one-time password, then "Reboot"'
+)
+
+
 class Need(NamedTuple):
     """One thing that keeps the module from loading at the next boot: the diagnosis, the sentence, the command."""
 
@@ -135,6 +141,5 @@ def enrolment_guide(certificate: str) -> str:
     return (
         "Secure Boot is on and the key that signs this host's NVIDIA module is not enrolled yet (D12). At the console, "
         f"type: mokutil --import {certificate} (it asks twice for a password of your choice, used once), then reboot. "
-        'The blue screen "Perform MOK management" waits ten seconds: choose "Enroll MOK", "Continue", "Yes", type that '
-        'password, then "Reboot". After that the same command again.'
+        f"At the next start: {MOK_MANAGER}. After that the same command again."
     )

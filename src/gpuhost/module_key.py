@@ -132,6 +132,12 @@ def sign(kernel: str, work: Work, run: Run = run_command) -> bool:
     return True
 
 
+def is_pending(run: Run = run_command) -> bool:
+    """Is the key's enrolment asked for already, and waits for the person at the console?"""
+    name = subject(run)
+    return bool(name) and name in run(["mokutil", "--list-new"], _READ_S)[1]
+
+
 def request_enrolment(password: str, work: Work) -> None:
     """Ask the firmware to offer the key at the next boot; the password goes through standard input only."""
     work.say("asking for the key's enrolment at the next boot")

@@ -14,11 +14,14 @@ Json = Dict[str, Any]
 FAMILY = re.compile(
     r"nvidia|^(libcuda1|libcuda[0-9]*-[0-9]|libcudadebugger1|libnvcuvid1|libnvoptix1|libnvoptix|libxnvctrl0)$"
 )
-# Tools beside the driver, with versions and a life of their own; they serve every branch.
+# Tools beside the driver, with versions and a life of their own; they serve every branch. And what only has the name.
 BESIDE = re.compile(
     r"^(nvidia-(prime|settings.*|modprobe|persistenced|support|kernel-common|installer-cleanup|xconfig|egl-wayland.*)"
-    r"|libnvidia-egl-wayland.*|libxnvctrl0|glx-alternative-nvidia|libxnvctrl.*)$"
+    r"|libnvidia-egl-wayland.*|glx-alternative-nvidia|libxnvctrl.*"
+    r"|(lib)?nvidia-(container|docker|cuda|cudnn|ml-dev|nsight|visual-profiler|profiler|cg|openjdk).*)$"
 )
+# The source packages that driver packages are built from.
+SOURCES = re.compile(r"^(nvidia-(graphics-drivers|open-gpu-kernel)|linux-restricted-(modules|signatures))")
 KERNEL = re.compile(r"^linux-image-")
 DKMS = re.compile(r"^(nvidia-dkms-|nvidia-kernel-dkms$|nvidia-open-kernel-dkms$|nvidia-kernel-open-dkms$)")
 # How apt's simulation calls the distribution's own archives ("Label" of a Release file).
@@ -68,26 +71,28 @@ def bare(name: str) -> str:
 def parse_show(text: str) -> Dict[Tuple[str, str], Json]:
     """What `apt-cache show NAME=VERSION...` says, by name and version.
 
-    Each has source (package), sha256, size (bytes of the .deb), unpacked (bytes) and file (the .deb's name without an
-    epoch).
+    Each has source (package), arch, sha256, size (bytes of the .deb), unpacked (bytes) and file (the .deb's name
+    without an epoch).
     """
     found: Dict[Tuple[str, str], Json] = {}
     for stanza in re.split(r"\n\s*\n", text):
         fields: Dict[str, str] = dict(re.findall(r"^([A-Za-z0-9-]+): *(.*)$", stanza, re.MULTILINE))
         if "Package" not in fields or "Version" not in fields:
             continue
-        key = (fields["Package"], fields["Version"])
+        arch = fields.get("Architecture", "")
+        key = (fields["Package"] + ("" if arch in ("", "all", "amd64") else ":" + arch), fields["Version"])
         if "SHA256" not in fields and key in found:
             continue  # dpkg's own record of what is installed knows no file
         found[key] = {
             "source": (fields.get("Source") or fields["Package"]).split(" ")[0],
             "sha256": fields.get("SHA256", ""),
+            "arch": arch,
             "size": int(fields.get("Size") or 0),
             "unpacked": int(fields.get("Installed-Size") or 0) * 1024,
             "file": "{}_{}_{}.deb".format(
                 fields["Package"],
                 fields["Version"].partition(":")[2] or fields["Version"],
-                fields.get("Architecture", ""),
+                arch,
             ),
         }
     return found
@@ -95,7 +100,8 @@ def parse_show(text: str) -> Dict[Tuple[str, str], Json]:
 
 def is_family(name: str) -> bool:
     """Is a package one of the driver's, of whatever branch? Tools that serve every branch are not."""
-    return bool(FAMILY.search(name)) and not BESIDE.match(name)
+    plain = name.partition(":")[0]
+    return bool(FAMILY.search(plain)) and not BESIDE.match(plain)
 
 
 def wanted_names(driver: Json, kernel: str, distribution: str) -> List[str]:
@@ -199,7 +205,7 @@ def other_branch(name: str, driver: Json, distribution: str) -> bool:
         return True
     if distribution == "debian":
         return bool(_DEBIAN_BRANCH.search(name))
-    found = _BRANCH.search(name)
+    found = _BRANCH.search(name.partition(":")[0])
     return found is not None and found.group(1) != str(driver["package"]).replace("nvidia-driver-", "", 1)
 
 

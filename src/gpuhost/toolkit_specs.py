@@ -85,7 +85,9 @@ def cuda(plan: Json, source: str = "", version: str = "") -> Json:
         return from_wheels("cuda", f"cuda-{wanted}")
     rules = shipped().cuda["installer"]
     options = rules["from_10_1" if parsed(wanted) >= parsed("10.1") else "before_10_1"]
-    file = row["runfile"]
+    # The lock is what the roles obey: the catalog only knows the toolkits beside it.
+    locked = plan["cuda"]["source"] == "runfile" and wanted == plan["cuda"]["version"]
+    file = plan["cuda"] if locked else row["runfile"]
     return {
         "name": "cuda",
         "version": wanted,

@@ -15,6 +15,7 @@ from . import store, venvs
 from .errors import ArtifactError
 
 Json = Dict[str, Any]
+BATCH = 200 * 10**6  # bytes
 VERSIONED = re.compile(r"^(lib.+\.so)\.[0-9.]+$")
 
 
@@ -25,6 +26,7 @@ def fetch(root: Path, spec: Json, scratch: Path, python: str, log: Path, say: Ca
     if not absent:
         return
     venvs.check_python(python)
+    say("preparing pip")
     environment = scratch / "pip"
     store.remove(scratch)
     scratch.mkdir(parents=True)
@@ -37,8 +39,21 @@ def fetch(root: Path, spec: Json, scratch: Path, python: str, log: Path, say: Ca
     wanted = scratch / "requirements.txt"
     store.write_whole(wanted, venvs.requirements(locked))
     venvs.run([*pip, "install", "--no-index", "--find-links", str(wheels), "--require-hashes", "-r", str(wanted)], log)
-    say(f"fetching {venvs.amount(absent)}")
-    venvs.fetch(pip, absent, wheels, scratch / "files", log)
+    done, whole = 0, sum(p["size"] for p in absent)
+    for part in batches(absent):
+        say(f"fetching {venvs.amount(absent)}: {100 * done // whole} % of it is there")
+        venvs.fetch(pip, part, wheels, scratch / "files", log)
+        done += sum(p["size"] for p in part)
+
+
+def batches(packages: List[Json], size: int = BATCH) -> List[List[Json]]:
+    """The packages in parts of about a size: what one call of pip has fetched survives a kill, and can be told."""
+    found: List[List[Json]] = []
+    for package in packages:
+        if not found or sum(p["size"] for p in found[-1]) >= size:
+            found.append([])
+        found[-1].append(package)
+    return found
 
 
 def assemble(root: Path, folder: Path, spec: Json, python: str, log: Path, say: Callable[[str], None]) -> None:

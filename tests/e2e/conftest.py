@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Iterator, List
 
@@ -10,6 +11,7 @@ import pytest
 
 from .beds import Bed, BedError
 from .beds.base import require_tools
+from .beds.ubuntu import TOOLS
 
 HERE = Path(__file__).resolve().parent
 
@@ -30,6 +32,16 @@ def bed_tools() -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI has to run the whole-host tests, and {reason}")
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def ubuntu_tools(bed_tools: None) -> None:
+    """The same for the imitation Ubuntu hosts, which need a few more programs."""
+    missing = sorted(package for command, package in TOOLS.items() if shutil.which(command) is None)
+    if missing and os.environ.get("CI") == "true":
+        pytest.fail(f"CI has to run the whole-host tests: apt-get install {' '.join(missing)}")
+    if missing:
+        pytest.skip(f"apt-get install {' '.join(missing)}")
 
 
 @pytest.fixture(scope="session")

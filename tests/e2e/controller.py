@@ -50,9 +50,9 @@ class Run:
 class Controller:
     """An inventory of beds, and the playbooks run over it."""
 
-    def __init__(self, folder: Path, **variables: Any) -> None:
-        """Make the folders; `variables` are those of all hosts."""
-        self.folder = folder
+    def __init__(self, folder: Path, env: Mapping[str, str], **variables: Any) -> None:
+        """Make the folders; `env` is added to the environment of every run, `variables` are those of all hosts."""
+        self.folder, self._env = folder, dict(env)
         self.inventory = folder / "inventory"
         self.inventory.mkdir(parents=True)
         self.variables = variables
@@ -89,11 +89,13 @@ class Controller:
             ANSIBLE_CONFIG=str(PROJECT / "ansible.cfg"),
             ANSIBLE_LOCAL_TEMP=str(self.folder / "local"),
             ANSIBLE_HOME=str(self.folder / "home"),
-            ANSIBLE_SSH_CONTROL_PATH_DIR=str(self.folder / "ssh"),
+            # A connection of a host that was killed meanwhile must not be taken up again.
+            ANSIBLE_SSH_CONTROL_PATH_DIR=str(self.folder / f"ssh-{self._number}"),
             ANSIBLE_NOCOLOR="1",
             ANSIBLE_FORKS="5",
             ANSIBLE_CALLBACKS_ENABLED="gpuhost_profile",
             XDG_CACHE_HOME=str(self.folder / "cache"),
+            **self._env,
             **(env or {}),
         )
         with self.log.open("wb") as out:
@@ -137,10 +139,11 @@ class Controller:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def verify(self, *arguments: str, reports: Optional[Path] = None, timeout: float = 600) -> Dict[str, Json]:
-        """Run `pytest verify/` over the inventory; each host's report."""
-        folder = reports or self.folder / "reports"
-        names = ",".join(self.hosts)
+    def verify(self, *arguments: str, only: Optional[str] = None, timeout: float = 600) -> Dict[str, Json]:
+        """Run `pytest verify/` over the inventory, or one host of it; each host's report."""
+        folder = self.folder / "reports"
+        wanted = [only] if only else list(self.hosts)
+        names = ",".join(wanted)
         done = subprocess.run(
             [
                 sys.executable,
@@ -164,7 +167,7 @@ class Controller:
         )
         self.verified = done.stdout
         found = {}
-        for name in self.hosts:
+        for name in wanted:
             file = folder / name / "report.json"
             assert file.exists(), done.stdout[-4000:]
             found[name] = dict(json.loads(file.read_text(encoding="utf-8")))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterator, NamedTuple
 
 import pytest
 
@@ -59,13 +59,21 @@ int main() { int version = 0; cudaRuntimeGetVersion(&version); printf("%d\n", ve
 """
 
 
-def playbook(bed: Bed, name: str, *arguments: str) -> Tuple[int, int]:
-    """Run a playbook as a user does; the figures `changed` and `failed` of its last line."""
+class Recap(NamedTuple):
+    """What a run of a playbook ended with, and all that it said, on one line."""
+
+    changed: int
+    failed: int
+    said: str
+
+
+def playbook(bed: Bed, name: str, *arguments: str) -> Recap:
+    """Run a playbook as a user does."""
     command = ["./run", "ansible-playbook", f"playbooks/{name}.yml", *arguments]
     done = bed.run(command, cwd=CLONE, timeout=MINUTES, check=False)
     found = re.findall(r"^localhost\s*:.*changed=(\d+).*failed=(\d+)", done.stdout, re.MULTILINE)
     assert found, done.stdout[-2000:]
-    return int(found[-1][0]), int(found[-1][1])
+    return Recap(int(found[-1][0]), int(found[-1][1]), " ".join(done.stdout.split()))
 
 
 def build_and_run(bed: Bed, name: str, text: str, command: str) -> str:
@@ -93,19 +101,19 @@ def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
 def test_a_dry_run_changes_nothing(bed: Bed) -> None:
     """`--check --diff` promises all of it on a host that has none of it."""
     before = bed.snapshot(["/etc", "/opt", "/usr"])
-    changed, failed = playbook(bed, "cuda", "--check", "--diff")
-    assert changed > 2 and failed == 0
+    promised = playbook(bed, "cuda", "--check", "--diff")
+    assert promised.changed > 2 and promised.failed == 0
     assert before.changes_to(bed.snapshot(["/etc", "/opt", "/usr"])) == []
 
 
 def test_the_locked_toolkit_is_assembled_and_another_beside_it(bed: Bed) -> None:
     """CUDA 12.5.1 as the plan for the card says; the second run changes nothing."""
     beside = ("-e", '{"cuda_extra": ["13.0.2"]}')
-    changed, failed = playbook(bed, "cuda", *beside)
-    assert changed > 2 and failed == 0
+    made = playbook(bed, "cuda", *beside)
+    assert made.changed > 2 and made.failed == 0
     assert json.loads(bed.read(LOCK))["gpuhost_lock"]["plan"]["cuda"]["version"] == "12.5.1"
-    assert playbook(bed, "cuda", *beside) == (0, 0)
-    assert playbook(bed, "cudnn")[1] == 0
+    assert playbook(bed, "cuda", *beside)[:2] == (0, 0)
+    assert playbook(bed, "cudnn").failed == 0
     names = bed.run(["ls", "/opt/gpuhost/current"]).stdout.split()
     assert names == ["cuda", "cuda-12.5", "cuda-13.0", "cudnn", "stack.json"]
     assert bed.run(["ls", "/opt/gpuhost/cache"]).stdout.split() == ["wheels"]
@@ -133,8 +141,10 @@ def test_nvcc_of_the_other_toolkit_works(bed: Bed) -> None:
 
 def test_one_is_removed_and_the_other_works(bed: Bed) -> None:
     """Its link is gone; its folder stays while an older generation needs it; the locked one is not taken out."""
-    assert playbook(bed, "cuda", "--tags", "remove", "-e", "cuda_remove=12.5.1")[1] == 1
-    assert playbook(bed, "cuda", "--tags", "remove", "-e", "cuda_remove=13.0.2") == (1, 0)
+    refused = playbook(bed, "cuda", "--tags", "remove", "-e", "cuda_remove=12.5.1")
+    assert refused[:2] == (0, 1) and "CUDA 12.5.1 is the locked toolkit" in refused.said
+    removed = playbook(bed, "cuda", "--tags", "remove", "-e", "cuda_remove=13.0.2")
+    assert removed[:2] == (1, 0) and "is kept: generation" in removed.said
     assert "cuda-13.0" not in bed.run(["ls", "/opt/gpuhost/current"]).stdout
     assert len(bed.run(["sh", "-c", "ls -d /opt/gpuhost/store/cuda-13.0.2-*"]).stdout.split()) == 1
     assert bed.run(["sh", "-lc", f"cd /root && {RUN_NVRTC}"]).stdout.strip() == "0 1 12050"
@@ -143,7 +153,7 @@ def test_one_is_removed_and_the_other_works(bed: Bed) -> None:
 def test_all_of_it_is_removed(bed: Bed) -> None:
     """The linker's files go at once, the folders as soon as no generation is there to go back to."""
     remove = ("cuda", "--tags", "remove", "-e", "cuda_remove=all")
-    assert playbook(bed, *remove) == (2, 0)
+    assert playbook(bed, *remove)[:2] == (2, 0)
     assert (
         bed.run(["sh", "-c", "ls /etc/ld.so.conf.d/gpuhost.conf /etc/profile.d/gpuhost.sh"], check=False).stdout == ""
     )
@@ -152,5 +162,5 @@ def test_all_of_it_is_removed(bed: Bed) -> None:
         'cd /opt/gpuhost/generations && now=$(basename "$(readlink ../current)") && ls | grep -vx "$now" | xargs rm -r'
     )
     bed.run(["sh", "-c", older])
-    assert playbook(bed, *remove) == (1, 0)
+    assert playbook(bed, *remove)[:2] == (1, 0)
     assert bed.run(["ls", "/opt/gpuhost/store"]).stdout == ""

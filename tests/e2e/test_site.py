@@ -20,6 +20,7 @@ from .readme import start_commands
 COMMAND_SECONDS = 25 * 60
 PLAYBOOK = ["./run", "ansible-playbook", "site.yml"]
 VERIFY = ["./run", "pytest", "verify/", "--no-benchmark"]
+ENGINES = {"cpu", "onnxruntime", "openvino"}
 LOCK = f"{CLONE}/inventory/host_vars/localhost/stack.json"
 
 
@@ -131,6 +132,21 @@ class TestBareHost:
         assert recap(done.stdout)[1] == 0
         assert failed_checks(bed) == []
         assert recap(bed.run([*PLAYBOOK, "--skip-tags", "verify"], cwd=CLONE, timeout=600).stdout) == (0, 0)
+
+    def test_the_engines(self, bed: Bed) -> None:
+        """ONNX Runtime and OpenVINO through Ansible, on a bare host too: both are offered, and `auto` measures."""
+        playbook = ["./run", "ansible-playbook", "playbooks/opencv.yml", "-e", "opencv_engines=true"]
+        changed, failed = recap(bed.run(playbook, cwd=CLONE, timeout=COMMAND_SECONDS).stdout)
+        assert changed > 0 and failed == 0
+        assert recap(bed.run(playbook, cwd=CLONE, timeout=600).stdout) == (0, 0)
+        devices = ["/opt/gpuhost/current/venvs/opencv_cuda/bin/python", "-B", "-m", "gpuhost.yolo", "devices", "--json"]
+        rows = json.loads(bed.run(devices, env={"PYTHONPATH": f"{CLONE}/src"}, timeout=300).stdout)["devices"]
+        assert {row["name"] for row in rows if row["available"]} == ENGINES
+        bench = ["./run", "gpuhost", "bench", "--device", "auto", "--model", "yolov4-tiny", "--size", "64"]
+        bed.run([*bench, "--count", "4", "--json", "/root/bench.json"], cwd=CLONE, timeout=600)
+        entry = json.loads(bed.read("/root/bench.json"))["models"][0]
+        assert entry["complete"] and entry["device"] in ENGINES
+        assert {line["device"] for line in entry["trials"] if line["median_s"] is not None} == ENGINES
 
 
 def said(environment: str, step: str) -> str:

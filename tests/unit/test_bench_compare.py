@@ -241,3 +241,17 @@ def test_two_files_of_one_name_are_told_apart() -> None:
     """By their folders."""
     assert bench_picture.titled([Path("/x/one/bench.json"), Path("/x/two/bench.json")]) == ["one/bench", "two/bench"]
     assert bench_picture.titled([Path("/x/one/a.json"), Path("/x/two/b.json")]) == ["a", "b"]
+
+
+def test_a_folder_stands_for_its_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By their names, whatever the order of the folder; an empty one is a mistake."""
+    folder, picture = tmp_path / "benchmarks", tmp_path / "history.svg"
+    folder.mkdir()
+    assert cli.main(["bench", "picture", str(folder), "-o", str(picture)]) == 2
+    assert "no report in the folder" in capsys.readouterr().err
+    for name in ("0010-b", "0002-a", "0003-c"):
+        (folder / f"{name}.json").write_text(json.dumps(OLD), encoding="utf-8")
+    (folder / "note.txt").write_text("not a report", encoding="utf-8")
+    assert cli.main(["bench", "picture", str(folder), "-o", str(picture)]) == 0
+    text = picture.read_text(encoding="utf-8")
+    assert 0 < text.index("0002-a: ") < text.index("0003-c: ") < text.index("0010-b: ")

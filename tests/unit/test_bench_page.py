@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any, Dict
 
@@ -101,3 +102,14 @@ def test_a_report_of_the_tool_needs_no_gpuhost_to_be_measured(tool: Any) -> None
     text = (ROOT / "tools" / "measure_benchmark.py").read_text(encoding="utf-8")
     top = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
     assert not [line for line in top if "gpuhost" in line]
+
+
+def test_kept_reports_are_in_the_order_of_generations_and_of_time() -> None:
+    """By their names, also from the ninth generation to the tenth."""
+    reports = [
+        ("generations/9", "2026-11-23T10:00:00Z"),
+        ("generations/9", "2026-11-23T11:30:00Z"),
+        ("generations/10", "2026-11-23T09:00:00Z"),
+    ]
+    names = [checks_benchmark.kept_as(json.dumps({"started": at}), current) for current, at in reports]
+    assert names[0] == "0009-20261123T100000Z.json" and names == sorted(names)

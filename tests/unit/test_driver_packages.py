@@ -204,6 +204,7 @@ def test_what_is_asked_of_apt() -> None:
         ("nvidia-prime", False),
         ("nvidia-settings", False),
         ("linux-headers-5.4.0-150-generic", False),
+        ("libnvidia-gl-470:i386", True),
     ],
 )
 def test_which_packages_are_of_another_branch(name: str, other: bool) -> None:
@@ -218,6 +219,27 @@ def test_a_runfile_lets_no_package_of_the_driver_stay() -> None:
     assert not packages.other_branch("nvidia-prime", RUNFILE, "ubuntu")
 
 
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("libcuda1", True),
+        ("libcuda1:i386", True),
+        ("nvidia-smi", True),
+        ("linux-modules-nvidia-525-5.4.0-150-generic", True),
+        ("nvidia-container-toolkit", False),
+        ("libnvidia-container1", False),
+        ("nvidia-cuda-toolkit", False),
+        ("libnvidia-ml-dev", False),
+        ("nvidia-docker2", False),
+        ("nvidia-settings", False),
+        ("cuda-toolkit-11-8", False),
+    ],
+)
+def test_what_only_has_the_name_is_no_driver(name: str, family: bool) -> None:
+    """A container toolkit that is purged with the driver would be somebody's outage."""
+    assert packages.is_family(name) is family
+
+
 def test_the_show_is_read_by_name_and_version() -> None:
     """A continuation line is no field; an epoch is no part of a file's name."""
     text = SHOWN.replace("\n\nFilename", "\nSHA256: " + "a" * 64 + "\nSize: 4242\nFilename")
@@ -225,6 +247,7 @@ def test_the_show_is_read_by_name_and_version() -> None:
     found = parse_show(text)
     assert found["nvidia-driver-525", BIONIC] == {
         "source": "nvidia-graphics-drivers-525",
+        "arch": "amd64",
         "sha256": "a" * 64,
         "size": 4242,
         "unpacked": 1203 * 1024,

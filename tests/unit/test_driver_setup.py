@@ -78,6 +78,7 @@ class Host:
             "linux-modules-nvidia-525-5.4.0-150-generic": ["5.4.0-150.167"],
         }
         self.dpkg: Dict[str, Tuple[str, str]] = {}
+        self.sources: Dict[str, str] = {}
         self.simulated = f"Inst nvidia-driver-525 ({VERSION} Ubuntu:18.04/bionic-updates [amd64])\n"
         self.sha256 = DRIVER["sha256"]
         self.asked: List[List[str]] = []
@@ -87,7 +88,8 @@ class Host:
         words = list(argv)
         self.asked.append(words)
         if words[0] == "dpkg-query":
-            rows = [f"{n}\t{v}\tnvidia-graphics-drivers-525\t{state}\n" for n, (v, state) in self.dpkg.items()]
+            sources = {n: self.sources.get(n, "nvidia-graphics-drivers-525") for n in self.dpkg}
+            rows = [f"{n}\t{v}\t{sources[n]}\t{state}\n" for n, (v, state) in self.dpkg.items()]
             return 0, "".join(rows), ""
         if "policy" in words:
             return 0, POLICY.format(component=self.component), ""
@@ -97,17 +99,14 @@ class Host:
             name = words[-1]
             rows = [f" {name} | {version} | {index}\n" for version in self.offers.get(name, [])]
             return 0, f" {name} | 999.1 | {foreign}\n" + "".join(rows), ""
+        if "pkgnames" in words:
+            return 0, "", ""
         if "--simulate" in words:
             return (100, "", self.simulated) if self.simulated.startswith("E:") else (0, self.simulated, "")
         if "show" in words:
-            text = "Package: {}\nVersion: {}\nSource: nvidia-graphics-drivers-525\nArchitecture: amd64\nSize: 17\nSHA256: {}\n\n"
-            return (
-                0,
-                "".join(
-                    text.format(*word.split("="), self.sha256) for word in words if "=" in word and "::" not in word
-                ),
-                "",
-            )
+            text = "Package: {}\nVersion: {}\nSource: nvidia-graphics-drivers-525\nArchitecture: amd64\nSHA256: {}\n\n"
+            pairs = [word.split("=") for word in words if "=" in word and "::" not in word]
+            return 0, "".join(text.format(*pair, self.sha256) for pair in pairs), ""
         raise AssertionError(words)
 
     def setup(self, **asked: Any) -> Setup:
@@ -135,6 +134,7 @@ MEMBER: Dict[str, Any] = {
     "name": "nvidia-driver-525",
     "version": VERSION,
     "sha256": DRIVER["sha256"],
+    "arch": "amd64",
     "size": 17,
     "unpacked": 0,
     "file": "nvidia-driver-525.deb",
@@ -226,12 +226,15 @@ def test_installed_packages_of_the_driver_belong_to_the_set(host: Host) -> None:
 def test_packages_of_another_branch_are_taken_down_in_the_same_step(host: Host) -> None:
     """Two branches' modules for one kernel hide one another; configuration files that stay are no package."""
     host.dpkg = {
+        "nvidia-tool-470": ("1.14", "install ok installed"),
         "nvidia-driver-470": ("470.1", "install ok installed"),
         "nvidia-driver-390": ("390.1", "deinstall ok config-files"),
     }
+    host.sources["nvidia-tool-470"] = "somebodys-tool"
     host.setup().exact_set()
     simulated = next(words for words in host.asked if "--simulate" in words)
     assert "nvidia-driver-470-" in simulated and "nvidia-driver-390-" not in simulated
+    assert not [word for word in simulated if word.startswith("nvidia-tool")]
 
 
 @pytest.mark.parametrize(

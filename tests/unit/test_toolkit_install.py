@@ -46,6 +46,8 @@ def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         original(*arguments, top=made)
 
     monkeypatch.setattr(toolkits_runfile, "install", inside)
+    # The linker's cache is this machine's own.
+    monkeypatch.setattr(toolkits_runfile, "run_command", lambda *_: (0, "", ""))
     return made
 
 
@@ -113,6 +115,7 @@ def test_after_a_kill_the_next_run_tidies_and_finishes(top: Path, root: Path, tm
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
         "from gpuhost import toolkits, toolkits_runfile as r\n"
+        "r.run_command = lambda *_: (0, '', '')\n"
         "o = r.install; r.install = lambda *a: o(*a, top=Path(sys.argv[4]))\n"
         f"toolkits.install(Path(sys.argv[2]), {RUN!r}, Path(sys.argv[3]), sys.executable, print)\n"
     )
@@ -315,8 +318,10 @@ def test_wheels_are_fetched_with_the_locked_pip(root: Path, monkeypatch: pytest.
             shutil.copy(path, argv[argv.index("-d") + 1])
 
     monkeypatch.setattr(venvs, "run", run)
-    toolkits.install(root, spec, None, sys.executable, lambda _: None)
+    told: List[str] = []
+    toolkits.install(root, spec, None, sys.executable, told.append)
     assert said == ["venv", "download pip", "install pip", "download nvidia-cublas nvidia-cuda-nvcc"]
+    assert told[:2] == ["preparing pip", "fetching 2 packages, 0 MB: 0 % of it is there"]
     assert [path.name for path in (root / "cache").iterdir()] == ["wheels"]
 
 
@@ -460,3 +465,11 @@ def test_only_plain_versions_get_a_plain_name(tmp_path: Path) -> None:
         "libc.so.3",
         "note.txt",
     ]
+
+
+def test_large_downloads_come_in_parts() -> None:
+    """In order, each at least of the size but for the last; a kill loses one part at most."""
+    rows = [{"name": str(n), "size": n} for n in (3, 9, 1, 1, 12, 2)]
+    parts = toolkits_wheels.batches(rows, 10)
+    assert [[row["size"] for row in part] for part in parts] == [[3, 9], [1, 1, 12], [2]]
+    assert toolkits_wheels.batches([], 10) == []

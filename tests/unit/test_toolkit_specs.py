@@ -21,7 +21,7 @@ from gpuhost.resolve import resolver
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD: Dict[str, Any] = {
-    "cuda": {"version": "11.8.0", "source": "runfile"},
+    "cuda": {"version": "11.8.0", "source": "runfile", "file": "t.run", "url": "https://x/t.run", "sha256": "1" * 64},
     "cudnn": {"version": "8.6.0.163", "file": "c.tar.xz", "url": "https://x/c.tar.xz", "sha256": "0" * 64},
     "tensorflow": {"python": "3.8"},
 }
@@ -31,13 +31,14 @@ LOCKS = specs.lock_names()
 def test_a_runfile_has_the_catalogs_options() -> None:
     """By age; with the packages that its programs need; the digest follows what is installed."""
     spec = specs.cuda(OLD)
-    row = next(r for r in shipped().cuda["releases"] if r["version"] == "11.8.0")["runfile"]
-    assert spec["file"] == {"name": row["file"], "url": row["url"], "sha256": row["sha256"]}
+    assert spec["file"] == {"name": "t.run", "url": "https://x/t.run", "sha256": "1" * 64}, "the lock's own file"
     assert spec["options"] == ["--silent", "--override", "--toolkit", "--installpath=PREFIX"]
     assert spec["archive"] == ["libxml2"]
     old = specs.cuda(OLD, version="10.0.130")
     assert old["options"] == ["--silent", "--override", "--toolkit", "--toolkitpath=PREFIX", "--verbose"]
     assert old["archive"] == ["libncurses5"] and old["digest"] != spec["digest"]
+    row = next(r for r in shipped().cuda["releases"] if r["version"] == "10.0.130")["runfile"]
+    assert old["file"] == {"name": row["file"], "url": row["url"], "sha256": row["sha256"]}
     assert specs.cuda(OLD, version="11.2.0")["archive"] == ["libxml2", "libncurses5"]
     assert specs.cudnn(OLD)["file"]["sha256"] == "0" * 64
 

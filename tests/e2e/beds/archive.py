@@ -167,4 +167,10 @@ def next_month() -> List[Package]:
     return rows
 
 
-__all__ = ["HOST", "Archive", "as_it_ended", "next_month"]
+def branch_jump() -> List[Package]:
+    """The 525 line's package becomes a transitional one that pulls 530 (D04), as older lines' did."""
+    lines = bionic_driver.branches()
+    return [bionic_driver.transitional("525", [line for line in lines if line.name != "525"], "530")]
+
+
+__all__ = ["HOST", "Archive", "as_it_ended", "branch_jump", "next_month"]

@@ -7,11 +7,11 @@ import datetime
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import time
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence
+from types import MappingProxyType
+from typing import Dict, Iterator, List, Mapping, Sequence
 
 from . import settings
 from .commands import BedError, host, wait_until
@@ -22,6 +22,8 @@ PACKAGES = ("apt", "ca-certificates", "dbus", "git", "systemd", "systemd-sysv")
 # Part of the cache key: raise it when what _build() does to a root changes.
 RECIPE = "1"
 BUILD_SECONDS = 600
+# Tests with other package lists have roots of their own, so one that was used lately is kept.
+KEEP_SECONDS = 24 * 3600
 # What the name of a root that is being built ends in.
 UNFINISHED = ".unfinished"
 
@@ -74,6 +76,8 @@ class BaseRoot:
                     self._build()
                     self.built_in_seconds = time.monotonic() - started
                 fcntl.flock(lock, fcntl.LOCK_SH)
+            # The lock's time of change says when the root was used last.
+            os.utime(lock.fileno())
             _prune(self.path)
             yield self.path
 
@@ -156,16 +160,14 @@ def _lock_file(base: Path) -> Path:
 
 
 def _prune(current: Path) -> None:
-    """Delete the cached roots of other weeks, finished or not, that no bed uses or builds.
-
-    This week's stay: tests with other package lists have roots of their own.
-    """
-    week = _week(current)
+    """Delete the cached roots, finished or not, that were not used for a day and that no bed uses or builds."""
     for path in current.parent.iterdir():
         base = path.with_name(path.name.split(UNFINISHED)[0])
-        if not path.is_dir() or base == current or (week and _week(base) == week):
+        if not path.is_dir() or base == current:
             continue
         with _lock_file(base).open("a") as lock:
+            if time.time() - os.fstat(lock.fileno()).st_mtime < KEEP_SECONDS:
+                continue
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -173,14 +175,8 @@ def _prune(current: Path) -> None:
             shutil.rmtree(path)
 
 
-def _week(base: Path) -> str:
-    """The year and the week in a root's name; "" in a name of another form."""
-    found = re.search(r"-(\d{4}-w\d\d)-", base.name)
-    return found.group(1) if found else ""
-
-
-def require_tools() -> None:
-    """BedError naming what this machine lacks for beds: root, or a command."""
+def require_tools(more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """BedError naming what this machine lacks for beds: root, or a command; `more` is command -> package."""
     if os.geteuid() != 0:
         raise BedError("beds need root: they mount, make network namespaces and boot machines")
     needed = {
@@ -188,6 +184,7 @@ def require_tools() -> None:
         "systemd-nspawn": "systemd-container",
         "nft": "nftables",
         "ip": "iproute2",
+        **more,
     }
     missing = sorted(package for command, package in needed.items() if shutil.which(command) is None)
     if missing:

@@ -239,7 +239,9 @@ def others(pythons: Dict[str, str]) -> List[Package]:
 def next_month_others() -> List[Package]:
     """Upgrades that have nothing to do with the stack."""
     return [
-        *library("libjpeg-turbo8", "1.5.2-0ubuntu5.18.04.6", "libjpeg-turbo", "libjpeg.so.8")[:1],
-        Package("ubuntu-advantage-tools", "27.14.4~18.04", "ubuntu-advantage-tools"),
-        Package("snapd", "2.61.4+18.04", "snapd", "devel"),
+        library("libjpeg-turbo8", "1.5.2-0ubuntu5.18.04.6", "libjpeg-turbo", "libjpeg.so.8")[0]._replace(
+            pockets=ANYWHERE
+        ),
+        Package("ubuntu-advantage-tools", "27.14.4~18.04", "ubuntu-advantage-tools", pockets=ANYWHERE),
+        Package("snapd", "2.61.4+18.04", "snapd", "devel", pockets=ANYWHERE),
     ]

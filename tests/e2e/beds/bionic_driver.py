@@ -151,9 +151,9 @@ def signatures(kernel: Kernel, version: str) -> Package:
     return Package(name, version, source, "kernel", "restricted", pockets=ANYWHERE)
 
 
-def transitional(name: str, lines: Sequence[Branch]) -> Package:
+def transitional(name: str, lines: Sequence[Branch], target: str = "") -> Package:
     """An old line's driver package, which pulls the line after it."""
-    target = TRANSITIONAL[name]
+    target = target or TRANSITIONAL[name]
     end = target
     while end in TRANSITIONAL:
         end = TRANSITIONAL[end]

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from . import bionic, signing
 from .archive import HOST, Archive
-from .base import BUILD_SECONDS, BaseRoot, cache_root
+from .base import BUILD_SECONDS, BaseRoot, cache_root, require_tools
 from .bed import ROOT_ENVIRONMENT, Bed
 from .commands import BedError, host
 from .firmware import Firmware
@@ -61,6 +61,8 @@ test "$1" != prereqs || exit 0
 manual_add_modules drm nouveau
 """
 FILES = {
+    # A bed's processes are killed, its power never fails: what the kernel was given is on the disk.
+    "etc/dpkg/dpkg.cfg.d/bed": "force-unsafe-io\n",
     "usr/lib/os-release": OS_RELEASE,
     "etc/lsb-release": LSB_RELEASE,
     "etc/debian_version": "buster/sid\n",
@@ -68,9 +70,13 @@ FILES = {
     "etc/dpkg/origins/ubuntu": "Vendor: Ubuntu\nVendor-URL: http://www.ubuntu.com/\nParent: Debian\n",
     "etc/apt/apt.conf.d/20auto-upgrades": AUTO_UPGRADES,
     "etc/apt/apt.conf.d/50unattended-upgrades": UNATTENDED,
-    "etc/initramfs-tools/conf.d/ubuntu": "COMPRESS=gzip\n",
+    "etc/initramfs-tools/conf.d/ubuntu": "COMPRESS=gzip\nCOMPRESSLEVEL=1\n",
     "etc/initramfs-tools/hooks/splash": SPLASH,
 }
+
+
+# Commands of the outer machine, with their packages, that these beds need beside the plain ones'.
+TOOLS = {"gpg": "gpg", "openssl": "openssl", "ssh": "openssh-client"}
 
 
 class UbuntuRoot(BaseRoot):
@@ -166,6 +172,7 @@ class UbuntuBed(Bed):
 
     def __enter__(self) -> UbuntuBed:
         """Boot it, with apt's lists fetched, as on a host that was installed a while ago."""
+        require_tools(TOOLS)
         with contextlib.ExitStack() as stack:
             if self._archive is None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="archive-")))
@@ -260,4 +267,4 @@ def _folders(pythons: Dict[str, str]) -> List[str]:
     return [str(Path(path).parent.parent) for path in pythons.values()]
 
 
-__all__ = ["UbuntuBed", "own_pythons"]
+__all__ = ["TOOLS", "UbuntuBed", "own_pythons"]
