@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
 from .. import errors
-from . import archs, compilers, install, machine, make, options, plan, resources, toolkit
+from . import archs, compilers, install, keys, machine, make, options, plan, resources, toolkit
 from . import recipe as recipes_file
 from .failures import failure
 from .recipe import Recipe
@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     do.add_argument("--why", action="store_true", help="print every configure option with its origin and reason")
     do.add_argument("--print-recipe", action="store_true", help="print the recipe")
     do.add_argument("--print-key", action="store_true", help="print key and wheel as JSON, build nothing")
+    do.add_argument("--prove", type=Path, metavar="WHEEL", help="only prove the wheel, installed in the one of --into")
     do.add_argument("--fresh", action="store_true", help="start over: sources, configure, build")
     return p
 
@@ -241,15 +242,18 @@ def show(made: plan.Plan, where: make.Places, arguments: argparse.Namespace) -> 
 
 def carry_out(arguments: argparse.Namespace) -> int:
     """Everything that a command line asks for."""
+    if arguments.prove:
+        if not arguments.into:
+            raise failure("B-usage", "--prove needs the environment that the wheel is in.", "Add --into DIR")
+        told(install.prove(arguments.prove, arguments.into.absolute(), []))
+        return 0
     made, where, here = planned(arguments)
     if arguments.print_recipe:
         print(json.dumps(made.recipe.as_json(), indent=1))
         return 0
     if arguments.print_key:
-        from .keys import kept
-
-        wheel = kept(where.wheels, made.key)
-        print(json.dumps({"key": made.key, "wheel": str(wheel) if wheel else None}))
+        wheel = keys.kept(where.wheels, made.key)
+        print(json.dumps({"key": made.key, "wheel": keys.described(wheel) if wheel else None}))
         return 0
     if arguments.dry_run or arguments.why:
         show(made, where, arguments)
@@ -271,7 +275,11 @@ def into(environment: Path, wheel: Path, here: Sequence[str]) -> None:
     """Install, prove, and say what held and what could not be asked."""
     with tempfile.TemporaryDirectory() as folder:
         install.install(wheel, environment, Path(folder) / "pip.log")
-    proven = install.prove(wheel, environment, here)
+    told(install.prove(wheel, environment, here))
+
+
+def told(proven: install.Proven) -> None:
+    """Say what was proved, and what not."""
     for line in proven.held:
         make.say_step("proof", line)
     for line in proven.unproven:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional
 
 from .options import Option
 from .sources import sha256
-from .wheel import facts_of
+from .wheel import NAME, facts_of
 
 #: Raised when the script itself changes what it makes from the same input.
 FORM = 1
@@ -58,6 +58,19 @@ def kept(cache: Path, wanted: str) -> Optional[Path]:
     except (OSError, ValueError, KeyError):
         return None
     return path if whole else None
+
+
+def described(wheel: Path) -> Json:
+    """A wheel as an environment's lock names a package's file, and where it lies."""
+    return {
+        "path": str(wheel),
+        "name": NAME,
+        "version": wheel.name.split("-")[1],
+        "file": wheel.name,
+        "kind": "wheel",
+        "sha256": sha256(wheel),
+        "size": wheel.stat().st_size,
+    }
 
 
 def keep(cache: Path, wanted: str, wheel: Path) -> Path:
