@@ -51,7 +51,7 @@ def run_environment(plan: Json) -> str:
 
 
 def packages(plan: Json) -> List[str]:
-    """What the build needs of the distribution's archive: a compiler that the toolkit takes, Python's headers, ccache."""
+    """What the build needs of the archive: a compiler that the toolkit takes, Python's headers, ccache."""
     platform = shipped().platforms["platforms"][plan["platform"]]
     row = recipes.toolkit_row(shipped(), plan["cuda"]["series"]) or {}
     low, high = row.get("gcc_min") or 0, row.get("gcc_max") or 10**6

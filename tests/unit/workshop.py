@@ -178,7 +178,7 @@ class Workshop:
         python = machine.Python(sys.executable, "3.11.7", "cp311", "/include", "/library", "2.4.6", "/numpy")
         monkeypatch.setattr(machine, "python", lambda _: python)
         monkeypatch.setattr(
-            machine, "tools", lambda _: machine.Tools(str(tools / "cmake"), "3.26.4", str(tools / "ninja"), None)
+            machine, "tools", lambda *_: machine.Tools(str(tools / "cmake"), "3.26.4", str(tools / "ninja"), None)
         )
         self.tools = tools
         self.recipe = Recipe(

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
 from .. import errors
-from . import archs, compilers, install, keys, machine, make, options, plan, resources, toolkit
+from . import archs, compilers, install, keys, machine, make, options, plan, proof, resources, toolkit
 from . import recipe as recipes_file
 from .failures import failure
 from .recipe import Recipe
 
 EPILOG = """\
 exit codes: 0 done, 2 usage, 3 refused, 4 no card could be read, 5 damaged catalog, 6 damaged sources,
-7 this machine cannot do it now. Each message begins with an id; docs/reference/opencv-build.md lists them.
+7 this machine cannot do it now. Each message begins with an id; docs/reference/opencv-options.md lists them.
 
 examples:
   ./run python build/opencv_cmake.py                             for the cards of this machine
@@ -220,7 +220,7 @@ def planned(arguments: argparse.Namespace) -> Tuple[plan.Plan, make.Places, List
         cudnn,
         compiler,
         machine.python(arguments.python),
-        machine.tools(recipe.cmake_min),
+        machine.tools(recipe.cmake_min, arguments.python),
         machine.glibc(),
     )
     return made, where, here
@@ -278,7 +278,7 @@ def into(environment: Path, wheel: Path, here: Sequence[str]) -> None:
     told(install.prove(wheel, environment, here))
 
 
-def told(proven: install.Proven) -> None:
+def told(proven: proof.Proven) -> None:
     """Say what was proved, and what not."""
     for line in proven.held:
         make.say_step("proof", line)

@@ -1,7 +1,7 @@
 """Every way in which a build can be refused or fail, each with its own id, so that a user can search for it.
 
 An id is a diagnosis of the project's list with a word (`D20-cudnn-missing`), or `B-` and a word where no diagnosis of
-the list speaks of it. docs/reference/opencv-build.md has the same list; a test holds the two together.
+the list speaks of it. docs/reference/opencv-options.md is made from this table.
 """
 
 from __future__ import annotations

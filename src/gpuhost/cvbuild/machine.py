@@ -6,7 +6,6 @@ import json
 import platform
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -71,9 +70,9 @@ def python(executable: str) -> Python:
     return made._replace(library=library)
 
 
-def tools(cmake_min: str) -> Tools:
-    """The build tools; too old a CMake is refused."""
-    beside = Path(sys.executable).parent
+def tools(cmake_min: str, executable: str) -> Tools:
+    """The build tools, those beside the Python first; too old a CMake is refused."""
+    beside = Path(executable).parent
     found = {
         name: str(beside / name) if (beside / name).exists() else shutil.which(name) for name in ("cmake", "ninja")
     }
