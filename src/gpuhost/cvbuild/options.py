@@ -1,7 +1,7 @@
 """The configure options as one ordered list, each with where it comes from and why it is set.
 
-`--why` prints this list and docs/reference/opencv-options.md is made from it. An option whose value names a place of this
-machine is written with `{work}`-like words for the cache key, so that two machines get the same key.
+`--why` prints this list and docs/reference/opencv-options.md is made from it. An option whose value names a place of
+this machine is written with `{work}`-like words for the cache key, so that two machines get the same key.
 """
 
 from __future__ import annotations
