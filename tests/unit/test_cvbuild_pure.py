@@ -111,6 +111,7 @@ def test_an_old_release_gets_no_option_that_it_does_not_know() -> None:
     assert "PYTHON3_LIMITED_API" not in old
     assert "ENABLE_CUDA_FIRST_CLASS_LANGUAGE" not in old
     assert old["OPENCV_DNN_CUDA"] == "ON"
+    assert old["WITH_PROTOBUF"] == "ON", "without it an old release leaves the module dnn out"
 
 
 def test_a_users_option_replaces_ours_but_not_the_plan() -> None:
