@@ -41,6 +41,7 @@ if arguments[0] == "--install":
     (package / "utils").mkdir()
     (package / "__init__.py").write_text("")
     (package / "config.py").write_text("/usr/local")
+    (package / "load_config_py3.py").write_text("")
     (package / "utils" / "__init__.py").write_text("")
     module = pathlib.Path(arguments[1]) / "cv2.abi3.so"
     (package / "python-3" / "cv2.abi3.so").write_bytes(module.read_bytes())

@@ -73,9 +73,8 @@ def content(package: Path) -> List[Tuple[str, Path]]:
     found = [(f"cv2/{extension.name}", extension)]
     for path in sorted(package.rglob("*")):
         relative = path.relative_to(package)
-        skip = (
-            path == extension or relative.name.startswith(("config", "load_config")) or "__pycache__" in relative.parts
-        )
+        # OpenCV's loader reads config*.py; ours replace those, which name folders of the build machine.
+        skip = path == extension or relative.name.startswith("config") or "__pycache__" in relative.parts
         if path.is_file() and not skip and path.suffix in (".py", ".pyi", ".typed", ".xml"):
             found.append((f"cv2/{relative.as_posix()}", path))
     return found
