@@ -16,6 +16,7 @@ from typing import Any, Dict, List
 import pytest
 
 from gpuhost import opencv_plan, toolkit_specs, toolkits, venvs
+from gpuhost.cvbuild.sources import is_sealed
 from gpuhost.cvbuild.wheel import facts_of
 from gpuhost.environments import load_environment, lock_digest
 
@@ -66,6 +67,12 @@ def test_the_wheel_is_for_the_card(wheel: Path) -> None:
     system = {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"}
     cuda = {name.split(".so")[0] for name in set(facts["needed"]) - system}
     assert cuda == {"libcudnn", "libcublas", "libcublasLt"}
+
+
+def test_the_build_left_the_sources_alone(root: Path, wheel: Path) -> None:
+    """Nothing is written into them, else a resumed build would be refused."""
+    [folder] = (p for p in (root / "cache" / "opencv" / "sources").iterdir() if p.is_dir())
+    assert is_sealed(folder)
 
 
 def test_the_same_key_is_not_built_again(command: List[str], wheel: Path) -> None:

@@ -232,7 +232,7 @@ def show(made: plan.Plan, where: make.Places, arguments: argparse.Namespace) -> 
         print(line)
     if arguments.why:
         print()
-        for o in options.options(made.settings("opencv_contrib/modules")):
+        for o in options.options(made.settings("opencv_contrib/modules", where.work)):
             print(f"{o.argument}\n    {o.origin}: {o.reason}")
     if arguments.dry_run:
         print("\n" + " ".join(shlex.quote(a) for a in made.configure(where.work)))

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from . import code_in, commands, configured, keys, progress, resources, sources, wheel
+from . import code_in, commands, configured, keys, progress, resources, sources, unity, wheel
 from .failures import failure
-from .plan import Plan, build_folder, source_folder
+from .plan import Plan, build_folder, hooks_folder, source_folder
 from .steps import Work
 
 Json = Dict[str, Any]
@@ -82,6 +82,9 @@ def write_wrapper(plan: Plan, places: Places) -> None:
     )
     path.write_text(text, encoding="utf-8")
     path.chmod(0o755)
+    hooks = hooks_folder(places.work, plan.key)
+    hooks.mkdir(exist_ok=True)
+    (hooks / "POST_CREATE_MODULE_LIBRARY.cmake").write_text(unity.hook(plan.recipe.opencv), encoding="utf-8")
 
 
 def build(

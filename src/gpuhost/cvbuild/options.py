@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     python_library: str
     numpy_include: str
     rpath: str
+    hooks: str  # the folder of unity.py's hook; empty: no hook
     ccache: bool
 
 
@@ -135,6 +136,7 @@ ROWS: List[Row] = [
     ("BUILD_opencv_python2", fixed(OFF), PROJECT, "no Python 2", ""),
     ("OPENCV_ENABLE_NONFREE", lambda s: ON if s.nonfree else OFF, ORIGINAL, "patented algorithms: --nonfree", ""),
     ("BUILD_LIST", build_list, MEASURED, "only the modules of the profile, and what they need", ""),
+    ("OPENCV_CMAKE_HOOKS_DIR", lambda s: s.hooks or None, MEASURED, "several files are compiled as one", ""),
     ("BUILD_SHARED_LIBS", fixed(OFF), PROJECT, "one file holds all: nothing to find at run time but CUDA", ""),
     ("BUILD_EXAMPLES", fixed(OFF), MEASURED, "the original built them: nobody runs them", ""),
     ("BUILD_TESTS", fixed(OFF), MEASURED, "the same, and the largest cut of all", ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from . import keys, options
+from . import keys, options, unity
 from .archs import Architectures
 from .compilers import Compiler
 from .machine import Python, Tools
@@ -41,9 +41,10 @@ class Plan(NamedTuple):
     inputs: Json
     key: str
 
-    def settings(self, contrib: str) -> options.Settings:
+    def settings(self, contrib: str, work: Path) -> options.Settings:
         """What the option table takes, with this machine's places."""
-        return settings(self, contrib, words=False)
+        hooks = str(hooks_folder(work, self.key)) if unity.hook(self.recipe.opencv) else ""
+        return settings(self, contrib, words=False, hooks=hooks)
 
     def configure(self, work: Path) -> List[str]:
         """CMake's command line."""
@@ -51,14 +52,22 @@ class Plan(NamedTuple):
         found = places_in(work, self.recipe)
         if found:
             main, contrib = str(found[0]), str(found[1])
-        arguments = [o.argument for o in options.options(self.settings(contrib))]
+        arguments = [o.argument for o in options.options(self.settings(contrib, work))]
         head = [self.tools.cmake, "-G", "Ninja", "-S", main, "-B", str(build_folder(work, self.key))]
-        return [*head, f"-DCMAKE_MAKE_PROGRAM={self.tools.ninja}", *arguments]
+        # OpenCV keeps its downloads (there are none) in the sources, which are sealed.
+        downloads = build_folder(work, self.key).parent / "downloads"
+        own = [f"-DCMAKE_MAKE_PROGRAM={self.tools.ninja}", f"-DOPENCV_DOWNLOAD_PATH={downloads}"]
+        return [*head, *own, *arguments]
 
 
 def build_folder(work: Path, key: str) -> Path:
     """Where a key is built."""
     return work / key[:16] / "build"
+
+
+def hooks_folder(work: Path, key: str) -> Path:
+    """Where the hooks of a key's configure step lie."""
+    return work / key[:16] / "tool" / "hooks"
 
 
 def source_folder(work: Path, recipe: Recipe) -> Path:
@@ -80,7 +89,7 @@ def default_rpath(toolkit: Toolkit, cudnn: Cudnn) -> Tuple[str, ...]:
     return (str(lib64 if lib64.exists() else toolkit.root / "lib"), str(cudnn.library.parent))
 
 
-def settings(plan: Plan, contrib: str, words: bool) -> options.Settings:
+def settings(plan: Plan, contrib: str, words: bool, hooks: str = "") -> options.Settings:
     """The option table's input: with this machine's places, or with words in their place for the key.
 
     The search path at run time stays as it is in both: it is in the wheel's bytes.
@@ -106,6 +115,7 @@ def settings(plan: Plan, contrib: str, words: bool) -> options.Settings:
         python_library=place(plan.python.library, "{python}"),
         numpy_include=place(plan.python.numpy_include, "{numpy}"),
         rpath=":".join(dict.fromkeys(rpath)),
+        hooks=hooks,
         ccache=True if words else plan.tools.ccache is not None,
     )
 
@@ -125,7 +135,7 @@ def make(
     plan = Plan(recipe, wishes, archs, toolkit, cudnn, compiler, python, tools, {}, "")
     value = keys.inputs(
         recipe.sources,
-        options.options(settings(plan, "{contrib}", words=True)),
+        options.options(settings(plan, "{contrib}", words=True, hooks=unity.word(recipe.opencv))),
         toolkit.said or toolkit.version,
         cudnn.version,
         compiler.said,
