@@ -62,7 +62,10 @@ def present(module, root):
         store.write_whole(progress, "{name} {version}: {text}\n".format(text=text, **spec))
 
     artifact = module.params["artifact"]
-    toolkits.install(root, spec, Path(artifact) if artifact else None, module.params["python"], say)
+    try:
+        toolkits.install(root, spec, Path(artifact) if artifact else None, module.params["python"], say)
+    finally:
+        store.remove(progress)  # a later task must not tell it again
     module.exit_json(changed=True, missing=False, folder=relative)
 
 

@@ -52,6 +52,15 @@ class DriverSet:
         """What tells this lock on this kernel from another."""
         return packages.digest(self.driver, self.kernel())
 
+    def back_to(self, wanted: str, boots: str) -> str:
+        """How the locked kernel boots again: by removing the newer one, where the locked one is still there."""
+        if not Path("/boot", f"vmlinuz-{wanted}").exists():
+            return f"Install linux-image-{wanted} and remove the newer kernel, or: {RELOCK}"
+        listed = self.apt.installed()
+        theirs = [name for name in listed if name.startswith("linux-") and name.endswith("-" + boots)]
+        newer = sorted(name for name in theirs if installed_version(listed, name) is not None)
+        return f"On the host: apt-get purge {' '.join(newer)} ; or: {RELOCK}"
+
     def preflight(self) -> Tuple[List[Change], List[Change]]:
         """Refuse what cannot end well; what apt would install and remove otherwise."""
         kernel = self.kernel()
@@ -63,9 +72,7 @@ class DriverSet:
                 text = (
                     f"The lock's signed modules are for kernel {modules['kernel']}, this host will boot {kernel}. (D08)"
                 )
-                raise RefusedError(
-                    text, f"Install linux-image-{modules['kernel']} and remove the newer one, or: {RELOCK}"
-                )
+                raise RefusedError(text, self.back_to(modules["kernel"], kernel))
         members, install, remove = self.exact_set()
         self.check_space(members)
         return install, remove

@@ -66,7 +66,11 @@ class Followed:
             time.sleep(PAUSE_S)
             status = self._job(job, "status", task_vars)
             # A failed read of the progress is no failure of the work: the next poll reads it again.
-            said = self._low_level_execute_command(f"cat {shlex.quote(file)}").get("stdout", "").strip()
+            said = (
+                self._low_level_execute_command(f"cat {shlex.quote(file)} 2>/dev/null || true")
+                .get("stdout", "")
+                .strip()
+            )
             now = time.monotonic()
             if said and (said != last or now - told >= REPEAT_S):
                 tell(f"{now - begin:4.0f} s  {said}")

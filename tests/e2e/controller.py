@@ -143,7 +143,7 @@ class Controller:
         """Run `pytest verify/` over the inventory, or one host of it; each host's report."""
         folder = self.folder / "reports"
         wanted = [only] if only else list(self.hosts)
-        names = ",".join(wanted)
+        names = ",".join(f"ansible://{name}" for name in wanted)
         done = subprocess.run(
             [
                 sys.executable,
@@ -152,7 +152,7 @@ class Controller:
                 "verify/",
                 "-p",
                 "no:cacheprovider",
-                f"--hosts=ansible://{names}",
+                f"--hosts={names}",
                 f"--ansible-inventory={self.inventory / 'hosts.json'}",
                 f"--gpuhost-reports={folder}",
                 *arguments,

@@ -22,6 +22,9 @@ from .beds import Bed
 from .beds.base import PACKAGES
 from .beds.bed import CLONE
 
+# The same as test_guard_ubuntu.py in depth: each line of defence alone, and a user's own hold.
+pytestmark = pytest.mark.full
+
 Json = Dict[str, Any]
 GUARD = ["./run", "ansible-playbook", "playbooks/guard.yml"]
 OURS = ("/etc/apt/preferences.d/gpuhost", "/etc/apt/apt.conf.d/52gpuhost-unattended-upgrades")

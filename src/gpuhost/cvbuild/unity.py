@@ -20,6 +20,7 @@ ALONE: Dict[str, Tuple[str, ...]] = {
         r"\\.dispatch\\.cpp$",
         r"\\.(sse[0-9_]*|avx[0-9a-z_]*)\\.cpp$",
         r"/core/src/softfloat\\.cpp$",
+        r"/dnn/src/torch/TH[A-Za-z]*\\.cpp$",
     ),
 }
 
