@@ -21,6 +21,7 @@ ALONE: Dict[str, Tuple[str, ...]] = {
         r"\\.(sse[0-9_]*|avx[0-9a-z_]*)\\.cpp$",
         r"/core/src/softfloat\\.cpp$",
         r"/dnn/src/torch/TH[A-Za-z]*\\.cpp$",
+        r"/dnn/src/layers/cpu_kernels/[a-z0-9_]*\\.cpp$",
     ),
 }
 
