@@ -66,7 +66,7 @@ def test_the_wheel_is_for_the_card(wheel: Path) -> None:
     assert facts["summary"]["cuDNN"].startswith("YES (ver 9.13.1)")
     system = {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"}
     cuda = {name.split(".so")[0] for name in set(facts["needed"]) - system}
-    assert cuda == {"libcudnn", "libcublas", "libcublasLt"}
+    assert {"libcudnn", "libcublas"} <= cuda <= {"libcudnn", "libcublas", "libcublasLt"}
 
 
 def test_the_build_left_the_sources_alone(root: Path, wheel: Path) -> None:
