@@ -29,9 +29,9 @@ from packaging.version import Version
 from gpuhost import environments
 from gpuhost.environments import Lock, bootstrap_text, lock_name, requirements_text
 
-COMPONENTS = {"dl4cv": "tensorflow", "opencv_cuda": "opencv", "opencv_cuda_engines": "opencv"}
+COMPONENTS = {"dl4cv": "tensorflow", "opencv_cuda": "opencv", "opencv_cuda_engines": "opencv", "opencv_build": "cmake"}
 #: What an environment holds besides its component: the newest release that fits the target's Python and glibc.
-BESIDES = {"opencv_cuda_engines": ("onnxruntime", "openvino")}
+BESIDES = {"opencv_cuda_engines": ("onnxruntime", "openvino"), "opencv_build": ("ninja", "numpy", "packaging")}
 #: PEP 600 gave these three older tags their glibc.
 LEGACY_GLIBC = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 
@@ -80,6 +80,15 @@ assert hasattr(cv2.dnn, "readNetFromDarknet") and hasattr(cv2, "xfeatures2d")
 print("opencv", cv2.__version__, "numpy", np.__version__, "blur, png and blob agree")
 """,
 }
+# What builds OpenCV: the tools answer, and NumPy's headers are there.
+PROOFS["opencv_build"] = """
+import subprocess, sys
+from pathlib import Path
+import numpy, packaging
+for tool in ("cmake", "ninja"):
+    subprocess.run([str(Path(sys.executable).parent / tool), "--version"], check=True)
+assert (Path(numpy.get_include()) / "numpy" / "arrayobject.h").exists()
+"""
 # The detector's own proof: each engine runs a small network and agrees with OpenCV.
 PROOFS["opencv_cuda_engines"] = (
     PROOFS["opencv_cuda"]

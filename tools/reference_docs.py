@@ -1,4 +1,4 @@
-"""Write docs/reference/{rules,stacks}.md from the rules and the resolver, so that no figure in them is typed by hand.
+"""Write docs/reference/{rules,stacks,opencv-options}.md from the code, so that no figure in them is typed by hand.
 
 python tools/reference_docs.py           write them
 python tools/reference_docs.py --check   only say which are out of date (exit 1)
@@ -13,6 +13,8 @@ from typing import Dict, List, Tuple
 
 from gpuhost import plan
 from gpuhost.catalog import Json
+from gpuhost.cvbuild import failures, options
+from gpuhost.cvbuild.archs import Architectures
 from gpuhost.gpu import parse
 from gpuhost.model import COMPONENTS, NAMES, Request
 from gpuhost.resolve import resolver
@@ -91,13 +93,37 @@ def stacks() -> str:
     return "\n".join(lines) + "\n"
 
 
+def opencv() -> str:
+    """OpenCV's configure options and the ids of what can go wrong."""
+    about = "What `build/opencv_cmake.py --why` says for one machine. *full*: on in that profile only."
+    lines = ["# Building OpenCV: options and errors", "", MADE, "", "## Options, in order", "", about, ""]
+    lines += ["| option | dnn | origin | why | from OpenCV |", "|---" * 5 + "|"]
+    made = {p: {o.name: o.value for o in options.options(example(p))} for p in options.PROFILES}
+    for name, _, origin, reason, since in options.ROWS:
+        value = made["dnn"].get(name, "")
+        note = f" (*full*: {made['full'].get(name, 'all modules')})" if value != made["full"].get(name, "") else ""
+        lines.append(f"| `{name}` | `{value}`{note} | {origin} | {reason} | {since} |")
+    lines += ["", "`--option` may replace any of them but these:", ""]
+    lines += [f"- `{name}`. {instead}" for name, instead in options.PROTECTED.items()]
+    lines += ["", "## Errors", "", "| id | exit code | what it means |", "|---|---|---|"]
+    lines += [f"| `{name}` | {kind.error.exit_code} | {kind.about} |" for name, kind in failures.KINDS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def example(profile: str) -> options.Settings:
+    """Settings whose places are words."""
+    words = {f: f"<{f}>" for f in options.Settings._fields}
+    own = {"opencv": "4.14.0", "archs": Architectures(["6.1"], []), "profile": profile, "modules": (), "nonfree": False}
+    return options.Settings(**{**words, **own, "cpu": "AVX2", "more": (), "ccache": True})  # type: ignore[arg-type]
+
+
 def main() -> int:
-    """Write or check both."""
-    parser = argparse.ArgumentParser(description="Write docs/reference/{rules,stacks}.md.")
+    """Write or check all."""
+    parser = argparse.ArgumentParser(description="Write docs/reference/{rules,stacks,opencv-options}.md.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when one is out of date")
     check = parser.parse_args().check
     stale = []
-    for name, text in (("rules.md", rules()), ("stacks.md", stacks())):
+    for name, text in (("rules.md", rules()), ("stacks.md", stacks()), ("opencv-options.md", opencv())):
         file = FOLDER / name
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             stale.append(name)

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Sequence
 
 from ansible.errors import AnsibleFilterError
 
-from gpuhost import checks_benchmark, links, lock, plan, preflight, render, toolkit_specs, tree
+from gpuhost import checks_benchmark, links, lock, opencv_plan, plan, preflight, render, toolkit_specs, tree
 from gpuhost.catalog import shipped
 from gpuhost.cli_plan import request_of
 from gpuhost.environments import chosen, load_environment, lock_digest
@@ -123,6 +123,13 @@ def short_digest(value: Any, *more: Any) -> str:
     return hashlib.sha256(json.dumps([value, *more], sort_keys=True).encode()).hexdigest()[:12]
 
 
+def opencv_command(
+    python: str, folder: str, root: str, cuda: str, cudnn: str, options: Sequence[Any] = ()
+) -> List[str]:
+    """The builder's command line on a host."""
+    return opencv_plan.command(python, folder, root, cuda, cudnn, [str(text) for text in options])
+
+
 class FilterModule:
     """What Ansible loads."""
 
@@ -130,6 +137,12 @@ class FilterModule:
         """The filters by name."""
         return {
             "gpuhost_plan": told(make_plan),
+            "gpuhost_opencv_build_environment": told(opencv_plan.build_environment),
+            "gpuhost_opencv_command": told(opencv_command),
+            "gpuhost_opencv_packages": told(opencv_plan.packages),
+            "gpuhost_opencv_tree": told(opencv_plan.tree),
+            "gpuhost_opencv_wheel_files": told(opencv_plan.wheel_files),
+            "gpuhost_opencv_with_wheel": told(opencv_plan.with_wheel),
             "gpuhost_plan_text": told(render.plan_text),
             "gpuhost_links": told(links.of_generation),
             "gpuhost_lock": told(lock.make),

@@ -136,6 +136,9 @@ def test_the_component_is_in_its_environment(lock):
     rows = by_name(lock)
     if lock["component"] == "opencv":
         wanted = "opencv-contrib-python"
+    elif lock["component"] == "cmake":
+        wanted = "cmake"
+        assert {"ninja", "packaging"} <= set(rows)
     else:
         wanted = "tensorflow-gpu" if Version(lock["version"]) < Version("2.1") else "tensorflow"
         assert rows[wanted]["sha256"] == TENSORFLOW[lock["version"], lock["tag"]]

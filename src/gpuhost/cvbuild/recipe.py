@@ -1,0 +1,56 @@
+"""The recipe of a wheel: everything that was decided before the build, as plain JSON.
+
+The controller makes it from the catalog and the lock (recipes.py), because a host never sees the catalog.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from .failures import failure
+
+SCHEMA = 1
+Json = Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to build, and the bounds that the build holds its machine against."""
+
+    opencv: str  # '4.14.0'
+    package_version: str  # '4.14.0.94', the version of the wheel before its local part
+    sources: List[Json]  # kind, file, sha256 and package or url, as in the catalog
+    capability_min: str  # the lowest capability of the DNN CUDA backend
+    cudnn: Json  # min, max
+    cuda: Json  # min, max
+    cmake_min: str
+    gcc: Json  # min, max of the toolkit's release (None: not bounded)
+    gcc_packages: List[str]  # what the platform's archive has, best first: 'g++-8'
+    integrated: List[str] = field(default_factory=list)  # capabilities of chips that are no cards
+    cards: List[str] = field(default_factory=list)  # capabilities to build for
+    platform: str = ""
+
+    def as_json(self) -> Json:
+        """The recipe as it is written to a file."""
+        return {"schema": SCHEMA, **{f.name: getattr(self, f.name) for f in fields(self)}}
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe that the controller wrote."""
+    step = "Make it again: it is written by the role opencv, or by build/opencv_cmake.py --print-recipe."
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if value.pop("schema") != SCHEMA:
+            raise ValueError("it is of another version")
+        return Recipe(**value)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise failure("B-usage", f"The recipe {path} cannot be read: {error}.", step) from None
+
+
+def one_sdist(recipe: Recipe) -> Optional[Json]:
+    """The source row of an sdist, which holds opencv and opencv_contrib together; None when there are two tarballs."""
+    rows = [row for row in recipe.sources if row["kind"] == "sdist"]
+    return rows[-1] if rows else None

@@ -1,0 +1,210 @@
+"""The sources: found on the package index by name, taken only with the right checksum, unpacked, and sealed."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import html.parser
+import json
+import os
+import shutil
+import tarfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from .failures import failure
+
+Json = Dict[str, Any]
+PYPI = "https://pypi.org/simple"
+JSON_KIND = "application/vnd.pypi.simple.v1+json"
+SEAL = ".gpuhost-tree"
+
+
+def index() -> str:
+    """The package index that pip on this machine is set up for: its environment variable, its files, else PyPI."""
+    said = os.environ.get("PIP_INDEX_URL")
+    for place in (os.environ.get("PIP_CONFIG_FILE"), "~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/pip.conf"):
+        if said or not place:
+            continue
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(Path(place).expanduser(), encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError):
+            continue
+        said = parser.get("global", "index-url", fallback=None)
+    return (said or PYPI).rstrip("/")
+
+
+class Links(html.parser.HTMLParser):
+    """The links of an index page in HTML, for an index that has no JSON."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        super().__init__()
+        self.found: List[Tuple[str, str]] = []
+        self.address = ""
+
+    def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
+        """Keep the address of a link until its text comes."""
+        if tag == "a":
+            self.address = dict(attrs).get("href") or ""
+
+    def handle_data(self, data: str) -> None:
+        """A link's text is the file's name."""
+        if self.address:
+            self.found.append((data.strip(), self.address))
+            self.address = ""
+
+
+def address_in(page: str, kind: str, base: str, file: str) -> Optional[str]:
+    """The address of a file on an index page, without its fragment; None when the page does not list it."""
+    if "json" in kind:
+        rows = [(str(f["filename"]), str(f["url"])) for f in json.loads(page).get("files", [])]
+    else:
+        parser = Links()
+        parser.feed(page)
+        rows = parser.found
+    found = [urllib.parse.urljoin(base, url) for name, url in rows if name == file]
+    return urllib.parse.urldefrag(found[0])[0] if found else None
+
+
+def opened(url: str, accept: str = "*/*") -> Any:
+    """An address for reading; only https is fetched."""
+    if not url.startswith("https://"):
+        raise failure("B-sources-not-fetched", f"The address {url} is not https.", "Set pip's index to an https one.")
+    return urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=60)  # noqa: S310
+
+
+def locate(row: Json) -> str:
+    """The address of a source row: its own, or what the index lists under its file's name."""
+    if row.get("url"):
+        return str(row["url"])
+    base = f"{index()}/{row['package']}/"
+    with opened(base, f"{JSON_KIND}, text/html;q=0.1") as answer:
+        page, kind = answer.read().decode("utf-8", "replace"), answer.headers.get("Content-Type", "")
+    found = address_in(page, kind, base, row["file"])
+    if found is None:
+        raise failure(
+            "B-sources-not-fetched", f"The index does not list {row['file']}.", "Give the file itself: --sources FILE"
+        )
+    return found
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def name_of(row: Json) -> str:
+    """The file's name: the row's, or the last part of its address."""
+    return str(row.get("file") or str(row["url"]).rsplit("/", 1)[-1])
+
+
+def check_file(path: Path, wanted: str) -> None:
+    """Refuse a source file that is not the one of the checksum."""
+    found = sha256(path)
+    if found != wanted:
+        raise failure(
+            "B-sources-tampered",
+            f"{path} has sha256 {found[:16]}..., the catalog says {wanted[:16]}....",
+            "Do not build it. Delete the file, and run the same command again.",
+        )
+
+
+def obtain(row: Json, cache: Path, given: Optional[Path] = None) -> Path:
+    """A source file in the artifact cache, by its checksum; `given` is taken instead of a download."""
+    folder = cache / str(row["sha256"])
+    path = folder / name_of(row)
+    if given is not None:
+        check_file(given, row["sha256"])
+        return given
+    if path.exists():
+        check_file(path, row["sha256"])
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    try:
+        with opened(locate(row)) as answer, temporary.open("wb") as handle:
+            shutil.copyfileobj(answer, handle, 1 << 20)
+    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+        raise failure(
+            "B-sources-not-fetched",
+            f"{path.name} could not be fetched: {error}.",
+            "Check the network and pip's index, or give the file itself: --sources FILE",
+        ) from None
+    try:
+        check_file(temporary, row["sha256"])
+    except Exception:
+        temporary.unlink()
+        raise
+    temporary.rename(path)
+    return path
+
+
+def tree_digest(folder: Path) -> str:
+    """A digest over every file of a tree, names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL):
+        digest.update(f"{path.relative_to(folder)}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def unpack(archives: List[Path], folder: Path) -> None:
+    """Unpack into a fresh folder and seal it with the digest of what came out."""
+    temporary = folder.with_name(folder.name + ".new")
+    for stale in (temporary, folder):
+        shutil.rmtree(str(stale), ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for archive in archives:
+        with tarfile.open(str(archive)) as handle:
+            # One pass: asking for all members first would decompress everything twice.
+            for member in handle:
+                if safe(member):
+                    target = temporary / member.name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    content = handle.extractfile(member)
+                    if content is not None:
+                        with target.open("wb") as out:
+                            shutil.copyfileobj(content, out, 1 << 20)
+    (temporary / SEAL).write_text(tree_digest(temporary), encoding="ascii")
+    temporary.rename(folder)
+
+
+def safe(member: tarfile.TarInfo) -> bool:
+    """Is a member a plain file that stays inside the folder? What is not is left out: the sources have no other."""
+    parts = Path(member.name).parts
+    return member.isreg() and not member.name.startswith("/") and ".." not in parts
+
+
+def is_sealed(folder: Path) -> bool:
+    """Is an unpacked tree still what was unpacked, every file of it?"""
+    seal = folder / SEAL
+    return seal.exists() and seal.read_text(encoding="ascii") == tree_digest(folder)
+
+
+def check_tree(folder: Path) -> None:
+    """Refuse an unpacked tree in which a file was changed, added or removed since."""
+    if not is_sealed(folder):
+        raise failure(
+            "B-sources-tampered",
+            f"The unpacked sources in {folder} are not what was unpacked.",
+            "Run the same command with --fresh: the sources are unpacked anew.",
+        )
+
+
+def places(folder: Path) -> Tuple[Path, Path]:
+    """The folders of opencv and of opencv_contrib's modules in an unpacked sdist or in two unpacked tarballs."""
+    main = sorted(folder.glob("*/opencv/CMakeLists.txt")) or sorted(folder.glob("opencv-*/CMakeLists.txt"))
+    contrib = sorted(folder.glob("*/opencv_contrib/modules")) or sorted(folder.glob("opencv_contrib-*/modules"))
+    if not main or not contrib:
+        raise failure(
+            "B-sources-tampered", f"{folder} holds no opencv with opencv_contrib.", "Run the same command with --fresh."
+        )
+    return main[0].parent, contrib[0]

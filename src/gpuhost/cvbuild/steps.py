@@ -1,0 +1,73 @@
+"""The work folder of one wheel: which steps are done, so that a killed run goes on instead of starting over."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator
+
+from .failures import failure
+
+ORDER = ("sources", "configure", "check", "build", "wheel")
+
+
+class Work:
+    """A folder with a stamp for each finished step; one counts only for the same key and after all before it."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        """Open the folder of a key; stamps of another key do not count."""
+        self.folder = folder
+        self.key = key
+        self.file = folder / "steps.json"
+
+    def stamps(self) -> Dict[str, Any]:
+        """The finished steps with what each left; {} when there are none or they are of another key."""
+        try:
+            value = json.loads(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return dict(value["steps"]) if isinstance(value, dict) and value.get("key") == self.key else {}
+
+    def is_done(self, step: str) -> bool:
+        """Is this step finished, and every one before it?"""
+        stamps = self.stamps()
+        return all(name in stamps for name in ORDER[: ORDER.index(step) + 1])
+
+    def finish(self, step: str, left: Any, began: float) -> None:
+        """Stamp a step with what it left, and take away the stamps of all later ones."""
+        stamps = {name: value for name, value in self.stamps().items() if ORDER.index(name) < ORDER.index(step)}
+        stamps[step] = {"left": left, "seconds": round(time.monotonic() - began, 1)}
+        temporary = self.file.with_name(self.file.name + ".new")
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(json.dumps({"key": self.key, "steps": stamps}, indent=1, sort_keys=True) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.rename(self.file)
+
+    def clear(self) -> None:
+        """Start over: everything of this folder goes, the stamps first."""
+        if self.file.exists():
+            self.file.unlink()
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(str(path))
+            elif path.name != "turn":
+                path.unlink()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold the folder for this run; another run that is at it is an error, not something to wait for unseen."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "turn").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise failure(
+                    "B-busy", f"Another run is at work in {self.folder}.", "Wait for it, or give --work DIR."
+                ) from None
+            yield

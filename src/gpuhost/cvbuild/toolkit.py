@@ -1,0 +1,133 @@
+"""Reading a CUDA prefix and a cuDNN prefix: what is there, of which version, and what is missing for OpenCV."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from ..versions import at_most, release, version
+from .archs import listed_by_nvcc
+from .commands import ask
+from .failures import failure
+
+#: Files without which a build or a run fails, by what they are part of; one of each tuple must be there.
+NEEDED = {
+    "the compiler (nvcc)": ("bin/nvcc",),
+    "the compiler's back end (nvvm)": ("nvvm/bin/cicc",),
+    "the runtime's headers": ("include/cuda_runtime.h", "targets/x86_64-linux/include/cuda_runtime.h"),
+    "the static runtime": ("lib64/libcudart_static.a", "lib/libcudart_static.a"),
+    "cuBLAS's header": ("include/cublas_v2.h", "targets/x86_64-linux/include/cublas_v2.h"),
+    "cuBLAS": ("lib64/libcublas.so", "lib/libcublas.so"),
+}
+
+
+class Toolkit(NamedTuple):
+    """A CUDA toolkit: `builds` is what its nvcc makes code for, asked of nvcc itself."""
+
+    root: Path
+    version: str  # '13.0.88', nvcc's own
+    builds: List[str]
+    said: str  # the line with nvcc's build, part of the cache key
+
+    @property
+    def series(self) -> str:
+        """'13.0'."""
+        return ".".join(self.version.split(".")[:2])
+
+
+class Cudnn(NamedTuple):
+    """A cuDNN: `version` as its header says."""
+
+    include: Path
+    library: Path
+    version: str
+
+
+def parse_nvcc_version(said: str) -> str:
+    """'13.0.88' from `nvcc --version`; '' when it is no answer of nvcc."""
+    match = re.search(r"\bV(\d+\.\d+\.\d+)", said) or re.search(r"release (\d+\.\d+)", said)
+    return match.group(1) if match else ""
+
+
+def read_toolkit(root: Path) -> Toolkit:
+    """The toolkit below a folder; one that lacks a part OpenCV needs is named with that part."""
+    absent = [what for what, names in NEEDED.items() if not any((root / n).exists() for n in names)]
+    if absent:
+        raise failure(
+            "D21-toolkit-incomplete",
+            f"The CUDA toolkit {root} lacks {', '.join(absent)}.",
+            "Install it with ./run ansible-playbook playbooks/cuda.yml, or name another: --cuda DIR",
+        )
+    nvcc = str(root / "bin" / "nvcc")
+    said = ask([nvcc, "--version"])
+    found = parse_nvcc_version(said)
+    # --list-gpu-code came with CUDA 11; an older nvcc names its codes in its help.
+    builds = listed_by_nvcc(ask([nvcc, "--list-gpu-code"])) or listed_by_nvcc(ask([nvcc, "--help"]))
+    if not found or not builds:
+        raise failure(
+            "D21-toolkit-incomplete", f"{nvcc} does not answer as nvcc does.", "Install the toolkit again: --tags cuda"
+        )
+    return Toolkit(root, found, builds, said.strip().splitlines()[-1])
+
+
+def parse_cudnn_header(text: str) -> Optional[str]:
+    """'9.13.1' from cudnn_version.h (cuDNN 8 and later) or cudnn.h (before); None when the text defines no version."""
+    found: Dict[str, str] = dict(re.findall(r"#define\s+CUDNN_(MAJOR|MINOR|PATCHLEVEL)\s+(\d+)", text))
+    names = ("MAJOR", "MINOR", "PATCHLEVEL")
+    return ".".join(found[n] for n in names) if all(n in found for n in names) else None
+
+
+def first(root: Path, names: List[str]) -> Optional[Path]:
+    """The first of some files that is below a folder."""
+    return next((root / n for n in names if (root / n).exists()), None)
+
+
+def read_cudnn(root: Path) -> Cudnn:
+    """The cuDNN below a folder; headers and library must both be there and of one major version."""
+    places = ["include", "targets/x86_64-linux/include"]
+    header = first(root, [f"{p}/{name}" for p in places for name in ("cudnn_version.h", "cudnn.h")])
+    library = first(root, ["lib/libcudnn.so", "lib64/libcudnn.so", "targets/x86_64-linux/lib/libcudnn.so"])
+    # What links libcudnn.so.9 by its full name only was never meant for building.
+    parts = [p for d in ("lib", "lib64") for p in sorted((root / d).glob("libcudnn.so.*"))]
+    install = "Install it with ./run ansible-playbook playbooks/cudnn.yml, or name another: --cudnn DIR"
+    if header is None and library is None and not parts:
+        raise failure("D20-cudnn-missing", f"There is no cuDNN in {root}.", install)
+    if library is None:
+        what = "its library has no name that a linker finds (libcudnn.so)" if parts else "no libcudnn.so"
+        raise failure("D20-cudnn-headers-only", f"{root} has cuDNN's headers, but {what}.", install)
+    if header is None:
+        raise failure("D20-cudnn-library-only", f"{root} has libcudnn.so, but no cudnn_version.h or cudnn.h.", install)
+    found = parse_cudnn_header(header.read_text(encoding="utf-8", errors="replace"))
+    if found is None and (header.parent / "cudnn.h").exists():
+        found = parse_cudnn_header((header.parent / "cudnn.h").read_text(encoding="utf-8", errors="replace"))
+    if found is None:
+        raise failure("D20-cudnn-library-only", f"{header} says no version of cuDNN.", install)
+    named = re.search(r"libcudnn\.so\.(\d+)", str(library.resolve()))
+    if named and named.group(1) != found.split(".")[0]:
+        raise failure(
+            "D20-cudnn-mixed",
+            f"cuDNN's headers in {root} are {found}, its library is of version {named.group(1)}.",
+            "Remove the one that is left over, and install cuDNN again.",
+        )
+    return Cudnn(header.parent, library, found)
+
+
+def check_bounds(what: str, found: str, bounds: Dict[str, Any], identity: str, opencv: str) -> None:
+    """Refuse a version outside what an OpenCV release was seen to build with."""
+    if version(found) >= version(bounds["min"]) and at_most(found, bounds["max"]):
+        return
+    raise failure(
+        identity,
+        f"OpenCV {opencv} builds with {what} {bounds['min']} to {bounds['max']}; this is {found}.",
+        f"Take the {what} of the plan (gpuhost plan says which), or another OpenCV.",
+    )
+
+
+def check_toolkit(
+    toolkit: Toolkit, cudnn: Cudnn, cuda_bounds: Dict[str, Any], dnn: Dict[str, Any], opencv: str
+) -> None:
+    """Refuse a toolkit or a cuDNN that this OpenCV was not made for."""
+    series = ".".join(str(n) for n in release(toolkit.version)[:2])
+    check_bounds("CUDA", series, cuda_bounds, "B-opencv-without-cuda", opencv)
+    check_bounds("cuDNN", cudnn.version, dnn, "D20-cudnn-major", opencv)
