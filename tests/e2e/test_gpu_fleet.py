@@ -26,6 +26,9 @@ KINDS = {
     "h200": Kind("2335", HWE, True, "550.163.01", "runfile"),
 }
 SITE = ("site.yml", "--skip-tags", "verify,tensorflow")
+WHOLE = ("site.yml", "--skip-tags", "verify")
+#: The libraries of CUDA are stand-ins here, which compute nothing.
+UNPROVED = ["tensorflow.gpu"]
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +92,18 @@ class TestFleet:
         assert {name: done.changed(name) for name in KINDS} == dict.fromkeys(KINDS, 0)
 
     def test_verify_passes_what_can_pass(self, world: World) -> None:
-        """And names what this bed cannot prove: no TensorFlow was asked for here, OpenCV is not built yet."""
+        """And names what is not there: TensorFlow was left out so far, OpenCV with CUDA is not built yet."""
         reports = world.controller.verify("--no-benchmark")
         for name, report in reports.items():
             assert with_status(report, "fail") == ["tensorflow.installed"], (name, world.controller.verified[-3000:])
+
+    def test_with_tensorflow(self, world: World) -> None:
+        """The whole of site.yml on one of them: what fails then is what no bed can prove, that a card computes."""
+        world.controller.ok(*WHOLE, "--limit", "p2000", timeout=1500)
+        assert world.controller.ok(*WHOLE, "--limit", "p2000").changed("p2000") == 0
+        report = world.controller.verify("--no-benchmark", only="p2000")["p2000"]
+        assert with_status(report, "fail") == UNPROVED, world.controller.verified[-3000:]
+        assert report["verdict"] == "broken"
 
 
 def changes(before: Snapshot, after: Snapshot) -> List[str]:
@@ -204,7 +215,7 @@ class TestAccident:
             assert after[unrelated.name] == unrelated.version != others[unrelated.name]
         bed.reboot()
         report = world.controller.verify("--no-benchmark", only="p2000")["p2000"]
-        assert with_status(report, "fail") == ["tensorflow.installed"], world.controller.verified[-3000:]
+        assert with_status(report, "fail") == UNPROVED, world.controller.verified[-3000:]
 
     def test_without_the_guard_the_same_run_breaks_the_host(self, world: World) -> None:
         """And verify/ says what has happened, with the fix."""
@@ -231,5 +242,5 @@ class TestAccident:
         assert found["nvidia-driver-525"] == found["libnvidia-compute-525"] == "525.105.17-0ubuntu0.18.04.1"
         assert "525.105.17" in world.installed("p2000")["loaded"]
         report = world.controller.verify("--no-benchmark", only="p2000")["p2000"]
-        assert with_status(report, "fail") == ["tensorflow.installed"], world.controller.verified[-3000:]
+        assert with_status(report, "fail") == UNPROVED, world.controller.verified[-3000:]
         assert world.controller.ok(*SITE, "--limit", "p2000").changed("p2000") == 0
