@@ -19,6 +19,8 @@ Json = Dict[str, Any]
 _TIMEOUT_S = 60.0
 _PAUSE_S = 2.0
 _BUSY = "lock"
+#: A copy of the record that was proved.
+PROOF = "state/guard.proved"
 
 
 class Outcome(NamedTuple):
@@ -69,13 +71,27 @@ def release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     diff += hold_diff([], ours)
     if not check:
         mark(edges, "unhold", ours, patience_s)
-        for name in [*texts, f"{root}/{rules.RECORD}"]:
+        for name in [*texts, f"{root}/{PROOF}", f"{root}/{rules.RECORD}"]:
             store.remove(edges.path(name))
     told = (
         f"THE GUARD IS RELEASED: the next update may replace {len((before or {}).get('pins', {}))} packages of the "
         "driver and its kernel. Upgrade now, then run site.yml, which holds again at what is then installed."
     )
     return Outcome(True, False, told, diff)
+
+
+def is_proved(edges: Edges, root: str) -> bool:
+    """Was the guard in force proved? A run that was killed before that leaves one that nobody has seen working."""
+    return edges.text(f"{root}/{PROOF}") == edges.text(f"{root}/{rules.RECORD}")
+
+
+def note_proof(edges: Edges, root: str) -> None:
+    """Note that the guard as its record says it was proved."""
+    path = edges.path(f"{root}/{PROOF}")
+    try:
+        store.write_whole(path, edges.text(f"{root}/{rules.RECORD}") or "")
+    except OSError as error:
+        raise store.unwritable(error, path.parent) from error
 
 
 def refuse_other_kernel(edges: Edges, driver: Json) -> None:

@@ -126,8 +126,8 @@ class TestForeignSources:
 class TestArtifacts:
     """What can go wrong with a download, on one host of the fleet: CUDA 10.0 is put beside what it has."""
 
-    @pytest.fixture(scope="class")
-    def artifact(self, world: World) -> Json:
+    @staticmethod
+    def ask_for(world: World) -> Json:
         """A runfile that is neither on the host nor in the controller's cache; the lock names it from now on."""
         made: Json = world.mirror.artifact("cuda", "10.0.130")
 
@@ -148,9 +148,9 @@ class TestArtifacts:
             ("drop", 1000, "could not be fetched"),
         ],
     )
-    def test_a_bad_download(self, world: World, artifact: Json, kind: str, count: int, told: str) -> None:
+    def test_a_bad_download(self, world: World, kind: str, count: int, told: str) -> None:
         """A clear error, and the host as before."""
-        bed, more = world.beds["gtx750ti"], {}
+        artifact, bed, more = self.ask_for(world), world.beds["gtx750ti"], {}
         if kind == "swap":
             more = {"other": world.mirror.artifact("cuda", "11.8.0")}
         before = bed.snapshot(WATCHED)
@@ -160,8 +160,9 @@ class TestArtifacts:
         assert done.rc != 0 and told in done.failure("gtx750ti"), done.out[-2000:]
         assert changes(before, bed.snapshot(WATCHED)) == []
 
-    def test_a_full_disk(self, world: World, artifact: Json) -> None:
+    def test_a_full_disk(self, world: World) -> None:
         """The same."""
+        self.ask_for(world)
         bed = world.beds["gtx750ti"]
         bed.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", "/opt/gpuhost/cache/artifacts"])
         before = bed.snapshot(WATCHED)
@@ -171,8 +172,9 @@ class TestArtifacts:
         assert done.rc != 0 and "0 MB are free" in done.failure("gtx750ti"), done.out[-2000:]
         assert changes(before, after) == []
 
-    def test_two_toolkits_side_by_side(self, world: World, artifact: Json) -> None:
+    def test_two_toolkits_side_by_side(self, world: World) -> None:
         """Now it goes through; both compilers answer, and removing one leaves the other working."""
+        self.ask_for(world)
         bed = world.beds["gtx750ti"]
         world.controller.ok("playbooks/cuda.yml", "--limit", "gtx750ti")
 

@@ -213,3 +213,17 @@ def test_a_damaged_listing_is_refused(host: Host) -> None:
     host.edges.run = host.run
     with pytest.raises(EnvironmentProblem, match="cannot be read"):
         host.hold()
+
+
+def test_a_guard_counts_as_proved_only_as_it_was_then(tmp_path: Path) -> None:
+    """A run that was killed before the proof leaves one to be proved; so does any change; a release forgets it."""
+    host = Host(tmp_path)
+    guard_hold.hold(host.edges, ROOT, 0, False)
+    assert not guard_hold.is_proved(host.edges, ROOT)
+    guard_hold.note_proof(host.edges, ROOT)
+    assert guard_hold.is_proved(host.edges, ROOT)
+    record = host.path(f"{ROOT}/{guard.RECORD}")
+    record.write_text(record.read_text().replace("525.105.17", "525.125.06"))
+    assert not guard_hold.is_proved(host.edges, ROOT)
+    guard_hold.release(host.edges, ROOT, 0, False)
+    assert not host.path(f"{ROOT}/{guard_hold.PROOF}").exists()
