@@ -396,3 +396,17 @@ def test_the_module_with_other_code_never_becomes_a_wheel(shop: Workshop, capsys
     (shop.tools / "ninja").write_text(text.replace(elf(["sm_90"]).hex(), elf(["sm_75"]).hex()))
     says(capsys, "B-wrong-architectures", shop.run(), 7)
     assert shop.wheels() == []
+
+
+def test_a_step_counts_only_after_all_before_it(tmp_path: Path) -> None:
+    """A stamp that is lost takes those after it along, and another key's stamps do not count at all."""
+    work = make.Work(tmp_path, "key")
+    for step in ("sources", "configure", "check"):
+        work.finish(step, step, 0.0)
+    assert work.is_done("check")
+    assert not make.Work(tmp_path, "other").is_done("sources")
+    value = json.loads(work.file.read_text())
+    del value["steps"]["configure"]
+    work.file.write_text(json.dumps(value))
+    assert work.is_done("sources")
+    assert not work.is_done("check")
