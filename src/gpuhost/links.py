@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 from .catalog import Json
 
@@ -14,15 +14,9 @@ def of_generation(folders: Dict[str, Any], lock: Json) -> Dict[str, Any]:
     """`links`: name -> store folder, of the folders that this run has installed; `without`: the names and patterns to
     take out.
 
-    A folder that is empty was left out of this run (by a tag): its link stays as it is. A name that the lock no longer
-    has goes, so that a host never keeps, say, an OpenCV for the CPU under a lock that wants it built for a card.
+    A folder that is empty was left out of this run (by a tag): its link stays as it is. What only a
+    card needs goes when the lock has none. (An OpenCV for the CPU under a lock with a card is `verify/`'s to tell.)
     """
-    plan = lock["plan"]
     links = {name: str(folder) for name, folder in folders.items() if folder}
-    gone: List[str] = []
-    if plan["driver"] is None:
-        gone += GPU_ONLY
-    if plan["opencv"]["source"] != "wheel":
-        # The detector lives in OpenCV's environment.
-        gone += ["venvs/opencv_cuda", "yolo"]
+    gone = GPU_ONLY if lock["plan"]["driver"] is None else ()
     return {"links": links, "without": [name for name in gone if name not in links]}

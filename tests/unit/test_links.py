@@ -25,11 +25,10 @@ def test_what_a_tag_left_out_keeps_its_link(left_out: Any) -> None:
     assert "venvs/dl4cv" not in found["links"] and "venvs/dl4cv" not in found["without"]
 
 
-def test_an_opencv_for_the_cpu_does_not_stay_under_a_lock_with_a_card() -> None:
-    """A lock that wants OpenCV built takes the wheel's environment, and the detector in it, out of force."""
-    found = links.of_generation({"cuda": "store/c", "cudnn": "store/n", "venvs/dl4cv": "store/t"}, GPU)
-    assert found["without"] == ["venvs/opencv_cuda", "yolo"]
-    assert set(found["links"]) == {"cuda", "cudnn", "venvs/dl4cv"}
+def test_a_run_that_builds_no_opencv_leaves_the_one_that_was_built() -> None:
+    """It is put in force by a playbook of its own."""
+    found = links.of_generation({"cuda": "store/c", "cudnn": "store/n", "venvs/opencv_cuda": ""}, GPU)
+    assert found == {"links": {"cuda": "store/c", "cudnn": "store/n"}, "without": []}
 
 
 def test_an_opencv_that_was_built_is_linked() -> None:
