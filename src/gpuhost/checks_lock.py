@@ -108,8 +108,7 @@ def to_come(name: str, seen: Json) -> Optional[str]:
     """Why a part of the lock is not on the host through no fault of it; None where it should be there."""
     opencv = obeyed(seen)["plan"]["opencv"]
     if name == "venvs/opencv_cuda" and opencv["source"] != "wheel":
-        built = f"OpenCV {opencv['version']} with CUDA is not built yet"
-        return f"{built}: this release installs OpenCV on hosts without a card only"
+        return f"OpenCV {opencv['version']} with CUDA is not built yet: ./run ansible-playbook playbooks/opencv.yml"
     return None
 
 
