@@ -189,7 +189,7 @@ class TestSigned:
     def test_when_the_archive_has_moved_on_the_cache_has_the_set(self, p2000: Driver) -> None:
         """D05: removed, and installed again although the archive keeps only the newest version."""
         names = p2000.record()["packages"]
-        assert p2000.changed("--tags", "remove") == 1
+        assert p2000.changed("--tags", "remove") == 2  # the guard lets go, the driver goes
         assert not set(names) & set(versions(p2000.bed))
         p2000.bed.archive.add(next_month())
         p2000.bed.run(["apt-get", "update"])
@@ -201,7 +201,7 @@ class TestSigned:
 
     def test_without_the_cache_it_is_refused_and_the_host_stays(self, p2000: Driver) -> None:
         """The refusal has the diagnosis's id and what the archive has now."""
-        assert p2000.changed("--tags", "remove") == 1
+        assert p2000.changed("--tags", "remove") == 2  # the guard lets go, the driver goes
         p2000.bed.run(["rm", "-r", "/opt/gpuhost/cache/debs"])
         before = p2000.bed.snapshot(WATCHED)
         code, said = p2000.play()
@@ -241,7 +241,7 @@ class TestOwnKey:
 
     def test_removal_runs_nvidias_uninstaller(self, h200: Driver) -> None:
         """What the record names goes; the key stays, the firmware knows it."""
-        assert h200.changed("--tags", "remove") == 1
+        assert h200.changed("--tags", "remove") == 2  # the guard lets go, the driver goes
         assert h200.bed.run(["modinfo", "-k", KERNEL, "nvidia"], check=False).returncode != 0
         assert h200.bed.run(["test", "-e", "/usr/bin/nvidia-uninstall"], check=False).returncode != 0
         assert h200.bed.run(["test", "-e", "/var/lib/shim-signed/mok/MOK.priv"], check=False).returncode == 0
