@@ -14,7 +14,6 @@ from .errors import ArtifactError, EnvironmentProblem, RefusedError
 from .packages import Change, installed_version, lost, parse_installed, parse_show, parse_simulation
 from .parsers_apt import is_own_origin, parse_madison, parse_policy
 from .probe_edges import Run, run_command
-from .venvs import sha256
 from .work import Work, WorkFailed
 
 Json = Dict[str, Any]
@@ -177,7 +176,7 @@ class Apt:
         if fetched is None:
             name = "{name} {version}".format(**member)
             raise ArtifactError(f"apt did not deliver {name}.", "Look at the archive's address, then run again.")
-        found = sha256(fetched)
+        found = store.sha256(fetched)
         if found != member["sha256"]:
             name = "{name} {version}".format(**member)
             text = f"{name} has the checksum {found} and should have {member['sha256']}. Nothing was installed."
@@ -196,7 +195,7 @@ class Apt:
         path = self.place(member)
         if not member["sha256"] or not path.is_file():
             return None
-        if sha256(path) != member["sha256"]:
+        if store.sha256(path) != member["sha256"]:
             path.unlink()
             return None
         return path

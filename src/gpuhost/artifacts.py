@@ -7,7 +7,6 @@ was right; what is under way has the name `<name>.part` beside it.
 
 import errno
 import fcntl
-import hashlib
 import http.client
 import os
 import re
@@ -88,18 +87,9 @@ def mirrored(file: Json, mirror: str) -> str:
     return "{}/{}/{}".format(mirror.rstrip("/"), file["sha256"], quote(file["name"]))
 
 
-def sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in iter(lambda: handle.read(BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def is_right(path: Path, file: Json) -> bool:
     """Is the file there with the right checksum?"""
-    return path.is_file() and sha256(path) == file["sha256"]
+    return path.is_file() and store.sha256(path) == file["sha256"]
 
 
 def obtain(cache: Path, file: Json, mirror: str = "", source: Optional[Path] = None, say: Say = lambda _: None) -> bool:
@@ -197,7 +187,7 @@ def copy(source: Path, handle: IO[bytes], part: Path, file: Json, say: Say) -> N
     with source.open("rb") as given:
         shutil.copyfileobj(given, handle, BLOCK)
     handle.flush()
-    found = sha256(part)
+    found = store.sha256(part)
     if found != file["sha256"]:
         part.unlink()
         raise wrong(file, found, str(source))
@@ -211,12 +201,12 @@ def download(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> N
     check_url(url)
     resumed = handle.seek(0, os.SEEK_END) > 0
     tries(url, handle, part, file, say)
-    found = sha256(part)
+    found = store.sha256(part)
     if found != file["sha256"] and resumed:
         say(f"{file['name']}: what an earlier run left was damaged, fetching afresh")
         handle.truncate(0)
         tries(url, handle, part, file, say)
-        found = sha256(part)
+        found = store.sha256(part)
     if found != file["sha256"]:
         part.unlink()
         raise wrong(file, found, url)

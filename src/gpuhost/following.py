@@ -38,6 +38,20 @@ class Followed:
         answer.pop("diff", None)
         return answer
 
+    def bring(self, task_vars: Variables, display: Callable[[str], None]) -> Result:
+        """Run a module that has a `name` and makes something of it, with its steps told; at once where it is there.
+
+        In check mode there is nothing to wait for.
+        """
+        if self._task.check_mode:
+            return self._execute_module(task_vars=task_vars)
+        quick = self.check(task_vars)
+        if quick.get("failed") or not quick.get("changed"):
+            return quick
+        name, host = self._task.args["name"], (task_vars or {}).get("inventory_hostname", "")
+        file = f"{self._task.args.get('root', '/opt/gpuhost')}/log/{name}.progress"
+        return self.work(task_vars, file, lambda text: display(f"[{host}] {text}"))
+
     def work(self, task_vars: Variables, file: str, tell: Callable[[str], None], arguments: Variables = None) -> Result:
         """Run the module as a job, `tell` each step that it leaves in `file`; its result."""
         self._task.async_val, before = LIMIT_S, self._task.async_val

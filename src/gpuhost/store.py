@@ -8,14 +8,17 @@ last, so a run that was killed leaves nothing that the next one takes for whole.
     current -> generations/<n>         one rename switches
 """
 
+import contextlib
 import errno
+import fcntl
 import fnmatch
+import hashlib
 import json
 import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 from .errors import EnvironmentProblem
 
@@ -42,6 +45,31 @@ def flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def turn(path: Path, say: Callable[[str], None], waiting: str) -> Iterator[int]:
+    """Be the only holder of the lock file `path` while the block lasts; its descriptor, for children to inherit.
+
+    Whoever has to wait is told `waiting` once. The kernel's lock lasts until every copy of the file is closed: a
+    command that outlives a killed run, with a copy of its own, keeps the next run waiting instead of meeting it.
+    """
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(waiting)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle.fileno()
 
 
 def remove(path: Path) -> None:

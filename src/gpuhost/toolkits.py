@@ -5,7 +5,6 @@ Runs on the target: Python 3.6, standard library. A specification comes from the
 under its final name, because installers write absolute paths, and sealed last.
 """
 
-import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -82,14 +81,9 @@ def install(root: Path, spec: Json, artifact: Optional[Path], python: str, say: 
         for needed in (folder.parent, root / "log", root / "state", root / "cache" / "wheels"):
             needed.mkdir(parents=True, exist_ok=True)
         # An installer outside the store (its droppings) and pip's downloads: one at a time.
-        with (root / "log" / "toolkit.turn").open("w") as turn:
-            # An installer that outlives a killed run keeps its copy of this file, and so the next run waiting.
-            os.set_inheritable(turn.fileno(), True)
-            try:
-                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("waiting for another run that installs a toolkit")
-                fcntl.flock(turn, fcntl.LOCK_EX)
+        file = root / "log" / "toolkit.turn"
+        with store.turn(file, say, "waiting for another run that installs a toolkit") as turn:
+            os.set_inheritable(turn, True)  # the installer, which may outlive this process, takes a copy along
             if not store.is_whole(folder, spec["digest"]):
                 make(root, spec, artifact, python, say)
     except OSError as error:

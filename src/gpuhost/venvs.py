@@ -5,8 +5,6 @@ its `--require-hashes` refuses any other file. The files stay in the cache, so t
 again without a network.
 """
 
-import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
@@ -58,15 +56,6 @@ def run(argv: Sequence[str], log: Path) -> None:
         raise CommandFailed("\n".join(said[-TAIL:]))
 
 
-def sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in iter(lambda: handle.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def requirements(packages: List[Json]) -> str:
     """Packages as pip takes them: exact version and hash, one a line."""
     return "".join("{name}=={version} --hash=sha256:{sha256}\n".format(**p) for p in packages)
@@ -78,7 +67,7 @@ def missing(packages: List[Json], wheels: Path) -> List[Json]:
     for package in packages:
         path = wheels / package["file"]
         if path.is_file():
-            if sha256(path) == package["sha256"]:
+            if store.sha256(path) == package["sha256"]:
                 continue
             path.unlink()
         found.append(package)
@@ -116,7 +105,7 @@ def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log
         raise not_fetched(str(error), wheels) from error
     for package in packages:
         source = scratch / package["file"]
-        if not source.is_file() or sha256(source) != package["sha256"]:
+        if not source.is_file() or store.sha256(source) != package["sha256"]:
             step = "The lock may be damaged: restore src/gpuhost/data/environments from git."
             raise ArtifactError("pip did not deliver {}.".format(package["file"]), step)
         source.rename(wheels / package["file"])
@@ -211,15 +200,9 @@ def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str],
     try:
         for needed in (root / "cache" / "wheels", log.parent, folder.parent):
             needed.mkdir(parents=True, exist_ok=True)
-        with (root / "log" / f"{name}.turn").open("w") as turn:
-            # The lock lasts until every copy of the file is closed. When this process is killed, pip goes on for a
-            # while; with a copy of its own it keeps the next run waiting instead of writing into what that one makes.
-            os.set_inheritable(turn.fileno(), True)
-            try:
-                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("waiting for another run that is making it")
-                fcntl.flock(turn, fcntl.LOCK_EX)
+        file = root / "log" / f"{name}.turn"
+        with store.turn(file, say, "waiting for another run that is making it") as turn:
+            os.set_inheritable(turn, True)  # pip, which may outlive this process, takes a copy along
             if not store.is_whole(folder, lock["digest"]):
                 make(root, name, lock, python, say)
     except OSError as error:

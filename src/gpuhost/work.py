@@ -4,13 +4,14 @@ Runs on the target: Python 3.6, standard library.
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import subprocess
 import time
 from pathlib import Path
 from typing import IO, Callable, Dict, Iterator, Optional, Sequence, Tuple
+
+from . import store
 
 TAIL = 20  # lines of a failed command's output that a message carries
 # Lines of apt, dpkg, dkms and update-initramfs that tell how far they are.
@@ -42,13 +43,9 @@ class Work:
         next run waiting instead of meeting it.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.with_suffix(".turn").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.say("waiting for another run that installs the driver")
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            self._turn = (handle.fileno(),)
+        file = self.log.with_suffix(".turn")
+        with store.turn(file, self.say, "waiting for another run that installs the driver") as turn:
+            self._turn = (turn,)
             try:
                 yield
             finally:

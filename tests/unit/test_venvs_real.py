@@ -89,7 +89,7 @@ def test_the_environment_imports_and_is_not_made_twice(made: Path, lock: Dict[st
     folder = folder_in(made, lock)
     assert versions(folder) == "1.0 2.5 1.0"
     assert store.is_whole(folder, lock["digest"])
-    cached = {p.name: venvs.sha256(p) for p in (made / "cache" / "wheels").iterdir()}
+    cached = {p.name: store.sha256(p) for p in (made / "cache" / "wheels").iterdir()}
     assert cached == {p["file"]: p["sha256"] for p in lock["packages"]}
     assert sorted(p.name for p in (made / "cache").iterdir()) == ["wheels"]
     before = {p: p.lstat().st_mtime_ns for p in [folder, *folder.rglob("*")]}
