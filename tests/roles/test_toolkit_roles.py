@@ -59,18 +59,18 @@ def generation(root: Path, name: str, **arguments: Any) -> Dict[str, Any]:
 
 
 def bare(root: Path) -> List[Dict[str, Any]]:
-    """All the roles, as playbooks/cuda.yml and cudnn.yml call them."""
+    """All the roles, as playbooks/cuda.yml and cudnn.yml call them for NVIDIA's wheels."""
     plan = make(resolver(), Request("debian-12", (parse(shipped(), "quadro p2000"),)))
     lock = {"schema": 1, "host": "checked", "cards": [], "plan": plan}
     links = {"generation_links": "{{ __cuda_links }}", "generation_lock": lock, "generation_root": str(root)}
-    role = "ansible.builtin.import_role"
+    role, wheels = "ansible.builtin.import_role", {"cuda_source": "wheels"}
     return [
         {
             "name": "CUDA",
             role: {"name": "cuda"},
-            "vars": {"cuda_lock": lock, "cuda_root": str(root), "cuda_extra": ["13.0.2"]},
+            "vars": {"cuda_lock": lock, "cuda_root": str(root), "cuda_extra": ["13.0.2"], **wheels},
         },
-        {"name": "cuDNN", role: {"name": "cudnn"}, "vars": {"cudnn_lock": lock, "cudnn_root": str(root)}},
+        {"name": "cuDNN", role: {"name": "cudnn"}, "vars": {"cudnn_lock": lock, "cudnn_root": str(root), **wheels}},
         {"name": "Force", role: {"name": "generation"}, "vars": links},
         {"name": "Linker", role: {"name": "cuda", "tasks_from": "linker"}, "vars": {"cuda_root": str(root)}},
     ]

@@ -54,11 +54,12 @@ def test_wheels_where_the_user_asks_for_them() -> None:
 
 
 @pytest.mark.parametrize("name", ["gtx 750 ti", "quadro p2000", "rtx 2080", "rtx 3090", "rtx 4090", "h100"])
-def test_every_planned_toolkit_of_debian_has_its_wheels(name: str) -> None:
-    """What `gpuhost plan` gives on the platform that has only wheels can be installed."""
+def test_every_planned_toolkit_of_debian_can_build_opencv(name: str) -> None:
+    """The plan says that OpenCV is built, so its toolkit has nvcc; the wheels are there for who asks for them."""
     plan = make(resolver(), Request("debian-12", (parse(shipped(), name),)))
-    assert plan["status"] == "planned" and plan["cudnn"]["source"] == "wheels"
-    assert specs.cuda(plan)["kind"] == specs.cudnn(plan)["kind"] == "wheels"
+    assert plan["status"] == "planned" and plan["opencv"]["source"] != "wheel"
+    assert specs.cuda(plan)["compiler"] and specs.cudnn(plan)["kind"] == "tarball"
+    assert specs.cuda(plan, "wheels")["kind"] == specs.cudnn(plan, "wheels")["kind"] == "wheels"
     assert specs.python(plan) == "/usr/bin/python3.11"
 
 

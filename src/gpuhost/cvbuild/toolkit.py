@@ -57,7 +57,8 @@ def read_toolkit(root: Path) -> Toolkit:
         raise failure(
             "D21-toolkit-incomplete",
             f"The CUDA toolkit {root} lacks {', '.join(absent)}.",
-            "Install it with ./run ansible-playbook playbooks/cuda.yml, or name another: --cuda DIR",
+            "NVIDIA's wheels hold nvcc only from CUDA 13 on, its installer always: ./run ansible-playbook "
+            "playbooks/cuda.yml -e cuda_source=runfile ; or name another toolkit: --cuda DIR",
         )
     nvcc = str(root / "bin" / "nvcc")
     said = ask([nvcc, "--version"])
