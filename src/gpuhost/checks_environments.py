@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from functools import partial
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping
 
+from . import opencv_plan
 from .catalog import Json
-from .checks_base import INSTALL, Check, Outcome, held, skipped
+from .checks_base import INSTALL, Check, Outcome, held
 from .checks_lock import installed, obeyed
 from .environments import environment_names, load_environment, lock_digest, with_engines
 from .errors import CatalogError
@@ -23,20 +25,30 @@ PIXEL_LIMIT = 0.01
 CONV_LIMIT = 1e-4
 
 
-def locked(lock: Json, links: Mapping[str, Any]) -> Dict[str, Optional[Json]]:
-    """What each environment must hold by a lock: name, digest and packages; an `error` when the catalog has
-    no such
-    environment; None when the lock names none (OpenCV that is built on the host).
+def built(plan: Json) -> Json:
+    """What opencv_cuda must hold where OpenCV is built: the environment's own packages, and a wheel of the locked
+    sources for the locked CUDA. Its version ends with the cards and a key, which the lock does not know.
+    """
+    name = opencv_plan.run_environment(plan)
+    packages = {p["name"]: p["version"] for p in load_environment(name)["packages"]}
+    series = plan["cuda"]["series"].replace(".", "")
+    packages[opencv_plan.CV2] = f"{plan['opencv']['artifacts'][0]['package_version']}+cuda{series}.*"
+    return {"name": f"{name} with the OpenCV that is built here", "digest": None, "packages": packages}
+
+
+def locked(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
+    """What each environment must hold by a lock: name, digest (None where OpenCV is built on the host) and packages;
+    an `error` when the catalog has no such environment.
 
     The detector's engines are the host's own choice: where the generation's link (of `links`) leads to the
     environment that the lock names with them added, that one is what it is held against."""
-    found: Dict[str, Optional[Json]] = {}
+    found: Dict[str, Json] = {}
     for component, environment in ENVIRONMENTS.items():
         name = lock["plan"][component].get("environment")
-        if name is None:
-            found[environment] = None
-            continue
         try:
+            if name is None:
+                found[environment] = built(lock["plan"])
+                continue
             row = load_environment(name)
             more = with_engines(name)
             if more in environment_names():
@@ -63,14 +75,17 @@ def normal(name: str) -> str:
 
 
 def deviations(wanted: Dict[str, str], found: Dict[str, List[str]]) -> List[str]:
-    """Where the installed packages are not exactly the locked ones, each named with both versions."""
+    """Where the installed packages are not exactly the locked ones, each named with both versions.
+
+    A locked version that ends with `.*` is a wheel built on the host.
+    """
     there = {normal(name): versions for name, versions in found.items()}
     told = []
     for name, version in sorted(wanted.items()):
         versions = there.pop(normal(name), [])
         if not versions:
             told.append(f"{name} {version} is missing")
-        elif versions != [version]:
+        elif len(versions) > 1 or not fnmatch.fnmatchcase(versions[0], version):
             told.append(f"{name} is {' and '.join(versions)}, locked is {version}")
     told += [
         f"{name} {' and '.join(versions)} is not locked"
@@ -84,11 +99,6 @@ def packages(component: str, seen: Json) -> Outcome:
     """Is every package of the environment the locked one?"""
     environment = ENVIRONMENTS[component]
     probed, wanted = seen["environments"][environment], seen["locked"][environment]
-    if wanted is None:
-        return skipped(
-            "the locked packages",
-            f"the lock names no packages for {environment}: its {component} is built on the host",
-        )
     if "error" in wanted:
         return held(False, "the locked packages", wanted["error"], "Use the gpuhost that made the lock, or plan anew.")
     required = f"the {len(wanted['packages'])} packages of {wanted['name']}"

@@ -11,7 +11,7 @@ import fastjsonschema
 
 from . import lock as locks
 from .catalog import DATA, Json, validator
-from .checks_base import INSTALL, RELOCK, Check, Outcome, held, skipped
+from .checks_base import INSTALL, RELOCK, Check, Outcome, held
 
 
 def installed(seen: Json) -> Json:
@@ -104,21 +104,12 @@ def generation(seen: Json) -> Outcome:
     return held(not told, required, actual or f"generation {number}", remedy)
 
 
-def to_come(name: str, seen: Json) -> Optional[str]:
-    """Why a part of the lock is not on the host through no fault of it; None where it should be there."""
-    opencv = obeyed(seen)["plan"]["opencv"]
-    if name == "venvs/opencv_cuda" and opencv["source"] != "wheel":
-        return f"OpenCV {opencv['version']} with CUDA is not built yet: ./run ansible-playbook playbooks/opencv.yml"
-    return None
-
-
 def whole(name: str, seen: Json) -> Outcome:
     """Does the generation's link `name` lead to a whole folder of the right content?"""
     link = installed(seen)["links"].get(name)
     required = f"current/{name} leads to a whole folder of the store"
     if link is None:
-        reason = to_come(name, seen)
-        return skipped(required, reason) if reason else held(False, required, f"{name} is not there", INSTALL)
+        return held(False, required, f"{name} is not there", INSTALL)
     wanted = (seen["locked"].get(name.rpartition("/")[2]) or {}).get("digest")
     if link["digest"] is None:
         told = f"{name} leads to {link['target']}, which is not whole"

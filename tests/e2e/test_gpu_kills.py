@@ -14,7 +14,7 @@ KINDS = {
     "h200": Kind("2335", HWE, False, "550.163.01", "runfile"),
     "p2000": Kind("1c30", HWE, False, "525.105.17", "archive"),
 }
-SITE = ("site.yml", "--skip-tags", "verify,tensorflow")
+SITE = ("site.yml", "--skip-tags", "verify,opencv,yolo,tensorflow")
 #: Every task that changes a fresh host, in the order of the run; the .run has some of its own.
 DRIVER = ("Blacklist nouveau", "Fetch and install exactly the locked packages")
 RUNFILE = ("Fetch by sha256: NVIDIA-Linux", "Run it for the kernel that will boot")

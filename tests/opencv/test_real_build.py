@@ -11,43 +11,33 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import List
 
 import pytest
 
-from gpuhost import opencv_plan, toolkit_specs, toolkits, venvs
+from gpuhost import opencv_plan, venvs
 from gpuhost.cvbuild.sources import is_sealed
 from gpuhost.cvbuild.wheel import facts_of
-from gpuhost.environments import load_environment, lock_digest
+
+from .conftest import PLAN, PYTHON, Tools, say
 
 pytestmark = pytest.mark.build
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = "/usr/bin/python3.11"
 CARD = "7.5"
-PLAN: Dict[str, Any] = {"opencv": {"python": "3.11", "artifacts": [{"package_version": "4.14.0.94"}]}}
-
-
-def say(text: str) -> None:
-    """Tell what the long steps are at."""
-    sys.stderr.write(f"{text}\n")
 
 
 @pytest.fixture(scope="module")
-def root() -> Path:
+def root(tools: Tools) -> Path:
     """The store that outlives a run."""
-    return Path(os.environ.get("GPUHOST_BUILD_CACHE") or Path.home() / ".cache" / "gpuhost-build")
+    return tools.root
 
 
 @pytest.fixture(scope="module")
-def command(root: Path) -> List[str]:
-    """The script with its toolkit, cuDNN and build tools, each by checksum."""
-    cuda = toolkits.install(root, toolkit_specs.from_wheels("cuda", "cuda-13.0.2"), None, PYTHON, say)
-    cudnn = toolkits.install(root, toolkit_specs.from_wheels("cudnn", "cudnn-9.13.1.26-cu13"), None, PYTHON, say)
-    lock = load_environment(opencv_plan.build_environment(PLAN))
-    tools = venvs.install(root, "opencv_build", {**lock, "digest": lock_digest(lock)}, PYTHON, say)
-    script = [sys.executable, str(ROOT / "build" / "opencv_cmake.py"), "--python", str(tools / "bin" / "python")]
+def command(tools: Tools) -> List[str]:
+    """The script with its toolkit, cuDNN and build tools."""
+    script = [sys.executable, str(ROOT / "build" / "opencv_cmake.py"), "--python", str(tools.python)]
     card = ["--opencv", "4.14.0", "--arch-bin", CARD, "--elsewhere", "--cpu", "AVX2"]
-    return [*script, *card, "--root", str(root), "--cuda", str(cuda), "--cudnn", str(cudnn)]
+    return [*script, *card, "--root", str(tools.root), "--cuda", str(tools.cuda), "--cudnn", str(tools.cudnn)]
 
 
 @pytest.fixture(scope="module")

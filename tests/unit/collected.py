@@ -104,18 +104,16 @@ def host(observation: Json, locked: Json) -> Json:
     """What is collected from a host that is exactly what its lock says."""
     environments = checks_environments.locked(locked, {})
     links = {
-        f"venvs/{name}": {"target": f"store/{name}-1-{wanted['digest']}", "digest": wanted["digest"]}
-        for name, wanted in environments.items()
-        if wanted is not None
+        f"venvs/{name}": {"target": f"store/{name}-1-{digest}", "digest": digest}
+        for name, digest in ((name, wanted["digest"] or DIGEST) for name, wanted in environments.items())
     }
     links["yolo"] = {"target": f"store/yolo-1-{DIGEST}", "digest": DIGEST}
-    links.setdefault("venvs/opencv_cuda", {"target": f"store/opencv_cuda-1-{DIGEST}", "digest": DIGEST})
     gpu = bool(locked["plan"]["gpus"])
     for name in ("cuda", "cudnn") if gpu else ():
         links[name] = {"target": f"store/{name}-1-{DIGEST}", "digest": DIGEST}
     device = checks_benchmark.device(locked)
     packages = {
-        name: {p: [v] for p, v in (wanted or {"packages": {"numpy": "1.24.4"}})["packages"].items()}
+        name: {p: [v.replace(".*", ".sm61.0123abcd")] for p, v in wanted["packages"].items()}
         for name, wanted in environments.items()
     }
     opencv = {

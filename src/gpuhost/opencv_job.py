@@ -1,0 +1,51 @@
+"""Run OpenCV's builder on a host: ask it for its wheel, or build it and pass its words on.
+
+Runs on the target: Python 3.6, standard library. The builder itself (`gpuhost.cvbuild`) runs in the environment
+opencv_build; here it is a command line.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+from .errors import EnvironmentProblem
+
+Json = Dict[str, Any]
+TAIL = 12  # lines that a message shows of what the builder said last
+
+
+def failed(said: List[str], log: str = "") -> EnvironmentProblem:
+    """What the builder said when it refused or failed; its message comes last and begins with an id."""
+    begin = next((at for at in range(len(said) - 1, -1, -1) if said[at].startswith("error: ")), len(said) - TAIL)
+    text = "\n".join(said[max(begin, 0) :]).strip() or "It said nothing."
+    return EnvironmentProblem(f"OpenCV's builder stopped. {text}", f"The log is {log}." if log else "")
+
+
+def ask(command: List[str]) -> Json:
+    """`key`, and `wheel` with its path and facts, or None where it has to be built. Changes nothing."""
+    done = subprocess.run(  # noqa: S603 - the role's own command line
+        [*command, "--print-key"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
+    )
+    if done.returncode != 0:
+        raise failed(done.stderr.splitlines())
+    answer = json.loads(done.stdout)
+    return {"key": answer["key"], "wheel": answer["wheel"]}
+
+
+def build(command: List[str], log: Path, say: Callable[[str], None]) -> Json:
+    """Build, with every line in the log and told; the same answer as `ask`, whose wheel is there then."""
+    said: List[str] = []
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as kept, subprocess.Popen(  # noqa: S603 - the same
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, universal_newlines=True
+    ) as job:
+        for line in job.stderr or ():
+            kept.write(line)
+            kept.flush()
+            said = [*said[-200:], line.rstrip("\n")]
+            if line.strip():
+                say(line.strip())
+    if job.returncode != 0:
+        raise failed(said, str(log))
+    return ask(command)

@@ -1,0 +1,41 @@
+"""What the real builds share: a store that outlives a run, with a toolkit, cuDNN and the build tools in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, NamedTuple
+
+import pytest
+
+from gpuhost import opencv_plan, toolkit_specs, toolkits, venvs
+from gpuhost.environments import load_environment, lock_digest
+
+PYTHON = "/usr/bin/python3.11"
+PLAN: Dict[str, Any] = {"opencv": {"python": "3.11", "artifacts": [{"package_version": "4.14.0.94"}]}}
+
+
+class Tools(NamedTuple):
+    """Folders of the store."""
+
+    root: Path
+    cuda: Path
+    cudnn: Path
+    python: Path
+
+
+def say(text: str) -> None:
+    """Tell what the long steps are at."""
+    sys.stderr.write(f"{text}\n")
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """Toolkit, cuDNN and build tools, each by checksum."""
+    root = Path(os.environ.get("GPUHOST_BUILD_CACHE") or Path.home() / ".cache" / "gpuhost-build")
+    cuda = toolkits.install(root, toolkit_specs.from_wheels("cuda", "cuda-13.0.2"), None, PYTHON, say)
+    cudnn = toolkits.install(root, toolkit_specs.from_wheels("cudnn", "cudnn-9.13.1.26-cu13"), None, PYTHON, say)
+    lock = load_environment(opencv_plan.build_environment(PLAN))
+    built = venvs.install(root, "opencv_build", {**lock, "digest": lock_digest(lock)}, PYTHON, say)
+    return Tools(root, cuda, cudnn, built / "bin" / "python")
