@@ -6,8 +6,10 @@ downloads and compiles stays below GPUHOST_BUILD_CACHE (~/.cache/gpuhost-build),
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +89,21 @@ def test_it_installs_and_is_proved(root: Path, command: List[str], wheel: Path) 
     assert "the library holds code for exactly sm_75" in said
     assert "a small Darknet network runs on the processor" in said
     assert "NOT PROVED: no card here" in said or "a network on CUDA (fp32)" in said
+
+
+def test_what_only_a_card_can_prove_is_told(tmp_path: Path, tools: Tools, wheel: Path) -> None:
+    """The one command for a machine with a card ends well there, and says what it could not do anywhere else."""
+    [folder] = (tools.root / "store").glob(f"opencv_cuda-{wheel.name.split('-')[1]}-*")
+    script, out = ROOT / "tools" / "prove_on_card.py", tmp_path / "card.json"
+    small = ["--model", "yolov4-tiny", "--size", "128", "--count", "2", "--work", str(tmp_path), "-o", str(out)]
+    command = [sys.executable, str(script), "--wheel", str(wheel), "--into", str(folder), *small]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 7:
+        assert "nothing of what this is for was proved" in done.stderr and not out.exists()
+        tool = runpy.run_path(str(script))
+        given = argparse.Namespace(model=["yolov4-tiny"], size=128, count=2, work=tmp_path)
+        report = tool["bench"](folder / "bin" / "python", given, "cpu")
+        assert "| yolov4-tiny | cpu | passed" in "".join(tool["rows"]({"cpu": report}))
+    else:
+        assert done.returncode == 0, done.stderr
+        assert "| yolov4-tiny | cuda | passed" in done.stdout
