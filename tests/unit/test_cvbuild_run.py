@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gpuhost.cvbuild import cli, failures, make, proof, resources
+from gpuhost.cvbuild import cli, compilers, failures, make, proof, resources
 from gpuhost.cvbuild.wheel import facts_of
 
 from .workshop import OBJECTS, Workshop, cudnn, elf, toolkit
@@ -249,8 +249,10 @@ def test_cudnn_whose_halves_do_not_belong_together(shop: Workshop, tmp_path: Pat
     says(capsys, "D20-cudnn-mixed", shop.run(), 7)
 
 
-def test_a_compiler_that_is_too_new(shop: Workshop, capsys: Any) -> None:
+def test_a_compiler_that_is_too_new(shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """The toolkit takes gcc to 11, the machine has 12; the archive's package that would do is named."""
+    only = [compilers.Compiler("/usr/bin/g++", "/usr/bin/gcc", 12, "g++ (Debian 12.2.0-14) 12.2.0")]
+    monkeypatch.setattr(compilers, "found_on", lambda _: only)
     shop.recipe = shop.recipe.__class__(**{**shop.recipe.__dict__, "gcc": {"min": 6, "max": 11}})
     assert "apt-get install g++-11" in says(capsys, "D22-gcc-too-new", shop.run(), 7)
 
