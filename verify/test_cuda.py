@@ -13,3 +13,8 @@ def test_installed(hold: Callable[[str], None]) -> None:
 def test_toolkit(hold: Callable[[str], None]) -> None:
     """TensorFlow and OpenCV load one version of its libraries; another is not found, or is wrong."""
     hold("cuda.toolkit")
+
+
+def test_driver(hold: Callable[[str], None]) -> None:
+    """CUDA's runtime refuses a driver that is older than itself."""
+    hold("cuda.driver")

@@ -52,6 +52,11 @@ def test_match(hold: Hold) -> None:
     hold("driver.match")
 
 
+def test_nodes(hold: Hold) -> None:
+    """nvidia-smi needs two of them and CUDA a third, which is made at another time by another program."""
+    hold("driver.nodes")
+
+
 def test_cards(hold: Hold) -> None:
     """A loaded driver need not serve the card: its generation may have been dropped, or it may be dead."""
     hold("driver.cards")

@@ -22,6 +22,16 @@ def test_computes(hold: Hold) -> None:
     hold("tensorflow.computes")
 
 
-def test_gpu(hold: Hold) -> None:
+def test_libraries(hold: Hold) -> None:
     """TensorFlow that cannot load one CUDA library goes on without a card."""
+    hold("tensorflow.libraries")
+
+
+def test_cudnn(hold: Hold) -> None:
+    """Which cuDNN is loaded the linker decides; an older one is refused at the first convolution."""
+    hold("tensorflow.cudnn")
+
+
+def test_gpu(hold: Hold) -> None:
+    """A card that is listed need not be computed on."""
     hold("tensorflow.gpu")

@@ -8,9 +8,21 @@ What is judged is one dict of what was collected about a host (`checks_collect` 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Dict, Iterable, List, Optional
 
-from . import checks_benchmark, checks_driver, checks_environments, checks_gpu, checks_guard, checks_host, checks_lock
+from . import (
+    checks_benchmark,
+    checks_card,
+    checks_driver,
+    checks_gpu,
+    checks_guard,
+    checks_host,
+    checks_lock,
+    checks_opencv,
+    checks_tensorflow,
+    diagnoses,
+)
 from .catalog import Json
 from .checks_base import FAIL, PASS, RELOCK, SKIP, Check, Outcome, Result, result, skipped
 
@@ -22,8 +34,6 @@ MEANING = {
     NOT_PROVISIONED: "there is no lock, or nothing is in force on the host",
 }
 
-_OPENCV = tuple(c for c in checks_environments.CHECKS if c.id.startswith("opencv."))
-_TENSORFLOW = tuple(c for c in checks_environments.CHECKS if c.id.startswith("tensorflow."))
 CHECKS = (
     *checks_host.CHECKS,
     *checks_lock.CHECKS,
@@ -32,9 +42,10 @@ CHECKS = (
     *checks_driver.INSTALLED,
     *checks_guard.CHECKS,
     *checks_driver.CHECKS,
+    *checks_card.CHECKS,
     *checks_gpu.CHECKS,
-    *_OPENCV,
-    *_TENSORFLOW,
+    *checks_opencv.CHECKS,
+    *checks_tensorflow.CHECKS,
     *checks_benchmark.CHECKS,
 )
 BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
@@ -71,7 +82,16 @@ def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     cause = obstacle(check, earlier)
     if cause is not None:
         return result(check, skipped(check.title, f"not reached because of {cause}", f"First mend {cause}."))
-    return result(check, check.judge(seen))
+    return diagnosed(check, check.judge(seen), seen)
+
+
+def diagnosed(check: Check, outcome: Outcome, seen: Json) -> Result:
+    """A check's result; a failure carries the diagnosis whose sign is seen, and that sign's remedy if it has one."""
+    sign = diagnoses.named(check.id, seen) if outcome.status == FAIL else None
+    if sign is None:
+        return result(check, outcome)
+    remedy = sign.remedy(seen) if sign.remedy is not None else outcome.remediation
+    return result(check, replace(outcome, remediation=remedy), sign.diagnosis)
 
 
 def lineage(check: Check) -> List[Check]:

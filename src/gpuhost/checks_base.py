@@ -9,6 +9,8 @@ from .catalog import Json
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
 INSTALL = "./run ansible-playbook site.yml"
+#: The driver alone, with the guard over it.
+DRIVER = "./run ansible-playbook playbooks/driver.yml"
 #: A new lock for what the host has become, carried out.
 RELOCK = f"./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true && {INSTALL}"
 
@@ -28,14 +30,18 @@ class Outcome:
     required: str
     actual: str
     remediation: str = ""
-    diagnosis: Optional[str] = None
 
 
-def held(ok: bool, required: str, actual: str, remediation: str, diagnosis: Optional[str] = None) -> Outcome:
-    """A pass when `ok`, else a failure with its remedy."""
+def on_host(command: str, then_here: str = "") -> str:
+    """The remedy that is a command for a root shell of the host, and then one for this folder."""
+    return f"On the host: {command}" + (f" ; then here: {then_here}" if then_here else "")
+
+
+def held(ok: bool, required: str, actual: str, remediation: str) -> Outcome:
+    """A pass when `ok`, else a failure with its remedy. Which diagnosis it is, `diagnoses` finds out."""
     if ok:
         return Outcome(PASS, required, actual)
-    return Outcome(FAIL, required, actual, remediation, diagnosis)
+    return Outcome(FAIL, required, actual, remediation)
 
 
 def skipped(required: str, reason: str, remediation: str = "") -> Outcome:
@@ -79,7 +85,7 @@ class Result:
         return asdict(self)
 
 
-def result(check: Check, outcome: Outcome) -> Result:
+def result(check: Check, outcome: Outcome, diagnosis: Optional[str] = None) -> Result:
     """The result of a check, with everything that came from a host made printable."""
     return Result(
         check.id,
@@ -89,5 +95,5 @@ def result(check: Check, outcome: Outcome) -> Result:
         printable(outcome.required),
         printable(outcome.actual),
         printable(outcome.remediation),
-        outcome.diagnosis,
+        diagnosis,
     )

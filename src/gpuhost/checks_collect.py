@@ -4,16 +4,17 @@ there.
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import bundle, checks, checks_benchmark, checks_environments, checks_lock
+from . import bundle, checks, checks_benchmark, checks_environments, checks_lock, checks_tensorflow
 from . import lock as locks
 from .catalog import Json
-from .checks_base import INSTALL, Check, Result
+from .checks_base import INSTALL, Check, Result, on_host
 from .errors import LockError
 
 #: Run a shell command on the host: status, output, error output.
@@ -94,7 +95,8 @@ class Host:
         kind, _, model = check.part.partition("/")
         if kind in PROBES and kind not in self.seen["environments"]:
             say(f"{self.name}: {PROBES[kind]} computes")
-            self.seen["environments"][kind] = environment(self._run, self._options.root, kind)
+            wanted = checks_tensorflow.sonames(checks_lock.obeyed(self.seen)) if kind == "dl4cv" else ()
+            self.seen["environments"][kind] = environment(self._run, self._options.root, kind, wanted)
         if kind == "benchmark" and self._options.benchmark and model not in self.seen["benchmark"]:
             on = self.seen["benchmark_device"]
             say(f"{self.name}: benchmark of {model} on {on}, {self._options.photos} photos")
@@ -124,18 +126,35 @@ def machine(run: Run, root: str) -> Json:
     if found:
         return found[-1]
     if code == NOT_FOUND:
-        return {"error": "There is no python3 on the host.", "next_step": "apt-get install python3"}
+        return {"error": "There is no python3 on the host.", "next_step": on_host("apt-get install python3")}
     return {
         "error": f"The host cannot be read. {ended(code, err)}",
         "next_step": "Mend what the line says; the host needs Python 3.6 or newer.",
     }
 
 
-def environment(run: Run, root: str, name: str) -> Json:
-    """What an environment says of itself: `packages`, `prefix`, `python`, and `computed` or else an `error`."""
+#: Words of TensorFlow and CUDA that tell one cause from another. They go on at length, so only these lines are kept.
+TELLING = re.compile(
+    "dynamic library|dlopen|Ignoring visible gpu|CuDNN library|driver version|convolution algorithm|out of memory"
+    "|no kernel image|failed call to cuInit|CUDNN_STATUS|CUDA_ERROR"
+)
+KEPT_LINES, KEPT_CHARACTERS = 20, 300
+
+
+def telling(err: str) -> List[str]:
+    """The telling lines of what a program wrote to its error output."""
+    lines = [" ".join(line.split())[:KEPT_CHARACTERS] for line in err.splitlines() if TELLING.search(line)]
+    return list(dict.fromkeys(lines))[:KEPT_LINES]
+
+
+def environment(run: Run, root: str, name: str, sonames: Sequence[str] = ()) -> Json:
+    """What an environment says of itself: `packages`, `prefix`, `python`, `module`, `libraries` (what came of loading
+    each of `sonames`), `said` (telling lines of its log), and `computed` or else an `error`.
+    """
     python = f"{root}/current/venvs/{name}/bin/python"
-    code, out, err = run(bundle.command(python, "probe_environment", {"kind": PROBES[name]}, PROBE_LIMIT_S))
-    found: Json = {}
+    asked = {"kind": PROBES[name], "sonames": list(sonames)}
+    code, out, err = run(bundle.command(python, "probe_environment", asked, PROBE_LIMIT_S))
+    found: Json = {"said": telling(err)}
     for answer in bundle.answers(out):
         found.update(answer)
     if "failed" in found:

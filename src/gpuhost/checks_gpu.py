@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from .catalog import Json
-from .checks_base import INSTALL, RELOCK, Check, Outcome, held
+from .catalog import Json, shipped
+from .checks_base import INSTALL, RELOCK, Check, Outcome, held, skipped
 from .checks_host import observation
 from .checks_lock import installed, obeyed
+from .model import Candidate
+from .rules_driver import toolkit as serves
 from .toolkits import agrees
 from .versions import in_series
 
@@ -32,6 +34,16 @@ def toolkit(seen: Json) -> Outcome:
         ", ".join(said) or "no toolkit below current/cuda",
         INSTALL,
     )
+
+
+def driver_serves(seen: Json) -> Outcome:
+    """Is the loaded driver new enough for the toolkit in force?"""
+    version, loaded = obeyed(seen)["plan"]["cuda"]["version"], observation(seen)["nvidia"]["module_version"]
+    rows = [row for row in shipped().cuda["releases"] if row["version"] == version]
+    if not rows:
+        return skipped(f"a driver for CUDA {version}", f"the catalog has no CUDA {version}")
+    problem = serves(Candidate("driver", loaded, "", {}), Candidate("cuda", version, "", rows[0]))
+    return held(problem is None, f"a driver that serves CUDA {version}", problem or f"driver {loaded}", RELOCK)
 
 
 def cudnn(seen: Json) -> Outcome:
@@ -63,6 +75,14 @@ CHECKS = (
         "TensorFlow and OpenCV load one version of its libraries.",
         toolkit,
         ("cuda.installed",),
+        gpu=True,
+    ),
+    Check(
+        "cuda.driver",
+        "The driver is new enough for the toolkit",
+        "An older driver refuses every program of a newer toolkit.",
+        driver_serves,
+        ("cuda.toolkit", "driver.match"),
         gpu=True,
     ),
     Check(

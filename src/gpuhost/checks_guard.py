@@ -29,7 +29,7 @@ def holds(seen: Json) -> Outcome:
     released = "the guard is released: " if found["record"] is None else ""
     actual = f"{released}not on hold: {few(free)}" if free else "all on hold"
     required = f"{len(found['stack'])} packages of the driver and its kernel on hold"
-    return held(not free, required, actual, GUARD, "D02")
+    return held(not free, required, actual, GUARD)
 
 
 def pins(seen: Json) -> Outcome:
@@ -40,7 +40,7 @@ def pins(seen: Json) -> Outcome:
         for name, version in sorted(found["stack"].items())
         if found["pins"].get(name) != version
     ]
-    return held(not told, "each pinned at its installed version", few(told) or "each pinned", GUARD, "D04")
+    return held(not told, "each pinned at its installed version", few(told) or "each pinned", GUARD)
 
 
 def blacklist(seen: Json) -> Outcome:
@@ -48,7 +48,7 @@ def blacklist(seen: Json) -> Outcome:
     found = guard(seen)
     free = set(found["stack"]) - set(found["blacklist"])
     required = "each on the blacklist of unattended-upgrades"
-    return held(not free, required, f"not on it: {few(free)}" if free else "all on it", GUARD, "D03")
+    return held(not free, required, f"not on it: {few(free)}" if free else "all on it", GUARD)
 
 
 CHECKS = (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Dict, List
 
 from . import preflight
 from .catalog import Json, shipped
-from .checks_base import Check, Outcome, held
+from .checks_base import Check, Outcome, held, on_host
 
 NEEDED = ("host.observed",)
 
@@ -48,15 +48,15 @@ def sources_readable(seen: Json) -> Outcome:
     """Can every line of the source lists be read?"""
     bad = observation(seen)["apt"]["problems"]
     where = "; ".join(f"{p['file']} line {p['line']}: {p['error']}" for p in bad[:3])
-    first = f"Correct it: ${{EDITOR:-nano}} {bad[0]['file']}" if bad else ""
+    first = on_host(f"${{EDITOR:-nano}} {bad[0]['file']}") if bad else ""
     return held(not bad, "every apt source can be read", where or "all can be read", first)
 
 
-def findings(outcome: List[Dict[str, str]], required: str, diagnosis: Any = None) -> Outcome:
+def findings(outcome: List[Dict[str, str]], required: str) -> Outcome:
     """An outcome from a list of bad sources, each with what it is and the command that removes it."""
     actual = " ".join(f["what"] for f in outcome) or "none"
     remedies = list(dict.fromkeys(f["remedy"] for f in outcome))
-    return held(not outcome, required, actual, " ; ".join(remedies), diagnosis)
+    return held(not outcome, required, actual, on_host(" ; ".join(remedies)))
 
 
 def of_another_release(seen: Json) -> List[Dict[str, str]]:
@@ -68,7 +68,7 @@ def of_another_release(seen: Json) -> List[Dict[str, str]]:
 def sources_release(seen: Json) -> Outcome:
     """Is every source of the distribution one of this release?"""
     codename = row(seen)["codename"]
-    return findings(of_another_release(seen), f"no apt source of another release than {codename}", "D06")
+    return findings(of_another_release(seen), f"no apt source of another release than {codename}")
 
 
 def sources_foreign(seen: Json) -> Outcome:
@@ -86,9 +86,11 @@ def dpkg(seen: Json) -> Outcome:
     """Is the package database in order, and at rest?"""
     required, found = "every package is whole", observation(seen)
     if preflight.dpkg_busy(found):
-        return held(False, required, "another process is changing packages", "Wait, then verify again.")
+        return held(
+            False, required, "another process is changing packages", "Wait, then verify again: ./run pytest verify/"
+        )
     wrong = " ".join(preflight.dpkg_problems(found))
-    return held(not wrong, required, wrong or "in order", "dpkg --configure -a && apt-get -f install")
+    return held(not wrong, required, wrong or "in order", on_host("dpkg --configure -a && apt-get -f install"))
 
 
 CHECKS = (

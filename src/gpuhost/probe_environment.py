@@ -2,11 +2,14 @@
 questions.
 
 Runs in the environment on the target: Python 3.6 and the standard library, and what the environment itself
-has. Answers twice: first with the packages, then with what was computed, so that a crash inside a library is
+has. Answers twice: first with what is there, then with what was computed, so that a crash inside a library is
 told apart and named.
 """
 
+import importlib.util
+import json
 import os
+import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
@@ -14,16 +17,38 @@ from .probe_answer import channel
 
 Json = Dict[str, Any]
 _LINES = ("NVIDIA CUDA", "NVIDIA GPU arch", "NVIDIA PTX archs", "cuDNN")
+_MODULES = {"opencv": "cv2", "tensorflow": "tensorflow"}
+_LOAD_LIMIT_S = 120.0
+# Loads each library as a program of this environment would, and asks cuDNN for its version; a line each, so that what
+# was answered before a crash counts.
+_LOADER = """\
+import ctypes, json, sys
+for name in sys.argv[1:]:
+    told = {"name": name, "error": None}
+    try:
+        library = ctypes.CDLL(name)
+        if name.startswith("libcudnn.so"):
+            library.cudnnGetVersion.restype = ctypes.c_size_t
+            told["version"] = library.cudnnGetVersion()
+    except (OSError, AttributeError) as error:
+        told["error"] = str(error)
+    print(json.dumps(told), flush=True)
+"""
 
 
 def main(arguments: Json) -> int:
-    """Answer with the packages, then with the result of `arguments["kind"]`: "opencv" or "tensorflow"."""
+    """Answer with what is there, then with the result of `arguments["kind"]`: "opencv" or "tensorflow".
+
+    `arguments["sonames"]` are the libraries to be loaded by name, as TensorFlow does.
+    """
     answer = channel()
     answer(
         {
             "packages": distributions(),
             "prefix": os.path.realpath(sys.prefix),
             "python": sys.version.split()[0],
+            "module": origin(_MODULES[arguments["kind"]]),
+            "libraries": loaded(arguments.get("sonames") or []),
         }
     )
     compute: Callable[[], Json] = {"opencv": opencv, "tensorflow": tensorflow}[arguments["kind"]]
@@ -50,6 +75,38 @@ def distributions() -> Dict[str, List[str]]:
     return {name: sorted(set(versions)) for name, versions in found.items()}
 
 
+def origin(module: str) -> Optional[str]:
+    """The file that an import of this module would take, without importing it."""
+    spec = importlib.util.find_spec(module)
+    return os.path.realpath(spec.origin) if spec is not None and spec.origin else None
+
+
+def loaded(sonames: List[str]) -> Dict[str, Json]:
+    """What comes of loading each library by its name: `error` (None: it loads), and cuDNN's own `version`.
+
+    In a process apart: a library that was loaded here by its name would count as found when TensorFlow asks for it.
+    """
+    found = {name: {"error": "the loader crashed before it"} for name in sonames}  # type: Dict[str, Json]
+    if not sonames:
+        return found
+    process = subprocess.Popen(  # noqa: S603 - this interpreter and the text above
+        [sys.executable, "-I", "-c", _LOADER, *sonames],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        out = process.communicate(timeout=_LOAD_LIMIT_S)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out = process.communicate()[0]
+    for line in out.decode("utf-8", "replace").splitlines():
+        if line.startswith("{"):
+            told = json.loads(line)
+            found[told.pop("name")] = told
+    return found
+
+
 def opencv() -> Json:
     """A blur and a halving of a made picture by OpenCV, each held against NumPy: the largest differences (of
     values 0 to 255).
@@ -64,9 +121,30 @@ def opencv() -> Json:
         "halve_error": farthest(
             cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR), halved(picture)
         ),
-        "build": [line.strip() for line in cv2.getBuildInformation().splitlines() if line.strip().startswith(_LINES)],
+        "build": build_lines(cv2.getBuildInformation()),
         "cuda_devices": cv2.cuda.getCudaEnabledDeviceCount() if hasattr(cv2, "cuda") else 0,
+        "cuda_error": cuda_error(cv2, picture),
     }
+
+
+def build_lines(text: str) -> List[str]:
+    """The lines of OpenCV's build information that speak of the card."""
+    return [line.strip() for line in text.splitlines() if line.strip().startswith(_LINES)]
+
+
+def cuda_error(cv2: Any, picture: Any) -> Optional[str]:
+    """What OpenCV says when a picture is sent to the first card and fetched back; None when it comes back as it was, or
+    where there is no card to ask.
+    """
+    try:
+        if not hasattr(cv2, "cuda_GpuMat") or cv2.cuda.getCudaEnabledDeviceCount() < 1:
+            return None
+        sent = cv2.cuda_GpuMat()
+        sent.upload(picture)
+        same = bool((sent.download() == picture).all())
+    except Exception as error:
+        return "{}: {}".format(type(error).__name__, " ".join(str(error).split())[:500])
+    return None if same else "a picture sent to the card came back changed"
 
 
 def made_picture() -> Any:
@@ -110,7 +188,8 @@ def tensorflow() -> Json:
     """A convolution by TensorFlow held against NumPy: the largest difference, the cards it sees, and where
     the work ran.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    # That a card is ignored is told on the level of information.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     import numpy as np
     import tensorflow as tf  # type: ignore[import-untyped,import-not-found,unused-ignore]
 

@@ -1,5 +1,5 @@
 """What gpuhost has put on a machine, read back: the generation in force, its links, toolkit and cuDNN
-versions, the driver and the guard over it.
+versions, the driver, the guard over it, and what tells the causes of a failure apart.
 
 Runs on the target: Python 3.6, standard library. Reads only.
 """
@@ -15,6 +15,7 @@ from .probe_answer import channel
 from .probe_driver import driver
 from .probe_edges import Edges, Run, run_command
 from .probe_guard import guard
+from .probe_signs import signs
 
 Json = Dict[str, Any]
 _NVCC_TIMEOUT_S = 30.0
@@ -32,6 +33,7 @@ def main(arguments: Json) -> int:
     found = installed(Path(root))
     found["driver"] = driver(edges, observation["kernel"]["boots"], root)
     found["guard"] = guard(edges, root)
+    found["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
     answer({"observation": observation, "installed": found})
     return 0
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-from gpuhost import checks, checks_benchmark, checks_environments, lock, plan
+from gpuhost import checks, checks_benchmark, checks_environments, checks_tensorflow, lock, plan
 from gpuhost.checks_base import Result
 from gpuhost.cli_plan import request_of
 from gpuhost.probe import observe
@@ -100,6 +100,40 @@ def guard(kernel: str) -> Json:
     }
 
 
+def signs(observation: Json) -> Json:
+    """What the probe reads of nodes, memory and the kernel's log where nothing is wrong; no nodes without a card."""
+    count = len(observation["gpus"])
+    return {
+        "kernel_log": [
+            "nvidia: loading out-of-tree module taints kernel.",
+            "NVRM: loading NVIDIA UNIX x86_64 Kernel Module",
+        ],
+        "nodes": ["nvidia-uvm", *(f"nvidia{number}" for number in range(count)), "nvidiactl"] if count else [],
+        "uvm": {"loaded": bool(count), "on_demand": False},
+        "free_mib": {card["pci_address"]: 1900 for card in observation["gpus"]} if count else None,
+    }
+
+
+def build_information(locked: Json) -> List[str]:
+    """The lines of OpenCV's build information that the probe keeps, for a build after the lock."""
+    figures = " ".join(g["compute_capability"].replace(".", "") for g in locked["plan"]["gpus"])
+    return [
+        "NVIDIA CUDA:                   YES (ver 11.8, CUFFT CUBLAS)",
+        f"NVIDIA GPU arch:             {figures}",
+        "NVIDIA PTX archs:",
+        "cuDNN:                         YES (ver 8.6.0)",
+    ]
+
+
+def libraries(locked: Json) -> Json:
+    """Every library that TensorFlow names loads, and cuDNN tells its version."""
+    found: Json = {name: {"error": None} for name in checks_tensorflow.sonames(locked)}
+    for name in found:
+        if name.startswith("libcudnn.so"):
+            found[name]["version"] = 8600
+    return found
+
+
 def host(observation: Json, locked: Json) -> Json:
     """What is collected from a host that is exactly what its lock says."""
     environments = checks_environments.locked(locked, {})
@@ -121,8 +155,9 @@ def host(observation: Json, locked: Json) -> Json:
         "file": "/opt/gpuhost/store/opencv_cuda/lib/cv2.so",
         "blur_error": 1e-5,
         "halve_error": 0.0,
-        "build": ["NVIDIA CUDA: YES (ver 11.8)", "cuDNN: YES (ver 8.6.0)"] if gpu else [],
+        "build": build_information(locked) if gpu else [],
         "cuda_devices": 1 if gpu else 0,
+        "cuda_error": None,
     }
     tensorflow = {
         "version": "2.13.1",
@@ -141,6 +176,7 @@ def host(observation: Json, locked: Json) -> Json:
         "cudnn": ".".join(part["cudnn"].split(".")[:3]) if gpu else None,
         "driver": driver(observation, locked["plan"]["driver"]) if gpu else {},
         "guard": guard(observation["kernel"]["boots"]) if gpu else {},
+        "signs": signs(observation),
     }
     return {
         "host": "box",
@@ -153,11 +189,17 @@ def host(observation: Json, locked: Json) -> Json:
             "opencv_cuda": {
                 "packages": packages["opencv_cuda"],
                 "prefix": "/opt/gpuhost/store/opencv_cuda",
+                "module": "/opt/gpuhost/store/opencv_cuda/lib/cv2.so",
+                "libraries": {},
+                "said": [],
                 "computed": opencv,
             },
             "dl4cv": {
                 "packages": packages["dl4cv"],
                 "prefix": "/opt/gpuhost/store/dl4cv",
+                "module": "/opt/gpuhost/store/dl4cv/lib/tensorflow/__init__.py",
+                "libraries": libraries(locked),
+                "said": [],
                 "computed": tensorflow,
             },
         },
@@ -181,6 +223,8 @@ def gpu_host() -> Json:
     found = resolver()
     locked = lock.make("box", observation, plan.make(found, request_of(found, observation, {})))
     observation["nvidia"]["module_version"] = locked["plan"]["driver"]["version"]
+    # Driver 470 does not know this column, the lock's does.
+    observation["gpus"][0]["compute_capability"] = locked["plan"]["gpus"][0]["compute_capability"]
     return host(observation, locked)
 
 

@@ -1,0 +1,153 @@
+"""Each known failure on a recorded host: the right check and diagnosis, no other, and something to type."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+
+from gpuhost import checks, diagnoses
+from gpuhost.checks_base import FAIL, PASS, SKIP, Outcome, Result
+
+from .collected import judged, with_status
+from .faults import FILES, HEALTHY, fresh, made, read
+
+ROOT = Path(__file__).resolve().parents[2]
+FAULTS = {file.stem: read(file) for file in FILES}
+GIVEN = sorted({identity for fault in FAULTS.values() for identity in fault["fails"].values() if identity})
+#: What a skip may say that hangs on no failure: the card that is not there, the packages of an OpenCV that was built.
+AT_HOME = (checks.NO_GPU, "the lock names no packages for opencv_cuda: its opencv is built on the host")
+
+
+def root_cause(found: Result, failed: List[str]) -> bool:
+    """Does a skipped check name a failed one as the reason?"""
+    return any(found.actual == f"not reached because of {name}" for name in failed) or found.actual in AT_HOME
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_has_its_diagnosis_and_no_other(name: str) -> None:
+    """The checks that fail, each with its id; what hangs on them is not reached because of them; the rest passes."""
+    fault = FAULTS[name]
+    results = judged(made(fault))
+    assert {n: results[n].diagnosis for n in with_status(results, FAIL)} == fault["fails"]
+    assert all(root_cause(r, list(fault["fails"])) for r in results.values() if r.status == SKIP)
+    assert {r.diagnosis for r in results.values() if r.status != FAIL} == {None}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_says_what_is_wrong_and_what_to_type(name: str) -> None:
+    """The value that is wrong, and the remedy."""
+    fault = FAULTS[name]
+    results = judged(made(fault))
+    first = results[next(iter(fault["fails"]))]
+    assert fault["actual"] in first.actual
+    assert first.remediation
+    assert first.remediation == fault.get("remedy", first.remediation)
+
+
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if any(fault["fails"].values())])
+def test_a_file_is_called_by_its_diagnosis(name: str) -> None:
+    """So that the folder can be read."""
+    assert {name.partition("-")[0]} == set(FAULTS[name]["fails"].values())
+
+
+def with_judge(monkeypatch: pytest.MonkeyPatch, check: checks.Check, turn: Dict[str, str]) -> None:
+    """Put a mutant in a check's place: its status becomes what `turn` says."""
+
+    def turned(seen: Dict[str, Any]) -> Outcome:
+        outcome = check.judge(seen)
+        return replace(outcome, status=turn[outcome.status])
+
+    mutant = replace(check, judge=turned)
+    monkeypatch.setattr(checks, "CHECKS", tuple(mutant if c.id == check.id else c for c in checks.CHECKS))
+
+
+def as_expected(seen: Dict[str, Any], fails: Dict[str, Any]) -> bool:
+    """Do exactly these checks fail, each with this diagnosis? What follows a mutant may have nothing to work on."""
+    try:
+        return {n: r.diagnosis for n, r in judged(seen).items() if r.status == FAIL} == fails
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
+def noticed(check: str) -> Tuple[List[str], List[str]]:
+    """The healthy hosts, and the recorded faults of a check, whose results are no longer the expected ones."""
+    healthy = [kind for kind in HEALTHY if not as_expected(fresh(kind), {})]
+    concerned = {name: fault for name, fault in FAULTS.items() if check in fault["fails"]}
+    return healthy, [name for name, fault in concerned.items() if not as_expected(made(fault), fault["fails"])]
+
+
+MUTANTS = {
+    "negated": {PASS: FAIL, FAIL: PASS, SKIP: SKIP},
+    "always-passes": {PASS: PASS, FAIL: PASS, SKIP: SKIP},
+    "always-fails": {PASS: FAIL, FAIL: FAIL, SKIP: SKIP},
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: str(check.id))
+def test_a_changed_check_would_be_noticed(check: checks.Check, mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every check there is a host on which it passes and one on which it fails, and both are asserted."""
+    with_judge(monkeypatch, check, MUTANTS[mutant])
+    healthy, faulty = noticed(check.id)
+    assert healthy or mutant == "always-passes"
+    assert faulty or mutant == "always-fails"
+
+
+@pytest.mark.parametrize("mutant", ["never", "always"])
+@pytest.mark.parametrize(
+    "sign",
+    [pytest.param((one, sign), id=f"{one.id}-{sign.check}") for one in diagnoses.TABLE for sign in one.signs],
+)
+def test_a_changed_sign_would_be_noticed(
+    sign: Tuple[diagnoses.Diagnosis, Any], mutant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A diagnosis that is no longer seen changes a result. One that is always seen does where another cause could be
+    meant: where it is the only one of its check and has no condition, there is nothing to confuse it with.
+    """
+    one, its = sign
+    other = replace(its, seen=lambda seen: mutant == "always")
+    changed = replace(one, signs=tuple(other if s is its else s for s in one.signs))
+    table = tuple(changed if d is one else d for d in diagnoses.TABLE)
+    monkeypatch.setattr(diagnoses, "TABLE", table)
+    assert noticed(its.check)[1] or (mutant == "always" and its.seen is diagnoses.always)
+
+
+def test_every_diagnosis_of_the_list_is_in_the_table() -> None:
+    """D01 to D36, each once, each with its words."""
+    assert list(diagnoses.BY_ID) == [f"D{number:02}" for number in range(1, 37)]
+    assert len(diagnoses.TABLE) == len(diagnoses.BY_ID)
+    for one in diagnoses.TABLE:
+        assert one.title and one.cause.endswith(".") and one.fix.endswith("."), one.id
+        assert one.signs or one.elsewhere, one.id
+        assert all(sign.check in checks.BY_ID for sign in one.signs), one.id
+
+
+def test_every_diagnosis_that_verify_gives_is_on_a_recorded_host() -> None:
+    """And none is on one that no sign gives."""
+    assert sorted(one.id for one in diagnoses.TABLE if one.signs) == GIVEN
+
+
+@pytest.mark.parametrize(
+    "where",
+    sorted({w.test for one in diagnoses.TABLE for w in one.elsewhere}),
+    ids=lambda name: name.rpartition(":")[2],
+)
+def test_the_tests_that_the_table_names_are_there(where: str) -> None:
+    """A renamed test must not leave a claim without its proof."""
+    file, _, name = where.partition("::")
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("kind", HEALTHY)
+def test_no_sign_stumbles_over_a_healthy_host(kind: str) -> None:
+    """A sign is asked whatever else was collected."""
+    seen = fresh(kind)
+    for one in diagnoses.TABLE:
+        for sign in one.signs:
+            if kind == "gpu" or not checks.BY_ID[sign.check].gpu:
+                assert sign.seen(seen) in (True, False)
