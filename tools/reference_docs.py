@@ -1,4 +1,4 @@
-"""Write docs/reference/{rules,stacks,opencv-options}.md from the code, so that no figure in them is typed by hand.
+"""Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md from the code, so that nothing in them is typed twice.
 
 python tools/reference_docs.py           write them
 python tools/reference_docs.py --check   only say which are out of date (exit 1)
@@ -7,11 +7,12 @@ python tools/reference_docs.py --check   only say which are out of date (exit 1)
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-from gpuhost import plan
+from gpuhost import diagnoses, plan
 from gpuhost.catalog import Json
 from gpuhost.cvbuild import failures, options
 from gpuhost.cvbuild.archs import Architectures
@@ -21,7 +22,9 @@ from gpuhost.resolve import resolver
 from gpuhost.rules import RULES
 from gpuhost.versions import specifier
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "reference"
+FAULTS, HEALED = ROOT / "tests/hosts/faults", ROOT / "tests/e2e/faults.json"
 MADE = "Written by tools/reference_docs.py; do not edit."
 # Who asks what: platform, cards, demands.
 ASKED: Tuple[Tuple[str, List[str], Dict[str, str]], ...] = (
@@ -117,13 +120,62 @@ def example(profile: str) -> options.Settings:
     return options.Settings(**{**words, **own, "cpu": "AVX2", "more": (), "ccache": True})  # type: ignore[arg-type]
 
 
+#: Why what verify/ names is not staged on an imitation host, but shown on recorded ones only.
+NOT_STAGED = {
+    "D12": "needs a person at the blue screen; `tests/e2e/test_driver_ubuntu.py` leads one through it on another host",
+    "D13": "needs a card of another generation",
+    "D15": "a lock that pairs such a driver and toolkit is refused by the plan",
+    "D16": "needs a card that fails",
+    "D17": "needs an OpenCV built with CUDA, and a card",
+    "D18": "needs an OpenCV built with CUDA",
+    "D29": "needs an OpenCV built with CUDA, and a card",
+    "D30": "needs TensorFlow, which takes minutes to install",
+    "D31": "needs TensorFlow, which takes minutes to install",
+    "D32": "needs a card",
+    "D33": "needs a card",
+}
+
+
+def known_failures() -> str:
+    """Every diagnosis: its words, who gives it, and how that was shown."""
+    faults = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(FAULTS.glob("*.json"))}
+    record = json.loads(HEALED.read_text(encoding="utf-8"))
+    lines = ["# Diagnoses", "", MADE, "", "A failure that is known carries an id, to be searched for here.", ""]
+    lines += ["| id | what | cause | what mends it | given by |", "|---" * 5 + "|"]
+    for one in diagnoses.BY_ID.values():
+        given = [f"`{check}`" for check in dict.fromkeys(sign.check for sign in one.signs)]
+        given += list(dict.fromkeys(w.where if " " in w.where else f"`{w.where}`" for w in one.elsewhere))
+        who = f"nothing: {one.never}" if one.never else ", ".join(given)
+        lines.append(f"| {one.id} | {one.title} | {one.cause} | {one.fix} | {who} |")
+    about = (
+        "*Recorded*: on how many recorded hosts (`tests/hosts/faults`) the id is reported and no other, which the unit tests "
+        "hold. *Staged*: on an imitation host, by `tests/e2e/test_faults.py`, where the remedy, typed as printed, turned it "
+        f"green ({record['made']}). *Elsewhere*: the test of the part that gives it."
+    )
+    lines += ["", "## How it was shown", "", about, ""]
+    lines += ["| id | recorded | staged | seen red | healed | elsewhere |", "|---" * 6 + "|"]
+    for one in diagnoses.BY_ID.values():
+        hosts = sum(one.id in fault["fails"].values() for fault in faults.values())
+        staged = sorted(key for key in record["healed"] if key.startswith(one.id))
+        where = "<br>".join(f"`{key.partition(' ')[2]}`" for key in staged) or NOT_STAGED.get(one.id, "")
+        tests = "<br>".join(dict.fromkeys(f"`{w.test.replace('tests/', '', 1)}`" for w in one.elsewhere))
+        cells = [str(hosts or ""), where, "yes" if hosts else "by its test", "yes" if staged else "", tests]
+        lines.append(f"| {one.id} | {' | '.join(cells)} |")
+    lines += ["", "## What was staged", "", "| id | check | fault | remedy |", "|---" * 4 + "|"]
+    for key, row in sorted(record["healed"].items()):
+        identity, _, check = key.partition(" ")
+        lines.append(f"| {identity} | `{check}` | {row['fault']} | `{row['remedy'].replace('|', chr(92) + '|')}` |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """Write or check all."""
-    parser = argparse.ArgumentParser(description="Write docs/reference/{rules,stacks,opencv-options}.md.")
+    parser = argparse.ArgumentParser(description="Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when one is out of date")
     check = parser.parse_args().check
     stale = []
-    for name, text in (("rules.md", rules()), ("stacks.md", stacks()), ("opencv-options.md", opencv())):
+    pages = {"rules": rules, "stacks": stacks, "opencv-options": opencv, "diagnoses": known_failures}
+    for name, text in ((f"{page}.md", write()) for page, write in pages.items()):
         file = FOLDER / name
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             stale.append(name)

@@ -7,10 +7,12 @@ import re
 from .catalog import Json
 from .checks_base import on_host
 from .checks_card import signs
+from .checks_environments import again, normal
 from .checks_opencv import environment as opencv
-from .checks_opencv import providers, renew
+from .checks_opencv import providers
 from .checks_tensorflow import says
 from .diagnoses_base import Diagnosis, Elsewhere, Sign
+from .opencv_plan import CV2
 
 #: Below this many free MiB on a card TensorFlow's first convolution can fail for want of memory.
 LITTLE_MIB = 1024
@@ -20,6 +22,18 @@ NO_MEMORY = "convolution algorithm|CUDNN_STATUS_(ALLOC_FAILED|INTERNAL_ERROR|NOT
 OTHER_CUDNN = "Loaded runtime CuDNN library"
 NOT_LOADED = "Could not load dynamic library|Cannot dlopen"
 ON_CPU = "took the CPU|switching to CPU|not built with CUDA"
+
+
+def renew(seen: Json) -> str:
+    """What puts the locked OpenCV in place of the one that is there."""
+    return again(seen, "opencv_cuda")
+
+
+def from_the_index(seen: Json) -> bool:
+    """Is it the package index's OpenCV, where the lock has one that is built here? (Its version has a + in it.)"""
+    there = {normal(name): versions for name, versions in opencv(seen)["packages"].items()}
+    built = "+" in str((seen["locked"]["opencv_cuda"].get("packages") or {}).get(CV2, ""))
+    return built and all("+" not in version for version in there.get(CV2, ["+"]))
 
 
 def little_memory(seen: Json) -> bool:
@@ -86,7 +100,7 @@ TABLE = (
         "OpenCV's networks run on the processor",
         "OpenCV was built without CUDA or without cuDNN, or pip's build took the place of the one that had them.",
         "Build it with both, and leave no other OpenCV in the environment.",
-        signs=(Sign("opencv.built"), *at_benchmark(ON_CPU)),
+        signs=(Sign("opencv.packages", from_the_index), Sign("opencv.built"), *at_benchmark(ON_CPU)),
         elsewhere=(
             Elsewhere(
                 "build/opencv_cmake.py", "tests/unit/test_cvbuild_run.py::test_a_cv2_that_is_not_what_was_planned"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from .catalog import Json
-from .checks_base import RELOCK, on_host
+from .checks_base import DRIVER, RELOCK, on_host
 from .checks_card import (
     FALLEN,
     LEGACY,
@@ -18,16 +20,49 @@ from .checks_card import (
 )
 from .checks_driver import driver, wanted
 from .checks_host import observation
+from .checks_lock import installed
 from .diagnoses_base import Diagnosis, Elsewhere, Sign
+from .diagnoses_packages import stack
 from .probe_driver import CERTIFICATE
 
 SECURE_BOOT = "tests/unit/test_driver_modules.py::test_one_defect_is_one_need"
+
+
+def without_newer_kernel(seen: Json) -> str:
+    """The command that lets the driver's kernel boot again; where that one is gone, what installs the driver anew."""
+    made, boots = driver(seen)["record"]["kernel"], driver(seen)["kernel"]
+    names = [
+        name
+        for name, package in sorted(observation(seen)["packages"].items())
+        if name.startswith("linux-") and name.endswith(f"-{boots}") and package["state"] == "installed"
+    ]
+    there = made in observation(seen)["kernel"]["installed"]
+    return on_host(f"apt-get purge -y {' '.join(names)}") if there and names else DRIVER
+
+
+def modules_again(seen: Json) -> str:
+    """The command that unpacks the kept packages of the modules anew, where they are installed and their files are not
+    what they were; else what installs the driver. apt would say that all is there.
+    """
+    record, kernel = driver(seen)["record"], driver(seen)["kernel"]
+    named = re.compile(rf"linux-(modules|objects|signatures)-nvidia-.*{re.escape(str(kernel))}$")
+    names = [name for name in record["debs"] if named.match(name)]
+    whole = all(stack(seen).get(name) == record["packages"].get(name) for name in names)
+    if record["modules_from"] != "signed" or not names or not whole:
+        return DRIVER
+    files = " ".join(f"{installed(seen)['root']}/cache/debs/{record['debs'][name]}/*.deb" for name in sorted(names))
+    return on_host(f"dpkg --install {files}")
 
 
 def other_flavour(seen: Json) -> bool:
     """Is the module of the other kind, open or closed, than the locked one?"""
     module = driver(seen)["module"]
     return module is not None and module["open"] != (wanted(seen)["kernel_modules"] == "open")
+
+
+def is_absent(seen: Json) -> bool:
+    """Is there no module at all for the next boot?"""
+    return driver(seen)["module"] is None
 
 
 def held_by_nouveau(seen: Json) -> bool:
@@ -79,7 +114,7 @@ TABLE = (
         "No module for the kernel that will boot",
         "A newer kernel came in, and the module was not packaged or built for it: no headers, or no DKMS.",
         "Install the module for that kernel, or the kernel that the module is for, and hold both.",
-        signs=(Sign("kernel.boots"), Sign("kernel.headers"), Sign("driver.module")),
+        signs=(Sign("kernel.boots", remedy=without_newer_kernel), Sign("kernel.headers"), Sign("driver.module", is_absent, modules_again), Sign("driver.module")),
         elsewhere=(
             Elsewhere(
                 "playbooks/driver.yml",
@@ -112,7 +147,7 @@ TABLE = (
         "Secure Boot refuses the module",
         "Secure Boot is on, and the module is not signed, or not by a key that the firmware knows.",
         "Take the archive's signed modules, or sign with the machine's own key and enrol it. Secure Boot stays on.",
-        signs=(Sign("driver.signed"), Sign("driver.loaded", refused)),
+        signs=(Sign("driver.signed", remedy=modules_again), Sign("driver.loaded", refused)),
         elsewhere=(Elsewhere("playbooks/driver.yml", SECURE_BOOT),),
     ),
     Diagnosis(

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from gpuhost import checks, checks_collect, checks_driver, checks_gpu, checks_guard, lock, plan
+from gpuhost import checks, checks_card, checks_collect, checks_driver, checks_gpu, checks_guard, lock, plan
 from gpuhost.checks_base import FAIL, PASS, Result
 from gpuhost.checks_base import held as outcome
 from gpuhost.cli_plan import request_of
@@ -30,7 +30,8 @@ Json = Dict[str, Any]
 KERNEL = "5.4.0-150-generic"
 MODULES = "linux-modules-nvidia-525-generic-hwe-18.04"
 GIVEN = ("lock.present", "lock.provisioned")
-JUDGED = [c.id for c in (*checks_gpu.CARD, *checks_driver.INSTALLED, *checks_guard.CHECKS, *checks_driver.CHECKS)]
+DRIVER = (*checks_driver.INSTALLED, *checks_guard.CHECKS, *checks_driver.CHECKS, *checks_card.CHECKS)
+JUDGED = [c.id for c in (*checks_gpu.CARD, *DRIVER)]
 
 
 def machine(bed: UbuntuBed) -> Json:

@@ -18,13 +18,11 @@ from .faults import FILES, HEALTHY, fresh, made, read
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = {file.stem: read(file) for file in FILES}
 GIVEN = sorted({identity for fault in FAULTS.values() for identity in fault["fails"].values() if identity})
-#: What a skip may say that hangs on no failure: the card that is not there, the packages of an OpenCV that was built.
-AT_HOME = (checks.NO_GPU, "the lock names no packages for opencv_cuda: its opencv is built on the host")
 
 
 def root_cause(found: Result, failed: List[str]) -> bool:
     """Does a skipped check name a failed one as the reason?"""
-    return any(found.actual == f"not reached because of {name}" for name in failed) or found.actual in AT_HOME
+    return any(found.actual == f"not reached because of {name}" for name in failed) or found.actual == checks.NO_GPU
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -104,6 +104,11 @@ class Firmware:
             places["modules"] = "/proc/modules"
         for name, place in places.items():
             host([*enter, "mount", "--bind", f"{SHOWN}/{name}", place])
+        # What the packages' udev rules and nvidia-modprobe make: plain files, because nobody opens them here.
+        if (self.folder / "kernel/driver/nvidia").is_dir():
+            served = len(list((self.folder / "kernel/driver/nvidia/gpus").iterdir()))
+            names = [*(f"nvidia{number}" for number in range(served)), "nvidiactl", "nvidia-uvm"]
+            host([*enter, "touch", *(f"/dev/{name}" for name in names)])
 
     def power_on(self, root: Path) -> None:
         """Decide, from the disk at `root`, what this boot brings up."""
