@@ -1,4 +1,4 @@
-"""Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md from the code, so that nothing in them is typed twice.
+"""Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md from the code, so that nothing is typed twice.
 
 python tools/reference_docs.py           write them
 python tools/reference_docs.py --check   only say which are out of date (exit 1)
@@ -148,9 +148,9 @@ def known_failures() -> str:
         who = f"nothing: {one.never}" if one.never else ", ".join(given)
         lines.append(f"| {one.id} | {one.title} | {one.cause} | {one.fix} | {who} |")
     about = (
-        "*Recorded*: on how many recorded hosts (`tests/hosts/faults`) the id is reported and no other, which the unit tests "
-        "hold. *Staged*: on an imitation host, by `tests/e2e/test_faults.py`, where the remedy, typed as printed, turned it "
-        f"green ({record['made']}). *Elsewhere*: the test of the part that gives it."
+        "*Recorded*: on how many recorded hosts (`tests/hosts/faults`) the id is reported and no other; the unit tests "
+        "hold that. *Staged*: on an imitation host, by `tests/e2e/test_faults.py`, where the remedy, typed as printed, "
+        f"turned it green ({record['made']}). *Elsewhere*: the test of the part that gives it."
     )
     lines += ["", "## How it was shown", "", about, ""]
     lines += ["| id | recorded | staged | seen red | healed | elsewhere |", "|---" * 6 + "|"]

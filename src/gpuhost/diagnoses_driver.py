@@ -41,8 +41,8 @@ def without_newer_kernel(seen: Json) -> str:
 
 
 def modules_again(seen: Json) -> str:
-    """The command that unpacks the kept packages of the modules anew, where they are installed and their files are not
-    what they were; else what installs the driver. apt would say that all is there.
+    """The command that unpacks the kept packages of the archive's modules anew, where dpkg has them and their files are
+    not what they were: apt would say that all is there. Else what installs the driver.
     """
     record, kernel = driver(seen)["record"], driver(seen)["kernel"]
     named = re.compile(rf"linux-(modules|objects|signatures)-nvidia-.*{re.escape(str(kernel))}$")
@@ -58,11 +58,6 @@ def other_flavour(seen: Json) -> bool:
     """Is the module of the other kind, open or closed, than the locked one?"""
     module = driver(seen)["module"]
     return module is not None and module["open"] != (wanted(seen)["kernel_modules"] == "open")
-
-
-def is_absent(seen: Json) -> bool:
-    """Is there no module at all for the next boot?"""
-    return driver(seen)["module"] is None
 
 
 def held_by_nouveau(seen: Json) -> bool:
@@ -114,7 +109,12 @@ TABLE = (
         "No module for the kernel that will boot",
         "A newer kernel came in, and the module was not packaged or built for it: no headers, or no DKMS.",
         "Install the module for that kernel, or the kernel that the module is for, and hold both.",
-        signs=(Sign("kernel.boots", remedy=without_newer_kernel), Sign("kernel.headers"), Sign("driver.module", is_absent, modules_again), Sign("driver.module")),
+        signs=(
+            Sign("kernel.boots", remedy=without_newer_kernel),
+            Sign("kernel.headers"),
+            Sign("driver.module", is_absent, modules_again),
+            Sign("driver.module"),
+        ),
         elsewhere=(
             Elsewhere(
                 "playbooks/driver.yml",
