@@ -112,8 +112,7 @@ TABLE = (
         signs=(
             Sign("kernel.boots", remedy=without_newer_kernel),
             Sign("kernel.headers"),
-            Sign("driver.module", is_absent, modules_again),
-            Sign("driver.module"),
+            Sign("driver.module", remedy=modules_again),
         ),
         elsewhere=(
             Elsewhere(
