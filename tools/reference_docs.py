@@ -129,8 +129,6 @@ NOT_STAGED = {
     "D17": "needs an OpenCV built with CUDA, and a card",
     "D18": "needs an OpenCV built with CUDA",
     "D29": "needs an OpenCV built with CUDA, and a card",
-    "D30": "needs TensorFlow, which takes minutes to install",
-    "D31": "needs TensorFlow, which takes minutes to install",
     "D32": "needs a card",
     "D33": "needs a card",
 }
@@ -156,15 +154,15 @@ def known_failures() -> str:
     lines += ["| id | recorded | staged | seen red | healed | elsewhere |", "|---" * 6 + "|"]
     for one in diagnoses.BY_ID.values():
         hosts = sum(one.id in fault["fails"].values() for fault in faults.values())
-        staged = sorted(key for key in record["healed"] if key.startswith(one.id))
-        where = "<br>".join(f"`{key.partition(' ')[2]}`" for key in staged) or NOT_STAGED.get(one.id, "")
+        staged = [row for row in record["healed"] if row["diagnosis"] == one.id]
+        where = "<br>".join(dict.fromkeys(f"`{row['check']}`" for row in staged)) or NOT_STAGED.get(one.id, "")
         tests = "<br>".join(dict.fromkeys(f"`{w.test.replace('tests/', '', 1)}`" for w in one.elsewhere))
         cells = [str(hosts or ""), where, "yes" if hosts else "by its test", "yes" if staged else "", tests]
         lines.append(f"| {one.id} | {' | '.join(cells)} |")
     lines += ["", "## What was staged", "", "| id | check | fault | remedy |", "|---" * 4 + "|"]
-    for key, row in sorted(record["healed"].items()):
-        identity, _, check = key.partition(" ")
-        lines.append(f"| {identity} | `{check}` | {row['fault']} | `{row['remedy'].replace('|', chr(92) + '|')}` |")
+    for row in sorted(record["healed"], key=lambda row: row["diagnosis"]):
+        remedy = row["remedy"].replace("|", r"\|")
+        lines.append(f"| {row['diagnosis']} | `{row['check']}` | {row['fault']} | `{remedy}` |")
     return "\n".join(lines) + "\n"
 
 

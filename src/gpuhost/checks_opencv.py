@@ -76,8 +76,8 @@ def built(seen: Json) -> Outcome:
 def code(seen: Json) -> List[str]:
     """The GPU code that OpenCV says it holds, such as sm_61 and compute_61."""
     found = said(seen)
-    real = re.findall(r"\b[0-9]{2,3}\b", found.get("NVIDIA GPU arch", ""))
-    virtual = re.findall(r"\b[0-9]{2,3}\b", found.get("NVIDIA PTX archs", ""))
+    real = re.findall(r"\b([0-9]{2,3})[af]?\b", found.get("NVIDIA GPU arch", ""))
+    virtual = re.findall(r"\b([0-9]{2,3})[af]?\b", found.get("NVIDIA PTX archs", ""))
     return [f"sm_{name}" for name in real] + [f"compute_{name}" for name in virtual]
 
 

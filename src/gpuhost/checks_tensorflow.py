@@ -99,14 +99,19 @@ def libraries(seen: Json) -> Outcome:
     return held(not bad, f"{', '.join(wanted)} load", actual, on_host(LINKER, CUDA))
 
 
+def cudnn_library(seen: Json) -> Json:
+    """What came of loading cuDNN by the name that TensorFlow has for it; empty where that was not tried."""
+    found = environment(seen).get("libraries") or {}
+    return dict(next((told for name, told in found.items() if name.startswith("libcudnn.so.")), {}))
+
+
 def cudnn_at_run_time(seen: Json) -> Optional[str]:
     """The version of the cuDNN that the linker gives TensorFlow, by its own answer: '8.6.0'."""
-    for name, told in (environment(seen).get("libraries") or {}).items():
-        number = told.get("version")
-        if name.startswith("libcudnn.so.") and isinstance(number, int):
-            major = 10000 if number >= 90000 else 1000
-            return f"{number // major}.{number % major // 100}.{number % 100}"
-    return None
+    number = cudnn_library(seen).get("version")
+    if not isinstance(number, int):
+        return None
+    major = 10000 if number >= 90000 else 1000
+    return f"{number // major}.{number % major // 100}.{number % 100}"
 
 
 def cudnn(seen: Json) -> Outcome:
@@ -116,7 +121,8 @@ def cudnn(seen: Json) -> Outcome:
     if found is None:
         return held(False, required, "the library does not tell its version", on_host(LINKER, CUDNN))
     right = release(found)[:1] == release(wanted)[:1] and release(found)[:2] >= release(wanted)[:2]
-    return held(right, required, f"the library is {found}", on_host(LINKER, CUDNN))
+    actual = f"the library is {found}, {cudnn_library(seen).get('path') or 'of an unknown place'}"
+    return held(right, required, actual, on_host(LINKER, CUDNN))
 
 
 def on_gpu(seen: Json) -> Outcome:

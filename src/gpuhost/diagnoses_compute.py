@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
+import shlex
 
 from .catalog import Json
 from .checks_base import on_host
 from .checks_card import signs
 from .checks_environments import again, normal
+from .checks_lock import installed
 from .checks_opencv import environment as opencv
 from .checks_opencv import providers
-from .checks_tensorflow import says
+from .checks_tensorflow import CUDNN, LINKER, cudnn_library, says
 from .diagnoses_base import Diagnosis, Elsewhere, Sign
 from .opencv_plan import CV2
+from .preflight import literal
 
 #: Below this many free MiB on a card TensorFlow's first convolution can fail for want of memory.
 LITTLE_MIB = 1024
@@ -40,6 +44,15 @@ def little_memory(seen: Json) -> bool:
     """Is a card nearly full? Where nvidia-smi did not say, the library's own words have to do."""
     free = signs(seen)["free_mib"]
     return not free or min(free.values()) < LITTLE_MIB
+
+
+def without_other_cudnn(seen: Json) -> str:
+    """The command that takes another cuDNN's folder out of the linker's way; where it is ours, what installs it."""
+    path = str(cudnn_library(seen).get("path") or "")
+    if not path.startswith("/") or path.startswith(installed(seen)["root"] + "/"):
+        return on_host(LINKER, CUDNN)
+    line = shlex.quote(rf"\#^{literal(posixpath.dirname(path))}/*$#d")
+    return on_host(f"sed -E -i {line} /etc/ld.so.conf.d/*.conf && ldconfig")
 
 
 def tells(pattern: str, seen: Json) -> bool:
@@ -135,7 +148,10 @@ TABLE = (
         "cuDNN is older than TensorFlow was built with",
         "TensorFlow takes the same major version and the same minor or a later one; another copy came first.",
         "The locked cuDNN, and no other copy in the linker's way.",
-        signs=(Sign("tensorflow.cudnn"), Sign("tensorflow.computes", lambda seen: says(seen, OTHER_CUDNN))),
+        signs=(
+            Sign("tensorflow.cudnn", remedy=without_other_cudnn),
+            Sign("tensorflow.computes", lambda seen: says(seen, OTHER_CUDNN)),
+        ),
     ),
     Diagnosis(
         "D33",

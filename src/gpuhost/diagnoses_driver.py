@@ -18,7 +18,8 @@ from .checks_card import (
     signs,
     uvm_is_missing,
 )
-from .checks_driver import driver, wanted
+from .checks_driver import REBOOT, driver, wanted
+from .checks_guard import GUARD
 from .checks_host import observation
 from .checks_lock import installed
 from .diagnoses_base import Diagnosis, Elsewhere, Sign
@@ -51,13 +52,21 @@ def modules_again(seen: Json) -> str:
     if record["modules_from"] != "signed" or not names or not whole:
         return DRIVER
     files = " ".join(f"{installed(seen)['root']}/cache/debs/{record['debs'][name]}/*.deb" for name in sorted(names))
-    return on_host(f"dpkg --install {files}")
+    return on_host(f"dpkg --install {files}", GUARD)  # dpkg takes the packages off hold
 
 
 def other_flavour(seen: Json) -> bool:
     """Is the module of the other kind, open or closed, than the locked one?"""
     module = driver(seen)["module"]
     return module is not None and module["open"] != (wanted(seen)["kernel_modules"] == "open")
+
+
+def without_nouveau(seen: Json) -> str:
+    """What keeps nouveau out: a new initramfs where only that is old, a reboot where all is right for the next one."""
+    found = driver(seen)["nouveau"]
+    if not found["blacklisted"]:
+        return DRIVER
+    return on_host(f"update-initramfs -u -k {driver(seen)['kernel']}") if found["in_initramfs"] else REBOOT
 
 
 def held_by_nouveau(seen: Json) -> bool:
@@ -154,7 +163,7 @@ TABLE = (
         "nouveau takes the card",
         "It is not blacklisted, or the initramfs was made before it was, so that it loads first.",
         "Blacklist it, make the initramfs anew and reboot: playbooks/driver.yml does.",
-        signs=(Sign("driver.nouveau"), Sign("driver.loaded", held_by_nouveau)),
+        signs=(Sign("driver.nouveau", remedy=without_nouveau), Sign("driver.loaded", held_by_nouveau)),
         elsewhere=(Elsewhere("playbooks/driver.yml", SECURE_BOOT),),
     ),
     Diagnosis(

@@ -19,14 +19,17 @@ Json = Dict[str, Any]
 _LINES = ("NVIDIA CUDA", "NVIDIA GPU arch", "NVIDIA PTX archs", "cuDNN")
 _MODULES = {"opencv": "cv2", "tensorflow": "tensorflow"}
 _LOAD_LIMIT_S = 120.0
-# Loads each library as a program of this environment would, and asks cuDNN for its version; a line each, so that what
-# was answered before a crash counts.
+# Loads each library as a program of this environment would, tells where the linker found it (dlinfo(3) knows the name
+# that it was found under), and asks cuDNN for its version; a line each, so that what came before a crash counts.
 _LOADER = """\
 import ctypes, json, sys
 for name in sys.argv[1:]:
     told = {"name": name, "error": None}
     try:
         library = ctypes.CDLL(name)
+        entry = ctypes.c_void_p()
+        ctypes.CDLL(None).dlinfo(ctypes.c_void_p(library._handle), 2, ctypes.byref(entry))
+        told["path"] = ctypes.cast(entry.value + 8, ctypes.POINTER(ctypes.c_char_p))[0].decode()
         if name.startswith("libcudnn.so"):
             library.cudnnGetVersion.restype = ctypes.c_size_t
             told["version"] = library.cudnnGetVersion()
@@ -82,7 +85,7 @@ def origin(module: str) -> Optional[str]:
 
 
 def loaded(sonames: List[str]) -> Dict[str, Json]:
-    """What comes of loading each library by its name: `error` (None: it loads), and cuDNN's own `version`.
+    """What comes of loading each library by its name: `error` (None: it loads), `path`, and cuDNN's own `version`.
 
     In a process apart: a library that was loaded here by its name would count as found when TensorFlow asks for it.
     """

@@ -152,6 +152,7 @@ def test_libraries_are_loaded_in_a_process_apart() -> None:
     """One that is there, one that is not, and one that has another function than cuDNN's."""
     found = probe_environment.loaded(["libc.so.6", "libnot-there.so.9"])
     assert found["libc.so.6"]["error"] is None
+    assert found["libc.so.6"]["path"].endswith("/libc.so.6")
     assert "libnot-there.so.9" in found["libnot-there.so.9"]["error"]
 
 
