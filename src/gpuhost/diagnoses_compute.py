@@ -69,7 +69,9 @@ def benchmark_tells(pattern: str, model: str, seen: Json) -> bool:
 def shadowed(seen: Json) -> bool:
     """Is the cv2 that is imported another one, or one of several?"""
     where = opencv(seen).get("module")
-    return where is not None and (not where.startswith(opencv(seen)["prefix"]) or len(providers(seen)) > 1)
+    if where is None:
+        return False
+    return len(providers(seen)) > 1 or not where.startswith(opencv(seen)["prefix"].rstrip("/") + "/")
 
 
 def at_benchmark(pattern: str) -> tuple[Sign, ...]:
@@ -172,7 +174,7 @@ TABLE = (
             Sign(
                 check,
                 lambda seen: says(seen, NO_MEMORY) and little_memory(seen),
-                lambda seen: on_host("nvidia-smi", "./run pytest verify/") + " (the first shows whose memory it is)",
+                lambda seen: on_host("nvidia-smi", "./run pytest verify/  # the first shows whose memory it is"),
             )
             for check in ("tensorflow.computes", "tensorflow.gpu")
         ),

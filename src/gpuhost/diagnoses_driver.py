@@ -143,7 +143,7 @@ TABLE = (
             Sign(
                 "driver.signed",
                 lambda seen: not is_unsigned(seen),
-                lambda seen: on_host(f"mokutil --import {CERTIFICATE} && reboot") + " ; at its blue screen: Enroll MOK",
+                lambda seen: on_host(f"mokutil --import {CERTIFICATE} && reboot  # on its blue screen: Enroll MOK"),
             ),
         ),
         elsewhere=(

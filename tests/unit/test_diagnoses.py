@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -18,6 +20,16 @@ from .faults import FILES, HEALTHY, fresh, made, read
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = {file.stem: read(file) for file in FILES}
 GIVEN = sorted({identity for fault in FAULTS.values() for identity in fault["fails"].values() if identity})
+
+
+@pytest.fixture(scope="module")
+def tool() -> Any:
+    """tools/reference_docs.py as a module."""
+    spec = importlib.util.spec_from_file_location("reference_docs", ROOT / "tools" / "reference_docs.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def root_cause(found: Result, failed: List[str]) -> bool:
@@ -50,6 +62,18 @@ def test_a_fault_says_what_is_wrong_and_what_to_type(name: str) -> None:
 def test_a_file_is_called_by_its_diagnosis(name: str) -> None:
     """So that the folder can be read."""
     assert {name.partition("-")[0]} == set(FAULTS[name]["fails"].values())
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_remedy_of_a_known_failure_is_a_command(name: str) -> None:
+    """For the host, for this folder, or first the one and then the other."""
+    for found in judged(made(FAULTS[name])).values():
+        if found.diagnosis is not None:
+            here = found.remediation
+            if here.startswith("On the host: "):
+                command, _, here = here[len("On the host: ") :].partition(" ; then here: ")
+                assert command
+            assert not here or here.startswith("./run "), found.remediation
 
 
 def with_judge(monkeypatch: pytest.MonkeyPatch, check: checks.Check, turn: Dict[str, str]) -> None:
@@ -127,6 +151,16 @@ def test_every_diagnosis_of_the_list_is_in_the_table() -> None:
 def test_every_diagnosis_that_verify_gives_is_on_a_recorded_host() -> None:
     """And none is on one that no sign gives."""
     assert sorted(one.id for one in diagnoses.TABLE if one.signs) == GIVEN
+
+
+def test_what_is_not_staged_has_its_reason(tool: Any) -> None:
+    """Each diagnosis that verify/ gives was staged and healed on an imitation host, or it is said why not."""
+    record = json.loads(tool.HEALED.read_text(encoding="utf-8"))
+    staged = {row["diagnosis"] for row in record["healed"]}
+    assert staged | set(tool.NOT_STAGED) == set(GIVEN)
+    assert not staged & set(tool.NOT_STAGED)
+    for row in record["healed"]:
+        assert row["check"] in {sign.check for sign in diagnoses.BY_ID[row["diagnosis"]].signs}
 
 
 @pytest.mark.parametrize(
