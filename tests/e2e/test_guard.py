@@ -220,7 +220,7 @@ class TestAccident:
         assert failed(results) == ["driver.installed"]
         assert results["driver.installed"].diagnosis in ("D02", "D04")
         assert f"libnvidia-compute-525 is {archive.NEW}" in results["driver.installed"].actual
-        assert "site.yml" in results["driver.installed"].remediation
+        assert "playbooks/driver.yml" in results["driver.installed"].remediation
 
     def test_a_broken_host_is_not_guarded_as_it_is(self, bed: Bed) -> None:
         """Holding the kernel that the driver was not made for would keep the fault."""

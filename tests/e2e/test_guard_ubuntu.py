@@ -169,4 +169,4 @@ class TestAccident:
         assert failed(results) == ["driver.installed"]
         broken = results["driver.installed"]
         assert broken.diagnosis == "D02" and "D01: loaded is 525.105.17" in broken.actual
-        assert "site.yml" in broken.remediation
+        assert "playbooks/driver.yml" in broken.remediation
