@@ -157,7 +157,8 @@ def known_failures() -> str:
         staged = [row for row in record["healed"] if row["diagnosis"] == one.id]
         where = "<br>".join(dict.fromkeys(f"`{row['check']}`" for row in staged)) or NOT_STAGED.get(one.id, "")
         tests = "<br>".join(dict.fromkeys(f"`{w.test.replace('tests/', '', 1)}`" for w in one.elsewhere))
-        cells = [str(hosts or ""), where, "yes" if hosts else "by its test", "yes" if staged else "", tests]
+        red = "yes" if hosts else "by its test" if not one.never else "it cannot happen"
+        cells = [str(hosts or ""), where, red, "yes" if staged else "", tests]
         lines.append(f"| {one.id} | {' | '.join(cells)} |")
     lines += ["", "## What was staged", "", "| id | check | fault | remedy |", "|---" * 4 + "|"]
     for row in sorted(record["healed"], key=lambda row: row["diagnosis"]):

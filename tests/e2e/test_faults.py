@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import time
 from pathlib import Path
@@ -206,8 +207,9 @@ def test_a_fault_is_named_and_healed(world: World, fault: Fault, rows: List[Dict
     assert all(r.actual.rpartition(" ")[2] in (fault.check, *LEFT_OUT) for r in named)
     obey(world, found.remediation)
     assert failed(verified(world, tensorflow)) == []
-    row = {"diagnosis": fault.identity, "check": fault.check, "fault": fault.what, "remedy": found.remediation}
-    rows.append(row)
+    # The stand-ins' checksums are other ones on each machine.
+    remedy = re.sub("[0-9a-f]{64}", "SHA256", found.remediation)
+    rows.append({"diagnosis": fault.identity, "check": fault.check, "fault": fault.what, "remedy": remedy})
 
 
 def test_after_all_of_them_the_host_is_in_order(world: World) -> None:
