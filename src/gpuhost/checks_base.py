@@ -11,6 +11,8 @@ PASS, FAIL, SKIP = "pass", "fail", "skip"
 INSTALL = "./run ansible-playbook site.yml"
 #: The driver alone, with the guard over it.
 DRIVER = "./run ansible-playbook playbooks/driver.yml"
+#: The guard alone.
+GUARD = "./run ansible-playbook playbooks/guard.yml"
 #: A new lock for what the host has become, carried out.
 RELOCK = f"./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true && {INSTALL}"
 

@@ -6,12 +6,14 @@ import re
 from typing import List, Optional
 
 from .catalog import Json
-from .checks_base import DRIVER, RELOCK, Check, Outcome, held, on_host
-from .checks_driver import REBOOT, driver, wanted
+from .checks_base import RELOCK, Check, Outcome, held, on_host
+from .checks_driver import REBOOT, driver, unpacked_again, wanted
 from .checks_host import observation
 from .checks_lock import installed, obeyed
 
 LOOK = on_host("dmesg | grep -E 'NVRM|Xid'")
+#: The packages that hold the driver's library, on Ubuntu and on Debian.
+LIBRARY = r"libnvidia-compute-.*|libnvidia-ml1.*"
 #: The kernel's words about a module whose signature Secure Boot does not accept.
 REFUSED = "Loading of .*module.* is rejected|unsigned module loading is restricted"
 #: The kernel's words about a card that this branch of the driver no longer serves, and about one that is lost.
@@ -60,7 +62,12 @@ def match(seen: Json) -> Outcome:
     """Are the driver's library and the loaded module of one version?"""
     module_version, library = observation(seen)["nvidia"]["module_version"], driver(seen)["library"]
     actual = f"the library is {library}" if library else "there is no libnvidia-ml.so.1"
-    return held(library == module_version, f"the library is {module_version}, as the module", actual, DRIVER)
+    return held(
+        library == module_version,
+        f"the library is {module_version}, as the module",
+        actual,
+        unpacked_again(seen, LIBRARY),
+    )
 
 
 def nodes(seen: Json) -> Outcome:

@@ -6,7 +6,7 @@ import re
 from typing import Dict, List
 
 from .catalog import Json
-from .checks_base import DRIVER, Check, Outcome, held, on_host, skipped
+from .checks_base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
 from .checks_host import observation
 from .checks_lock import installed, obeyed
 from .guard import is_family
@@ -23,6 +23,25 @@ def wanted(seen: Json) -> Json:
 def driver(seen: Json) -> Json:
     """The driver as the probe read it for the kernel that will boot."""
     return dict(installed(seen)["driver"])
+
+
+def unpacked_again(seen: Json, pattern: str) -> str:
+    """What mends files of the driver that are gone or changed, though dpkg has their packages. apt would say that all
+    is there, so the kept packages of these names are unpacked anew, and held again. Else what installs the driver.
+    """
+    record, there = driver(seen)["record"], installed(seen)["guard"]["stack"]
+    names = [name for name in sorted(record["debs"]) if re.fullmatch(pattern, name)]
+    if not names or any(there.get(name) != record["packages"].get(name) for name in names):
+        return DRIVER
+    files = " ".join(f"{installed(seen)['root']}/cache/debs/{record['debs'][name]}/*.deb" for name in names)
+    return on_host(f"dpkg --install {files}", GUARD)
+
+
+def module_again(seen: Json) -> str:
+    """The same for the module of the kernel that will boot, where it is the archive's; DKMS makes it again otherwise."""
+    if driver(seen)["record"]["modules_from"] != "signed":
+        return DRIVER
+    return unpacked_again(seen, f"linux-(modules|objects|signatures)-nvidia-.*{re.escape(driver(seen)['kernel'])}")
 
 
 def replaced(record: Json, there: Dict[str, str]) -> List[str]:
@@ -89,7 +108,7 @@ def module(seen: Json) -> Outcome:
     if found["module"] is None:
         built = "; ".join(found["dkms"][:2])
         actual = "there is no module nvidia for it" + (f" (dkms status: {built})" if built else "")
-        return held(False, required, actual, DRIVER)
+        return held(False, required, actual, module_again(seen))
     flavour = "open" if found["module"]["open"] else "proprietary"
     right = (found["module"]["version"], flavour) == (lock["version"], lock["kernel_modules"])
     actual = f"the {flavour} module {found['module']['version'] or 'of unknown version'}, {found['module']['path']}"
@@ -107,7 +126,7 @@ def signed(seen: Json) -> Outcome:
             return skipped(
                 required, "the module is unsigned and Secure Boot's state cannot be read", on_host("mokutil --sb-state")
             )
-        return held(False, required, "Secure Boot is enabled and the module is unsigned", DRIVER)
+        return held(False, required, "Secure Boot is enabled and the module is unsigned", module_again(seen))
     key, loaded = found["key"], observation(seen)["nvidia"]["module_loaded"]
     if wanted(seen)["secure_boot"] == "own-key" and not key["enrolled"] and (key["enrolled"] is False or not loaded):
         return held(False, required, f"signed by {signer}, a key that is not enrolled", DRIVER)

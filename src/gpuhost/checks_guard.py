@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Iterable, List
 
 from .catalog import Json
-from .checks_base import Check, Outcome, held
+from .checks_base import GUARD, Check, Outcome, held
 from .checks_lock import installed
-
-GUARD = "./run ansible-playbook playbooks/guard.yml"
 
 
 def guard(seen: Json) -> Json:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from .catalog import Json
 from .checks_base import DRIVER, RELOCK, on_host
 from .checks_card import (
@@ -19,11 +17,8 @@ from .checks_card import (
     uvm_is_missing,
 )
 from .checks_driver import REBOOT, driver, wanted
-from .checks_guard import GUARD
 from .checks_host import observation
-from .checks_lock import installed
 from .diagnoses_base import Diagnosis, Elsewhere, Sign
-from .diagnoses_packages import stack
 from .probe_driver import CERTIFICATE
 
 SECURE_BOOT = "tests/unit/test_driver_modules.py::test_one_defect_is_one_need"
@@ -39,20 +34,6 @@ def without_newer_kernel(seen: Json) -> str:
     ]
     there = made in observation(seen)["kernel"]["installed"]
     return on_host(f"apt-get purge -y {' '.join(names)}") if there and names else DRIVER
-
-
-def modules_again(seen: Json) -> str:
-    """The command that unpacks the kept packages of the archive's modules anew, where dpkg has them and their files are
-    not what they were: apt would say that all is there. Else what installs the driver.
-    """
-    record, kernel = driver(seen)["record"], driver(seen)["kernel"]
-    named = re.compile(rf"linux-(modules|objects|signatures)-nvidia-.*{re.escape(str(kernel))}$")
-    names = [name for name in record["debs"] if named.match(name)]
-    whole = all(stack(seen).get(name) == record["packages"].get(name) for name in names)
-    if record["modules_from"] != "signed" or not names or not whole:
-        return DRIVER
-    files = " ".join(f"{installed(seen)['root']}/cache/debs/{record['debs'][name]}/*.deb" for name in sorted(names))
-    return on_host(f"dpkg --install {files}", GUARD)  # dpkg takes the packages off hold
 
 
 def other_flavour(seen: Json) -> bool:
@@ -121,7 +102,7 @@ TABLE = (
         signs=(
             Sign("kernel.boots", remedy=without_newer_kernel),
             Sign("kernel.headers"),
-            Sign("driver.module", remedy=modules_again),
+            Sign("driver.module"),
         ),
         elsewhere=(
             Elsewhere(
@@ -155,7 +136,7 @@ TABLE = (
         "Secure Boot refuses the module",
         "Secure Boot is on, and the module is not signed, or not by a key that the firmware knows.",
         "Take the archive's signed modules, or sign with the machine's own key and enrol it. Secure Boot stays on.",
-        signs=(Sign("driver.signed", remedy=modules_again), Sign("driver.loaded", refused)),
+        signs=(Sign("driver.signed"), Sign("driver.loaded", refused)),
         elsewhere=(Elsewhere("playbooks/driver.yml", SECURE_BOOT),),
     ),
     Diagnosis(

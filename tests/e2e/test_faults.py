@@ -121,6 +121,12 @@ FAULTS = (
     ),
     Fault("D14", "driver.nodes", "CUDA's device node is gone", shell("rm /dev/nvidia-uvm")),
     Fault("D01", "driver.loaded", "an older module is loaded than the library's", old_module_loaded),
+    Fault(
+        "D01",
+        "driver.match",
+        "a library of another version is in the place of the driver's",
+        shell("cd /usr/lib/x86_64-linux-gnu; new=libnvidia-ml.so.470.1; touch $new; ln -sf $new libnvidia-ml.so.1"),
+    ),
     Fault("D09", "driver.loaded", "the module is not loaded", nothing_loaded),
     Fault(
         "D30",
