@@ -38,7 +38,7 @@ def unpacked_again(seen: Json, pattern: str) -> str:
 
 
 def module_again(seen: Json) -> str:
-    """The same for the module of the kernel that will boot, where it is the archive's; DKMS makes it again otherwise."""
+    """The same for the module of the kernel that will boot, where it is the archive's; else DKMS makes it again."""
     if driver(seen)["record"]["modules_from"] != "signed":
         return DRIVER
     return unpacked_again(seen, f"linux-(modules|objects|signatures)-nvidia-.*{re.escape(driver(seen)['kernel'])}")
