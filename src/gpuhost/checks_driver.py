@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Dict, List
 
 from .catalog import Json
@@ -30,10 +31,12 @@ def unpacked_again(seen: Json, pattern: str) -> str:
     is there, so the kept packages of these names are unpacked anew, and held again. Else what installs the driver.
     """
     record, there = driver(seen)["record"], installed(seen)["guard"]["stack"]
-    names = [name for name in sorted(record["debs"]) if re.fullmatch(pattern, name)]
+    kept = {name: digest for name, digest in record["debs"].items() if re.fullmatch("[0-9a-f]{64}", digest)}
+    names = [name for name in sorted(kept) if re.fullmatch(pattern, name)]
     if not names or any(there.get(name) != record["packages"].get(name) for name in names):
         return DRIVER
-    files = " ".join(f"{installed(seen)['root']}/cache/debs/{record['debs'][name]}/*.deb" for name in names)
+    folder = shlex.quote(f"{installed(seen)['root']}/cache/debs")
+    files = " ".join(f"{folder}/{kept[name]}/*.deb" for name in names)
     return on_host(f"dpkg --install {files}", GUARD)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shlex
 from typing import Any, Dict, List, Mapping
 
 from . import opencv_plan
@@ -61,7 +62,8 @@ def locked(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
 def again(seen: Json, environment: str) -> str:
     """What makes an environment anew: without its marker a folder of the store counts as unfinished."""
     target = installed(seen)["links"][f"venvs/{environment}"]["target"]
-    return on_host(f"rm {installed(seen)['root']}/{target}/{MARKER}", INSTALL)
+    marker = shlex.quote(f"{installed(seen)['root']}/{target}/{MARKER}")
+    return on_host(f"rm {marker}", INSTALL)
 
 
 def normal(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from .catalog import Json
 from .checks_base import DRIVER, RELOCK, on_host
 from .checks_card import (
@@ -33,7 +35,7 @@ def without_newer_kernel(seen: Json) -> str:
         if name.startswith("linux-") and name.endswith(f"-{boots}") and package["state"] == "installed"
     ]
     there = made in observation(seen)["kernel"]["installed"]
-    return on_host(f"apt-get purge -y {' '.join(names)}") if there and names else DRIVER
+    return on_host(f"apt-get purge -y {' '.join(map(shlex.quote, names))}") if there and names else DRIVER
 
 
 def other_flavour(seen: Json) -> bool:
@@ -47,7 +49,8 @@ def without_nouveau(seen: Json) -> str:
     found = driver(seen)["nouveau"]
     if not found["blacklisted"]:
         return DRIVER
-    return on_host(f"update-initramfs -u -k {driver(seen)['kernel']}") if found["in_initramfs"] else REBOOT
+    renew = f"update-initramfs -u -k {shlex.quote(str(driver(seen)['kernel']))}"
+    return on_host(renew) if found["in_initramfs"] else REBOOT
 
 
 def held_by_nouveau(seen: Json) -> bool:

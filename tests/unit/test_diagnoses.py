@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -15,7 +16,7 @@ from gpuhost import checks, diagnoses
 from gpuhost.checks_base import FAIL, PASS, SKIP, Outcome, Result
 
 from .collected import judged, with_status
-from .faults import FILES, HEALTHY, fresh, made, read
+from .faults import FILES, HEALTHY, fresh, made, put, read
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = {file.stem: read(file) for file in FILES}
@@ -74,6 +75,40 @@ def test_the_remedy_of_a_known_failure_is_a_command(name: str) -> None:
                 command, _, here = here[len("On the host: ") :].partition(" ; then here: ")
                 assert command
             assert not here or here.startswith("./run "), found.remediation
+
+
+HOSTILE = "x; touch pwned #$(touch y)"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (
+            "D08-newer-kernel-beside",
+            {"driver/kernel": f"5 {HOSTILE}", f"observation/packages/linux-image-5 {HOSTILE}": {}},
+        ),
+        ("D08-module-file-gone", {"driver/record/debs": {"linux-modules-nvidia-525-4.15.0-213-generic": HOSTILE}}),
+        ("D10-in-the-initramfs", {"driver/kernel": HOSTILE, "driver/record/kernel": HOSTILE}),
+        (
+            "D31-other-folder-first",
+            {"tensorflow/libraries/libcudnn.so.8/path": f"/usr/{HOSTILE}/libcudnn.so.8"},
+        ),
+        ("D18-without-cuda", {"links/venvs%opencv_cuda/target": f"store/{HOSTILE}-0123456789ab"}),
+        ("sources-unreadable", {"observation/apt/problems/0/file": f"/etc/{HOSTILE}"}),
+    ],
+)
+def test_a_hosts_words_stay_words_in_a_remedy(name: str, changes: Dict[str, Any]) -> None:
+    """What a host calls its packages, kernels and files is no part of a command that a person types."""
+    seen = made(FAULTS[name])
+    for path, value in changes.items():
+        value = {"version": "1", "state": "installed", "hold": False} if value == {} else value
+        put(seen, path, value)
+    failures = [r for r in judged(seen).values() if r.status == FAIL]
+    assert failures
+    for found in failures:
+        command = found.remediation.replace("On the host: ", "").partition(" ; then here: ")[0]
+        for text in re.sub(r"'(?:[^']|'\"'\"')*'", "", command).split():
+            assert "touch" not in text, found.remediation
 
 
 def with_judge(monkeypatch: pytest.MonkeyPatch, check: checks.Check, turn: Dict[str, str]) -> None:
