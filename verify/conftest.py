@@ -195,4 +195,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(f"error: {error}", red=True)
             terminalreporter._session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         else:
+            for line in report.since_lines(made, folder):
+                terminalreporter.write_line(line)
             terminalreporter.write_line(f"report: {files['html']}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from . import history
 from .catalog import Json
 from .checks import MEANING
 from .model import COMPONENTS, NAMES
@@ -39,8 +41,8 @@ def templates() -> Environment:
     )
 
 
-def page(report: Json) -> str:
-    """The whole page as text."""
+def page(report: Json, kept: Sequence[Json] = ()) -> str:
+    """The whole page as text; `kept` are the host's reports in order of time, this one the last of them."""
     environment = templates()
     environment.filters["ms"] = milliseconds
     groups: Json = {}
@@ -50,6 +52,7 @@ def page(report: Json) -> str:
         report=report,
         meaning=MEANING[report["verdict"]],
         groups=[(TITLES[name], found) for name, found in groups.items()],
+        since=history.in_report(report, kept),
         failed=[c for c in report["checks"] if c["status"] == "fail"],
         count={status: sum(c["status"] == status for c in report["checks"]) for status in ("pass", "fail", "skip")},
         components=[(NAMES[c], (report["plan"] or {"components": {}})["components"].get(c)) for c in COMPONENTS],
