@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import json
+import math
 import shlex
 import zlib
 from pathlib import Path
@@ -49,6 +51,7 @@ def imports(source: str) -> List[str]:
     return found
 
 
+@functools.lru_cache(maxsize=None)
 def sources(entry: str) -> Dict[str, str]:
     """The text of a module of this package and of all that it needs, by full module name."""
     found = {"gpuhost": (PACKAGE / "__init__.py").read_text(encoding="utf-8")}
@@ -93,9 +96,22 @@ def answers(output: str) -> List[Dict[str, Any]]:
 
 
 def parsed(text: str) -> Optional[Dict[str, Any]]:
-    """A JSON object in a text, or None when it is cut off or no object."""
+    """A JSON object in a text, or None when it is cut off, no object, or has numbers that JSON has no form for."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = json.loads(text, parse_constant=no_number, parse_float=finite)
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def no_number(text: str) -> float:
+    """NaN and the infinities, which Python reads in JSON and no other program does."""
+    raise ValueError(f"{text} is not JSON")
+
+
+def finite(text: str) -> float:
+    """A number with a point or an exponent; one that is too large for a float would be read as infinite."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is too large")
+    return value

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import bundle, checks, checks_benchmark, checks_environments, checks_lock
+from . import answers, bundle, checks, checks_benchmark, checks_environments, checks_lock
 from . import lock as locks
 from .catalog import Json
 from .checks_base import INSTALL, Check, Result
@@ -122,7 +122,7 @@ def machine(run: Run, root: str) -> Json:
     code, out, err = run(bundle.command("python3", "probe_installed", {"root": root}, PROBE_LIMIT_S))
     found = bundle.answers(out)
     if found:
-        return found[-1]
+        return answers.machine(found[-1])
     if code == NOT_FOUND:
         return {"error": "There is no python3 on the host.", "next_step": "apt-get install python3"}
     return {
@@ -138,6 +138,9 @@ def environment(run: Run, root: str, name: str) -> Json:
     found: Json = {}
     for answer in bundle.answers(out):
         found.update(answer)
+    found = answers.environment(found, PROBES[name])
+    if "error" in found:
+        return found
     if "failed" in found:
         found["error"] = str(found["failed"])
     elif "computed" not in found:
@@ -153,7 +156,7 @@ def benchmark(run: Run, options: Options, model: str, on: str) -> Json:
     start = out.find("{")
     report = bundle.parsed(out[start:]) if start >= 0 else None
     if code == 0 and report is not None:
-        return report
+        return answers.benchmark(report)
     told = [line for line in err.splitlines() if line.startswith("error: ")]
     return {"error": told[-1][len("error: ") :] if told else ended(code, err)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shlex
 from functools import partial
 from typing import Any, Dict, List, Mapping
 
@@ -66,7 +67,8 @@ def locked(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
 def again(seen: Json, environment: str) -> str:
     """What makes an environment anew: without its marker a folder of the store counts as unfinished."""
     target = installed(seen)["links"][f"venvs/{environment}"]["target"]
-    return f"On the host: rm {installed(seen)['root']}/{target}/{MARKER} ; then here: {INSTALL}"
+    marker = shlex.quote(f"{installed(seen)['root']}/{target}/{MARKER}")
+    return f"On the host: rm {marker} ; then here: {INSTALL}"
 
 
 def normal(name: str) -> str:

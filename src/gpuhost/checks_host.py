@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, Dict, List
 
 from . import preflight
@@ -48,7 +49,7 @@ def sources_readable(seen: Json) -> Outcome:
     """Can every line of the source lists be read?"""
     bad = observation(seen)["apt"]["problems"]
     where = "; ".join(f"{p['file']} line {p['line']}: {p['error']}" for p in bad[:3])
-    first = f"Correct it: ${{EDITOR:-nano}} {bad[0]['file']}" if bad else ""
+    first = f"Correct it: ${{EDITOR:-nano}} {shlex.quote(bad[0]['file'])}" if bad else ""
     return held(not bad, "every apt source can be read", where or "all can be read", first)
 
 

@@ -136,7 +136,6 @@ def read(folder: Path) -> Kept:
             reports.append(load(path))
         except (OSError, ValueError, RecursionError) as error:
             unreadable.append({"file": printable(path.name), "error": why(error)})
-    reports.sort(key=lambda report: str(report["when"]))
     return Kept(printable(reports[-1]["host"] if reports else host), reports, unreadable)
 
 

@@ -53,7 +53,7 @@ def plan_summary(seen: Json, read: bool) -> Optional[Json]:
         return None
     plan = seen["lock"]["plan"]
     return {
-        "platform": plan["platform"],
+        "platform": printable(plan["platform"]),
         "gpus": [printable(g["name"] or g["pci_id"] or "a card") for g in plan["gpus"]],
         "components": components(plan),
         "generation": seen["machine"]["installed"]["generation"] if read else None,
