@@ -27,8 +27,8 @@ def parse_os_release(text: str) -> Dict[str, str]:
     """The platform from the text of os-release: id, distribution, version, codename, pretty_name.
 
     `id` joins ID and VERSION_ID as in "ubuntu-18.04"; a rolling release has no VERSION_ID and is ID alone.
-    Format: os-release(5), shell-like assignments. Raises UnreadableError when there is no ID, or none that os-release(5)
-    allows.
+    Format: os-release(5), shell-like assignments. Raises UnreadableError when there is no ID, or one that
+    os-release(5) does not allow.
     """
     fields = {}
     for line in text.splitlines():
