@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
-from gpuhost import checks_collect, report
+from gpuhost import checks_collect, report, report_fleet
 from gpuhost.checks_base import FAIL, SKIP
 from gpuhost.checks_benchmark import PHOTOS
 from gpuhost.errors import GpuhostError
@@ -198,3 +198,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             for line in report.since_lines(made, folder):
                 terminalreporter.write_line(line)
             terminalreporter.write_line(f"report: {files['html']}")
+    if config.stash[HOSTS]:
+        try:
+            terminalreporter.write_line(f"fleet: {report_fleet.write(folder)}")
+        except GpuhostError as error:
+            terminalreporter.write_line(f"error: {error}", red=True)
+            terminalreporter._session.exitstatus = pytest.ExitCode.INTERNAL_ERROR

@@ -12,7 +12,7 @@ from . import history
 from .catalog import Json
 from .checks import MEANING
 from .model import COMPONENTS, NAMES
-from .report_picture import milliseconds, picture
+from .report_picture import milliseconds, picture, trend
 
 TEMPLATES = Path(__file__).parent / "templates"
 TITLES = {
@@ -62,5 +62,6 @@ def page(report: Json, kept: Sequence[Json] = ()) -> str:
             count={status: sum(c["status"] == status for c in report["checks"]) for status in ("pass", "fail", "skip")},
             components=[(NAMES[c], (report["plan"] or {"components": {}})["components"].get(c)) for c in COMPONENTS],
             picture=picture(report["benchmark"]),
+            trend=trend(kept),
         )
     )
