@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
-from gpuhost import checks_collect, report, report_fleet
+from gpuhost import checks_collect, report, report_bundle, report_fleet
 from gpuhost.checks_base import FAIL, SKIP
 from gpuhost.checks_benchmark import PHOTOS
 from gpuhost.checks_fleet import Crew, named
@@ -62,6 +62,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=PHOTOS,
         metavar="N",
         help=f"number of photos (default: {PHOTOS})",
+    )
+    group.addoption(
+        "--bundle", action="store_true", help="also write HOST/support-*.tar.gz, redacted, to attach to an issue"
     )
     group.addoption("--gpuhost-root", default="/opt/gpuhost", metavar="DIR", help="the store on the host")
 
@@ -208,12 +211,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write(report.as_text(made, terminalreporter._tw.fullwidth, terminalreporter.hasmarkup))
         try:
             files = report.write(made, folder)
+            bundle = report_bundle.write(host, made, folder) if config.getoption("bundle") else None
         except GpuhostError as error:
             terminalreporter.write_line(f"error: {error}", red=True)
             terminalreporter._session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         else:
             for line in report.since_lines(made, folder):
                 terminalreporter.write_line(line)
+            if bundle is not None:
+                terminalreporter.write_line(f"bundle: {bundle}")
+                terminalreporter.write_line(
+                    "Redacted; what is in it stands in its README.txt. Look before you pass it on."
+                )
             terminalreporter.write_line(f"report: {files['html']}")
     if config.stash[HOSTS]:
         try:

@@ -1,8 +1,8 @@
 """Hosts collected at once: a thread for each, so that a fleet takes as long as its slowest host.
 
-What was collected is judged later, host by host and check by check, as if each host had been asked by itself: the results
-are the same. The benchmarks are left out: two at once on machines that share a processor, a disk or a host of virtual
-machines would measure one another.
+What was collected is judged later, host by host and check by check, as if each had been asked by itself, so the
+results are the same. The benchmarks are left out: two at once on machines that share a processor or a disk, as virtual
+machines do, would measure one another.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Crew:
 
 
 def collect(host: Host, names: List[str], say: Say) -> None:
-    """Collect what these checks speak of, and forget what was judged on the way: a check counts when it is asked for."""
+    """Collect what these checks speak of, and forget what was judged: a check counts when a test asks for it."""
     for name in names:
         host.result(name, say)
     judged: Dict[str, Result] = host.results
