@@ -13,6 +13,7 @@ import functools
 import json
 import math
 import shlex
+import threading
 import zlib
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -23,6 +24,7 @@ PACKAGE = Path(__file__).parent
 #: Linux takes no single argument of 128 KiB or more (MAX_ARG_STRLEN), and a whole remote command is one
 #: argument of sh -c.
 LARGEST = 120 * 1024
+_PARSING = threading.Lock()
 
 _START = """\
 import base64, importlib, importlib.abc, importlib.util, json, sys, zlib
@@ -45,7 +47,10 @@ sys.exit(importlib.import_module("gpuhost." + entry).main(arguments))
 def imports(source: str) -> List[str]:
     """The modules of this package that a module of it imports relatively, by name."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    # Python 3.11 cannot parse in two threads at once: "AST constructor recursion depth mismatch" (gh-106905).
+    with _PARSING:
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             found += [node.module] if node.module else [alias.name for alias in node.names]
     return found
