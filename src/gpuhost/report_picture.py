@@ -22,7 +22,7 @@ MOST_STEPS = 5
 #: So many of the last runs are drawn.
 RUNS = 5
 #: So many characters of a host's name fit a label.
-HOST = 24
+HOST = 18
 
 
 def milliseconds(seconds: float) -> str:
