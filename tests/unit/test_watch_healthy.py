@@ -34,8 +34,6 @@ KINDS = {
     "NVIDIA's .run and DKMS": "ubuntu1804-h200",
     "no card": "debian12-no-gpu",
 }
-#: What a healthy host cannot prove: the lock of an OpenCV that is built on the host names no packages.
-OPEN = {"opencv.packages"}
 
 
 def at_work(observation: Json, version: str) -> None:
@@ -86,14 +84,13 @@ def as_archive(planned: Json) -> Json:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_twenty_runs_without_a_complaint(tmp_path: Path, kind: str) -> None:
-    """No failure, nothing skipped that could be proven, no note; each run says the same, and so does the history."""
+    """No failure, nothing skipped but for want of a card, no note; each run says the same, and so does the history."""
     seen = healthy(KINDS[kind])
     reports = [verified(tmp_path, copy.deepcopy(seen)) for _ in range(RUNS)]
     first = reports[0]
     assert [c["id"] for c in first["checks"] if c["status"] == FAIL] == []
-    skipped = {c["id"] for c in first["checks"] if c["status"] == SKIP}
     if first["plan"]["gpus"]:
-        assert skipped == OPEN
+        assert first["verdict"] == "ok"
     else:
         assert all("no GPU in the lock" in c["actual"] for c in first["checks"] if c["status"] == SKIP)
     assert first["notes"] == []
