@@ -53,6 +53,7 @@ TEXTS = [
     "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2hunter2\n-----END OPENSSH PRIVATE KEY-----",
     "-----BEGIN RSA PRIVATE KEY-----\nhunter2hunter2 cut off",
 ]
+LATE, LATE_USER = "late.internal.corp", "mmuster"
 KEPT = [
     "linux-generic 4.15.0.213.196",
     "cuDNN 8.6.0.163",
@@ -143,6 +144,10 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         observation["problems"].append({"what": text, "error": text})
         observation["apt"]["problems"].append({"file": text, "line": 1, "text": text, "error": text})
         seen["environments"]["dl4cv"]["packages"][text] = [text]
+    # Learned from the last file, and met as a mere word in the first.
+    observation["problems"].append({"what": LATE, "error": "It gave no answer."})
+    seen["benchmark"]["yolov3"]["source"] = f"https://{LATE}/photos of /home/{LATE_USER}"
+    observation["problems"].append({"what": "owner", "error": LATE_USER})
     seen["machine"]["installed"]["serial"] = SECRETS["serial"]
     host = Host("gpu-box-3", lambda command: (1, "", ""), tmp_path / "none.json", Options())
     host.seen = {**seen, "host": "gpu-box-3"}
@@ -164,6 +169,7 @@ def test_a_bundle_of_a_host_full_of_secrets(tmp_path: Path, monkeypatch: pytest.
     assert set(files) == {report_bundle.README, *report_bundle.ABOUT}
     for name, text in files.items():
         assert leaks(text) == [], name
+        assert LATE not in text and LATE_USER not in text, name
         if name != report_bundle.README:
             json.loads(text)
         assert name in files[report_bundle.README] or name == report_bundle.README
