@@ -1,4 +1,4 @@
-"""What `pytest verify/` adds to pytest: its options, one verification per host, and the report at the end.
+"""What `pytest verify/` adds to pytest: its options, one verification per host, all hosts at once, and the report.
 
     ./run pytest verify/                                    this machine
     ./run pytest verify/ --hosts=ansible://NAME             a host, or several, of the inventory
@@ -17,9 +17,10 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
-from gpuhost import checks_collect, report
+from gpuhost import checks_collect, report, report_bundle, report_fleet
 from gpuhost.checks_base import FAIL, SKIP
 from gpuhost.checks_benchmark import PHOTOS
+from gpuhost.checks_fleet import Crew, named
 from gpuhost.errors import GpuhostError
 
 ORDER = (
@@ -61,6 +62,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=PHOTOS,
         metavar="N",
         help=f"number of photos (default: {PHOTOS})",
+    )
+    group.addoption(
+        "--bundle", action="store_true", help="also write HOST/support-*.tar.gz, redacted, to attach to an issue"
     )
     group.addoption("--gpuhost-root", default="/opt/gpuhost", metavar="DIR", help="the store on the host")
 
@@ -140,29 +144,44 @@ def beating(write: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
         thread.join()
 
 
-@pytest.fixture
-def verified(host: Any, request: pytest.FixtureRequest) -> checks_collect.Host:
-    """The verification of the host, shared by all tests, so that each thing is asked of it once."""
-    config, identity = request.config, host.backend.get_pytest_id()
-    known = config.stash[HOSTS]
-    if identity not in known:
-        name = host_name(host)
-        inventory = Path(config.getoption("ansible_inventory") or config.rootpath / "inventory")
-        lock = config.getoption("gpuhost_lock") or checks_collect.inventory_lock(inventory, name)
-        options = checks_collect.Options(
-            root=config.getoption("gpuhost_root"),
-            require_gpu=config.getoption("require_gpu"),
-            benchmark=not config.getoption("no_benchmark"),
-            images=config.getoption("images"),
-            photos=config.getoption("benchmark_photos"),
-        )
-        known[identity] = checks_collect.Host(name, runner(host), lock, options)
-    return known[identity]
+def verification(host: Any, config: pytest.Config) -> checks_collect.Host:
+    """The verification of a testinfra host; nothing is asked of it yet."""
+    name = host_name(host)
+    inventory = Path(config.getoption("ansible_inventory") or config.rootpath / "inventory")
+    lock = config.getoption("gpuhost_lock") or checks_collect.inventory_lock(inventory, name)
+    options = checks_collect.Options(
+        root=config.getoption("gpuhost_root"),
+        require_gpu=config.getoption("require_gpu"),
+        benchmark=not config.getoption("no_benchmark"),
+        images=config.getoption("images"),
+        photos=config.getoption("benchmark_photos"),
+    )
+    return checks_collect.Host(name, runner(host), lock, options)
+
+
+@pytest.fixture(scope="session")
+def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
+    """All hosts of this run, each being collected for the tests that are going to be run."""
+    hosts: Dict[str, Any] = {}
+    names: List[str] = []
+    for item in request.session.items:
+        callspec, function = getattr(item, "callspec", None), getattr(item, "function", None)
+        if callspec is not None and "_testinfra_host" in callspec.params and function is not None:
+            host = callspec.params["_testinfra_host"]
+            hosts[host.backend.get_pytest_id()] = host
+            names += named(function.__code__.co_consts)
+    known = request.config.stash[HOSTS]
+    known.update((identity, verification(host, request.config)) for identity, host in hosts.items())
+    made = Crew(known, dict.fromkeys(names))
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def hold(verified: checks_collect.Host, request: pytest.FixtureRequest) -> Callable[[str], None]:
+def hold(host: Any, crew: Crew, request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Hold the host against one check by its id: pass, skip with the reason, or fail in a few lines."""
+    identity = host.backend.get_pytest_id()
+    verified = request.config.stash[HOSTS][identity]
     capture = request.config.pluginmanager.getplugin("capturemanager")
     terminal = request.config.pluginmanager.getplugin("terminalreporter")
 
@@ -173,6 +192,7 @@ def hold(verified: checks_collect.Host, request: pytest.FixtureRequest) -> Calla
 
     def judge(name: str) -> None:
         with capture.global_and_fixture_disabled(), beating(write) as say:
+            crew.wait(identity, say)
             found = verified.result(name, say)
         if found.status == SKIP:
             pytest.skip(found.actual)
@@ -191,8 +211,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write(report.as_text(made, terminalreporter._tw.fullwidth, terminalreporter.hasmarkup))
         try:
             files = report.write(made, folder)
+            bundle = report_bundle.write(host, made, folder) if config.getoption("bundle") else None
         except GpuhostError as error:
             terminalreporter.write_line(f"error: {error}", red=True)
             terminalreporter._session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         else:
+            for line in report.since_lines(made, folder):
+                terminalreporter.write_line(line)
+            if bundle is not None:
+                terminalreporter.write_line(f"bundle: {bundle}")
+                terminalreporter.write_line(
+                    "Redacted; what is in it stands in its README.txt. Look before you pass it on."
+                )
             terminalreporter.write_line(f"report: {files['html']}")
+    if config.stash[HOSTS]:
+        try:
+            terminalreporter.write_line(f"fleet: {report_fleet.write(folder)}")
+        except GpuhostError as error:
+            terminalreporter.write_line(f"error: {error}", red=True)
+            terminalreporter._session.exitstatus = pytest.ExitCode.INTERNAL_ERROR

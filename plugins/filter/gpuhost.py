@@ -162,6 +162,7 @@ class FilterModule:
             "gpuhost_remarks": told(preflight.remarks),
             "gpuhost_controller_problem": told(preflight.controller_problem),
             "gpuhost_yolo_tree": told(tree.yolo),
+            "gpuhost_watch_tree": told(tree.watch),
             "gpuhost_benchmark_device": told(checks_benchmark.device),
             "gpuhost_cuda_spec": told(toolkit_specs.cuda),
             "gpuhost_cuda_extras": told(toolkit_specs.extras),

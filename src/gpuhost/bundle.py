@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import json
+import math
 import shlex
+import threading
 import zlib
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -21,6 +24,7 @@ PACKAGE = Path(__file__).parent
 #: Linux takes no single argument of 128 KiB or more (MAX_ARG_STRLEN), and a whole remote command is one
 #: argument of sh -c.
 LARGEST = 120 * 1024
+_PARSING = threading.Lock()
 
 _START = """\
 import base64, importlib, importlib.abc, importlib.util, json, sys, zlib
@@ -43,12 +47,16 @@ sys.exit(importlib.import_module("gpuhost." + entry).main(arguments))
 def imports(source: str) -> List[str]:
     """The modules of this package that a module of it imports relatively, by name."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    # Python 3.11 cannot parse in two threads at once: "AST constructor recursion depth mismatch" (gh-106905).
+    with _PARSING:
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             found += [node.module] if node.module else [alias.name for alias in node.names]
     return found
 
 
+@functools.lru_cache(maxsize=None)
 def sources(entry: str) -> Dict[str, str]:
     """The text of a module of this package and of all that it needs, by full module name."""
     found = {"gpuhost": (PACKAGE / "__init__.py").read_text(encoding="utf-8")}
@@ -93,9 +101,22 @@ def answers(output: str) -> List[Dict[str, Any]]:
 
 
 def parsed(text: str) -> Optional[Dict[str, Any]]:
-    """A JSON object in a text, or None when it is cut off or no object."""
+    """A JSON object in a text, or None when it is cut off, no object, or has numbers that JSON has no form for."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = json.loads(text, parse_constant=no_number, parse_float=finite)
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def no_number(text: str) -> float:
+    """NaN and the infinities, which Python reads in JSON and no other program does."""
+    raise ValueError(f"{text} is not JSON")
+
+
+def finite(text: str) -> float:
+    """A number with a point or an exponent; one that is too large for a float would be read as infinite."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is too large")
+    return value

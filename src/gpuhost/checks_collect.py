@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import bundle, checks, checks_benchmark, checks_environments, checks_lock, checks_tensorflow
+from . import answers, bundle, checks, checks_benchmark, checks_environments, checks_lock, checks_tensorflow
 from . import lock as locks
 from .catalog import Json
 from .checks_base import INSTALL, Check, Result, on_host
@@ -124,7 +124,7 @@ def machine(run: Run, root: str) -> Json:
     code, out, err = run(bundle.command("python3", "probe_installed", {"root": root}, PROBE_LIMIT_S))
     found = bundle.answers(out)
     if found:
-        return found[-1]
+        return answers.machine(found[-1])
     if code == NOT_FOUND:
         return {"error": "There is no python3 on the host.", "next_step": on_host("apt-get install python3")}
     return {
@@ -157,6 +157,9 @@ def environment(run: Run, root: str, name: str, sonames: Sequence[str] = ()) -> 
     found: Json = {"said": telling(err)}
     for answer in bundle.answers(out):
         found.update(answer)
+    found = answers.environment(found, PROBES[name])
+    if "error" in found:
+        return {"said": telling(err), **found}
     if "failed" in found:
         found["error"] = str(found["failed"])
     elif "computed" not in found:
@@ -172,7 +175,7 @@ def benchmark(run: Run, options: Options, model: str, on: str) -> Json:
     start = out.find("{")
     report = bundle.parsed(out[start:]) if start >= 0 else None
     if code == 0 and report is not None:
-        return report
+        return answers.benchmark(report)
     told = [line for line in err.splitlines() if line.startswith("error: ")]
     return {"error": told[-1][len("error: ") :] if told else ended(code, err)}
 

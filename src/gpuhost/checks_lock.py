@@ -7,11 +7,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Optional, Tuple
 
-import fastjsonschema
-
 from . import lock as locks
-from .catalog import DATA, Json, validator
+from .catalog import Json
 from .checks_base import INSTALL, RELOCK, Check, Outcome, held
+from .errors import LockError
 
 
 def installed(seen: Json) -> Json:
@@ -23,12 +22,10 @@ def in_force(seen: Json) -> Optional[Json]:
     """The lock that the generation in force was made from; None without a generation, or when its record is
     damaged.
     """
-    stack = installed(seen)["stack"]
     try:
-        validator(DATA / "lock.schema.json")(stack)
-    except fastjsonschema.JsonSchemaException:
+        return dict(locks.check(installed(seen)["stack"], "in force"))
+    except LockError:
         return None
-    return dict(stack)
 
 
 def obeyed(seen: Json) -> Json:

@@ -12,7 +12,7 @@ from typing import Optional, Sequence
 
 from rich.console import Console
 
-from . import __version__, cli_bench, cli_plan, render
+from . import __version__, cli_bench, cli_history, cli_plan, render
 from .errors import EnvironmentProblem, GpuhostError
 
 EXIT_BROKEN_PIPE = 1  # the same as rich has, which prints the tables
@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="command", required=True)
     cli_plan.add_parser(commands)
     cli_bench.add_parsers(commands)
+    cli_history.add_parser(commands)
     return top
 
 

@@ -49,7 +49,15 @@ def check(lock: Any, where: str) -> Json:
         raise LockError(f"The lock {where} is damaged: {error}.", again) from None
     if lock["plan"]["status"] != "planned":
         raise LockError(f"The lock {where} holds no plan.", again)
+    missing = [name for name in needed(lock["plan"]) if lock["plan"][name] is None]
+    if missing:
+        raise LockError(f"The lock {where} is damaged: its plan has no {' and no '.join(missing)}.", again)
     return lock
+
+
+def needed(plan: Json) -> List[str]:
+    """The components that a plan must name: the frameworks, and with a card what stands under them."""
+    return ["opencv", "tensorflow"] + (["driver", "cuda", "cudnn"] if plan["gpus"] else [])
 
 
 def load(path: Path) -> Json:
@@ -58,7 +66,7 @@ def load(path: Path) -> Json:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise LockError(f"There is no lock {path}.", "Make one: ./run ansible-playbook playbooks/plan.yml") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LockError(f"The lock {path} cannot be read: {error}.", "Restore it from git.") from None
     return check(value.get(KEY) if isinstance(value, dict) else None, str(path))
 

@@ -27,7 +27,8 @@ def parse_os_release(text: str) -> Dict[str, str]:
     """The platform from the text of os-release: id, distribution, version, codename, pretty_name.
 
     `id` joins ID and VERSION_ID as in "ubuntu-18.04"; a rolling release has no VERSION_ID and is ID alone.
-    Format: os-release(5), shell-like assignments. Raises UnreadableError when there is no ID.
+    Format: os-release(5), shell-like assignments. Raises UnreadableError when there is no ID, or one that
+    os-release(5) does not allow.
     """
     fields = {}
     for line in text.splitlines():
@@ -46,8 +47,15 @@ def parse_os_release(text: str) -> Dict[str, str]:
     codename = fields.get("VERSION_CODENAME") or fields.get("UBUNTU_CODENAME") or ""
     if not codename and named:
         codename = named.group(1).lower()
+    identity = f"{distribution}-{version}" if version else distribution
+    if not re.match(r"[a-z0-9._-]+\Z", identity):
+        raise UnreadableError(
+            "The file os-release of this machine names no distribution: its ID or VERSION_ID holds other characters "
+            "than letters, digits, . _ and -.",
+            next_step="Restore /etc/os-release: apt-get install --reinstall base-files.",
+        )
     return {
-        "id": f"{distribution}-{version}" if version else distribution,
+        "id": identity,
         "distribution": distribution,
         "version": version,
         "codename": codename,
@@ -83,7 +91,7 @@ def parse_cpuinfo(text: str) -> Dict[str, Any]:
 
 def parse_meminfo(text: str) -> Optional[int]:
     """Installed memory in MiB from the text of /proc/meminfo (which counts in KiB and writes kB)."""
-    found = re.search(r"^MemTotal:\s*([0-9]+)\s*kB\s*$", text, re.MULTILINE)
+    found = re.search(r"^MemTotal:\s*([0-9]{1,18})\s*kB\s*$", text, re.MULTILINE)
     return int(found.group(1)) // 1024 if found else None
 
 
@@ -97,7 +105,7 @@ def parse_df(text: str) -> Optional[Dict[str, int]]:
         return None
     # Device and mount point may hold blanks, so the figures are found by shape:
     # total, used, available, percent.
-    found = re.search(r"\s([0-9]+)\s+([0-9]+)\s+(-?[0-9]+)\s+(?:[0-9]+%|-)\s", lines[1] + " ")
+    found = re.search(r"\s([0-9]{1,18})\s+([0-9]+)\s+(-?[0-9]{1,18})\s+(?:[0-9]+%|-)\s", lines[1] + " ")
     if not found:
         return None
     return {"free_mib": max(int(found.group(3)), 0) // 1024, "total_mib": int(found.group(1)) // 1024}

@@ -36,7 +36,7 @@ def read_nvidia(edges: Edges) -> Tuple[List[Card], Dict[str, Any]]:
     Raises UnreadableError where sysfs shows no PCI devices at all, or a card without an id: a card that is
     there is never left out.
     """
-    cards = _sysfs_cards(edges)
+    cards = sysfs_cards(edges)
     listed, smi = _smi_cards(edges)
     for card in cards:
         _join(card, listed, smi)
@@ -55,7 +55,7 @@ def read_nvidia(edges: Edges) -> Tuple[List[Card], Dict[str, Any]]:
     return cards, {"module_loaded": loaded, "module_version": version, "smi": smi}
 
 
-def _sysfs_cards(edges: Edges) -> List[Card]:
+def sysfs_cards(edges: Edges) -> List[Card]:
     """The NVIDIA display devices of sysfs, in the order of their addresses."""
     names = edges.names(_PCI_DEVICES)
     if names is None:

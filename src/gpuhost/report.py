@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__, checks, preflight, report_benchmark, report_html
+from . import __version__, checks, history, preflight, report_benchmark, report_html
 from .catalog import Json
 from .checks_base import FAIL, PASS, SKIP, Result, printable
 from .checks_collect import Host, describe
@@ -53,7 +53,7 @@ def plan_summary(seen: Json, read: bool) -> Optional[Json]:
         return None
     plan = seen["lock"]["plan"]
     return {
-        "platform": plan["platform"],
+        "platform": printable(plan["platform"]),
         "gpus": [printable(g["name"] or g["pci_id"] or "a card") for g in plan["gpus"]],
         "components": components(plan),
         "generation": seen["machine"]["installed"]["generation"] if read else None,
@@ -129,6 +129,13 @@ def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
+def since_lines(report: Json, folder: Path) -> List[str]:
+    """For each check that failed, since when, from the reports that are kept below `folder`."""
+    kept = history.read(folder / folder_name(report["host"])).reports
+    found = history.in_report(report, kept)
+    return [f"{row['id']}: {found[row['id']]}" for row in report["checks"] if row["status"] == FAIL]
+
+
 def junit(report: Json) -> str:
     """The checks as JUnit XML."""
     found = report["checks"]
@@ -160,15 +167,19 @@ def folder_name(host: str) -> str:
 
 
 def write(report: Json, folder: Path) -> Dict[str, Path]:
-    """Write the three files below `folder`/HOST, each whole or not at all; their paths by kind."""
+    """Keep the report in the host's history, and write the three files below `folder`/HOST, each whole or not at all;
+    their paths by kind.
+    """
+    target = folder / folder_name(report["host"])
+    history.keep(report, target)
+    kept = history.read(target).reports
     texts: Dict[str, Any] = {
         "json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
-        "html": report_html.page(report),
+        "html": report_html.page(report, kept),
+        "junit": junit(report),
     }
     names = {"json": "report.json", "html": "report.html", "junit": "junit.xml"}
-    texts["junit"] = junit(report)
     paths = {}
-    target = folder / folder_name(report["host"])
     try:
         target.mkdir(parents=True, exist_ok=True)
         for kind, name in names.items():

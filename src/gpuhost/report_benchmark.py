@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Optional
 
-from .catalog import DATA, Json, read_json
+import fastjsonschema
+
+from .catalog import DATA, Json, read_json, validator
 from .checks_base import printable
 
 
@@ -47,3 +49,13 @@ def summary(reports: Iterable[Json]) -> Optional[Json]:
     """
     models = [row for found in reports if "error" not in found for row in rows(found)]
     return {"models": models, "reference": reference()} if models else None
+
+
+def of_report(report: Json) -> Optional[Json]:
+    """The benchmark in a report that was read back; None when it has none, or not of the form of this version."""
+    try:
+        validator(DATA / "report.schema.json")(report)
+    except fastjsonschema.JsonSchemaException:
+        return None
+    found: Optional[Json] = report["benchmark"]
+    return found

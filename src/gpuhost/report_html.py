@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from . import history
 from .catalog import Json
 from .checks import MEANING
 from .model import COMPONENTS, NAMES
-from .report_picture import milliseconds, picture
+from .report_picture import milliseconds, picture, trend
 
 TEMPLATES = Path(__file__).parent / "templates"
 TITLES = {
@@ -28,30 +31,37 @@ TITLES = {
 }
 
 
+@functools.lru_cache(maxsize=None)
 def templates() -> Environment:
     """The one way templates are read: everything from a host is escaped, and a name that is missing is an error."""
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(str(TEMPLATES)),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def page(report: Json) -> str:
-    """The whole page as text."""
-    environment = templates()
     environment.filters["ms"] = milliseconds
+    return environment
+
+
+def page(report: Json, kept: Sequence[Json] = ()) -> str:
+    """The whole page as text; `kept` are the host's reports in order of time, this one the last of them."""
     groups: Json = {}
     for check in report["checks"]:
         groups.setdefault(check["id"].partition(".")[0], []).append(check)
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        meaning=MEANING[report["verdict"]],
-        groups=[(TITLES[name], found) for name, found in groups.items()],
-        failed=[c for c in report["checks"] if c["status"] == "fail"],
-        count={status: sum(c["status"] == status for c in report["checks"]) for status in ("pass", "fail", "skip")},
-        components=[(NAMES[c], (report["plan"] or {"components": {}})["components"].get(c)) for c in COMPONENTS],
-        picture=picture(report["benchmark"]),
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            meaning=MEANING[report["verdict"]],
+            groups=[(TITLES[name], found) for name, found in groups.items()],
+            since=history.in_report(report, kept),
+            failed=[c for c in report["checks"] if c["status"] == "fail"],
+            count={status: sum(c["status"] == status for c in report["checks"]) for status in ("pass", "fail", "skip")},
+            components=[(NAMES[c], (report["plan"] or {"components": {}})["components"].get(c)) for c in COMPONENTS],
+            picture=picture(report["benchmark"]),
+            trend=trend(kept),
+        )
     )

@@ -4,9 +4,11 @@ down.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
+from . import report_benchmark
 from .catalog import Json
+from .checks_base import printable
 
 STAGES = ("read", "decode", "blob", "forward", "post")
 WIDTH = 380
@@ -17,6 +19,10 @@ AXIS = 34
 #: Round lengths of the axis' steps, in milliseconds per photo.
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
 MOST_STEPS = 5
+#: So many of the last runs are drawn.
+RUNS = 5
+#: So many characters of a host's name fit a label.
+HOST = 18
 
 
 def milliseconds(seconds: float) -> str:
@@ -43,6 +49,34 @@ def rows(benchmark: Json) -> List[Json]:
             }
         )
     return found + originals(benchmark["reference"])
+
+
+def trend(kept: Sequence[Json]) -> Optional[Json]:
+    """The picture of a host's last runs, model by model, the newest last; None where fewer than two were measured."""
+    measured = [report for report in kept if report_benchmark.of_report(report)]
+    if len(measured) < 2:
+        return None
+    found: List[Json] = []
+    for report in measured[-RUNS:]:
+        for row in rows(report["benchmark"])[: len(report["benchmark"]["models"])]:
+            number = (report["plan"] or {}).get("generation")
+            when = report["when"][:10] + " " + report["when"][11:16]
+            found.append({**row, "label": f"{row['label'].rpartition(',')[0]}, {when}, generation {number}"})
+    found.sort(key=lambda row: str(row["label"].partition(",")[0]))
+    return placed_bars(found + originals(measured[-1]["benchmark"]["reference"]), WIDTH)
+
+
+def fleet(reports: Sequence[Json]) -> Optional[Json]:
+    """The picture of several hosts' last benchmarks; None where nothing was measured."""
+    measured = [report for report in reports if report_benchmark.of_report(report)]
+    if not measured:
+        return None
+    found: List[Json] = []
+    for report in measured:
+        for row in rows(report["benchmark"])[: len(report["benchmark"]["models"])]:
+            label = f"{row['label'].rpartition(',')[0]}, {printable(report['host'])[:HOST]}"
+            found.append({**row, "label": label})
+    return placed_bars(found + originals(measured[-1]["benchmark"]["reference"]), WIDTH)
 
 
 def originals(reference: Json) -> List[Json]:

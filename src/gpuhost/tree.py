@@ -1,4 +1,4 @@
-"""The files of this package that a target needs to run the detector, as text by relative path."""
+"""The files of this package that a target needs to run the detector, or the watch, as text by relative path."""
 
 from __future__ import annotations
 
@@ -7,18 +7,42 @@ import json
 from pathlib import Path
 from typing import Any, Dict
 
+from . import __version__, bundle
+from .watch_install import LAUNCHER
+
 ROOT = Path(__file__).parent
 PARTS = ("__init__.py", "errors.py", "data/yolo.json", "yolo")
 
+#: Run with -I, so that no environment variable and no folder of a user's is read; its own folder it adds itself.
+_LAUNCHER = """\
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from gpuhost.watch_run import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def yolo(_: Any = None) -> Dict[str, Any]:
-    """`files`: path below the tree -> content; `digest`: 12 hex digits over all of it; `version`: the package's."""
-    from . import __version__
-
+    """The detector, as `described` tells it."""
     files: Dict[str, str] = {}
     for part in PARTS:
         path = ROOT / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             files[f"gpuhost/{file.relative_to(ROOT).as_posix()}"] = file.read_text(encoding="utf-8")
+    return described(files)
+
+
+def watch(_: Any = None) -> Dict[str, Any]:
+    """The watch's program with the modules that it needs, as `described` tells it."""
+    modules = bundle.sources("watch_run")
+    files = {f"{name.replace('.', '/')}.py": text for name, text in modules.items() if name != "gpuhost"}
+    return described({**files, "gpuhost/__init__.py": modules["gpuhost"], LAUNCHER: _LAUNCHER})
+
+
+def described(files: Dict[str, str]) -> Dict[str, Any]:
+    """`files`: path below the tree -> content; `digest`: 12 hex digits over all of it; `version`: the package's."""
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
     return {"files": files, "digest": digest, "version": __version__}

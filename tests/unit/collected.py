@@ -134,6 +134,20 @@ def libraries(locked: Json) -> Json:
     return found
 
 
+#: What the probe reads of driver and guard where there is neither.
+NO_DRIVER: Json = {
+    "kernel": None,
+    "module": None,
+    "library": None,
+    "headers": False,
+    "nouveau": {"blacklisted": False, "in_initramfs": None, "loaded": False},
+    "dkms": [],
+    "key": {"made": False, "enrolled": None},
+    "record": None,
+}
+NO_GUARD: Json = {"record": None, "held": [], "stack": {}, "pins": {}, "blacklist": []}
+
+
 def host(observation: Json, locked: Json) -> Json:
     """What is collected from a host that is exactly what its lock says."""
     environments = checks_environments.locked(locked, {})
@@ -174,8 +188,8 @@ def host(observation: Json, locked: Json) -> Json:
         "cuda": part["cuda"],
         "nvcc": ".".join(part["cuda"].split(".")[:2]) if gpu else None,
         "cudnn": ".".join(part["cudnn"].split(".")[:3]) if gpu else None,
-        "driver": driver(observation, locked["plan"]["driver"]) if gpu else {},
-        "guard": guard(observation["kernel"]["boots"]) if gpu else {},
+        "driver": driver(observation, locked["plan"]["driver"]) if gpu else dict(NO_DRIVER),
+        "guard": guard(observation["kernel"]["boots"]) if gpu else dict(NO_GUARD),
         "signs": signs(observation),
     }
     return {

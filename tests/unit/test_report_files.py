@@ -158,7 +158,7 @@ def test_the_three_files_are_written_whole(tmp_path: Path) -> None:
     found = made(tmp_path)
     paths = report.write(found, tmp_path / "reports")
     names = sorted(path.name for path in (tmp_path / "reports" / "box").iterdir())
-    assert names == ["junit.xml", "report.html", "report.json"]
+    assert names == ["history", "junit.xml", "report.html", "report.json"]
     assert json.loads(paths["json"].read_text(encoding="utf-8")) == found
     report.write(found, tmp_path / "reports")
 

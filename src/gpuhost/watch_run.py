@@ -1,0 +1,114 @@
+"""The watch's program on a host: wait until no package is being changed, look, and say what was found.
+
+Runs on the target: Python 3.6, standard library. Changes nothing but its own files.
+"""
+
+import argparse
+import fcntl
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from . import store
+from .errors import GpuhostError
+from .probe_edges import Edges, run_command
+from .watch import UNREADABLE, Finding, State, judge
+from .watch_read import read
+from .watch_tell import EXIT, journal, metrics, motd, record
+
+RECORD, MOTD, TEXTFILE = "state/watch.json", "/run/gpuhost/motd", "gpuhost_watch.prom"
+#: Held by apt for as long as it changes packages, by dpkg alone while it does, and where dpkg notes each change.
+DPKG_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
+DPKG_STATUS = "/var/lib/dpkg/status"
+BLINDING = ("dpkg-query", "modinfo")
+#: struct flock of x86_64: type, whence, start, length, pid.
+_FLOCK = "hhqqi4x"
+_PAUSE_S = 1.0
+#: So often is the host read again when packages were changed meanwhile; then what was seen last counts.
+_TURNS = 5
+
+
+def is_locked(path: Path) -> bool:
+    """Does a process hold this lock file? It is only asked: to take the lock would make an apt that starts now fail."""
+    try:
+        with path.open("rb") as handle:
+            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
+            return bool(struct.unpack(_FLOCK, fcntl.fcntl(handle, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+    except OSError:
+        return False
+
+
+def wait(edges: Edges, patience_s: float) -> None:
+    """Wait until no package is being changed, but not for ever: what is seen then is said all the same."""
+    deadline = time.monotonic() + patience_s
+    while any(is_locked(edges.path(name)) for name in DPKG_LOCKS) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_S)
+
+
+def changed(edges: Edges) -> Optional[Tuple[int, int]]:
+    """What tells one state of dpkg's database from another."""
+    try:
+        found = edges.path(DPKG_STATUS).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def look(edges: Edges, root: str, patience_s: float) -> State:
+    """The state of the host, of one moment in which no package was changed."""
+    state = State(UNREADABLE, [])
+    for _ in range(_TURNS):
+        wait(edges, patience_s)
+        before, known = changed(edges), len(edges.problems)
+        try:
+            state = judge(read(edges, root))
+        except GpuhostError as error:
+            state = State(UNREADABLE, [Finding("host.observed", str(error))])
+        told = [Finding("host.observed", f"{p['what']}: {p['error']}") for p in edges.problems[known:]]
+        # Without dpkg's list or modinfo everything would seem to be gone. Else a finding says more than that something
+        # beside it could not be read.
+        blind = any(p["what"] in BLINDING for p in edges.problems[known:])
+        if told and (blind or not state.findings):
+            state = State(UNREADABLE, told)
+        if changed(edges) == before:
+            break
+    return state
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file whole; an empty text takes it away."""
+    if text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store.write_whole(path, text)
+    else:
+        store.remove(path)
+
+
+def main(argv: List[str], edges: Optional[Edges] = None) -> int:
+    """Look and tell; the exit status is 0 when nothing is wrong, 1 when something is, 4 when that cannot be seen."""
+    parser = argparse.ArgumentParser(prog="gpuhost-watch")
+    parser.add_argument("--root", default="/opt/gpuhost")
+    parser.add_argument("--textfile", default="", help="the folder of node_exporter's textfile collector")
+    parser.add_argument("--patience", type=float, default=1800.0, help="seconds to wait for dpkg")
+    arguments = parser.parse_args(argv)
+    edges = edges or Edges("/", run_command)
+    state, when = look(edges, arguments.root, arguments.patience), time.time()
+    sys.stdout.write(journal(state))
+    sys.stdout.flush()
+    files = [(MOTD, motd(state)), (f"{arguments.root}/{RECORD}", record(state, when))]
+    if arguments.textfile:
+        files.append((f"{arguments.textfile}/{TEXTFILE}", metrics(state, when)))
+    code = EXIT[state.status]
+    for name, text in files:
+        try:
+            put(edges.path(name), text)
+        except OSError as error:
+            sys.stdout.write(f"<3>gpuhost: {name} cannot be written: {error.strerror}\n")
+            code = code or EXIT[UNREADABLE]
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,180 @@
+"""Putting the watch on a host and taking it away, on a root of files with a systemctl that only remembers."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import List, Sequence, Tuple
+
+import pytest
+
+from gpuhost import watch_install, watch_run
+from gpuhost.errors import EnvironmentProblem
+from gpuhost.probe_edges import Edges
+
+ROOT = "/opt/gpuhost"
+OURS = (watch_install.APT, watch_install.LOGIN, "/etc/systemd/system/gpuhost-watch.service")
+
+
+class Host:
+    """A root, and systemd as far as it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        """There is nothing yet but the program."""
+        self.folder, self.calls, self.on, self.works = folder, [], False, True  # type: ignore[var-annotated]
+        for name in ("watch-1-a", "watch-1-b", "cuda-1"):
+            (folder / "opt/gpuhost/store" / name).mkdir(parents=True)
+        self.edges = Edges(str(folder), self.run)
+
+    def run(self, argv: Sequence[str], timeout: float) -> Tuple[int, str, str]:
+        """systemctl."""
+        if argv[1] in ("is-enabled", "is-active"):
+            return (0 if self.on else 1), "", ""
+        self.calls.append(" ".join(argv[1:]))
+        if not self.works:
+            return 1, "", "System has not been booted with systemd\n"
+        self.on = {"enable": True, "disable": False}.get(argv[1], self.on)
+        return 0, "", ""
+
+    def present(self, name: str = "watch-1-a", textfile: str = "", check: bool = False) -> watch_install.Outcome:
+        """Have it."""
+        return watch_install.present(self.edges, ROOT, name, textfile, check)
+
+    def files(self) -> List[str]:
+        """All files and folders below the root."""
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host without a watch."""
+    return Host(tmp_path)
+
+
+def test_it_is_there_and_the_second_time_nothing_changes(host: Host) -> None:
+    """Files, timer, and one look at once that is not waited for."""
+    assert host.present().changed
+    assert host.calls == ["daemon-reload", "enable --now gpuhost-watch.timer", "start --no-block gpuhost-watch.service"]
+    assert stat.S_IMODE((host.folder / watch_install.LOGIN.lstrip("/")).stat().st_mode) == 0o755
+    host.calls.clear()
+    again = host.present()
+    assert (again.changed, again.diff, host.calls) == (False, [], [])
+    host.on = False  # somebody has switched the timer off
+    assert host.present().changed and host.on
+
+
+def test_a_new_program_takes_the_place_of_the_old(host: Host) -> None:
+    """The service names it, and the old one goes; what is not ours stays."""
+    host.present("watch-1-a")
+    unit = (host.folder / OURS[2].lstrip("/")).read_text(encoding="utf-8")
+    assert f"ExecStart=/usr/bin/python3 -I -B {ROOT}/store/watch-1-a/gpuhost-watch.py --root {ROOT}\n" in unit
+    assert sorted(p.name for p in (host.folder / "opt/gpuhost/store").iterdir()) == ["cuda-1", "watch-1-a"]
+
+
+def test_check_mode_shows_and_changes_nothing(host: Host) -> None:
+    """Both ways."""
+    before = host.files()
+    shown = host.present(check=True)
+    assert shown.changed and {row["after_header"] for row in shown.diff} >= set(OURS)
+    assert (host.files(), host.calls) == (before, [])
+    host.present()
+    before, calls = host.files(), list(host.calls)
+    gone = watch_install.absent(host.edges, ROOT, "", True)
+    assert gone.changed and len(gone.diff) == 4
+    assert (host.files(), host.calls) == (before, calls)
+
+
+def test_removal_leaves_nothing(host: Host) -> None:
+    """The state of the last look and the metrics go as well; a second removal changes nothing."""
+    host.present(textfile="/var/lib/node")
+    for name in (watch_run.MOTD, f"{ROOT}/{watch_run.RECORD}", f"/var/lib/node/{watch_run.TEXTFILE}"):
+        path = host.folder / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x", encoding="utf-8")
+    assert watch_install.absent(host.edges, ROOT, "/var/lib/node", False).changed
+    left = [name for name in host.files() if "watch" in name or "gpuhost/motd" in name or "95-gpuhost" in name]
+    assert left == [] and not host.on
+    assert not watch_install.absent(host.edges, ROOT, "/var/lib/node", False).changed
+
+
+def test_without_systemd_it_is_one_sentence(host: Host) -> None:
+    """And the next run begins again: what is switched off is not taken for done."""
+    host.works = False
+    with pytest.raises(EnvironmentProblem, match="not been booted with systemd"):
+        host.present()
+    host.works = True
+    assert host.present().changed
+
+
+@pytest.mark.parametrize("path", ["relative", "/a b", '/a"; reboot; "', "/a/../b", "/a\nb", "/%n"])
+def test_a_path_that_would_be_read_otherwise_is_refused(host: Host, path: str) -> None:
+    """It would stand in a unit, in a shell's script and in apt's configuration."""
+    with pytest.raises(EnvironmentProblem, match="cannot be used"):
+        host.present(textfile=path)
+    assert host.calls == []
+
+
+def test_the_hook_is_one_command_that_cannot_fail(host: Host, tmp_path: Path) -> None:
+    """As apt itself reads it, run where systemctl hangs, fails or is missing."""
+    if shutil.which("apt-config") is None:
+        pytest.skip("no apt here")
+    host.present()
+    done = subprocess.run(
+        ["apt-config", "-c", str(host.folder / watch_install.APT.lstrip("/")), "dump"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = [line for line in done.stdout.splitlines() if line.startswith("DPkg::Post-Invoke:: ") and "gpuhost" in line]
+    assert len(rows) == 1
+    command = rows[0].partition(' "')[2].rpartition('"')[0]
+    assert "start --no-block gpuhost-watch.service" in command
+    # Taken on, even where systemd does not run.
+    command = command.replace("[ -d /run/systemd/system ]", "true")
+    for text in ("exit 1", "kill -9 $$", None):
+        if text is not None:
+            (tmp_path / "systemctl").write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+            (tmp_path / "systemctl").chmod(0o755)
+        else:
+            (tmp_path / "systemctl").unlink()
+        found = subprocess.run(
+            ["/bin/sh", "-c", command], env={"PATH": str(tmp_path)}, capture_output=True, check=False
+        )
+        assert (found.returncode, found.stdout) == (0, b"")
+
+
+def test_the_units_are_what_systemd_takes(host: Host, tmp_path: Path) -> None:
+    """Read by systemd's own checker, where this machine has it."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    host.present()
+    folder = host.folder / "etc/systemd/system"
+    units = [str(folder / name) for name in (watch_install.SERVICE, watch_install.TIMER)]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    assert [line for line in (done.stdout + done.stderr).splitlines() if "gpuhost-watch" in line] == []
+
+
+def test_the_line_at_login(host: Host, tmp_path: Path) -> None:
+    """Nothing while all is well and the watch has looked; its words when not; and a watch that is silent is named."""
+    host.present()
+    script = (host.folder / watch_install.LOGIN.lstrip("/")).read_text(encoding="utf-8")
+    motd, state, uptime = tmp_path / "motd", tmp_path / "watch.json", tmp_path / "uptime"
+    script = script.replace(watch_run.MOTD, str(motd)).replace(f"{ROOT}/{watch_run.RECORD}", str(state))
+    script = script.replace("/proc/uptime", str(uptime))
+    uptime.write_text("1000.5 1\n", encoding="utf-8")
+
+    def login() -> str:
+        done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert "has said nothing for three hours" in login()
+    uptime.write_text("60.5 1\n", encoding="utf-8")
+    assert login() == ""
+    uptime.write_text("1000.5 1\n", encoding="utf-8")
+    state.write_text("{}", encoding="utf-8")
+    assert login() == ""
+    motd.write_text("broken\n", encoding="utf-8")
+    assert login() == "broken\n"
