@@ -94,9 +94,7 @@ def make_rebuild(
     """What a rebuild of a host comes to; `path` is its lock's file."""
     old, coming = lock.load(Path(path)), pending_lock(path)
     cards = rebuild.wanted_cards(future)
-    return rebuild.prepare(
-        resolver(), str(host), observation, old, coming, wishes(asked), ignore_gpus, cards, there
-    )
+    return rebuild.prepare(resolver(), str(host), observation, old, coming, wishes(asked), ignore_gpus, cards, there)
 
 
 def make_rollback(observation: Dict[str, Any], path: str, to: Any, there: Dict[str, Any]) -> Dict[str, Any]:
@@ -183,6 +181,7 @@ class FilterModule:
             "gpuhost_lock_text": told(lock.text),
             "gpuhost_lock_read": told(read_lock),
             "gpuhost_rebuild": told(make_rebuild),
+            "gpuhost_future_gpu": told(rebuild.wanted_cards),
             "gpuhost_rebuild_command": told(rebuild.command),
             "gpuhost_rollback": told(make_rollback),
             "gpuhost_lock_differences": told(differences),

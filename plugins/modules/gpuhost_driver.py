@@ -40,7 +40,7 @@ options:
   secure_boot: {description: Secure Boot's state as the probe says it., type: str, default: unknown}
   file: {description: The C(.run) on this host., type: path}
   mok_password: {description: The one-time password of the key's enrolment., type: str}
-  kept_only: {description: Whether to take packages from the cache alone and ask no archive., type: bool, default: false}
+  kept_only: {description: Take packages from the cache alone and ask no archive., type: bool, default: false}
   wait_s: {description: How long another process may have dpkg's lock., type: int, default: 300}
 author: gpuhost
 """

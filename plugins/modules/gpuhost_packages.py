@@ -18,7 +18,7 @@ description:
   - C(absent) purges those, and what apt brought along with them, that nothing else on the host needs.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
-  names: {description: "For C(noted), the packages that are about to be installed.", type: list, elements: str, default: []}
+  names: {description: "For C(noted), what is about to be installed.", type: list, elements: str, default: []}
   state: {description: What to do., type: str, choices: [noted, absent], default: noted}
   wait_s: {description: How long another process may have dpkg's lock., type: int, default: 300}
 author: gpuhost

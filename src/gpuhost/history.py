@@ -168,7 +168,9 @@ def named_by_environments(root: Path, linked: Set[str]) -> Dict[str, str]:
     for relative in sorted(linked):
         for path in (root / relative).glob("lib/python*/site-packages/" + FACTS):
             facts = store.read_json(path) or {}
-            found.update({name: f"the OpenCV of {relative} looks for its libraries there" for name in in_runpath(facts)})
+            found.update(
+                {name: f"the OpenCV of {relative} looks for its libraries there" for name in in_runpath(facts)}
+            )
     return found
 
 

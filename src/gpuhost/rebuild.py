@@ -65,8 +65,8 @@ def refuse_dead(observation: Json) -> None:
                 f"{nvidia['module_version']}: {row['error']} Nothing was changed."
             )
             step = (
-                "Look for 'Xid' or 'RmInitAdapter' in the kernel log (dmesg), power the machine off, reseat the card and "
-                "its power cable. Take it out to rebuild for the cards that are left."
+                "Look for 'Xid' or 'RmInitAdapter' in the kernel log (dmesg), power the machine off, reseat the card "
+                "and its power cable. Take it out to rebuild for the cards that are left."
             )
             raise UnreadableError(text, step)
 
@@ -181,7 +181,9 @@ def cards(lock: Json, observation: Json) -> List[str]:
 
 def one_card(card: Json, name: Any) -> str:
     """A card in one line."""
-    return f"{card['pci_address']} {card['pci_id']} {name or ''} {card['uuid'] or '(uuid not known)'}".replace("  ", " ")
+    return f"{card['pci_address']} {card['pci_id']} {name or ''} {card['uuid'] or '(uuid not known)'}".replace(
+        "  ", " "
+    )
 
 
 def prepare(
@@ -214,7 +216,9 @@ def prepare(
         made = plans.make(found, request)
         if made["status"] != "planned":
             lines += ["", *render.plan_text(made).splitlines()]
-            refused = "No stack fits the cards of this host; the reasons and what would do are above. Nothing was changed."
+            refused = (
+                "No stack fits the cards of this host; the reasons and what would do are above. Nothing was changed."
+            )
             return {"lock": None, "differs": True, "resumed": False, "refused": refused, "lines": lines}
         new = lock_for(host, observation, made, future)
     differs = bool(told) or bool(future) or (resumed and pending != old)
@@ -230,14 +234,17 @@ def pick(compared: Json) -> Json:
     return {"changes": compared["changes"], "cost": compared["cost"]}
 
 
-def wanted_cards(text: Any) -> List[str]:
-    """The cards that are not in yet: a name, several with commas between, or a list."""
+def wanted_cards(text: Any, rest: Any = "") -> List[str]:
+    """The cards that are not in yet: a name, several with commas between, or a list.
+
+    `rest` is what Ansible makes of the words behind a blank: -e future_gpu="RTX 3090" gives it RTX and 3090 apart.
+    """
     if text in (None, "", []):
         return []
-    names = text if isinstance(text, list) else str(text).split(",")
+    names = text if isinstance(text, list) else f"{text} {rest}".split(",")
     cleaned = [str(name).strip() for name in names]
     if not all(cleaned):
-        raise UsageError("future_gpu names no card.", f'Write it as in: {PLAYBOOK} --check -e \'future_gpu="RTX 3090"\'')
+        raise UsageError("future_gpu names no card.", f'Write it as in: {PLAYBOOK} --check -e future_gpu="RTX 3090"')
     return cleaned
 
 

@@ -100,7 +100,11 @@ def lines(items: List[Item], known: int, unknown: List[str], build: Optional[flo
     if cached:
         told.append(f"      in the caches of this host: {', '.join(cached)}")
     if build is None:
-        told.append("      OpenCV is built, unless its wheel is there; how long is not known: none was built here before")
+        told.append(
+            "      OpenCV is built, unless its wheel is there; how long is not known: none was built here before"
+        )
     elif build:
-        told.append(f"      OpenCV is built, unless its wheel is there: about {build / 60:.0f} min (the longest build here)")
+        told.append(
+            f"      OpenCV is built, unless its wheel is there: about {build / 60:.0f} min (the longest build here)"
+        )
     return told

@@ -1,8 +1,8 @@
 """Which generation a host goes back to, and what that means. Pure.
 
-Without a number it is the one before: the generation that was in force before the present one, or the present one itself
-where only the driver has changed (a rebuild that was stopped before its switch), or where an earlier going back was
-stopped. So the same command, typed again, always ends in the same generation.
+Without a number it is the one before: the generation that was in force before the present one, or the present one
+itself where only the driver has changed (a rebuild that was stopped before its switch), or where an earlier going back
+was stopped. So the same command, typed again, always ends in the same generation.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def wanted(found: Json, lock: Optional[Json], pending: Optional[Json], to: Any) 
         return int(current)  # an earlier going back that was stopped behind its rename, or that has ended
     if in_force not in (lock, pending):
         text = f"The lock of this host is not that of generation {current}, which is in force."
-        raise RefusedError(f"{text} Nothing was changed.", f"Say which one is meant: {PLAYBOOK} -e to=N ({listed(found)})")
+        raise RefusedError(
+            f"{text} Nothing was changed.", f"Say which one is meant: {PLAYBOOK} -e to=N ({listed(found)})"
+        )
     if found["before"] is None:
         raise RefusedError(f"There is no generation before {current}.", f"There are: {listed(found)}.")
     return int(found["before"])
@@ -71,7 +73,11 @@ def listed(found: Json) -> str:
     told = []
     for row in found["generations"]:
         number = int(row["number"])
-        marks = [word for word, is_so in (("in force", number == found["current"]), ("good", number in found["good"])) if is_so]
+        marks = [
+            word
+            for word, is_so in (("in force", number == found["current"]), ("good", number in found["good"]))
+            if is_so
+        ]
         told.append(str(number) + (f" ({', '.join(marks)})" if marks else ""))
     return ", ".join(told) or "none"
 
@@ -89,4 +95,3 @@ def lines(found: Json, number: int, stack: Json, now: Optional[Json], observatio
         if not text.startswith("asked:")
     ]
     return told
-

@@ -1,12 +1,11 @@
 """The card is swapped, the host goes back, and gpuhost is taken off it again: on an imitation Ubuntu 18.04 host.
 
-What is real there and what is not, README.md says. The new lock's checksums are replaced by those of the stand-ins between its
-writing and its carrying out, which also shows that a rebuild goes on with the lock it has made. OpenCV with CUDA cannot be
-built with a stand-in of nvcc, so it is left out, as are TensorFlow and the detector.
+What is real there and what is not, README.md says. The new lock's checksums are replaced by those of the stand-ins
+between its writing and its carrying out, which also shows that a rebuild goes on with the lock it has made. OpenCV with
+CUDA cannot be built with a stand-in of nvcc, so it is left out, as are TensorFlow and the detector.
 """
 
 from __future__ import annotations
-
 
 from typing import Any, Dict, Iterator, List
 
@@ -101,7 +100,7 @@ def test_without_a_confirmation_nothing_changes(world: World) -> None:
 
 
 def test_another_card_of_the_same_driver(world: World) -> None:
-    """P2000 -> RTX 3090: the driver stays as it is, the lock and the generation are new; the same again changes nothing."""
+    """P2000 -> RTX 3090: the driver stays as it is, lock and generation are new; the same again changes nothing."""
     bed = world.beds[NAME]
     before = driver_packages(bed)
     rebuild(world)
@@ -183,3 +182,27 @@ def test_the_card_is_taken_out(world: World) -> None:
     assert world.controller.ok(*REBUILD, *CONFIRMED).changed(NAME) == 0
 
 
+#: What a removal leaves otherwise than it was: records of other programs, and what they make anew.
+NOT_OURS = (
+    "/boot/initrd.img-", "/etc/ld.so.cache", "/etc/mtab", "/etc/.pwd.lock", "/lib/modules/", "/usr/lib/modules/",
+    "/root/.ansible", "/var/lib/dpkg/status", "/var/lib/dpkg/available", "/var/lib/dpkg/info", "/var/lib/dpkg/lock",
+    "/var/lib/dpkg/triggers",
+)  # fmt: skip
+
+
+def test_everything_goes_and_nothing_else(world: World) -> None:
+    """With a card again, and provisioned: `--check` shows, without a confirmation nothing happens, then all is gone."""
+    bed = world.beds[NAME]
+    bed.swap("1c30")
+    rebuild(world)
+    bed.run(["apt-get", "--yes", "install", "wget"])  # somebody else's, in between
+    before = bed.snapshot(WATCHED)
+    refused = world.controller.run("playbooks/remove.yml")
+    assert f"-e remove_confirm={NAME}" in refused.failure(NAME)
+    shown = world.controller.ok("playbooks/remove.yml", "--check", "--diff")
+    assert "nvidia-driver-525" in shown.out and "apt-mark showhold" in shown.out
+    assert changes(before, bed.snapshot(WATCHED)) == []
+    world.controller.ok("playbooks/remove.yml", "-e", f"remove_confirm={NAME}")
+    left = world.bare.changes_to(bed.snapshot(WATCHED))  # type: ignore[attr-defined]
+    assert [line for line in left if not line.split()[1].startswith(NOT_OURS)] == []
+    assert world.controller.ok("playbooks/remove.yml", "-e", f"remove_confirm={NAME}").changed(NAME) == 0
