@@ -51,7 +51,8 @@ def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A host with a Quadro P2000, provisioned."""
     with new_world(tmp_path_factory.mktemp("rebuild")) as made:
         # An administrator's own. (Debian's libc6-dev, which the bed is given, does not go with bionic's Python 3.8.)
-        made.beds[NAME].run(["apt-get", "--yes", "install", "python3.8", "libc6-dev"])
+        for package in ("python3.8", "libc6-dev"):
+            made.beds[NAME].run(["apt-get", "--yes", "install", package])
         made.bare = made.beds[NAME].snapshot(WATCHED)  # type: ignore[attr-defined]
         made.plan()
         made.controller.ok(*SITE)
