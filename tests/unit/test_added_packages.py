@@ -42,6 +42,7 @@ BEFORE = ["apt", "libc6", "libold", "leftover"]
 DEPENDS = {
     "apt": ["libc6"], "libc6": [], "libold": ["libc6"], "leftover": [],
     "python3.8": ["libpython", "libc6", "libold"], "libpython": ["libc6"], "ccache": [], "users": ["ccache"],
+    "orphan": [],
 }  # fmt: skip
 
 

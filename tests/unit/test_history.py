@@ -76,10 +76,11 @@ def test_what_is_kept(tmp_path: Path) -> None:
             assert history.mark_good(tmp_path) and not history.mark_good(tmp_path)
     assert history.kept(tmp_path, 2) == {2, 7, 8}
     history.go_back(tmp_path, 4)
-    assert history.kept(tmp_path, 1) == {2, 4, 8}
+    history.go_back(tmp_path, 5)
+    assert history.kept(tmp_path, 1) == {2, 4, 5, 8}
     history.collect(tmp_path, history.garbage(tmp_path, 1))
-    assert store.generations(tmp_path) == [2, 4, 8]
-    assert names(tmp_path) == ["cuda-2", "cuda-4", "cuda-8"]
+    assert store.generations(tmp_path) == [2, 4, 5, 8]
+    assert names(tmp_path) == ["cuda-2", "cuda-4", "cuda-5", "cuda-8"]
     assert history.go_back(tmp_path, 2) and (tmp_path / "current/cuda/f").read_text() == "cuda-2"
 
 
