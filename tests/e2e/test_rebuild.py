@@ -37,7 +37,7 @@ ROLLBACK_SHOWN, ROLLBACK = written("Go back", 0), written("Go back", 1)
 FUTURE_SHOWN, PREFETCH = written("Before the swap", 1), written("Before the swap", 2)
 REMOVE_SHOWN, REMOVE = written("Remove", 0), written("Remove", 1)
 #: Left out here, as said above.
-LEFT_OUT = {"tensorflow.installed"}
+LEFT_OUT = {"tensorflow.installed", "opencv.installed"}
 DRIVER_525 = "525.105.17"
 
 
