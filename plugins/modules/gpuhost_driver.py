@@ -93,10 +93,10 @@ def enrol(module, setup):
 
 def removal(setup):
     """What taking the driver down would remove."""
-    record = store.read_json(setup.root / "state" / "driver.json")
-    names = sorted((record or {}).get("packages", {}))
-    listed = [f"the driver {record['version']} ({record['source']})"] if record else []
-    listed += names + ([NOUVEAU_FILE] if Path(NOUVEAU_FILE).exists() else [])
+    state = setup.root / "state"
+    record = store.read_json(state / "driver.json") or store.read_json(state / "driver.pending") or {}
+    listed = ["the driver {version} ({source})".format(**record)] if "version" in record else []
+    listed += sorted(record.get("packages", {})) + ([NOUVEAU_FILE] if Path(NOUVEAU_FILE).exists() else [])
     diff = {"before": "".join(line + "\n" for line in listed), "after": "", "before_header": "the driver"}
     return {"changed": bool(listed), "diff": diff}
 
@@ -125,8 +125,11 @@ def do(module, setup):
         return nouveau(module, setup)
     if phase == "enrol":
         return enrol(module, setup)
+    # Where there is nothing to remove, taking one's turn would make the folder of the log anew.
+    if phase == "remove" and (module.check_mode or not setup.removable()):
+        return removal(setup)
     if module.check_mode:
-        return removal(setup) if phase == "remove" else {"changed": False}
+        return {"changed": False}
     with setup.work.turn():
         if phase == "runfile":
             return {"changed": setup.runfile(module.params["file"])}

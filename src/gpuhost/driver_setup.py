@@ -221,12 +221,16 @@ class Setup(DriverSet):
             "enrolment": enrolment_guide(CERTIFICATE) if wanted else "",
         }
 
+    def removable(self) -> bool:
+        """Is there anything of this driver to take down?"""
+        return any(path.exists() for path in (self.root / RECORD, self.root / PENDING, Path(NOUVEAU_FILE)))
+
     def remove(self) -> bool:
         """Take down what the record names, and our own files; nothing else. Was anything done?"""
+        if not self.removable():
+            return False
         record = store.read_json(self.root / RECORD) or store.read_json(self.root / PENDING)
         conf = Path(NOUVEAU_FILE)
-        if record is None and not conf.exists():
-            return False
         (self.root / "state").mkdir(parents=True, exist_ok=True)
         store.write_whole(self.root / PENDING, json.dumps(record or {"schema": 1}) + "\n")
         store.remove(self.root / RECORD)
