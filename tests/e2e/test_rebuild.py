@@ -15,6 +15,7 @@ import pytest
 
 from .beds.bed import PROJECT
 from .beds.snapshot import Snapshot
+from .beds.ubuntu import UbuntuBed
 from .controller import Run, with_status
 from .fleet import HWE, WATCHED, Kind, World, driver_packages, packages, state
 from .readme import section_commands
@@ -52,13 +53,17 @@ def new_world(folder: Any, card: str = "1c30") -> World:
     return World(folder, {NAME: Kind(card, HWE, False, DRIVER_525, "archive")}, nvidia_driver_reboot=True)
 
 
+def administrators_own(bed: UbuntuBed) -> None:
+    """What somebody has installed before: bionic's Python 3.8, and its C headers, as Debian's do not go with that."""
+    for package in ("python3.8", "libc6-dev"):
+        bed.run(["apt-get", "--yes", "install", package])
+
+
 @pytest.fixture(scope="module")
 def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A host with a Quadro P2000, provisioned."""
     with new_world(tmp_path_factory.mktemp("rebuild")) as made:
-        # An administrator's own. (Debian's libc6-dev, which the bed is given, does not go with bionic's Python 3.8.)
-        for package in ("python3.8", "libc6-dev"):
-            made.beds[NAME].run(["apt-get", "--yes", "install", package])
+        administrators_own(made.beds[NAME])
         made.bare = made.beds[NAME].snapshot(WATCHED)  # type: ignore[attr-defined]
         made.plan()
         made.controller.ok(*SITE)

@@ -16,7 +16,18 @@ import pytest
 from .beds.ubuntu import UbuntuBed
 from .controller import Controller
 from .fleet import GA, HWE, Kind, World, state
-from .test_rebuild import CONFIRMED, DRIVER_525, NAME, ROLLBACK, SITE, failed, generation, loaded, rebuild
+from .test_rebuild import (
+    CONFIRMED,
+    DRIVER_525,
+    NAME,
+    ROLLBACK,
+    SITE,
+    administrators_own,
+    failed,
+    generation,
+    loaded,
+    rebuild,
+)
 
 pytestmark = pytest.mark.full
 
@@ -74,6 +85,7 @@ def test_swap(bed_tools: None, tmp_path: Path, name: str) -> None:
     before, after, kernel, version = SWAPS[name]
     with one_host(tmp_path, before, kernel) as world:
         bed = world.beds[NAME]
+        administrators_own(bed)
         bed.swap(*before)
         world.plan()
         world.controller.ok(*SITE)
@@ -95,6 +107,7 @@ def cut(world: World, arguments: Sequence[str], points: Sequence[str], moments: 
     while process.poll() is None and f"TASK [{point}" not in plain(controller.said()):
         time.sleep(0.02)
     if process.poll() is not None:
+        assert process.returncode == 0, controller.said()[-4000:]
         return ""
     time.sleep(moments.uniform(0, LONGEST_DELAY_S))
     Controller.kill(process)
@@ -131,6 +144,7 @@ def test_power_cuts(bed_tools: None, tmp_path: Path) -> None:
     cuts: Dict[str, List[str]] = {"rebuild": [], "back": []}
     with one_host(tmp_path, ["1c30"], HWE) as world:
         bed = world.beds[NAME]
+        administrators_own(bed)
         world.plan()
         world.controller.ok(*SITE)
         while len(cuts["rebuild"]) < CUTS_IN_REBUILDS or len(cuts["back"]) < CUTS_GOING_BACK:
