@@ -54,7 +54,8 @@ def wanted(found: Json, lock: Optional[Json], pending: Optional[Json], to: Any) 
     if current is None:
         raise RefusedError("No generation is in force on this host.", "Provision it: ./run ansible-playbook site.yml")
     in_force = next(row["stack"] for row in found["generations"] if row["number"] == current)
-    if pending is not None and in_force == lock:
+    # A rebuild that was stopped between its last two steps has gone through: only its own lock is left to be removed.
+    if pending is not None and pending != lock and in_force == lock:
         return int(current)  # a rebuild that has not come to its switch
     if found["came_by"] == "back":
         return int(current)  # an earlier going back that was stopped behind its rename, or that has ended

@@ -29,6 +29,7 @@ def there(current: Optional[int], came_by: str = "switch", before: Optional[int]
         pytest.param(there(2, before=1), H200, None, 1, id="after a rebuild"),
         pytest.param(there(1), P2000, H200, 1, id="a rebuild stopped before its switch"),
         pytest.param(there(2, before=1), P2000, H200, 1, id="a rebuild stopped behind its switch"),
+        pytest.param(there(2, before=1), H200, H200, 1, id="a rebuild stopped between its last two steps"),
         pytest.param(there(1, "back", before=2), H200, None, 1, id="going back, stopped behind the rename"),
         pytest.param(there(1, "back", before=2), P2000, None, 1, id="going back, done"),
         pytest.param(there(1, "back", before=2), P2000, H200, 1, id="gone back, and a new rebuild stopped"),
