@@ -27,6 +27,7 @@ class Runs(NamedTuple):
     adopted: Result
     pending: Dict[str, str]
     back: Result
+    good: Result
 
 
 def pending(ansible: Ansible) -> Dict[str, str]:
@@ -71,7 +72,10 @@ def runs(ansible: Ansible) -> Runs:
             {"hosts": "same", "roles": [{"role": "rollback", "rollback_to": 7}]},
         ]
     )
-    return Runs(ansible, shown, confirmed, resumed, adopted, left, back)
+    store.write_tree(root / "store/cuda-9", {"f": ""}, "9")
+    keep = {"import_role": {"name": "rebuild", "tasks_from": "good"}}
+    good = ansible.play([{"hosts": "swapped", "tasks": [keep]}])
+    return Runs(ansible, shown, confirmed, resumed, adopted, left, back, good)
 
 
 def test_without_a_confirmation(runs: Runs) -> None:
@@ -113,3 +117,11 @@ def test_going_back_is_shown(runs: Runs) -> None:
     assert runs.back.failure("swapped") == "" and "going back to generation 1" in runs.back.out
     assert "ATTENTION cards: locked 10de:1c30, present 10de:2204" in runs.back.out
     assert "no generation 7" in runs.back.failure("same")
+
+
+def test_what_is_good_is_kept(runs: Runs) -> None:
+    """It is written down, and what no generation needs is gone and named."""
+    root = runs.ansible.folder / "root"
+    assert runs.good.recap["swapped"]["changed"] == 2 and history.good(root) == [1]
+    assert "store/cuda-9 deleted" in runs.good.out
+    assert [path.name for path in (root / "store").iterdir()] == ["yolo-1"]
