@@ -177,8 +177,8 @@ def test_a_card_that_needs_another_source(world: World) -> None:
 def test_a_card_that_is_to_come(world: World, tmp_path: Path) -> None:
     """A Tesla K80, which needs an older branch: shown without a change; its driver is fetched beforehand.
 
-    The catalog's checksums are not those of the stand-ins, so the runbook's command ends there, with nothing changed. The
-    role itself gets a lock with theirs.
+    The catalog's checksums are not those of the stand-ins, so the runbook's command ends there, with nothing changed.
+    The role itself gets a lock with theirs.
     """
     bed = world.beds[NAME]
     watched = ["/boot", "/etc", "/usr", "/lib/modules"]
