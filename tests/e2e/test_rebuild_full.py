@@ -99,10 +99,14 @@ def test_swap(bed_tools: None, tmp_path: Path, name: str) -> None:
         assert failed(world) == []
 
 
-def cut(world: World, arguments: Sequence[str], points: Sequence[str], moments: random.Random) -> str:
-    """Run a playbook, cut the power at some moment of a random task, boot; the task, "" where it had ended."""
+def some(points: Sequence[str], count: int, moments: random.Random) -> List[str]:
+    """Some of the tasks, in their order: one that had ended when the power was cut does not come again."""
+    return [points[at] for at in sorted(moments.sample(range(len(points)), count))]
+
+
+def cut(world: World, arguments: Sequence[str], point: str, moments: random.Random) -> str:
+    """Run a playbook, cut the power at some moment of a task, boot; the task, "" where the run had ended before."""
     controller, bed = world.controller, world.beds[NAME]
-    point = moments.choice(points)
     process = controller.start(*arguments)
     while process.poll() is None and f"TASK [{point}" not in plain(controller.said()):
         time.sleep(0.02)
@@ -131,6 +135,11 @@ def is_whole(world: World, bed: UbuntuBed) -> None:
     bed.run(["python3", "-m", "json.tool", "/opt/gpuhost/current/stack.json"])
 
 
+def count(cuts: List[str]) -> int:
+    """How many there were: a run that had ended before its moment is none."""
+    return len([point for point in cuts if point])
+
+
 def seeded() -> Tuple[int, random.Random]:
     """A seed to be told, and its generator."""
     seed = random.randrange(10**6)  # noqa: S311 - nothing secret
@@ -147,14 +156,13 @@ def test_power_cuts(bed_tools: None, tmp_path: Path) -> None:
         administrators_own(bed)
         world.plan()
         world.controller.ok(*SITE)
-        while len(cuts["rebuild"]) < CUTS_IN_REBUILDS or len(cuts["back"]) < CUTS_GOING_BACK:
+        while count(cuts["rebuild"]) < CUTS_IN_REBUILDS or count(cuts["back"]) < CUTS_GOING_BACK:
             told: Any = (seed, cuts)
             bed.swap("2335")
             world.controller.ok(*CONFIRMED, "--skip-tags", "rebuild_carry_out")
             world.controller.edit_lock(NAME, world.stand_ins, ".new")
-            for _ in range(3):
-                point = cut(world, CONFIRMED, POINTS_REBUILD, moments)
-                cuts["rebuild"] += [point] if point else []
+            for point in some(POINTS_REBUILD, 3, moments):
+                cuts["rebuild"] += [cut(world, CONFIRMED, point, moments)]
                 is_whole(world, bed)
             if moments.random() < 0.5 and (world.controller.lock_file(NAME).with_name("stack.json.new")).exists():
                 bed.swap("1c30")  # undo it
@@ -164,9 +172,8 @@ def test_power_cuts(bed_tools: None, tmp_path: Path) -> None:
                 assert failed(world) == [], told
                 assert world.controller.ok(*CONFIRMED).changed(NAME) == 0, told
                 bed.swap("1c30")
-                for _ in range(2):
-                    point = cut(world, ROLLBACK, POINTS_BACK, moments)
-                    cuts["back"] += [point] if point else []
+                for point in some(POINTS_BACK, 2, moments):
+                    cuts["back"] += [cut(world, ROLLBACK, point, moments)]
                     is_whole(world, bed)
             world.controller.ok(*ROLLBACK)
             assert DRIVER_525 in loaded(world), told
