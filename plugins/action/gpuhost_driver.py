@@ -9,7 +9,7 @@ from ansible.utils.display import Display
 
 from gpuhost.following import Followed
 
-LONG = ("packages", "runfile", "ready", "remove")
+LONG = ("prefetch", "packages", "runfile", "ready", "remove")
 
 
 class ActionModule(Followed, ActionBase):  # type: ignore[misc]

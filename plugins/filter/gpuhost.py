@@ -5,11 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ansible.errors import AnsibleFilterError
 
-from gpuhost import checks_benchmark, links, lock, opencv_plan, plan, preflight, render, toolkit_specs, tree
+from gpuhost import (
+    checks_benchmark,
+    links,
+    lock,
+    opencv_plan,
+    plan,
+    preflight,
+    rebuild,
+    render,
+    rollback,
+    toolkit_specs,
+    tree,
+)
 from gpuhost.catalog import shipped
 from gpuhost.cli_plan import request_of
 from gpuhost.environments import chosen, load_environment, lock_digest
@@ -68,6 +80,26 @@ def differences(
 def read_lock(path: str, relock: bool = False) -> Dict[str, Any]:
     """The lock in a file of the controller; empty when there is no such file, or when a new one is wanted."""
     return lock.load(Path(path)) if Path(path).exists() and not relock else {}
+
+
+def pending_lock(path: str) -> Optional[Dict[str, Any]]:
+    """The lock of a rebuild that is under way, beside the lock's file; None when none is."""
+    file = Path(path + lock.PENDING)
+    return lock.load(file) if file.exists() else None
+
+
+def make_rebuild(
+    observation: Dict[str, Any], host: str, path: str, asked: Any, ignore_gpus: bool, future: Any, there: Dict[str, Any]
+) -> Dict[str, Any]:
+    """What a rebuild of a host comes to; `path` is its lock's file."""
+    old, coming = lock.load(Path(path)), pending_lock(path)
+    cards = rebuild.wanted_cards(future)
+    return rebuild.prepare(resolver(), str(host), observation, old, coming, wishes(asked), ignore_gpus, cards, there)
+
+
+def make_rollback(observation: Dict[str, Any], path: str, to: Any, there: Dict[str, Any]) -> Dict[str, Any]:
+    """What going back comes to; `path` is the lock's file, which need not be there."""
+    return rollback.prepare(there, read_lock(path) or None, pending_lock(path), to, observation)
 
 
 def environment(name: str) -> Dict[str, Any]:
@@ -148,6 +180,10 @@ class FilterModule:
             "gpuhost_lock": told(lock.make),
             "gpuhost_lock_text": told(lock.text),
             "gpuhost_lock_read": told(read_lock),
+            "gpuhost_rebuild": told(make_rebuild),
+            "gpuhost_future_gpu": told(rebuild.wanted_cards),
+            "gpuhost_rebuild_command": told(rebuild.command),
+            "gpuhost_rollback": told(make_rollback),
             "gpuhost_lock_differences": told(differences),
             "gpuhost_environment_chosen": told(chosen),
             "gpuhost_environment_lock": told(environment),

@@ -20,17 +20,19 @@ description:
   - Does one phase of a driver's installation; each may be the first after a run that was killed.
   - C(check) answers whether the locked driver is in place for the kernel that will boot, and changes nothing.
   - C(preflight) refuses what cannot end well before anything is changed; in check mode its diff lists the packages.
+  - C(prefetch) brings the packages of a driver that is to come into the cache.
   - C(nouveau) writes the file that keeps nouveau from loading.
   - C(packages) installs the exact set of packages; C(runfile) runs NVIDIA's installer.
   - C(sign) signs modules that were built here, where Secure Boot is on; C(enrol) asks for the key's enrolment.
   - C(ready) fails unless the next boot will load the driver; C(record) writes down what is installed.
   - C(boot) answers whether a reboot is needed and the key is enrolled; C(remove) takes the driver down.
+  - C(forget) deletes this machine's own key, unless modules of others may be signed with it.
 options:
   phase:
     description: What to do.
     type: str
     required: true
-    choices: [check, preflight, nouveau, packages, runfile, sign, enrol, ready, record, boot, remove]
+    choices: [check, preflight, prefetch, nouveau, packages, runfile, sign, enrol, ready, record, boot, remove, forget]
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
   driver: {description: The driver's part of the plan., type: dict, default: {}}
   boots: {description: The kernel that will boot; empty where it is not known., type: str, default: ""}
@@ -38,6 +40,7 @@ options:
   secure_boot: {description: Secure Boot's state as the probe says it., type: str, default: unknown}
   file: {description: The C(.run) on this host., type: path}
   mok_password: {description: The one-time password of the key's enrolment., type: str}
+  kept_only: {description: Take packages from the cache alone and ask no archive., type: bool, default: false}
   wait_s: {description: How long another process may have dpkg's lock., type: int, default: 300}
 author: gpuhost
 """
@@ -45,11 +48,15 @@ author: gpuhost
 RETURN = r"""
 differences: {description: Why the driver is not in place., type: list, elements: str, returned: phase check}
 reason: {description: Why a reboot is needed., type: str, returned: phase boot}
+told: {description: What a person may want to do., type: str, returned: phase forget}
 enrolment: {description: What a person has to do for the key., type: str, returned: phase boot}
 """
 
 
-PHASES = ["check", "preflight", "nouveau", "packages", "runfile", "sign", "enrol", "ready", "record", "boot", "remove"]
+PHASES = [
+    "check", "preflight", "prefetch", "nouveau", "packages", "runfile",
+    "sign", "enrol", "ready", "record", "boot", "remove", "forget",
+]  # fmt: skip
 
 
 def preflight(module, setup):
@@ -84,6 +91,24 @@ def enrol(module, setup):
     return {"changed": wanted}
 
 
+def removal(setup):
+    """What taking the driver down would remove."""
+    state = setup.root / "state"
+    record = store.read_json(state / "driver.json") or store.read_json(state / "driver.pending") or {}
+    listed = ["the driver {version} ({source})".format(**record)] if "version" in record else []
+    listed += sorted(record.get("packages", {})) + ([NOUVEAU_FILE] if Path(NOUVEAU_FILE).exists() else [])
+    diff = {"before": "".join(line + "\n" for line in listed), "after": "", "before_header": "the driver"}
+    return {"changed": bool(listed), "diff": diff}
+
+
+def forget(module):
+    """Delete what is left of this machine's own key, or say that it would be deleted."""
+    files = module_key.leavings()
+    diff = {"before": "".join(f"{path}\n" for path in files), "after": "", "before_header": "the key"}
+    told = module_key.forget(files) if files and not module.check_mode else ""
+    return {"changed": bool(files), "diff": diff, "told": told}
+
+
 def do(module, setup):
     """One phase; what it returns to Ansible."""
     phase = module.params["phase"]
@@ -92,14 +117,19 @@ def do(module, setup):
         return {"changed": False, "in_place": not found, "differences": found}
     if phase == "boot":
         return dict(setup.boot(), changed=False)
+    if phase == "forget":
+        return forget(module)
     if phase == "preflight":
         return preflight(module, setup)
     if phase == "nouveau":
         return nouveau(module, setup)
     if phase == "enrol":
         return enrol(module, setup)
+    # Where there is nothing to remove, taking one's turn would make the folder of the log anew.
+    if phase == "remove" and (module.check_mode or not setup.removable()):
+        return removal(setup)
     if module.check_mode:
-        return {"changed": phase == "remove" and (setup.root / "state" / "driver.json").exists()}
+        return {"changed": False}
     with setup.work.turn():
         if phase == "runfile":
             return {"changed": setup.runfile(module.params["file"])}
@@ -122,6 +152,7 @@ def main():
             "secure_boot": {"type": "str", "default": "unknown"},
             "file": {"type": "path"},
             "mok_password": {"type": "str", "no_log": True},
+            "kept_only": {"type": "bool", "default": False},
             "wait_s": {"type": "int", "default": 300},
         },
         required_if=[("phase", "runfile", ["file"]), ("phase", "enrol", ["mok_password"])],

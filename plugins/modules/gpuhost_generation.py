@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import store
+from ansible.module_utils.gpuhost import generations, store
 from ansible.module_utils.gpuhost.errors import GpuhostError
 
 DOCUMENTATION = r"""
@@ -65,6 +65,7 @@ def main():
     if not module.check_mode:
         try:
             number = store.switch(root, stack, links)
+            generations.note(root, number, generations.SWITCH)
         except GpuhostError as error:
             module.fail_json(msg=str(error), exit_code=error.exit_code)
     module.exit_json(changed=True, generation=number, previous=before, diff=diff)

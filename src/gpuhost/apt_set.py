@@ -85,6 +85,11 @@ class Apt:
         """Every package that dpkg knows; `packages.parse_installed` says what of each."""
         return parse_installed(self.read(["dpkg-query", "-W", "-f=" + ROW]))
 
+    def names_installed(self) -> List[str]:
+        """The names of the packages that are installed."""
+        rows = self.installed()
+        return sorted(name for name in rows if installed_version(rows, name) is not None)
+
     def offered(self, name: str) -> List[str]:
         """The versions of a package that the distribution's own archives offer, newest first."""
         own = self.own_indexes()

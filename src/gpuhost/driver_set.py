@@ -25,7 +25,8 @@ _BOOT_SPARE = 40 * 10**6
 class DriverSet:
     """One host and the driver that its lock names.
 
-    `asked`: root, driver (the plan's), boots (the kernel that will boot), distribution, secure_boot, hostname.
+    `asked`: root, driver (the plan's), boots (the kernel that will boot), distribution, secure_boot, hostname, and
+    kept_only: whether nothing may come from the archive.
     """
 
     def __init__(self, asked: Json, work: Work, run: Run = run_command) -> None:
@@ -36,6 +37,7 @@ class DriverSet:
         self.distribution: str = asked["distribution"]
         self.secure_boot: str = asked["secure_boot"]
         self.hostname: str = asked["hostname"]
+        self.kept_only: bool = asked.get("kept_only", False)
         self.work, self.run = work, run
         self.apt = Apt(self.root, self.distribution, work, run)
 
@@ -80,19 +82,19 @@ class DriverSet:
     def exact_set(self) -> Tuple[List[Json], List[Change], List[Change]]:
         """The .debs that make up the set, and what apt would do; from the archive, else from our cache, else D05."""
         names = self.names()
+        rows = self.apt.installed()
+        others = [n + "-" for n in sorted(rows) if self.is_in_the_way(n, rows)]
+        if self.kept_only:
+            return self.from_files(self.kept_set(rows), others, rows)
         offered = self.is_offered()
         if not offered:
             self.apt.update()
             offered = self.is_offered()
-        rows = self.apt.installed()
-        others = [n + "-" for n in sorted(rows) if self.is_in_the_way(n, rows)]
         if not offered:
             kept = self.apt.whole_set(self.key())
             if kept is None:
                 raise component_missing(self.apt, self.driver) or no_longer_offered(self.apt, names, self.kernel())
-            install, remove = self.apt.simulate([str(self.apt.place(m)) for m in kept] + others, alone=True)
-            self.judge(install, remove, {}, rows, "")
-            return kept, install, remove
+            return self.from_files(kept, others, rows)
         install, remove = self.apt.simulate(names + others)
         mine = [] if self.driver["source"] != "archive" else sorted(self.already(rows, remove).items())
         shows = self.apt.show([(c.name, c.new) for c in install] + mine)
@@ -101,6 +103,36 @@ class DriverSet:
         empty = {"sha256": "", "arch": "", "size": 0, "unpacked": 0, "file": ""}
         members = [dict(empty, **shows.get(pair, {}), name=pair[0], version=pair[1]) for pair in sorted(pairs.items())]
         return members, install, remove
+
+    def from_files(
+        self, members: List[Json], others: List[str], rows: Dict[str, Json]
+    ) -> Tuple[List[Json], List[Change], List[Change]]:
+        """A set whose files are all in our cache, and what apt would do with these files alone."""
+        files = [str(self.apt.place(m)) for m in members if m["sha256"]]
+        if not files and not others:
+            return members, [], []
+        install, remove = self.apt.simulate(files + others, alone=True)
+        self.judge(install, remove, {}, rows, "")
+        return members, install, remove
+
+    def kept_set(self, rows: Dict[str, Json]) -> List[Json]:
+        """The set as it was installed before, from our cache alone; refused where a file of it is gone.
+
+        What has no file there came with the system and must still be installed, as must what a `.run` was built with.
+        """
+        members = self.apt.members(self.key())
+        lacking = [m for m in members if not self.apt.cached(m) and installed_version(rows, m["name"]) != m["version"]]
+        wanted = [] if members else [word.partition("=")[::2] for word in self.names()]
+        gone = [f"{m['name']} {m['version']}" for m in lacking]
+        for name, version in wanted:
+            there = installed_version(rows, name)
+            if there is None or version not in ("", there):
+                gone.append(f"{name} {version}".strip())
+        if gone:
+            text = f"Of driver {self.driver['version']} for kernel {self.kernel()}, {', '.join(gone)} is not kept here."
+            step = f"Copy {self.root}/cache/debs from a host that has it, or rebuild: docs/runbooks/rebuild.md"
+            raise RefusedError(f"{text} (D05) Nothing was changed.", step)
+        return members
 
     def names(self) -> List[str]:
         """What apt is asked for."""

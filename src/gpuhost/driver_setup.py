@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-from . import module_key, packages, store
+from . import added, module_key, packages, store
 from .driver_set import DriverSet
 from .errors import EnvironmentProblem
 from .kernel_modules import (
@@ -85,8 +85,9 @@ class Setup(DriverSet):
         interrupted = (self.root / PENDING).exists()
         if interrupted:
             self.apt.mend(self.apt.members(self.key()))
-        members, _, remove = self.exact_set()
+        members, install, remove = self.exact_set()
         self.begin()
+        added.note(self.root, [change.name for change in install if not change.old], self.apt.names_installed())
         done = False
         if self.driver["source"] == "archive" and Path(UNINSTALL).exists():
             done = self.uninstall_runfile()
@@ -100,6 +101,15 @@ class Setup(DriverSet):
             self.apt.install(lacking, [c.name for c in remove], interrupted)
             done = True
         return done
+
+    def prefetch(self) -> bool:
+        """Bring the set of a driver that is to come into the cache, and change nothing else; was anything done?"""
+        members, _, _ = self.exact_set()
+        keyed = [m for m in members if m["sha256"]]
+        absent = [m for m in keyed if self.apt.cached(m) is None]
+        self.apt.write_manifest(self.key(), members)
+        self.apt.fetch(keyed)
+        return bool(absent)
 
     def uninstall_runfile(self) -> bool:
         """Take down a driver that came as a `.run`; it was there."""
@@ -211,12 +221,16 @@ class Setup(DriverSet):
             "enrolment": enrolment_guide(CERTIFICATE) if wanted else "",
         }
 
+    def removable(self) -> bool:
+        """Is there anything of this driver to take down?"""
+        return any(path.exists() for path in (self.root / RECORD, self.root / PENDING, Path(NOUVEAU_FILE)))
+
     def remove(self) -> bool:
         """Take down what the record names, and our own files; nothing else. Was anything done?"""
+        if not self.removable():
+            return False
         record = store.read_json(self.root / RECORD) or store.read_json(self.root / PENDING)
         conf = Path(NOUVEAU_FILE)
-        if record is None and not conf.exists():
-            return False
         (self.root / "state").mkdir(parents=True, exist_ok=True)
         store.write_whole(self.root / PENDING, json.dumps(record or {"schema": 1}) + "\n")
         store.remove(self.root / RECORD)

@@ -51,9 +51,13 @@ def owns_key(driver: Json, secure_boot: str) -> bool:
     return secure_boot == "enabled" and driver["modules_from"] == "dkms"
 
 
+#: How the name of a key that was made here ends.
+OWN_SUBJECT = " gpuhost module signing"
+
+
 def key_subject(hostname: str) -> str:
     """The name that MokManager shows; a certificate's common name has at most 64 characters."""
-    return (hostname[:36] or "host") + " gpuhost module signing"
+    return (hostname[:36] or "host") + OWN_SUBJECT
 
 
 def unready(state: Json, driver: Json, secure_boot: str, subject: str = "") -> List[Need]:

@@ -19,6 +19,8 @@ from .errors import LockError
 SCHEMA = 1
 KEY = "gpuhost_lock"
 FILE = "stack.json"
+#: Added to the file's name: the lock that a rebuild is carrying out. Ansible loads no file of this name as variables.
+PENDING = ".new"
 
 
 def make(host: str, observation: Json, plan: Json) -> Json:

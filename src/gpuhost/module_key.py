@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from .errors import EnvironmentProblem
-from .kernel_modules import KEY_CONFIG, key_subject
+from .kernel_modules import KEY_CONFIG, OWN_SUBJECT, key_subject
 from .probe_driver import CERTIFICATE, KEY_FOLDER
 from .probe_edges import Run, run_command
 from .store import write_whole
@@ -69,6 +69,26 @@ def tell_dkms() -> bool:
         return False
     write_whole(path, DKMS_TEXT)
     return True
+
+
+def leavings(run: Run = run_command) -> List[Path]:
+    """Our files about the key: what dkms is told, and the pair itself where it was made here.
+
+    The pair stays where DKMS has modules of others, which may be signed with it and will be again.
+    """
+    found = [Path(DKMS_FILE)]
+    if subject(run).endswith(OWN_SUBJECT) and not run(["dkms", "status"], _READ_S)[1].strip():
+        found += [Path(PRIVATE), Path(CERTIFICATE)]
+    return [path for path in found if path.exists()]
+
+
+def forget(files: List[Path]) -> str:
+    """Delete these files; what a person may still want to do, "" for nothing."""
+    for path in files:
+        path.unlink()
+    if Path(CERTIFICATE) not in files:
+        return ""
+    return "The firmware still knows this machine's key. To have it forgotten, at the next boot: mokutil --reset"
 
 
 def subject(run: Run = run_command) -> str:

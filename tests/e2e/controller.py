@@ -71,11 +71,12 @@ class Controller:
         """A host's lock."""
         return dict(json.loads(self.lock_file(name).read_text(encoding="utf-8"))["gpuhost_lock"])
 
-    def edit_lock(self, name: str, edit: Callable[[Json], None]) -> None:
-        """Change a host's lock in place."""
-        lock = self.lock(name)
+    def edit_lock(self, name: str, edit: Callable[[Json], None], suffix: str = "") -> None:
+        """Change a host's lock in place, or with a suffix the one beside it."""
+        file = self.lock_file(name).with_name("stack.json" + suffix)
+        lock = dict(json.loads(file.read_text(encoding="utf-8"))["gpuhost_lock"])
         edit(lock)
-        self.lock_file(name).write_text(json.dumps({"gpuhost_lock": lock}, indent=2) + "\n", encoding="utf-8")
+        file.write_text(json.dumps({"gpuhost_lock": lock}, indent=2) + "\n", encoding="utf-8")
 
     def start(self, playbook: str, *arguments: str, env: Optional[Mapping[str, str]] = None) -> subprocess.Popen[bytes]:
         """Start ansible-playbook in a process group of its own, with its output in a file; see `finish`."""

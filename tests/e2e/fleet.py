@@ -77,6 +77,8 @@ class World:
     def stand_ins(self, lock: Json) -> None:
         """The checksums of what the archive and the mirror of this world serve."""
         plan = lock["plan"]
+        if plan["driver"] is None:
+            return
         if plan["driver"]["source"] == "archive":
             plan["driver"]["sha256"] = self.archive.sha256(plan["driver"]["package"])
         else:

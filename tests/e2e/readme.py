@@ -1,4 +1,4 @@
-"""Reading the commands that README.md gives its readers first."""
+"""Reading the commands that README.md gives its readers first, and those of a runbook."""
 
 from __future__ import annotations
 
@@ -38,4 +38,20 @@ def start_commands(markdown: str) -> List[str]:
     commands = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not commands:
         raise ValueError(f"there is no fenced block with commands under {HEADING!r}")
+    return commands
+
+
+def section_commands(markdown: str, heading: str) -> List[str]:
+    """The ./run commands of one section of a runbook, as written, in their order.
+
+    They stand in blocks indented as code or between backquotes. ValueError when there is no such section, or no command
+    in it.
+    """
+    found = re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", markdown, re.MULTILINE | re.DOTALL)
+    if not found:
+        raise ValueError(f"there is no section {heading!r}")
+    rows = re.findall(r"^ {4,}(\./run .+)$|`(\./run [^`]+)`", found.group(1), re.MULTILINE)
+    commands = [block.strip() or inline for block, inline in rows]
+    if not commands:
+        raise ValueError(f"there is no ./run command in the section {heading!r}")
     return commands

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .readme import start_commands
+from .readme import section_commands, start_commands
 
 SAMPLE = """# gpuhost
 
@@ -53,3 +53,30 @@ def test_a_readme_without_its_commands_is_an_error(broken: str, why: str) -> Non
     """A README that lost its block must not pass for want of anything to run."""
     with pytest.raises(ValueError, match=why):
         start_commands(broken)
+
+
+RUNBOOK = """# Night
+
+## Look
+
+1. First.
+
+       ./run ansible-playbook a.yml --limit HOST
+
+| it | `./run ansible-playbook b.yml` |
+
+## Empty
+
+Nothing.
+"""
+
+
+def test_commands_of_a_section() -> None:
+    """From blocks and from tables, in their order."""
+    assert section_commands(RUNBOOK, "Look") == [
+        "./run ansible-playbook a.yml --limit HOST",
+        "./run ansible-playbook b.yml",
+    ]
+    for heading in ("Empty", "Missing"):
+        with pytest.raises(ValueError, match=heading):
+            section_commands(RUNBOOK, heading)

@@ -19,7 +19,7 @@ MODULE = """#!/usr/bin/python
 import json
 from ansible.module_utils.basic import AnsibleModule
 
-OPTIONS = "phase root driver boots distribution secure_boot file mok_password wait_s".split()
+OPTIONS = "phase root driver boots distribution secure_boot file mok_password kept_only wait_s".split()
 module = AnsibleModule({name: {"type": "raw"} for name in OPTIONS}, supports_check_mode=True)
 phase, root = module.params["phase"], module.params["root"]
 with open(root + "/asked", "a") as handle:

@@ -220,6 +220,7 @@ def others(pythons: Dict[str, str]) -> List[Package]:
         *library("libjpeg-turbo8", "1.5.2-0ubuntu5.18.04.4", "libjpeg-turbo", "libjpeg.so.8"),
         Package("ubuntu-advantage-tools", "17", "ubuntu-advantage-tools", pockets=("",)),
         Package("snapd", "2.58+18.04", "snapd", "devel", pockets=("",)),
+        Package("libc6-dev", "2.27-3ubuntu1.6", "glibc", "libdevel", pockets=ANYWHERE),
         Package("build-essential", "12.4ubuntu1", "build-essential", "devel", fields={"Depends": "gcc, make"}),
     ]
     exact = {"3.7": "3.7.5-2ubuntu1~18.04.2", "3.8": "3.8.0-3ubuntu1~18.04.2"}

@@ -32,6 +32,10 @@ class Card(NamedTuple):
     address: str
     name: str
     capability: str
+    #: Tells one card from another of its model.
+    serial: str = ""
+    #: On the bus, and no driver gets an answer from it.
+    dead: bool = False
 
     @property
     def pci_class(self) -> str:
@@ -45,7 +49,7 @@ class Card(NamedTuple):
 
     def information(self) -> str:
         """/proc/driver/nvidia/gpus/ADDRESS/information; its last two rows are for the stand-in nvidia-smi."""
-        identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.device}/{self.address}")
+        identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.device}/{self.address}{self.serial}")
         rows = {
             "Model": self.model,
             "IRQ": "130",
@@ -65,7 +69,6 @@ class Firmware:
     def __init__(self, folder: Path, cards: Sequence[str], secure_boot: Optional[bool]) -> None:
         """Make the files; `secure_boot` None is a machine without EFI."""
         self.folder = folder
-        self.cards = [_card(device, f"0000:{number:02x}:00.0") for number, device in enumerate(cards, start=1)]
         self.secure_boot = secure_boot
         # What the kernel's log would say of the last boot.
         self.said: List[str] = []
@@ -81,6 +84,15 @@ class Firmware:
             (variables / VARIABLE).write_bytes(bytes([6, 0, 0, 0, int(secure_boot)]))
             for name in ("new", "enrolled"):
                 (folder / "system/efi/mok" / name).mkdir(parents=True)
+        self.insert(cards)
+
+    def insert(self, cards: Sequence[str]) -> None:
+        """Put these cards in, in place of those that are; while the power is off.
+
+        A card is its device id; "1c30#2" is another one of that model, "1c30!" one that answers no driver.
+        """
+        _empty(self.folder / "pci")
+        self.cards = [_card(words, f"0000:{number:02x}:00.0") for number, words in enumerate(cards, start=1)]
         self._device("0000:00:00.0", "0x8086", "0x2020", "0x060000")
         for card in self.cards:
             self._device(card.address, "0x10de", "0x" + card.device, card.pci_class)
@@ -181,7 +193,9 @@ class Firmware:
         )
         (kernel / "module/nvidia/version").write_text(version + "\n")
         for card in self.cards:
-            if drives(version, card, opened):
+            if card.dead:
+                self.said.append(f"NVRM: GPU {card.address}: RmInitAdapter failed! (0x26:0x56:1482)")
+            elif drives(version, card, opened):
                 place = folder / "gpus" / card.address
                 place.mkdir()
                 (place / "information").write_text(card.information())
@@ -267,12 +281,13 @@ def _blacklisted(texts: Any) -> bool:
     return any(re.search(r"(?m)^\s*blacklist\s+nouveau\s*$", text) for text in texts)
 
 
-def _card(device: str, address: str) -> Card:
-    """The card of a device id, from the catalog."""
+def _card(words: str, address: str) -> Card:
+    """The card that such words mean, from the catalog; `Firmware.insert` says which."""
+    device, _, serial = words.rstrip("!").partition("#")
     rows = _json("gpus.json")
     found = rows["devices"].get(device, {"name": f"Device {device}", "chip": ""})
     chip = rows["chips"].get(found["chip"], {"compute_capability": ""})
-    return Card(device, address, found["name"], chip["compute_capability"])
+    return Card(device, address, found["name"], chip["compute_capability"], serial, words.endswith("!"))
 
 
 def _json(name: str) -> Any:

@@ -188,6 +188,15 @@ class UbuntuBed(Bed):
         """Kill and remove it, and then the archive when it was its own."""
         self._outer.__exit__(*error)
 
+    def swap(self, *cards: str) -> None:
+        """Switch the machine off, put these cards in place of those that are in it, and switch it on again.
+
+        `Firmware.insert` says what the words mean; without any the machine has no card.
+        """
+        self.kill()
+        self.firmware.insert(cards)
+        self.boot()
+
     def enrol_mok(self) -> None:
         """Play the person at the blue screen: at the next boot the pending key is confirmed."""
         self.firmware.person_confirms = True

@@ -1,0 +1,66 @@
+#!/usr/bin/python
+"""Keep account of the packages that this project brings onto a host, and take them away again."""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.gpuhost import added, store
+from ansible.module_utils.gpuhost.apt_set import Apt
+from ansible.module_utils.gpuhost.errors import GpuhostError
+from ansible.module_utils.gpuhost.probe_edges import run_command
+from ansible.module_utils.gpuhost.work import Work
+
+DOCUMENTATION = r"""
+module: gpuhost_packages
+short_description: Keep account of the packages that this project brings onto a host, and take them away again
+description:
+  - C(noted) writes down, before apt runs, which packages are about to be installed.
+  - C(absent) purges those, and what apt brought along with them, that nothing else on the host needs.
+options:
+  root: {description: The folder of the store., type: path, default: /opt/gpuhost}
+  names: {description: "For C(noted), what is about to be installed.", type: list, elements: str, default: []}
+  state: {description: What to do., type: str, choices: [noted, absent], default: noted}
+  wait_s: {description: How long another process may have dpkg's lock., type: int, default: 300}
+author: gpuhost
+"""
+
+RETURN = r"""
+names: {description: "The packages that are noted now, or gone.", type: list, returned: success}
+"""
+
+
+def main():
+    """Read the arguments, do it or say what would be done."""
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "default": "/opt/gpuhost"},
+            "names": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "choices": ["noted", "absent"], "default": "noted"},
+            "wait_s": {"type": "int", "default": 300},
+        },
+        supports_check_mode=True,
+    )
+    root = Path(module.params["root"])
+    apt = Apt(root, "", Work(root / "log" / "packages.log", lambda _: None, module.params["wait_s"]))
+    try:
+        installed = apt.names_installed()
+        if module.params["state"] == "noted":
+            # Of the account itself nobody needs to hear: what changes the host is the installation.
+            if not module.check_mode:
+                added.note(root, module.params["names"], installed)
+            module.exit_json(changed=False, names=module.params["names"])
+        going = added.removable(root, run_command, installed)
+        if going and not module.check_mode:
+            apt.purge(going)
+    except GpuhostError as error:
+        module.fail_json(msg=str(error), exit_code=error.exit_code)
+    except OSError as error:
+        failure = store.unwritable(error, root)
+        module.fail_json(msg=str(failure), exit_code=failure.exit_code)
+    listed = "".join(name + "\n" for name in going)
+    diff = {"before": listed, "after": "", "before_header": "packages", "after_header": "packages"}
+    module.exit_json(changed=bool(going), names=going, diff=diff)
+
+
+if __name__ == "__main__":
+    main()
