@@ -254,10 +254,11 @@ NOT_OURS = (
 
 
 def test_everything_goes_and_nothing_else(world: World) -> None:
-    """With a card again, and provisioned: `--check` shows, without a confirmation nothing happens, then all is gone."""
+    """With a card again, provisioned and watched: `--check` shows, without a confirmation nothing happens, then all is gone."""
     bed = world.beds[NAME]
     bed.swap("1c30")
     rebuild(world)
+    world.controller.ok("playbooks/watch.yml")
     bed.run(["apt-get", "--yes", "install", "wget"])  # somebody else's, in between
     before = bed.snapshot(WATCHED)
     refused = world.controller.run(REMOVE[0])
