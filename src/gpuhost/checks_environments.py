@@ -28,7 +28,9 @@ def built(plan: Json) -> Json:
     name = opencv_plan.run_environment(plan)
     packages = {p["name"]: p["version"] for p in load_environment(name)["packages"]}
     series = plan["cuda"]["series"].replace(".", "")
-    packages[opencv_plan.CV2] = f"{plan['opencv']['artifacts'][0]['package_version']}+cuda{series}.*"
+    # The tarballs of an older release are no package and have the release's own version.
+    version = plan["opencv"]["artifacts"][0].get("package_version", plan["opencv"]["version"])
+    packages[opencv_plan.CV2] = f"{version}+cuda{series}.*"
     return {"name": f"{name} with the OpenCV that is built here", "digest": None, "packages": packages}
 
 

@@ -52,9 +52,16 @@ def check(lock: Any, where: str) -> Json:
     if lock["plan"]["status"] != "planned":
         raise LockError(f"The lock {where} holds no plan.", again)
     missing = [name for name in needed(lock["plan"]) if lock["plan"][name] is None]
+    if not missing and "environment" not in lock["plan"]["opencv"] and not can_be_built(lock["plan"]):
+        missing = ["source to build OpenCV from, or no CUDA to build it with"]
     if missing:
         raise LockError(f"The lock {where} is damaged: its plan has no {' and no '.join(missing)}.", again)
     return lock
+
+
+def can_be_built(plan: Json) -> bool:
+    """Does the plan of an OpenCV that no environment holds name the sources and the CUDA that it is built with?"""
+    return plan["cuda"] is not None and bool(plan["opencv"].get("artifacts"))
 
 
 def needed(plan: Json) -> List[str]:
