@@ -254,7 +254,7 @@ NOT_OURS = (
 
 
 def test_everything_goes_and_nothing_else(world: World) -> None:
-    """With a card again, provisioned and watched: `--check` shows, without a confirmation nothing happens, then all is gone."""
+    """On a host that is watched too: `--check` shows, without a confirmation nothing happens, then all is gone."""
     bed = world.beds[NAME]
     bed.swap("1c30")
     rebuild(world)
