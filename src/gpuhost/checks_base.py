@@ -15,6 +15,8 @@ DRIVER = "./run ansible-playbook playbooks/driver.yml"
 GUARD = "./run ansible-playbook playbooks/guard.yml"
 #: A new lock for what the host has become, carried out.
 RELOCK = f"./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true && {INSTALL}"
+#: Another card: shown first, carried out when a person types the host's name.
+REBUILD = "./run ansible-playbook playbooks/rebuild.yml"
 
 
 def printable(value: Any) -> str:

@@ -164,7 +164,7 @@ CHECKS = (
         "The driver lists each locked card",
         "A driver that is loaded need not serve the card.",
         listed,
-        ("driver.nodes",),
+        ("driver.nodes", "lock.cards"),
         gpu=True,
     ),
 )

@@ -9,7 +9,7 @@ from typing import Optional, Tuple
 
 from . import lock as locks
 from .catalog import Json
-from .checks_base import INSTALL, RELOCK, Check, Outcome, held
+from .checks_base import INSTALL, REBUILD, RELOCK, Check, Outcome, held
 from .errors import LockError
 
 
@@ -66,7 +66,7 @@ def cards(seen: Json) -> Outcome:
         not told,
         wanted,
         told[0] if told else found,
-        RELOCK,
+        REBUILD,
     )
 
 
