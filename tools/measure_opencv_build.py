@@ -51,6 +51,8 @@ NO_DOWNLOADS = [
     "-DBUILD_opencv_xfeatures2d=OFF",
 ]
 NO_DOWNLOADS += ["-DBUILD_opencv_wechat_qrcode=OFF", "-DBUILD_opencv_cudaoptflow=OFF"]
+#: Needs the driver's libcuda, which a machine without a card lacks, and NVIDIA's wheels have no stub of it.
+NO_DOWNLOADS += ["-DBUILD_opencv_cudacodec=OFF"]
 
 
 def run(argv: Sequence[str], env: Dict[str, str], quiet: bool = True) -> Json:
@@ -71,7 +73,7 @@ def steps_of(build: Path, ninja: str) -> List[Tuple[str, str]]:
     for line in said.stdout.decode().splitlines():
         for kind, ending in KINDS:
             # A CUDA step is a call of CMake with a script; the others name their object after -o.
-            if (kind == "cuda" and ending + ".Release.cmake" in line) or (f"{ending} -c " in line and "-o " in line):
+            if (kind == "cuda" and f"{ending}.release.cmake" in line.lower()) or (f"{ending} -c " in line and "-o " in line):
                 found.append((kind, line))
                 break
     return found
