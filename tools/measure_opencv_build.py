@@ -73,7 +73,8 @@ def steps_of(build: Path, ninja: str) -> List[Tuple[str, str]]:
     for line in said.stdout.decode().splitlines():
         for kind, ending in KINDS:
             # A CUDA step is a call of CMake with a script; the others name their object after -o.
-            if (kind == "cuda" and f"{ending}.release.cmake" in line.lower()) or (f"{ending} -c " in line and "-o " in line):
+            called = kind == "cuda" and f"{ending}.release.cmake" in line.lower()
+            if called or (f"{ending} -c " in line and "-o " in line):
                 found.append((kind, line))
                 break
     return found
