@@ -7,7 +7,6 @@ a dependency is found by apt itself, which marks it as automatically installed.
 Runs on the target: Python 3.6, standard library.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Set
 
@@ -35,12 +34,7 @@ def note(root: Path, names: Sequence[str], installed: Sequence[str]) -> bool:
         return False
     content["before"] = content["before"] or sorted(installed)
     content["added"] = sorted({*content["added"], *fresh})
-    path = root / RECORD
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store.write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-    except OSError as error:
-        raise store.unwritable(error, path.parent) from error
+    store.write_record(root / RECORD, content)
     return True
 
 

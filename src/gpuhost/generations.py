@@ -44,22 +44,12 @@ def read(root: Path) -> Json:
     return found
 
 
-def write(root: Path, content: Json) -> None:
-    """Write the record."""
-    path = root / RECORD
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store.write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-    except OSError as error:
-        raise store.unwritable(error, path.parent) from error
-
-
 def note(root: Path, number: int, by: str) -> None:
     """Write down that a generation comes into force; nothing when it is the last entry already."""
     content = read(root)
     if not content["in_force"] or content["in_force"][-1] != {"generation": number, "by": by}:
         content["in_force"].append({"generation": number, "by": by})
-    write(root, content)
+    store.write_record(root / RECORD, content)
 
 
 def until_now(root: Path) -> List[Json]:
@@ -94,7 +84,7 @@ def mark_good(root: Path) -> bool:
     if current is None or content["good"][-1:] == [current]:
         return False
     content["good"] = [number for number in content["good"] if number != current] + [current]
-    write(root, content)
+    store.write_record(root / RECORD, content)
     return True
 
 

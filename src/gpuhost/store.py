@@ -89,6 +89,15 @@ def read_json(path: Path) -> Optional[Json]:
     return value if isinstance(value, dict) else None
 
 
+def write_record(path: Path, content: Json) -> None:
+    """Put a JSON object into a file, whole or not at all; its folder is made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    except OSError as error:
+        raise unwritable(error, path.parent) from error
+
+
 def is_whole(folder: Path, digest: str) -> bool:
     """Is the store folder there with the marker of this digest?"""
     marker = read_json(folder / MARKER)
