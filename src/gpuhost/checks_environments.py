@@ -44,6 +44,8 @@ def locked(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
     for component, environment in ENVIRONMENTS.items():
         name = lock["plan"][component].get("environment")
         try:
+            if name is None and lock["plan"][component].get("source", "wheel") == "wheel":
+                raise CatalogError(f"The lock names no environment for {component}.", "Plan anew.")
             if name is None:
                 found[environment] = built(lock["plan"])
                 continue
@@ -54,7 +56,7 @@ def locked(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
                 if lock_digest(other) == (links.get(f"venvs/{environment}") or {}).get("digest"):
                     name, row = more, other
         except CatalogError as error:
-            found[environment] = {"name": name, "error": str(error)}
+            found[environment] = {"name": name or "", "error": str(error)}
         else:
             packages = {p["name"]: p["version"] for p in row["packages"]}
             found[environment] = {"name": name, "digest": lock_digest(row), "packages": packages}
