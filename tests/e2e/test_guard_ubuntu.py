@@ -31,7 +31,7 @@ KERNEL = "5.4.0-150-generic"
 MODULES = "linux-modules-nvidia-525-generic-hwe-18.04"
 GIVEN = ("lock.present", "lock.provisioned")
 DRIVER = (*checks_driver.INSTALLED, *checks_guard.CHECKS, *checks_driver.CHECKS, *checks_card.CHECKS)
-JUDGED = [c.id for c in (*checks_gpu.CARD, *DRIVER)]
+JUDGED = ["lock.cards", *(c.id for c in (*checks_gpu.CARD, *DRIVER))]
 
 
 def machine(bed: UbuntuBed) -> Json:
