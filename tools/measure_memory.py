@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence
 
+import measured_page
+
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 START, END = "<!-- memory -->", "<!-- end of memory -->"
 MODELS = ("yolov3", "yolov4", "yolov3-tiny", "yolov4-tiny")
 DEVICES = ("cpu", "onnxruntime", "openvino", "auto")
@@ -147,17 +148,8 @@ def section(reports: List[Dict[str, Any]]) -> List[str]:
 
 def write(given: argparse.Namespace) -> int:
     """Write the page, or hold it against what is there."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
     lines = section([json.loads(path.read_text(encoding="utf-8")) for path in given.reports])
-    renewed = before + "\n".join([START, "", *lines, "", END]) + after
-    if renewed == text:
-        return 0
-    print(f"{'out of date' if given.check else 'written'}: {PAGE.relative_to(ROOT)}")
-    if not given.check:
-        PAGE.write_text(renewed, encoding="utf-8")
-    return 1 if given.check else 0
+    return measured_page.renew(measured_page.BENCHMARKS, START, END, lines, given.check)
 
 
 def main() -> int:

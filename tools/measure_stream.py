@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence
 
 import cv2
+import measured_page
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 START, END = "<!-- stream -->", "<!-- end of stream -->"
 MARKS = (1_000, 10_000, 50_000)
 DIFFERENT, SIDES = 8, (64, 48)
@@ -127,17 +127,8 @@ def section(found: Dict[str, Any]) -> List[str]:
 
 def write(given: argparse.Namespace) -> int:
     """Write the page, or hold it against what is there."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
     lines = section(json.loads(given.report.read_text(encoding="utf-8")))
-    renewed = before + "\n".join([START, "", *lines, "", END]) + after
-    if renewed == text:
-        return 0
-    print(f"{'out of date' if given.check else 'written'}: {PAGE.relative_to(ROOT)}")
-    if not given.check:
-        PAGE.write_text(renewed, encoding="utf-8")
-    return 1 if given.check else 0
+    return measured_page.renew(measured_page.BENCHMARKS, START, END, lines, given.check)
 
 
 def main() -> int:
