@@ -11,6 +11,7 @@ from ansible.errors import AnsibleFilterError
 
 from gpuhost import (
     checks_benchmark,
+    history,
     links,
     lock,
     opencv_plan,
@@ -18,6 +19,7 @@ from gpuhost import (
     preflight,
     rebuild,
     render,
+    report_swap,
     rollback,
     toolkit_specs,
     tree,
@@ -150,6 +152,13 @@ def yolo_prepare(python: List[str], root: str, names: Sequence[str], size: int, 
     return command + (["--weights-dir", f"{root}/cache/yolo/published"] if weights == "published" else [])
 
 
+def old_against_new(report: Any) -> List[str]:
+    """What the last change of generation has brought in the benchmark; `report` is what verify.yml has registered."""
+    if not report:
+        return ["verify/ has written no report, so no benchmark of the new card can be shown."]
+    return report_swap.lines(history.read(Path(report["json"]).parent).reports)
+
+
 def short_digest(value: Any, *more: Any) -> str:
     """12 hex digits that change when a value does."""
     return hashlib.sha256(json.dumps([value, *more], sort_keys=True).encode()).hexdigest()[:12]
@@ -190,6 +199,7 @@ class FilterModule:
             "gpuhost_platform": told(platform),
             "gpuhost_python_packages": told(python_packages),
             "gpuhost_missing_packages": told(missing_packages),
+            "gpuhost_old_against_new": told(old_against_new),
             "gpuhost_yolo_weights": told(yolo_weights),
             "gpuhost_yolo_prepare": told(yolo_prepare),
             "gpuhost_short_digest": told(short_digest),

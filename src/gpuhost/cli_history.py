@@ -11,7 +11,7 @@ from typing import Any, List, Optional
 from rich.console import Console
 from rich.text import Text
 
-from . import history
+from . import history, report_swap
 from .catalog import Json
 from .checks_base import FAIL, printable
 from .errors import UsageError
@@ -93,6 +93,9 @@ def show(out: Console, kept: Kept, every: bool) -> None:
     for row in history.since(kept.reports):
         if every or row.now.status == FAIL:
             out.print(line(row), soft_wrap=True, highlight=False)
+    if every:
+        for text in report_swap.lines(kept.reports):
+            out.print(Text(f"  {text}"), soft_wrap=True)
 
 
 def run(arguments: argparse.Namespace, out: Console, err: Console) -> int:
