@@ -24,7 +24,7 @@ from . import (
     diagnoses,
 )
 from .catalog import Json
-from .checks_base import FAIL, PASS, RELOCK, SKIP, Check, Outcome, Result, result, skipped
+from .checks_base import FAIL, NO_GPU, PASS, SKIP, Check, Outcome, Result, result, skipped
 
 OK, BROKEN, INCOMPLETE, NOT_PROVISIONED = "ok", "broken", "incomplete", "not provisioned"
 MEANING = {
@@ -50,8 +50,6 @@ CHECKS = (
 )
 BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
 
-NO_GPU = "no GPU in the lock (CPU stack): not proven"
-
 
 def obstacle(check: Check, earlier: Dict[str, Result]) -> Optional[str]:
     """The check at the root of why this one cannot be made; None when all that it needs has passed."""
@@ -76,9 +74,7 @@ def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
 def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     """The result of one check, given what was collected and the results of the checks that it needs."""
     if without_gpu(check, seen, earlier):
-        remedy = f"Put a card in, then plan anew: {RELOCK}"
-        status = FAIL if seen["options"]["require_gpu"] else SKIP
-        return result(check, Outcome(status, "a GPU, planned and locked", NO_GPU, remedy))
+        return result(check, skipped("a GPU, planned and locked", NO_GPU))
     cause = obstacle(check, earlier)
     if cause is not None:
         return result(check, skipped(check.title, f"not reached because of {cause}", f"First mend {cause}."))

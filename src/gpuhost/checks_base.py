@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from .catalog import Json
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
+NO_GPU = "no GPU in the lock (CPU stack): not proven"
 INSTALL = "./run ansible-playbook site.yml"
 #: The driver alone, with the guard over it.
 DRIVER = "./run ansible-playbook playbooks/driver.yml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .catalog import Json, shipped
-from .checks_base import INSTALL, RELOCK, Check, Outcome, held, skipped
+from .checks_base import FAIL, INSTALL, NO_GPU, RELOCK, SKIP, Check, Outcome, held, skipped
 from .checks_host import observation
 from .checks_lock import installed, obeyed
 from .model import Candidate
@@ -13,7 +13,13 @@ from .versions import in_series
 
 
 def present(seen: Json) -> Outcome:
-    """Is there an NVIDIA card where the lock has one?"""
+    """Is there an NVIDIA card where the lock has one, and where one was demanded? That the cards are the locked ones,
+    lock.cards says.
+    """
+    if not obeyed(seen)["plan"]["gpus"]:
+        remedy = f"Put a card in, then plan anew: {RELOCK}"
+        status = FAIL if seen["options"]["require_gpu"] else SKIP
+        return Outcome(status, "a GPU, planned and locked", NO_GPU, remedy)
     cards = [f"{c['name'] or c['pci_id']} at {c['pci_address']}" for c in observation(seen)["gpus"]]
     return held(bool(cards), "an NVIDIA card in the machine", ", ".join(cards) or "none", RELOCK)
 
@@ -64,8 +70,7 @@ CARD = (
         "There is a card",
         "A card that fell off the bus leaves everything else running on the CPU.",
         present,
-        ("lock.present",),
-        gpu=True,
+        ("lock.cards",),
     ),
 )
 CHECKS = (

@@ -57,8 +57,12 @@ def run(argv: Sequence[str], log: Path) -> None:
 
 
 def requirements(packages: List[Json]) -> str:
-    """Packages as pip takes them: exact version and hash, one a line."""
-    return "".join("{name}=={version} --hash=sha256:{sha256}\n".format(**p) for p in packages)
+    """Packages as pip takes them: exact version and hash, one a line.
+
+    With three signs: two would also take a wheel that was built here, 4.14.0.94+cuda130.sm86 for 4.14.0.94, and
+    prefer it.
+    """
+    return "".join("{name}==={version} --hash=sha256:{sha256}\n".format(**p) for p in packages)
 
 
 def missing(packages: List[Json], wheels: Path) -> List[Json]:

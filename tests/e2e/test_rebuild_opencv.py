@@ -164,6 +164,8 @@ def test_the_card_is_taken_out_and_what_is_left_is_good(host: Host) -> None:
     done = host.play(*CONFIRMED, "-e", "rebuild_keep=1")
     assert "Remember that verify/ has passed" in done.said
     assert "No benchmark of a generation before" in done.said
+    measured = host.play("playbooks/benchmark.yml", "--limit", "localhost", "-e", "benchmark_photos=4")
+    assert "photos in" in measured.said
     record = json.loads(host.bed.read("/opt/gpuhost/state/generations.json"))
     assert record["good"] == [int(host.generation().rpartition("/")[2])]
     print(record, host.bed.run(["ls", "/opt/gpuhost/generations", "/opt/gpuhost/store"]).stdout)

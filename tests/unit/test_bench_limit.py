@@ -16,14 +16,16 @@ def report(limit: float, cpu: float) -> Dict[str, Any]:
     """A report of one network."""
     seen = {"cpu": "Some CPU", "cpus_allowed": 2, "opencv": "4.14.0", "python": "3.11.2", "system": "Linux"}
     best = {"cpu": cpu, "onnxruntime": 90.0, "openvino": 99.0, "NumPy": limit}
-    row = {"model": "yolov3", "gflop": 65.864, "limit": limit, "best": best}
+    row = {"model": "yolov3", "gflop": 65.864, "best": best}
     return {"side": 2048, "started": "2026-01-02", "environment": seen, "rows": [row]}
 
 
 def test_the_share_of_the_limit_is_told() -> None:
-    """And how much faster than OpenCV anything could be."""
+    """And how much faster than OpenCV anything could be; OpenCV itself, which multiplies less often, is no limit."""
     line = measure_limit.section(report(100.0, 80.0))[-1]
     assert line == "| yolov3 | 65.9 | 100 | 80 (80%) | 90 (90%) | 99 (99%) | 1.25 times |"
+    line = measure_limit.section(report(88.0, 110.0))[-1]
+    assert line == "| yolov3 | 65.9 | 88 | 110 (111%) | 90 (91%) | 99 (100%) | 0.90 times |"
 
 
 def test_both_libraries_multiply_the_same_matrices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Tuple
 import pytest
 
 from gpuhost import checks, diagnoses
-from gpuhost.checks_base import FAIL, PASS, SKIP, Outcome, Result
+from gpuhost.checks_base import FAIL, NO_GPU, PASS, SKIP, Outcome, Result
 
 from .collected import judged, with_status
 from .faults import FILES, HEALTHY, fresh, made, put, read
@@ -35,7 +35,7 @@ def tool() -> Any:
 
 def root_cause(found: Result, failed: List[str]) -> bool:
     """Does a skipped check name a failed one as the reason?"""
-    return any(found.actual == f"not reached because of {name}" for name in failed) or found.actual == checks.NO_GPU
+    return any(found.actual == f"not reached because of {name}" for name in failed) or found.actual == NO_GPU
 
 
 @pytest.mark.parametrize("name", FAULTS)

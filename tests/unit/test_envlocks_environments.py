@@ -91,9 +91,9 @@ def test_a_lock_under_another_name_is_refused(folder):
 def test_requirements_bind_each_package_to_its_file():
     """pip takes a file only by the sha256 of the lock."""
     assert environments.requirements_text(LOCK) == (
-        f"numpy==1.19.5 --hash=sha256:{'a' * 64}\n"
-        f"pip==25.0.1 --hash=sha256:{'b' * 64}\n"
-        f"wheel==0.45.1 --hash=sha256:{'c' * 64}\n"
+        f"numpy===1.19.5 --hash=sha256:{'a' * 64}\n"
+        f"pip===25.0.1 --hash=sha256:{'b' * 64}\n"
+        f"wheel===0.45.1 --hash=sha256:{'c' * 64}\n"
     )
 
 

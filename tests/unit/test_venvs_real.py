@@ -108,6 +108,14 @@ def copy_cache(made: Path, root: Path) -> Path:
     return wheels
 
 
+def test_a_wheel_that_was_built_here_is_not_taken_for_the_indexs(
+    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path
+) -> None:
+    """Both lie in the cache once a card was swapped out: 1.0+built is 1.0 for pip's ==, and preferred."""
+    wheelhouse.wheel(copy_cache(made, tmp_path), "gpuhost-one", "1.0+built")
+    assert versions(venvs.install(tmp_path, NAME, lock, sys.executable, lambda text: None)) == "1.0 2.5 1.0"
+
+
 def test_a_file_that_is_not_the_lock_s_is_refused(
     made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path
 ) -> None:

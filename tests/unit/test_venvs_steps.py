@@ -34,7 +34,7 @@ class Commands:
         kind = next(word for word in ("venv", "download", "install", "check") if word in argv)
         self.said.append(kind)
         wanted = Path(argv[argv.index("-r") + 1]).read_text(encoding="utf-8").split() if "-r" in argv else []
-        names = [word.replace("==", "-").replace("gpuhost-", "gpuhost_") for word in wanted if "==" in word]
+        names = [word.replace("===", "-").replace("gpuhost-", "gpuhost_") for word in wanted if "===" in word]
         files = [path for path in sorted(self.house.iterdir()) if any(path.name.startswith(name) for name in names)]
         if kind == "venv":
             folder = Path(argv[-1])
