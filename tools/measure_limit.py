@@ -87,7 +87,7 @@ def section(found: Dict[str, Any]) -> List[str]:
     lines = [
         f"{machine}; input {SIZE}; the fastest of each, in 10^9 operations a second; {found['started']}.",
         "",
-        f"| network | operations (10^9) | matrices of {found['side']} | {' | '.join(DEVICES)} | the limit against cpu |",
+        f"| network | operations (10^9) | matrices of {found['side']} | {' | '.join(DEVICES)} | limit against cpu |",
         "|---|---|---|" + "---|" * (len(DEVICES) + 1),
     ]
     for row in found["rows"]:
