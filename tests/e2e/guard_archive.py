@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import subprocess
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Sequence
+
+from .beds import Bed
+from .beds.base import PACKAGES
+from .beds.bed import CLONE
 
 OLD, NEW = "525.105.17-0ubuntu0.18.04.1", "525.125.06-0ubuntu0.18.04.1"
 KERNEL, NEXT_KERNEL = "5.4.0-150-generic", "5.4.0-152-generic"
@@ -175,3 +180,28 @@ def publish(stubs: Sequence[Stub], folder: Path) -> Path:
     (folder / "Release").write_text(head + sums)
     subprocess.run(["rm", "-r", str(folder / "tree")], check=True)
     return folder
+
+
+def months(folder: Path) -> List[Path]:
+    """The archive of the day of the installation, and that of a month later."""
+    return [publish(FIRST, folder / "first"), publish(SECOND, folder / "second")]
+
+
+def offer(bed: Bed, folder: Path) -> None:
+    """Let the bed's archive hold this, and nothing else."""
+    bed.run(["rm", "-rf", "/srv/archive"])
+    bed.push(folder, "/srv/archive")
+    bed.run(["apt-get", "update"])
+
+
+@contextlib.contextmanager
+def host(month: Path, logs: Path) -> Iterator[Bed]:
+    """A Debian 12 bed with a clone whose only source is the archive of a month, with the driver and the rest of it."""
+    with Bed.fresh(packages=(*PACKAGES, "python3", "unattended-upgrades"), logs=logs) as bed:
+        bed.clone_project()
+        bed.run(["./run", "true"], cwd=CLONE, timeout=1500)
+        source = "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; echo 'deb [trusted=yes] file:/srv/archive ./'"
+        bed.run(["sh", "-c", source + " > /etc/apt/sources.list"])
+        offer(bed, month)
+        bed.run(["apt-get", "install", "-y", *INSTALLED])
+        yield bed

@@ -19,7 +19,6 @@ from gpuhost.checks_base import held as outcome
 
 from . import guard_archive as archive
 from .beds import Bed
-from .beds.base import PACKAGES
 from .beds.bed import CLONE
 
 # The same as test_guard_ubuntu.py in depth: each line of defence alone, and a user's own hold.
@@ -78,13 +77,6 @@ def candidate(bed: Bed, name: str) -> str:
     return re.findall(r"Candidate: (\S+)", said)[0]  # type: ignore[no-any-return]
 
 
-def offer(bed: Bed, folder: Path) -> None:
-    """Let the archive hold this, and nothing else."""
-    bed.run(["rm", "-rf", "/srv/archive"])
-    bed.push(folder, "/srv/archive")
-    bed.run(["apt-get", "update"])
-
-
 def verified(bed: Bed) -> Dict[str, Result]:
     """What verify/ says of the driver's packages, its kernel and its guard, as they are read on the bed."""
     program = (
@@ -120,21 +112,13 @@ def failed(results: Dict[str, Result]) -> List[str]:
 @pytest.fixture(scope="module")
 def months(tmp_path_factory: pytest.TempPathFactory) -> List[Path]:
     """The archive of the day of the installation, and that of a month later."""
-    folder = tmp_path_factory.mktemp("archive")
-    return [archive.publish(archive.FIRST, folder / "first"), archive.publish(archive.SECOND, folder / "second")]
+    return archive.months(tmp_path_factory.mktemp("archive"))
 
 
 @pytest.fixture(scope="module")
 def bed(bed_tools: None, months: List[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """A host with a driver, two kernels, other packages and one hold of its user's."""
-    packages = (*PACKAGES, "python3", "unattended-upgrades")
-    with Bed.fresh(packages=packages, logs=tmp_path_factory.mktemp("guard")) as made:
-        made.clone_project()
-        made.run(["./run", "true"], cwd=CLONE, timeout=1500)
-        source = "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; echo 'deb [trusted=yes] file:/srv/archive ./'"
-        made.run(["sh", "-c", source + " > /etc/apt/sources.list"])
-        offer(made, months[0])
-        made.run(["apt-get", "install", "-y", *archive.INSTALLED])
+    with archive.host(months[0], tmp_path_factory.mktemp("guard")) as made:
         made.run(["apt-mark", "hold", "users-own"])
         yield made
 
@@ -168,7 +152,7 @@ class TestAccident:
     def test_apt_s_own_policy_says_the_same(self, bed: Bed, months: List[Path]) -> None:
         """A month later: no other version of the set, no other branch, and everything else."""
         there = versions(bed)
-        offer(bed, months[1])
+        archive.offer(bed, months[1])
         assert {name: candidate(bed, name) for name in STACK} == {name: there[name] for name in STACK}
         assert candidate(bed, "nvidia-driver-530") == "(none)"
         assert (candidate(bed, "plain"), candidate(bed, "nvidia-container-toolkit")) == ("1.1", "1.14.0-1")

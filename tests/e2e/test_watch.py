@@ -15,9 +15,8 @@ import pytest
 
 from . import guard_archive as archive
 from .beds import Bed
-from .beds.base import PACKAGES
 from .beds.bed import CLONE
-from .test_guard import RECORD, STACK, offer
+from .test_guard import RECORD, STACK
 
 WATCH = ["./run", "ansible-playbook", "playbooks/watch.yml"]
 SERVICE = "gpuhost-watch.service"
@@ -53,22 +52,14 @@ def apt(bed: Bed, *arguments: str) -> None:
 @pytest.fixture(scope="module")
 def months(tmp_path_factory: pytest.TempPathFactory) -> List[Path]:
     """The archive of the day of the installation, and that of a month later."""
-    folder = tmp_path_factory.mktemp("archive")
-    return [archive.publish(archive.FIRST, folder / "first"), archive.publish(archive.SECOND, folder / "second")]
+    return archive.months(tmp_path_factory.mktemp("archive"))
 
 
 @pytest.fixture(scope="module")
 def bed(bed_tools: None, months: List[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """A host with a driver on hold, a generation, and a modinfo that knows its module."""
     folder = tmp_path_factory.mktemp("files")
-    packages = (*PACKAGES, "python3", "unattended-upgrades")
-    with Bed.fresh(packages=packages, logs=tmp_path_factory.mktemp("watch")) as made:
-        made.clone_project()
-        made.run(["./run", "true"], cwd=CLONE, timeout=1500)
-        source = "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; echo 'deb [trusted=yes] file:/srv/archive ./'"
-        made.run(["sh", "-c", source + " > /etc/apt/sources.list"])
-        offer(made, months[0])
-        made.run(["apt-get", "install", "-y", *archive.INSTALLED])
+    with archive.host(months[0], tmp_path_factory.mktemp("watch")) as made:
         made.run(["apt-mark", "hold", *sorted(STACK)])
         for name, text, target in (
             ("driver.json", json.dumps(RECORD), "/opt/gpuhost/state/driver.json"),
@@ -100,7 +91,7 @@ class TestWatch:
 
     def test_the_accident_is_said_at_once(self, bed: Bed, months: List[Path]) -> None:
         """An upgrade of a held package: nobody has asked the watch, apt did."""
-        offer(bed, months[1])
+        archive.offer(bed, months[1])
         apt(bed, "install", ONE)
         said = looked(bed)
         assert said.startswith("ExecMainStatus=1 Result=exit-code gpuhost: THE GPU STACK OF THIS HOST IS BROKEN")
@@ -122,7 +113,7 @@ class TestWatch:
 
     def test_mended_it_is_silent_again(self, bed: Bed, months: List[Path]) -> None:
         """The same hook sees the way back."""
-        offer(bed, months[0])
+        archive.offer(bed, months[0])
         apt(bed, "install", "--allow-downgrades", f"{ONE}={archive.OLD}")
         bed.run(["apt-mark", "hold", *sorted(STACK)])
         bed.run(["systemctl", "start", SERVICE])
