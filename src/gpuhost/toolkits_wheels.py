@@ -38,7 +38,8 @@ def fetch(root: Path, spec: Json, scratch: Path, python: str, log: Path, say: Ca
         venvs.fetch(pip, lacking, wheels, scratch / "files", log)
     wanted = scratch / "requirements.txt"
     store.write_whole(wanted, venvs.requirements(locked))
-    venvs.run([*pip, "install", "--no-index", "--find-links", str(wheels), "--require-hashes", "-r", str(wanted)], log)
+    options = ["--no-cache-dir", "--no-index", "--find-links", str(wheels), "--require-hashes"]
+    venvs.run([*pip, "install", *options, "-r", str(wanted)], log)
     done, whole = 0, sum(p["size"] for p in absent)
     for part in batches(absent):
         say(f"fetching {venvs.amount(absent)}: {100 * done // whole} % of it is there")

@@ -96,7 +96,12 @@ def not_fetched(said: str, wheels: Path) -> Exception:
 
 
 def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log: Path) -> None:
-    """Download packages into the cache, each only after its checksum was right."""
+    """Download packages into the cache, each only after its checksum was right.
+
+    pip's own cache stands beside it while it is needed: a file that a killed run had whole is taken from there. The
+    user's would keep a second copy of everything, and outlive a removal.
+    """
+    own = wheels.with_name("pip")
     store.remove(scratch)
     scratch.mkdir(parents=True)
     wanted = scratch / "requirements.txt"
@@ -104,7 +109,7 @@ def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log
     # --no-build-isolation: pip prepares an sdist's metadata even for a download; the lock's own tools do that.
     options = ["--no-deps", "--require-hashes", "--no-build-isolation", "-r", str(wanted), "-d", str(scratch)]
     try:
-        run([*pip, "download", *options], log)
+        run([*pip, "download", "--cache-dir", str(own), *options], log)
     except CommandFailed as error:
         raise not_fetched(str(error), wheels) from error
     for package in packages:
@@ -113,6 +118,7 @@ def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log
             step = "The lock may be damaged: restore src/gpuhost/data/environments from git."
             raise ArtifactError("pip did not deliver {}.".format(package["file"]), step)
         source.rename(wheels / package["file"])
+    store.remove(own)
 
 
 def folder_of(root: Path, name: str, lock: Json) -> Path:
@@ -135,7 +141,7 @@ def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callab
             say(f"installing {amount(part)}")
             wanted = folder / "requirements.txt"
             store.write_whole(wanted, requirements(part))
-            options = ["--no-index", "--find-links", str(wheels), "--no-deps", "--require-hashes"]
+            options = ["--no-cache-dir", "--no-index", "--find-links", str(wheels), "--no-deps", "--require-hashes"]
             run([*pip, "install", *options, "--no-build-isolation", "-r", str(wanted)], log)
     say("checking that the packages agree")
     run([*pip, "check"], log)

@@ -266,6 +266,29 @@ def state_of_525(world: World) -> Dict[str, str]:
     return {row["name"]: row["sha256"] for row in rows}
 
 
+def test_a_second_card_of_another_generation(world: World) -> None:
+    """RTX 3090 -> RTX 3090 and Quadro P2000: one driver for both, OpenCV for both capabilities."""
+    bed = world.beds[NAME]
+    bed.swap("2204#2", "1c30")
+    shown = rebuild(world)
+    assert "built for 8.6, needed is 6.1, 8.6" in shown.out, shown.out[-3000:]
+    lock = world.controller.lock(NAME)
+    assert lock["plan"]["opencv"]["cuda_arch_bin"] == ["6.1", "8.6"] and len(lock["cards"]) == 2
+    assert DRIVER_525 in loaded(world) and failed(world) == []
+
+
+def test_an_older_card_that_needs_an_older_branch(world: World) -> None:
+    """-> Tesla K80: the archive's 470 in the place of its 525, held like that one was."""
+    bed = world.beds[NAME]
+    bed.swap("102d")
+    rebuild(world)
+    assert "470.182.03" in loaded(world)
+    there = driver_packages(bed)
+    assert "nvidia-driver-470" in there and "nvidia-driver-525" not in there
+    assert "nvidia-driver-470" in bed.run(["apt-mark", "showhold"]).stdout
+    assert failed(world) == []
+
+
 def test_the_card_is_taken_out(world: World) -> None:
     """The CPU stack: no driver, no guard, no CUDA in force."""
     bed = world.beds[NAME]

@@ -84,7 +84,7 @@ def versions(folder: Path) -> str:
     return subprocess.run([python, "-I", "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_the_environment_imports_and_is_not_made_twice(made: Path, lock: Dict[str, Any]) -> None:
+def test_the_environment_imports_and_is_not_made_twice(made: Path, lock: Dict[str, Any], house: Path) -> None:
     """All packages are there, each file of the lock is in the cache, and a second call changes nothing at all."""
     folder = folder_in(made, lock)
     assert versions(folder) == "1.0 2.5 1.0"
@@ -92,6 +92,7 @@ def test_the_environment_imports_and_is_not_made_twice(made: Path, lock: Dict[st
     cached = {p.name: store.sha256(p) for p in (made / "cache" / "wheels").iterdir()}
     assert cached == {p["file"]: p["sha256"] for p in lock["packages"]}
     assert sorted(p.name for p in (made / "cache").iterdir()) == ["wheels"]
+    assert not (house.with_name("pip-cache")).exists()  # of the user who runs it
     before = {p: p.lstat().st_mtime_ns for p in [folder, *folder.rglob("*")]}
     said: List[str] = []
     assert venvs.install(made, NAME, lock, sys.executable, said.append) == folder
