@@ -108,6 +108,12 @@ def sampled(build: Path, ninja: str, env: Dict[str, str], sizes: Dict[str, int])
     return result
 
 
+def used() -> float:
+    """The processor seconds of all children so far."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
 def generated(build: Path, ninja: str, env: Dict[str, str]) -> None:
     """Make the generated files that compile steps include."""
     said = subprocess.run([ninja, "-C", str(build), "-t", "targets", "all"], stdout=subprocess.PIPE, check=True)  # noqa: S603
@@ -155,14 +161,20 @@ def main() -> int:
             profile = ["--profile", "full"] if case == "b" else []
             arguments = cli.parser().parse_args([*common, "--arch-bin", CARDS[0], *profile])
             made, where, _ = cli.planned(arguments)
-            build = root / f"case-{case}"
-            shutil.rmtree(str(build), ignore_errors=True)
-            argv = original(made, where, build) if case == "a" else made.configure(where.work)
-            if case == "b":
-                argv[argv.index("-B") + 1] = str(build)
-            configured = run(argv, {**env, "CCACHE_DISABLE": "1"})
-            generated(build, made.tools.ninja, env)
-            result[case] = sampled(build, made.tools.ninja, {**env, "CCACHE_DISABLE": "1"}, sizes)
+            build = root / "case-a" if case == "a" else plan.build_folder(where.work, made.key)
+            timed = {**env, **(make.environment(made, where) if case == "b" else {}), "CCACHE_DISABLE": "1"}
+            if case == "a":
+                shutil.rmtree(str(build), ignore_errors=True)
+                configured = run(original(made, where, build), timed)
+            else:
+                make.take_sources(made, where, [Path(s) for s in given.sources], False)
+                before = used()
+                make.configure(made, where)
+                configured = {"rc": 0, "cpu_s": round(used() - before, 1)}
+            if configured["rc"] != 0:
+                raise SystemExit(f"{case}: CMake ended with exit code {configured['rc']}; its words are above")
+            generated(build, made.tools.ninja, timed)
+            result[case] = sampled(build, made.tools.ninja, timed, sizes)
             result[case]["configure"] = configured
             result[case]["cpu_s"] += configured["cpu_s"]
         print(case, json.dumps(result[case]))

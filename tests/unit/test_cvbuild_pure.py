@@ -95,6 +95,9 @@ def test_the_profiles() -> None:
     assert set(made()["BUILD_LIST"].split(",")) == {"core", "imgproc", "imgcodecs", "dnn", "cudev", "python3"}
     full = made(profile="full")
     assert "BUILD_LIST" not in full
+    # Linked against the driver's library, which a builder lacks; what BUILD_LIST leaves out needs no word.
+    assert full["BUILD_opencv_cudacodec"] == "OFF" and "BUILD_opencv_cudacodec" not in made()
+    assert "BUILD_opencv_cudacodec" not in made(profile="full", modules=("cudacodec",))
     assert full["WITH_PROTOBUF"] == "ON"
     assert made(modules=("dnn", "video"))["BUILD_LIST"] == "dnn,video,cudev,python3"
 

@@ -77,6 +77,13 @@ def only_full(s: Settings) -> str:
     return ON if s.profile == "full" else OFF
 
 
+def cudacodec(s: Settings) -> Optional[str]:
+    """Off where every module is built: without NVIDIA's SDK it does nothing, and on a machine without a driver CMake
+    fails, because it is linked against libcuda. Seen with 4.14.0.
+    """
+    return OFF if build_list(s) is None else None
+
+
 def protobuf(s: Settings) -> str:
     """Off in dnn where the DNN module can do without it: seen in the sources of 4.10.0, 4.11.0 and 4.14.0."""
     return OFF if s.profile == "dnn" and release(s.opencv) >= release("4.10") else ON
@@ -153,6 +160,7 @@ ROWS: List[Row] = [
     ("BUILD_opencv_xfeatures2d", fixed(OFF), FACTS, "downloads tables at configure time", ""),
     ("BUILD_opencv_wechat_qrcode", fixed(OFF), FACTS, "downloads models at configure time", ""),
     ("BUILD_opencv_cudaoptflow", fixed(OFF), FACTS, "downloads NVIDIA's optical flow headers", ""),
+    ("BUILD_opencv_cudacodec", cudacodec, MEASURED, "needs a separate SDK, and the driver's library to be linked", ""),
     ("WITH_NVCUVID", fixed(OFF), PROJECT, "needs a separate SDK", ""),
     ("WITH_NVCUVENC", fixed(OFF), PROJECT, "needs a separate SDK", "4.7"),
     ("WITH_CUFFT", only_full, MEASURED, "no module of a detector uses it: 200 MB of toolkit less", ""),
