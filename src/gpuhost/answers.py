@@ -10,7 +10,7 @@ from typing import Any, Dict, Optional
 import fastjsonschema
 
 from .catalog import DATA, Json, validator
-from .checks_base import printable
+from .text import printable
 
 STRANGE = "The host's answer is not of the form that was asked for"
 

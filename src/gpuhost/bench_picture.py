@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .catalog import Json
-from .checks_base import printable
 from .errors import UsageError
 from .report_benchmark import reference
 from .report_html import templates
 from .report_picture import STAGES, originals, placed_bars
+from .text import printable
 
 WIDTH = 620
 #: Height of a row of the key.

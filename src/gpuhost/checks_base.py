@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from .catalog import Json
+from .text import printable
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
 NO_GPU = "no GPU in the lock (CPU stack): not proven"
@@ -18,13 +19,6 @@ GUARD = "./run ansible-playbook playbooks/guard.yml"
 RELOCK = f"./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true && {INSTALL}"
 #: Another card: shown first, carried out when a person types the host's name.
 REBUILD = "./run ansible-playbook playbooks/rebuild.yml"
-
-
-def printable(value: Any) -> str:
-    """A value as text in which nothing can move the cursor or end a line: what a host says goes to terminals
-    and pages.
-    """
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(str(value).split()))
 
 
 @dataclass(frozen=True)

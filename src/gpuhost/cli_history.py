@@ -13,10 +13,11 @@ from rich.text import Text
 
 from . import history, report_swap
 from .catalog import Json
-from .checks_base import FAIL, printable
+from .checks_base import FAIL
 from .errors import UsageError
 from .history import Kept, Seen, Since
 from .report import STYLES, folder_name
+from .text import printable
 
 SCHEMA = 1
 VERIFY = "./run pytest verify/ keeps one."

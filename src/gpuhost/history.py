@@ -18,8 +18,9 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from . import checks
 from .catalog import Json
-from .checks_base import FAIL, PASS, SKIP, printable
+from .checks_base import FAIL, PASS, SKIP
 from .errors import EnvironmentProblem
+from .text import printable
 
 FOLDER = "history"
 #: About 6 MB a host. With a run a day it reaches back more than half a year.

@@ -19,11 +19,12 @@ from rich.text import Text
 
 from . import __version__, checks, history, preflight, report_benchmark, report_html
 from .catalog import Json
-from .checks_base import FAIL, PASS, SKIP, Result, printable
+from .checks_base import FAIL, PASS, SKIP, Result
 from .checks_collect import Host, describe
 from .errors import EnvironmentProblem
 from .model import COMPONENTS, NAMES
 from .plan import components
+from .text import printable
 
 SCHEMA = 1
 STYLES = {PASS: "green", FAIL: "bold red", SKIP: "yellow"}

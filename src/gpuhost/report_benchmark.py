@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Optional
 import fastjsonschema
 
 from .catalog import DATA, Json, read_json, validator
-from .checks_base import printable
+from .text import printable
 
 
 def rows(found: Json) -> List[Dict[str, Any]]:

@@ -9,9 +9,10 @@ from typing import Any, Dict, List, Tuple
 
 from . import checks, history, report_picture, store
 from .catalog import Json
-from .checks_base import FAIL, PASS, SKIP, printable
+from .checks_base import FAIL, PASS, SKIP
 from .errors import EnvironmentProblem
 from .report_html import templates
+from .text import printable
 
 PAGE, TURN = "index.html", ".index.lock"
 MARKS = {PASS: "\N{CHECK MARK}", FAIL: "\N{MULTIPLICATION SIGN}", SKIP: "\N{EN DASH}"}

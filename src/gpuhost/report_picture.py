@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from . import report_benchmark
 from .catalog import Json
-from .checks_base import printable
+from .text import printable
 
 STAGES = ("read", "decode", "blob", "forward", "post")
 WIDTH = 380

@@ -11,8 +11,9 @@ from typing import Any, Callable, Dict
 import pytest
 
 from gpuhost import checks, checks_environments
-from gpuhost.checks_base import FAIL, PASS, SKIP, printable
+from gpuhost.checks_base import FAIL, PASS, SKIP
 from gpuhost.environments import environment_names, load_environment, lock_digest, with_engines
+from gpuhost.text import printable
 
 from .collected import cpu_host, gpu_host, judged, with_status
 
