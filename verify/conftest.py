@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 import pytest
 
 from gpuhost import checks_collect, report, report_bundle, report_fleet
+from gpuhost import lock as locks
 from gpuhost.checks_base import FAIL, SKIP
 from gpuhost.checks_benchmark import PHOTOS
 from gpuhost.checks_fleet import Crew, named
@@ -45,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--gpuhost-lock",
         type=Path,
         metavar="FILE",
-        help="the lock (default: host_vars/HOST/stack.json beside the inventory)",
+        help="the lock (default: locks/HOST/stack.json beside the inventory's folder)",
     )
     group.addoption(
         "--gpuhost-reports",
@@ -148,7 +149,8 @@ def verification(host: Any, config: pytest.Config) -> checks_collect.Host:
     """The verification of a testinfra host; nothing is asked of it yet."""
     name = host_name(host)
     inventory = Path(config.getoption("ansible_inventory") or config.rootpath / "inventory")
-    lock = config.getoption("gpuhost_lock") or checks_collect.inventory_lock(inventory, name)
+    typed = config.getoption("gpuhost_lock")
+    place = locks.place(name, inventory if inventory.is_dir() else inventory.parent, file=typed)
     options = checks_collect.Options(
         root=config.getoption("gpuhost_root"),
         require_gpu=config.getoption("require_gpu"),
@@ -156,7 +158,10 @@ def verification(host: Any, config: pytest.Config) -> checks_collect.Host:
         images=config.getoption("images"),
         photos=config.getoption("benchmark_photos"),
     )
-    return checks_collect.Host(name, runner(host), lock, options)
+    # A lock that was typed is for the host that is meant, whatever its address; only Ansible knows its name.
+    named = not typed or host.backend.get_connection_type() == "ansible"
+    former = None if typed else place.former
+    return checks_collect.Host(name, runner(host), place.file, options, former, named)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from gpuhost import artifacts
+from gpuhost.asked import Asked
 from gpuhost.errors import GpuhostError, UsageError
-from gpuhost.following import Followed
 
 VIA = ("auto", "controller", "target")
 
@@ -27,32 +27,31 @@ def controller_cache() -> Path:
     return Path(home) / "gpuhost" / "artifacts"
 
 
-class ActionModule(Followed, ActionBase):  # type: ignore[misc]
+class ActionModule(Asked, ActionBase):  # type: ignore[misc]
     """The task `gpuhost_artifact`; beside the module's arguments it takes `mirror_dir` and `via`."""
 
-    def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    def ask(self, task_vars: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         """Bring the file into the target's cache; in check mode only say what would come."""
-        result: Dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         folder, via = arguments.pop("mirror_dir", "") or "", arguments.pop("via", "auto") or "auto"
         host = (task_vars or {}).get("inventory_hostname", "")
         tell = lambda text: Display().display(f"[{host}] {text}")  # noqa: E731 - too small for a method
         if self._task.check_mode:
-            return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
+            return self._execute_module(module_args=arguments, task_vars=task_vars)
         quick = self.check(task_vars, arguments)
         if quick.get("failed") or not quick.get("changed"):
-            return {**result, **quick}
+            return quick
         try:
             if via not in VIA:
                 raise UsageError(f"artifact_via is {via!r}.", f"Write one of: {', '.join(VIA)}.")
             source = self._source(arguments, folder, via, tell)
         except GpuhostError as error:
-            return {**result, "failed": True, "msg": str(error), "exit_code": error.exit_code}
+            return {"failed": True, "msg": str(error), "exit_code": error.exit_code}
         if source is None:
             root, digest = arguments.get("root", "/opt/gpuhost"), arguments["file"]["sha256"]
             file = f"{root}/log/artifact-{digest}.progress"
-            return {**result, **self.work(task_vars, file, tell, arguments)}
-        return {**result, **self._send(source, arguments, task_vars, tell)}
+            return self.work(task_vars, file, tell, arguments)
+        return self._send(source, arguments, task_vars, tell)
 
     def _local(self) -> bool:
         """Is the target this machine?"""

@@ -7,13 +7,12 @@ from typing import Any, Dict, Optional
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from gpuhost.following import Followed
+from gpuhost.asked import Asked
 
 
-class ActionModule(Followed, ActionBase):  # type: ignore[misc]
+class ActionModule(Asked, ActionBase):  # type: ignore[misc]
     """The task `gpuhost_environment`."""
 
-    def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    def ask(self, task_vars: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         """Bring what the task names into the store, and tell how it goes."""
-        result: Dict[str, Any] = super().run(tmp, task_vars)
-        return {**result, **self.bring(task_vars, Display().display)}
+        return self.bring(task_vars, Display().display)

@@ -14,7 +14,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from gpuhost.checks_collect import inventory_lock
+from gpuhost import lock
+from gpuhost.errors import GpuhostError
 
 PROJECT = Path(__file__).resolve().parents[2]
 OPTIONS = {
@@ -23,6 +24,8 @@ OPTIONS = {
     "photos": "--benchmark-photos",
     "reports": "--gpuhost-reports",
 }
+#: The variables by which a user says where the locks are, in the order of gpuhost.lock.place.
+PLACES = ("gpu_stack_locks", "gpu_stack_lock_file")
 REPORT = re.compile(r"^report: (.+)$")
 
 
@@ -61,13 +64,14 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
     _VALID_ARGS = frozenset({"benchmark", *OPTIONS})
+    _task_vars: Dict[str, Any]
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Verify the host of this task; `rc`, `verdict` and the `report` files come back, and it fails as
         pytest does.
         """
         result: Dict[str, Any] = super().run(tmp, task_vars)
-        variables = task_vars or {}
+        variables = self._task_vars = task_vars or {}
         host = variables["inventory_hostname"]
         if self._task.check_mode:
             # Said by itself, because ansible.cfg hides the results of skipped tasks.
@@ -79,9 +83,13 @@ class ActionModule(ActionBase):
             if name in arguments and not isinstance(arguments[name], bool):
                 raise AnsibleActionFail(f"{name} must be true or false, not {arguments[name]!r}.")
         command, extra = pytest_command(host, list(variables.get("ansible_inventory_sources") or []), arguments)
-        if variables.get("inventory_dir"):
+        try:
             # With several inventories pytest is not told which of them the host, and so its lock, comes from.
-            command.append(f"--gpuhost-lock={inventory_lock(Path(variables['inventory_dir']), host)}")
+            place = lock.place(host, variables.get("inventory_dir"), *map(self._wish, PLACES))
+            lock.refuse_former(*place)
+        except GpuhostError as error:
+            return {**result, "failed": True, "msg": str(error), "exit_code": error.exit_code}
+        command.append(f"--gpuhost-lock={place.file}")
         code, lines = stream(command, extra)
         page = report_of(lines)
         result.update(changed=False, rc=code, failed=code != 0, verdict=None, report=None)
@@ -97,6 +105,10 @@ class ActionModule(ActionBase):
         else:
             result["msg"] = f"{host}: {result['verdict']}"
         return result
+
+    def _wish(self, name: str) -> Any:
+        """Return the value of one of the user's variables; "" when it is not set."""
+        return self._templar.template(self._task_vars.get(name) or "")
 
 
 def stream(command: List[str], extra: Dict[str, str]) -> Tuple[int, List[str]]:

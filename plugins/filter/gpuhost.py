@@ -1,4 +1,8 @@
-"""Filters that stand between Ansible's variables and the package `gpuhost`: they convert, the package decides."""
+"""Filters that stand between Ansible's variables and the package `gpuhost`: they convert, the package decides.
+
+What a filter returns may contain words of a host or of a lock. Ansible renders a plain string again whenever a variable
+that holds it is used, so every result is marked unsafe here, and no other place has to think of it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from ansible.errors import AnsibleFilterError
+from ansible.utils.unsafe_proxy import wrap_var
 
 from gpuhost import (
     checks_benchmark,
@@ -27,17 +32,17 @@ from gpuhost import (
 from gpuhost.catalog import shipped
 from gpuhost.cli_plan import request_of
 from gpuhost.environments import chosen, load_environment, lock_digest
-from gpuhost.errors import GpuhostError, UsageError
+from gpuhost.errors import GpuhostError, LockError, UsageError
 from gpuhost.model import COMPONENTS
 from gpuhost.resolve import resolver
 
 
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn the package's errors into Ansible's, message and next step in one paragraph."""
+    """Mark a filter's result as no template, and turn the package's errors into Ansible's, in one paragraph."""
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            return wrap_var(function(*args, **kwargs))
         except GpuhostError as error:
             raise AnsibleFilterError(str(error)) from error
 
@@ -79,29 +84,46 @@ def differences(
     return lock.differences(locked, observation, wanted, ignore_gpus)
 
 
-def read_lock(path: str, relock: bool = False) -> Dict[str, Any]:
-    """The lock in a file of the controller; empty when there is no such file, or when a new one is wanted."""
-    return lock.load(Path(path)) if Path(path).exists() and not relock else {}
+def lock_file(host: str, inventory: Any, locks: Any = "") -> str:
+    """Where the lock of a host is kept."""
+    return str(lock.place(str(host), inventory, locks).file)
 
 
-def pending_lock(path: str) -> Optional[Dict[str, Any]]:
+def former_lock(host: str, inventory: Any, locks: Any = "", file: Any = "") -> str:
+    """What is wrong with a lock where earlier releases kept it; "" where there is none."""
+    try:
+        lock.refuse_former(*lock.place(str(host), inventory, locks, file))
+    except LockError as error:
+        return str(error)
+    return ""
+
+
+def read_lock(path: str, host: str, inventory: Any = None, relock: bool = False) -> Dict[str, Any]:
+    """The lock of a host; empty when there is none, or when a new one is wanted."""
+    place = lock.place(str(host), inventory, file=path)
+    lock.refuse_former(*place)
+    return lock.load(place.file, str(host)) if place.file.exists() and not relock else {}
+
+
+def pending_lock(path: str, host: str) -> Optional[Dict[str, Any]]:
     """The lock of a rebuild that is under way, beside the lock's file; None when none is."""
     file = Path(path + lock.PENDING)
-    return lock.load(file) if file.exists() else None
+    return lock.load(file, str(host)) if file.exists() else None
 
 
 def make_rebuild(
     observation: Dict[str, Any], host: str, path: str, asked: Any, ignore_gpus: bool, future: Any, there: Dict[str, Any]
 ) -> Dict[str, Any]:
     """What a rebuild of a host comes to; `path` is its lock's file."""
-    old, coming = lock.load(Path(path)), pending_lock(path)
+    old, coming = lock.load(Path(path), str(host)), pending_lock(path, host)
     cards = rebuild.wanted_cards(future)
     return rebuild.prepare(resolver(), str(host), observation, old, coming, wishes(asked), ignore_gpus, cards, there)
 
 
-def make_rollback(observation: Dict[str, Any], path: str, to: Any, there: Dict[str, Any]) -> Dict[str, Any]:
+def make_rollback(observation: Dict[str, Any], host: str, path: str, to: Any, there: Dict[str, Any]) -> Dict[str, Any]:
     """What going back comes to; `path` is the lock's file, which need not be there."""
-    return rollback.prepare(there, read_lock(path) or None, pending_lock(path), to, observation)
+    own = read_lock(path, host) or None
+    return rollback.prepare(str(host), there, own, pending_lock(path, host), to, observation)
 
 
 def environment(name: str) -> Dict[str, Any]:
@@ -188,6 +210,8 @@ class FilterModule:
             "gpuhost_links": told(links.of_generation),
             "gpuhost_lock": told(lock.make),
             "gpuhost_lock_text": told(lock.text),
+            "gpuhost_lock_file": told(lock_file),
+            "gpuhost_lock_former": told(former_lock),
             "gpuhost_lock_read": told(read_lock),
             "gpuhost_rebuild": told(make_rebuild),
             "gpuhost_future_gpu": told(rebuild.wanted_cards),

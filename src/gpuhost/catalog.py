@@ -18,7 +18,7 @@ from .environments import environment_names
 from .errors import CatalogError
 
 DATA = Path(__file__).parent / "data"
-FILES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms", "yolo")
+FILES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms", "yolo", "origins")
 
 Json = Dict[str, Any]
 
@@ -77,6 +77,7 @@ class Catalog:
     opencv: Json
     platforms: Json
     yolo: Json
+    origins: Json
     environments: FrozenSet[str]
 
     @classmethod

@@ -5,7 +5,6 @@ there.
 from __future__ import annotations
 
 import re
-import shlex
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +53,13 @@ def ended(code: int, err: str) -> str:
 class Host:
     """One host under verification: collects on demand, judges, and keeps every result."""
 
-    def __init__(self, name: str, run: Run, lock_file: Path, options: Options) -> None:
-        """Read the lock; nothing is asked of the host yet."""
+    def __init__(
+        self, name: str, run: Run, lock_file: Path, options: Options, former: Optional[Path] = None, named: bool = False
+    ) -> None:
+        """Read the lock; nothing is asked of the host yet.
+
+        `former` is where earlier releases kept the lock; with `named` the lock must name this host.
+        """
         self.name = name
         self.results: Dict[str, Result] = {}
         self._run, self._options = run, options
@@ -64,7 +68,7 @@ class Host:
             "options": {"require_gpu": options.require_gpu, "benchmark": options.benchmark},
             "environments": {},
             "benchmark": {},
-            **read_lock(lock_file),
+            **read_lock(lock_file, name if named else None, former),
         }
 
     def result(self, name: str, say: Say) -> Result:
@@ -109,12 +113,12 @@ class Host:
         return [self.results.get(c.id) or checks.not_asked(c) for c in checks.CHECKS]
 
 
-def read_lock(file: Path) -> Json:
+def read_lock(file: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Json:
     """`lock`, or None and `lock_error` with what to do."""
     try:
-        return {"lock": locks.load(file), "lock_error": None}
+        return {"lock": locks.load(file, host, former), "lock_error": None}
     except LockError as error:
-        missing = not file.exists()
+        missing = not file.exists() and not (former is not None and former.exists())
         step = INSTALL if missing else error.next_step
         return {"lock": None, "lock_error": {"message": error.message, "next_step": step, "missing": missing}}
 
@@ -178,16 +182,6 @@ def benchmark(run: Run, options: Options, model: str, on: str) -> Json:
         return answers.benchmark(report)
     told = [line for line in err.splitlines() if line.startswith("error: ")]
     return {"error": told[-1][len("error: ") :] if told else ended(code, err)}
-
-
-def inventory_lock(inventory: Path, host: str) -> Path:
-    """Where the lock of a host stands beside an inventory (a file, or the folder that holds it).
-
-    A name that leads out of the inventory gives a file that is not there.
-    """
-    folder = inventory if inventory.is_dir() else inventory.parent
-    safe = shlex.quote(host) == host and "/" not in host and host not in (".", "..")
-    return folder / "host_vars" / (host if safe else "_") / locks.FILE
 
 
 def describe(value: Any) -> str:

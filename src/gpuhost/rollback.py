@@ -9,38 +9,33 @@ from __future__ import annotations
 
 from typing import Any, List, Optional
 
-import fastjsonschema
-
 from . import lock as locks
 from . import rebuild, render
-from .catalog import DATA, Json, validator
-from .errors import RefusedError, UsageError
+from .catalog import Json
+from .errors import LockError, RefusedError, UsageError
 from .model import COMPONENTS, NAMES
 
 PLAYBOOK = "./run ansible-playbook playbooks/rollback.yml"
 
 
-def prepare(found: Json, lock: Optional[Json], pending: Optional[Json], to: Any, observation: Json) -> Json:
-    """`generation` (its number), `lock` (the one it carries out) and `lines` for a person."""
+def prepare(host: str, found: Json, lock: Optional[Json], pending: Optional[Json], to: Any, observation: Json) -> Json:
+    """`generation` (its number), `lock` (the one it carries out) and `lines` for a person.
+
+    The generation's record is the host's word, so it passes the same check as a lock from a file.
+    """
     number = wanted(found, lock, pending, to)
     rows = {int(row["number"]): row for row in found["generations"]}
     stack = rows[number]["stack"]
-    if not is_lock(stack):
+    try:
+        locks.check(stack, f"of generation {number}", host)
+    except LockError as error:
         raise RefusedError(
-            f"Generation {number} has no whole stack.json, so it is not known what it needs. Nothing was changed.",
+            f"Generation {number} has no whole stack.json for this host, so it is not known what it needs. Nothing was "
+            f"changed. {error.message}",
             f"Choose another: {listed(found)}.",
-        )
+        ) from None
     now = rows[found["current"]]["stack"] if found["current"] in rows else None
     return {"generation": number, "lock": stack, "lines": lines(found, number, stack, now, observation)}
-
-
-def is_lock(stack: Any) -> bool:
-    """Is a generation's record a lock?"""
-    try:
-        validator(DATA / "lock.schema.json")(stack)
-    except fastjsonschema.JsonSchemaException:
-        return False
-    return True
 
 
 def wanted(found: Json, lock: Optional[Json], pending: Optional[Json], to: Any) -> int:

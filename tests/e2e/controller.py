@@ -65,7 +65,7 @@ class Controller:
 
     def lock_file(self, name: str) -> Path:
         """Where a host's lock is."""
-        return self.inventory / "host_vars" / name / "stack.json"
+        return self.folder / "locks" / name / "stack.json"
 
     def lock(self, name: str) -> Json:
         """A host's lock."""

@@ -27,7 +27,7 @@ CARD = {
     "subsystem_vendor": "0x10de",
     "subsystem_device": "0x11b3",
 }
-LOCK = f"{CLONE}/inventory/host_vars/localhost/stack.json"
+LOCK = f"{CLONE}/locks/localhost/stack.json"
 MINUTES = 15 * 60
 RUN_NVRTC = "./rtc --gpu-architecture=sm_61"
 NVRTC = r"""

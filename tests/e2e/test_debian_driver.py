@@ -92,7 +92,7 @@ class TestDriver:
         """Exactly the lock's version, a module for the kernel that boots, every .deb kept; then the sentence."""
         done = bed.run(PLAYBOOK, cwd=CLONE, check=False, timeout=COMMAND_SECONDS)
         assert REBOOT in done.stdout, done.stdout[-3000:]
-        lock = json.loads(bed.read(f"{CLONE}/inventory/host_vars/localhost/stack.json"))["gpuhost_lock"]
+        lock = json.loads(bed.read(f"{CLONE}/locks/localhost/stack.json"))["gpuhost_lock"]
         version = lock["plan"]["driver"]["version"]
         found = record(bed)
         kernel = found["kernel"]

@@ -35,9 +35,10 @@ class Driver:
     def __init__(self, bed: UbuntuBed, folder: Path, driver: Dict[str, Any], **variables: Any) -> None:
         """Plan once, and write the checksums into the lock."""
         self.bed, self.folder = bed, folder
-        self.inventory = folder / "hosts.json"
+        self.inventory = folder / "inventory" / "hosts.json"
+        self.inventory.parent.mkdir()
         self.inventory.write_text(json.dumps({"gpu_hosts": {"hosts": bed.inventory("box", **variables)}}))
-        self.lock = folder / "host_vars" / "box" / "stack.json"
+        self.lock = folder / "locks" / "box" / "stack.json"
         code, said = self.play(playbook="playbooks/plan.yml")
         assert code == 0, said
         lock = json.loads(self.lock.read_text())

@@ -27,7 +27,7 @@ from .beds.bed import CLONE
 pytestmark = pytest.mark.full
 SLOT = "0000:01:00.0"
 RTX_2080, RTX_3090 = "0x1e82", "0x2204"
-LOCK = f"{CLONE}/inventory/host_vars/localhost/stack.json"
+LOCK = f"{CLONE}/locks/localhost/stack.json"
 WITHOUT = ["--skip-tags", "nvidia_driver,apt_guard,tensorflow,yolo,verify"]
 CONFIRMED = ["playbooks/rebuild.yml", "-e", "rebuild_confirm=localhost"]
 HOURS = 2 * 3600

@@ -21,7 +21,7 @@ COMMAND_SECONDS = 25 * 60
 PLAYBOOK = ["./run", "ansible-playbook", "site.yml"]
 VERIFY = ["./run", "pytest", "verify/", "--no-benchmark"]
 ENGINES = {"cpu", "onnxruntime", "openvino"}
-LOCK = f"{CLONE}/inventory/host_vars/localhost/stack.json"
+LOCK = f"{CLONE}/locks/localhost/stack.json"
 
 
 def recap(said: str) -> Tuple[int, int]:

@@ -50,7 +50,7 @@ class Ansible:
 
     def lock_file(self, name: str) -> Path:
         """Where a host's lock goes."""
-        return self.inventory / "host_vars" / name / "stack.json"
+        return self.folder / "locks" / name / "stack.json"
 
     def play(self, plays: List[Dict[str, Any]], *arguments: str) -> Result:
         """Run plays over the inventory."""

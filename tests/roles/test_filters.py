@@ -50,7 +50,7 @@ def test_errors_of_the_package_carry_their_next_step(filters: Dict[str, Callable
     file = tmp_path / "stack.json"
     file.write_text("{", encoding="utf-8")
     with pytest.raises(AnsibleFilterError, match=r"cannot be read.*git"):
-        filters["gpuhost_lock_read"](str(file))
+        filters["gpuhost_lock_read"](str(file), "box")
     with pytest.raises(AnsibleFilterError, match="no environment lock named 'x'"):
         filters["gpuhost_environment_lock"]("x")
 
@@ -58,9 +58,9 @@ def test_errors_of_the_package_carry_their_next_step(filters: Dict[str, Callable
 def test_a_lock_is_read_unless_a_new_one_is_wanted(filters: Dict[str, Callable[..., Any]], tmp_path: Path) -> None:
     """No file, and a file that is to be replaced (even a damaged one), are both no lock."""
     file = tmp_path / "stack.json"
-    assert filters["gpuhost_lock_read"](str(file)) == {}
+    assert filters["gpuhost_lock_read"](str(file), "box") == {}
     file.write_text("{", encoding="utf-8")
-    assert filters["gpuhost_lock_read"](str(file), True) == {}
+    assert filters["gpuhost_lock_read"](str(file), "box", None, True) == {}
 
 
 def test_a_newer_core_is_refused_for_the_old_target_only(filters: Dict[str, Callable[..., Any]]) -> None:

@@ -15,6 +15,7 @@ from .test_rebuild_compare import locked, with_cards
 P2000, H200 = locked(), locked(with_cards("2335"))
 SEEN = observed("ubuntu1804-quadro-p2000")
 Json = Dict[str, Any]
+HOST = "h"
 
 
 def there(current: Optional[int], came_by: str = "switch", before: Optional[int] = None) -> Json:
@@ -37,15 +38,15 @@ def there(current: Optional[int], came_by: str = "switch", before: Optional[int]
 )
 def test_without_a_number(found: Json, lock: Json, pending: Optional[Json], expected: int) -> None:
     """The generation before; or the one in force, where only the driver is to come back."""
-    answer = rollback.prepare(found, lock, pending, "", SEEN)
+    answer = rollback.prepare(HOST, found, lock, pending, "", SEEN)
     assert answer["generation"] == expected and answer["lock"] == found["generations"][expected - 1]["stack"]
 
 
 def test_with_a_number() -> None:
     """As it is typed, also as text; another one is refused with those that are there."""
-    assert rollback.prepare(there(1), P2000, None, "2", SEEN)["generation"] == 2
+    assert rollback.prepare(HOST, there(1), P2000, None, "2", SEEN)["generation"] == 2
     with pytest.raises(UsageError, match="no generation 3") as caught:
-        rollback.prepare(there(1), P2000, None, 3, SEEN)
+        rollback.prepare(HOST, there(1), P2000, None, 3, SEEN)
     assert "1 (in force, good), 2" in caught.value.next_step
 
 
@@ -60,7 +61,7 @@ def test_with_a_number() -> None:
 def test_it_never_guesses(found: Json, lock: Json, words: str) -> None:
     """Where there is none, or where it is not clear which one is meant."""
     with pytest.raises(RefusedError, match=words):
-        rollback.prepare(found, lock, None, "", SEEN)
+        rollback.prepare(HOST, found, lock, None, "", SEEN)
 
 
 def test_a_damaged_record_is_refused() -> None:
@@ -68,11 +69,11 @@ def test_a_damaged_record_is_refused() -> None:
     found = there(2, before=1)
     found["generations"][0]["stack"] = {"plan": {}}
     with pytest.raises(RefusedError, match="has no whole stack"):
-        rollback.prepare(found, H200, None, "", SEEN)
+        rollback.prepare(HOST, found, H200, None, "", SEEN)
 
 
 def test_what_it_means_is_told() -> None:
     """The driver that comes back, and that the cards in the machine are others than the generation's."""
-    lines = "\n".join(rollback.prepare(there(2, before=1), H200, None, "", with_cards("2335"))["lines"])
+    lines = "\n".join(rollback.prepare(HOST, there(2, before=1), H200, None, "", with_cards("2335"))["lines"])
     assert "driver: 525.105.17" in lines and "(now 550.163.01" in lines
     assert "ATTENTION cards: locked 10de:1c30, present 10de:2335" in lines

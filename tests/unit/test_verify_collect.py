@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Tuple
 import pytest
 
 from gpuhost import bundle, checks_benchmark, checks_collect, probe_environment, probe_installed, store
-from gpuhost.checks_collect import Host, Options, inventory_lock
+from gpuhost.checks_collect import Host, Options
 from gpuhost.lock import text
 from gpuhost.probe import observe
 
@@ -307,15 +307,3 @@ def test_the_benchmark_command_is_safe_and_reads_only() -> None:
     code, _, err = shell(command.replace("/opt/gpuhost", "/nonexistent"))
     assert code != 0
     assert "cd" in err
-
-
-@pytest.mark.parametrize("name", ["../../etc", "a/b", "..", "a b", "$(x)", ""])
-def test_a_hosts_name_cannot_lead_out_of_the_inventory(tmp_path: Path, name: str) -> None:
-    """Names come from an inventory or a command line."""
-    assert inventory_lock(tmp_path, name) == tmp_path / "host_vars/_/stack.json"
-
-
-def test_the_lock_of_a_host_is_its_own(tmp_path: Path) -> None:
-    """By its name, beside the inventory, which is a folder or a file in one."""
-    for inventory in (tmp_path, tmp_path / "fleet.yml"):
-        assert inventory_lock(inventory, "gpu-1.lab") == tmp_path / "host_vars/gpu-1.lab/stack.json"

@@ -58,7 +58,8 @@ def test_a_host_without_a_lock_is_one_failure_and_a_report(tmp_path: Path) -> No
 @needs_pci
 def test_a_fleet_is_verified_in_one_call(tmp_path: Path) -> None:
     """Each host has its own lock, verdict and report, by its name in the inventory."""
-    inventory = tmp_path / "hosts.yml"
+    inventory = tmp_path / "inventory" / "hosts.yml"
+    inventory.parent.mkdir()
     hosts = {name: {"ansible_connection": "local"} for name in ("alpha-test", "beta-test")}
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}), encoding="utf-8")
     wanted = ("--hosts=ansible://all", f"--ansible-inventory={inventory}", f"--gpuhost-reports={tmp_path}")
@@ -67,9 +68,7 @@ def test_a_fleet_is_verified_in_one_call(tmp_path: Path) -> None:
     for name in hosts:
         found = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
         assert (found["host"], found["verdict"]) == (name, "not provisioned")
-        assert f"{tmp_path}/host_vars/{name}/stack.json" in " ".join(done.stdout.split()), (
-            "its lock beside its inventory"
-        )
+        assert f"{tmp_path}/locks/{name}/stack.json" in " ".join(done.stdout.split()), "its lock beside its inventory"
 
 
 def test_a_host_that_does_not_answer_is_one_failure(tmp_path: Path) -> None:

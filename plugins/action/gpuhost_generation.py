@@ -1,0 +1,11 @@
+"""Run the module `gpuhost_generation` and check its answer (gpuhost.asked)."""
+
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+
+from gpuhost.asked import Asked
+
+
+class ActionModule(Asked, ActionBase):  # type: ignore[misc]
+    """The task `gpuhost_generation`."""
