@@ -40,7 +40,7 @@ def packages() -> List[Json]:
 def test_sizes() -> None:
     """No row of the facts got lost on the way into the catalog."""
     assert len(FACTS["gpus"]["devices"]) == 1168
-    assert len(FACTS["drivers"]["runfiles"]) == 285
+    assert len(FACTS["drivers"]["runfiles"]) == 280
     assert len(FACTS["cuda"]["releases"]) == 60
     assert len(FACTS["cudnn"]["packages"]) == 100
     assert len(FACTS["opencv"]["releases"]) == 25
