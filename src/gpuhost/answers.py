@@ -9,7 +9,7 @@ error like any other, so that the checks need not doubt every field.
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
 
 import fastjsonschema
 
@@ -21,23 +21,32 @@ from .text import printable
 STRANGE = "The host's answer is not of the form that was asked for"
 #: No honest answer nests deeper or has a longer text; a difference of a removed store has some 100 kB.
 DEEPEST, LONGEST_TEXT, LARGEST_NUMBER = 40, 1_000_000, 2**63
-#: What Ansible itself adds to a module's result, or shows of one that failed. Everything else has to be in the schema.
-ANSIBLE_KEYS = frozenset({
-    "changed", "failed", "msg", "exit_code", "next_step", "skipped", "unreachable", "rc", "exception", "module_stdout",
-    "module_stderr", "warnings", "deprecations", "diff", "invocation", "ansible_facts", "ansible_job_id", "started",
-    "finished", "results_file", "retries", "attempts",
-})  # fmt: skip
+#: What Ansible itself adds to a module's result, or shows of one that failed, and of what type it is. Everything else
+#: has to be in the schema.
+ANSIBLE_KEYS: Dict[str, Tuple[type, ...]] = {
+    **dict.fromkeys(("changed", "failed", "skipped", "unreachable"), (bool,)),
+    **dict.fromkeys(("msg", "next_step", "exception", "module_stdout", "module_stderr", "results_file"), (str,)),
+    **dict.fromkeys(("exit_code", "rc", "started", "finished", "retries", "attempts"), (int,)),
+    **dict.fromkeys(("warnings", "deprecations"), (list,)),
+    **dict.fromkeys(("ansible_facts", "invocation"), (dict,)),
+    "diff": (dict, list),
+    "ansible_job_id": (str,),
+}
+#: What a module answers in several lines. Elsewhere a line end could put a line of the host's own into the output.
+SEVERAL_LINES = frozenset({*ANSIBLE_KEYS, "enrolment", "told"})
 INTERPRETER = "discovered_interpreter_python"
+BLANKS = dict.fromkeys(map(ord, "\n\r\t\v\f"), " ")
 
 
 class Strange(ValueError):
     """A value that no schema has to be asked about."""
 
 
-def tidy(value: Any, depth: int = 0) -> Any:
+def tidy(value: Any, several_lines: bool = False, depth: int = 0) -> Any:
     """Return a copy of a JSON value in which every text is safe to show and every number is an ordinary one.
 
-    Line ends and tabs stay. Raises `Strange` for what is nested too deeply, not finite, too large or not JSON.
+    Line ends and tabs become spaces, or stay with `several_lines`. Raises `Strange` for what is nested too deeply, not
+    finite, too large or not JSON.
     """
     if depth > DEEPEST:
         raise Strange("it is nested too deeply")
@@ -45,7 +54,8 @@ def tidy(value: Any, depth: int = 0) -> Any:
         if len(value) > LONGEST_TEXT:
             raise Strange(f"it has a text of {len(value)} characters")
         # str(): Ansible's own kinds of string must not get into a plan.
-        return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+        text = str(value) if several_lines else str(value).translate(BLANKS)
+        return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, (int, float)):
@@ -53,10 +63,18 @@ def tidy(value: Any, depth: int = 0) -> Any:
             raise Strange("it has a number that is too large")
         return value
     if isinstance(value, Mapping):
-        return {tidy(str(key), depth + 1): tidy(one, depth + 1) for key, one in value.items()}
+        return {tidy(str(key), False, depth + 1): tidy(one, several_lines, depth + 1) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [tidy(one, depth + 1) for one in value]
+        return [tidy(one, several_lines, depth + 1) for one in value]
     raise Strange(f"it has a {type(value).__name__}")
+
+
+def tidied(answer: Json, several_lines: FrozenSet[str] = frozenset()) -> Json:
+    """Return `tidy` of an answer, or an `error`; the texts below the keys `several_lines` may have line ends."""
+    try:
+        return {tidy(str(key)): tidy(value, key in several_lines) for key, value in answer.items()}
+    except (Strange, RecursionError) as error:
+        return {"error": f"{STRANGE}: {printable(error, 200)}."}
 
 
 def misfit(value: Any, schema: str) -> Optional[str]:
@@ -64,19 +82,10 @@ def misfit(value: Any, schema: str) -> Optional[str]:
     try:
         validator(DATA / f"{schema}.schema.json")(value)
     except fastjsonschema.JsonSchemaException as error:
-        return printable(error)[:200]
+        return printable(error, 200)
     except RecursionError:
         return "it is nested too deeply"
     return None
-
-
-def tidied(answer: Json) -> Json:
-    """Return `tidy` of an answer, or an `error`."""
-    try:
-        found: Json = tidy(answer)
-    except (Strange, RecursionError) as error:
-        return {"error": f"{STRANGE}: {printable(error, 200)}."}
-    return found
 
 
 def of_module(name: str, result: Json) -> Json:
@@ -86,15 +95,15 @@ def of_module(name: str, result: Json) -> Json:
     Ansible's own keys; one that succeeded keeps those and what `module_answers.schema.json` has for the module.
     """
     internal = {key: value for key, value in result.items() if str(key).startswith("_ansible_")}
-    clean = tidied({key: value for key, value in result.items() if key not in internal})
+    clean = tidied({key: value for key, value in result.items() if key not in internal}, SEVERAL_LINES)
     if set(clean) == {"error"}:
         return {"failed": True, "changed": False, "msg": clean["error"]}
-    own = {key: value for key, value in clean.items() if key in ANSIBLE_KEYS}
+    own: Json = {key: value for key, value in clean.items() if isinstance(value, ANSIBLE_KEYS.get(key, ()))}
     facts = own.pop("ansible_facts", None)
-    if isinstance(facts, dict) and isinstance(facts.get(INTERPRETER), str):
+    if facts is not None and isinstance(facts.get(INTERPRETER), str):
         own["ansible_facts"] = {INTERPRETER: facts[INTERPRETER]}
     if own.get("failed") or own.get("skipped") or own.get("unreachable") or "ansible_job_id" in own:
-        return {**internal, **own}
+        return {**internal, "msg": "The host did not say why.", **own} if own.get("failed") else {**internal, **own}
     answer = {key: value for key, value in clean.items() if key not in ANSIBLE_KEYS}
     wrong = misfit({name: answer}, "module_answers") or unfit(name, answer)
     if wrong is not None:
@@ -109,8 +118,13 @@ def unfit(name: str, answer: Json) -> Optional[str]:
     """
     if name == "gpuhost_facts":
         return misfit(answer["observation"], "observation")
-    if name == "gpuhost_generations":
-        for row in answer.get("found", {}).get("generations", ()):
+    if name == "gpuhost_generations" and "found" in answer:
+        found = answer["found"]
+        numbers = [row["number"] for row in found["generations"]]
+        named = [*numbers, *found["good"], *(n for n in (found["current"], found["before"]) if n is not None)]
+        if len(set(numbers)) < len(numbers) or not set(named) <= set(numbers):
+            return "it names a generation twice, or one that it does not have"
+        for row in found["generations"]:
             row["stack"] = whole(row["stack"])
     if name == "gpuhost_opencv" and answer["wheel"] is not None:
         end = f"/cache/wheels/opencv/{answer['key']}/{answer['wheel']['file']}"
