@@ -89,10 +89,12 @@ def lock_file(host: str, inventory: Any, locks: Any = "") -> str:
     return str(lock.place(str(host), inventory, locks).file)
 
 
-def former_lock(host: str, inventory: Any, locks: Any = "", file: Any = "") -> str:
+def former_lock(host: str, inventory: Any, locks: Any = "") -> str:
     """What is wrong with a lock where earlier releases kept it; "" where there is none."""
+    if not inventory:
+        return ""  # typed on the command line: such a host has no host_vars
     try:
-        lock.refuse_former(*lock.place(str(host), inventory, locks, file))
+        lock.refuse_former(*lock.place(str(host), inventory, locks))
     except LockError as error:
         return str(error)
     return ""

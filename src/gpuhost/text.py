@@ -44,4 +44,4 @@ def folder_name(host: str) -> str:
 
 def _encoded(char: str) -> str:
     """Return one character percent-encoded."""
-    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))

@@ -57,6 +57,8 @@ class Controller:
         self.inventory.mkdir(parents=True)
         self.variables = variables
         self.hosts: Dict[str, Json] = {}
+        #: The checkout that is run; a test of an upgrade begins with another one.
+        self.project = PROJECT
         self._number = 0
 
     def add(self, name: str, variables: Mapping[str, Any]) -> None:
@@ -65,6 +67,8 @@ class Controller:
 
     def lock_file(self, name: str) -> Path:
         """Where a host's lock is."""
+        if self.project != PROJECT:
+            return self.inventory / "host_vars" / name / "stack.json"
         return self.folder / "locks" / name / "stack.json"
 
     def lock(self, name: str) -> Json:
@@ -87,7 +91,8 @@ class Controller:
         self.log = self.folder / f"run-{self._number:03}.log"
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "PIP_", "PYTEST_"))}
         environment.update(
-            ANSIBLE_CONFIG=str(PROJECT / "ansible.cfg"),
+            ANSIBLE_CONFIG=str(self.project / "ansible.cfg"),
+            PYTHONPATH=str(self.project / "src"),
             ANSIBLE_LOCAL_TEMP=str(self.folder / "local"),
             ANSIBLE_HOME=str(self.folder / "home"),
             # A connection of a host that was killed meanwhile must not be taken up again.
@@ -101,8 +106,8 @@ class Controller:
         )
         with self.log.open("wb") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", "ansible", "playbook", "-i", str(file), str(PROJECT / playbook), *arguments],
-                cwd=str(PROJECT),
+                [sys.executable, "-m", "ansible", "playbook", "-i", str(file), str(self.project / playbook), *arguments],
+                cwd=str(self.project),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

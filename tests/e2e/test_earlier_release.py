@@ -1,0 +1,108 @@
+"""A host that an earlier release has provisioned is served by this one: converged, rebuilt, gone back from, removed.
+
+The earlier release is taken from the history (`git archive`), so this needs a clone that has it. What is real on the
+imitation Ubuntu 18.04 host and what is not, README.md says.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from .beds.bed import PROJECT
+from .fleet import WATCHED, World, state
+from .test_rebuild import (
+    CONFIRMED,
+    LEFT_OUT,
+    NAME,
+    REMOVE,
+    ROLLBACK,
+    SITE,
+    administrators_own,
+    changes,
+    failed,
+    generation,
+    loaded,
+    new_world,
+)
+
+#: The last commit whose locks stood in host_vars.
+EARLIER = "4bbb555"
+
+pytestmark = pytest.mark.full
+
+
+def earlier(folder: Path) -> Path:
+    """The project as it was."""
+    folder.mkdir()
+    made = subprocess.run(["git", "archive", "-o", str(folder / "project.tar"), EARLIER], cwd=PROJECT, check=False)
+    assert made.returncode == 0, f"this clone has no commit {EARLIER}: git fetch --unshallow"
+    with tarfile.open(folder / "project.tar") as packed:
+        packed.extractall(folder / "project", filter="data")
+    return folder / "project"
+
+
+@pytest.fixture(scope="module")
+def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A host that the earlier release has provisioned, with the watch."""
+    folder = tmp_path_factory.mktemp("earlier")
+    with new_world(folder / "world") as made:
+        made.controller.variables["watch_enabled"] = True
+        administrators_own(made.beds[NAME])
+        made.bare = made.beds[NAME].snapshot(WATCHED)  # type: ignore[attr-defined]
+        made.controller.project = earlier(folder / "old")
+        made.plan()
+        made.controller.ok(*SITE)
+        made.controller.project = PROJECT
+        yield made
+
+
+def test_its_lock_is_refused_with_the_command_that_moves_it(world: World) -> None:
+    """By every playbook, before anything on the host; the command is run as it is printed."""
+    before = world.beds[NAME].snapshot(WATCHED)
+    for playbook in (SITE, CONFIRMED, ROLLBACK, REMOVE):
+        done = world.controller.run(*playbook)
+        told = done.failure(NAME)
+        assert done.rc != 0 and "is in a folder that Ansible loads by itself" in told, done.out[-3000:]
+    assert changes(before, world.beds[NAME].snapshot(WATCHED)) == []
+    command = told.partition("Move it: ")[2].partition('"')[0].strip()
+    assert command.startswith("mkdir -p ")
+    subprocess.run(["sh", "-c", command], check=True)
+    assert world.controller.lock(NAME)["host"] == NAME
+
+
+def test_it_converges_and_verifies(world: World) -> None:
+    """The second run changes nothing; the driver and the generation are those that were there."""
+    before = loaded(world), generation(world)
+    world.controller.ok(*SITE)
+    assert world.controller.ok(*SITE).changed(NAME) == 0
+    assert (loaded(world), generation(world)) == before
+    assert failed(world) == []
+    assert LEFT_OUT
+
+
+def test_its_generation_can_be_gone_back_to(world: World) -> None:
+    """After a rebuild for another card by this release."""
+    bed = world.beds[NAME]
+    bed.swap("2204")
+    world.controller.ok(*CONFIRMED, "--skip-tags", "rebuild_carry_out")
+    world.controller.edit_lock(NAME, world.stand_ins, ".new")
+    world.controller.ok(*CONFIRMED)
+    assert generation(world) == "generations/2"
+    bed.swap("1c30")
+    world.controller.ok(*ROLLBACK)
+    assert generation(world) == "generations/1"
+    assert world.controller.lock(NAME)["plan"]["gpus"][0]["compute_capability"] == "6.1"
+    record = state(bed, "driver")
+    assert record is not None and record["version"] in loaded(world)
+
+
+def test_it_can_be_removed(world: World) -> None:
+    """Nothing is left of either release."""
+    world.controller.ok(*REMOVE)
+    left = changes(world.bare, world.beds[NAME].snapshot(WATCHED))  # type: ignore[attr-defined]
+    assert [line for line in left if "gpuhost" in line] == []
