@@ -69,7 +69,7 @@ def test_its_lock_is_refused_with_the_command_that_moves_it(world: World) -> Non
         told = done.failure(NAME)
         assert done.rc != 0 and "is in a folder that Ansible loads by itself" in told, done.out[-3000:]
     assert changes(before, world.beds[NAME].snapshot(WATCHED)) == []
-    command = told.partition("Move it: ")[2].partition('"')[0].strip()
+    command = told.partition("Move it: ")[2].partition("'")[0].strip()  # YAML's quote ends it
     assert command.startswith("mkdir -p ")
     subprocess.run(["sh", "-c", command], check=True)
     assert world.controller.lock(NAME)["host"] == NAME
