@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -14,6 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from gpuhost import history
 from gpuhost.checks_collect import inventory_lock
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -90,7 +90,7 @@ class ActionModule(ActionBase):
                 kind: str(page.with_name(name))
                 for kind, name in (("html", page.name), ("json", "report.json"), ("junit", "junit.xml"))
             }
-            result["verdict"] = json.loads(page.with_name("report.json").read_text(encoding="utf-8"))["verdict"]
+            result["verdict"] = history.load(page.with_name("report.json"))["verdict"]
         if code != 0:
             found = result["verdict"] or "verify/ could not be run"
             result["msg"] = f"{host}: {found}. The lines above say how to mend it."

@@ -4,13 +4,13 @@ be right.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from functools import partial
 from pathlib import PurePosixPath
 from typing import List, Optional, Sequence
 
+from . import strict_json
 from .catalog import Json
 from .checks_base import INSTALL, Check, Outcome, held, skipped
 
@@ -58,7 +58,7 @@ def kept_as(report: str, current: str) -> str:
     """The file name under which playbooks/benchmark.yml keeps a report beside earlier ones: the generation that
     `current` leads to, then when it was made. The names' order is that of the generations and of time.
     """
-    started = re.sub(r"[-:]", "", json.loads(report)["started"])
+    started = re.sub(r"[-:]", "", strict_json.loads(report)["started"])
     return f"{int(PurePosixPath(current).name):04d}-{started}.json"
 
 

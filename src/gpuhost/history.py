@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from . import checks
+from . import checks, strict_json
 from .catalog import Json
 from .checks_base import FAIL, PASS, SKIP
 from .errors import EnvironmentProblem
@@ -149,11 +149,7 @@ def why(error: Exception) -> str:
 
 def load(path: Path) -> Json:
     """One kept report; ValueError says what is wrong with it."""
-    if not path.is_file():
-        raise ValueError("It is no file.")
-    if path.stat().st_size > LARGEST:
-        raise ValueError("It is larger than any report.")
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = strict_json.load(path)
     wrong = complaint(value)
     if wrong is not None:
         raise ValueError(wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from gpuhost import bundle, reading, strict_json, tree
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = {
     "integer of 400 digits": b'{"a": ' + b"9" * 400 + b"}",
     "integer beyond 64 bits": b"[9223372036854775808]",
@@ -41,6 +43,14 @@ HOSTILE = {
     "two values": b"{} {}",
     "raw control character": b'"a\x1b[31mb"',
     "escape in the complaint": b"\x1b[31m{}",
+}
+#: The files and calls that may read JSON leniently, each with the reason.
+LENIENT = {
+    "src/gpuhost/strict_json.py": "it is the strict reader",
+    "src/gpuhost/catalog.py": "the package's own files, which the tests hold against their schemas",
+    "src/gpuhost/environments.py": "the same",
+    "src/gpuhost/yolo/models.py": "the same",
+    "src/gpuhost/lock.py": "reads a lock, which its own schema bounds",
 }
 VALUES = st.recursive(
     st.none()
@@ -141,6 +151,25 @@ def test_a_file_is_read_only_when_it_is_one(tmp_path: Path) -> None:
         strict_json.load(plain, limit=7)
     with pytest.raises(FileNotFoundError):
         strict_json.load(tmp_path / "none")
+
+
+def lenient(file: Path) -> bool:
+    """Return whether a module calls the standard library's JSON reader, under any of its names."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "json":
+            if node.attr in ("load", "loads", "JSONDecoder", "decoder"):
+                return True
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "json":
+            return True
+    return False
+
+
+def test_nothing_else_reads_json() -> None:
+    """A bare json.loads somewhere is how each of the faults above came in."""
+    files = [file for folder in ("src", "plugins") for file in sorted((ROOT / folder).rglob("*.py"))]
+    found = {file.relative_to(ROOT).as_posix() for file in files if lenient(file)}
+    assert sorted(found - set(LENIENT)) == []
+    assert len(files) > 100
 
 
 def test_it_travels_to_a_host_with_what_needs_it() -> None:

@@ -230,7 +230,18 @@ def test_each_place_of_the_stack_in_force(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a":NaN}', '{"a":1e999}', '{"a":-Infinity}', '{"a":' + "[" * 99999, '{"a":' + "9" * 5000]
+    "text",
+    [
+        '{"a":NaN}',
+        '{"a":1e999}',
+        '{"a":-Infinity}',
+        '{"a":' + "[" * 99999,
+        '{"a":' + "9" * 5000,
+        '{"a":' + "9" * 400 + "}",
+        '{"a":1,"a":2}',
+        '{"a":"\\ud800"}',
+        '{"a":' + "[" * 99 + "]" * 99 + "}",
+    ],
 )
 def test_what_is_no_json_is_no_answer(text: str) -> None:
     """Python reads more than JSON allows, and what it reads could not be written into a report."""
