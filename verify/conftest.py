@@ -17,11 +17,12 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
-from gpuhost import checks_collect, report, report_bundle, report_fleet
+from gpuhost import checks_collect, history, report, report_bundle, report_fleet
 from gpuhost.checks_base import FAIL, SKIP
 from gpuhost.checks_benchmark import PHOTOS
 from gpuhost.checks_fleet import Crew, named
 from gpuhost.errors import GpuhostError
+from gpuhost.text import folder_name
 
 ORDER = (
     "test_host",
@@ -210,14 +211,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line("")
         terminalreporter.write(report.as_text(made, terminalreporter._tw.fullwidth, terminalreporter.hasmarkup))
         try:
-            files = report.write(made, folder)
-            bundle = report_bundle.write(host, made, folder) if config.getoption("bundle") else None
+            target = folder / folder_name(host.name)
+            files = report.write(made, target)
+            bundle = report_bundle.write(host, made, target) if config.getoption("bundle") else None
         except GpuhostError as error:
             terminalreporter.write_line(f"error: {error}", red=True)
             terminalreporter._session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         else:
-            for line in report.since_lines(made, folder):
+            for line in report.since_lines(made, target):
                 terminalreporter.write_line(line)
+            elsewhere = history.left_behind(folder, host.name)
+            if elsewhere is not None:
+                terminalreporter.write_line(elsewhere)
             if bundle is not None:
                 terminalreporter.write_line(f"bundle: {bundle}")
                 terminalreporter.write_line(

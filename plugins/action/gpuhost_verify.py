@@ -90,7 +90,12 @@ class ActionModule(ActionBase):
                 kind: str(page.with_name(name))
                 for kind, name in (("html", page.name), ("json", "report.json"), ("junit", "junit.xml"))
             }
-            result["verdict"] = history.load(page.with_name("report.json"))["verdict"]
+            try:
+                result["verdict"] = history.load(page.with_name("report.json"))["verdict"]
+            except (OSError, ValueError) as error:
+                raise AnsibleActionFail(
+                    f"{page.with_name('report.json')} cannot be read. {history.why(error)}"
+                ) from None
         if code != 0:
             found = result["verdict"] or "verify/ could not be run"
             result["msg"] = f"{host}: {found}. The lines above say how to mend it."

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuhost import bundle, reading, strict_json, tree
+from gpuhost import bundle, probe_answer, reading, strict_json, tree
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = {
@@ -176,3 +176,20 @@ def test_it_travels_to_a_host_with_what_needs_it() -> None:
     """The detector's tree is made of named parts; a module that is left out fails on the host only."""
     assert "gpuhost/strict_json.py" in tree.yolo()["files"]
     assert {"gpuhost.strict_json", "gpuhost.reading", "gpuhost.text"} <= set(bundle.sources("strict_json"))
+
+
+NAMES = st.text(st.characters(exclude_categories=()), max_size=20) | st.sampled_from(
+    ["\\ud800", "\\\udc80", "\U0001f600"]
+)
+
+
+@given(st.dictionaries(NAMES, NAMES, max_size=4))
+def test_a_host_s_answer_is_taken_whatever_its_files_are_called(value: dict[str, str]) -> None:
+    """A name that is not UTF-8 comes as half a surrogate pair; the whole host would be unreadable for it."""
+    said = probe_answer.line(value)
+    clean = {key.encode("utf-16", "surrogatepass").decode("utf-16", "replace"): text for key, text in value.items()}
+    if len(clean) == len(value):
+        (found,) = bundle.answers(said)
+        assert found == {
+            key: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for key, text in clean.items()
+        }
