@@ -6,6 +6,7 @@ Python 3.6 and the standard library: modules that run on a target use it too.
 import os
 import stat
 from pathlib import Path
+from typing import List
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -29,11 +30,17 @@ def content(path: Path, limit: int) -> bytes:
     _must_be_regular(path.stat())
     descriptor = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as handle:
-        _must_be_regular(os.fstat(descriptor))  # it may have been exchanged in between
-        data = handle.read(limit + 1)  # a size that was asked for before would not hold for a file that grows
-    if len(data) > limit:
-        raise UnfitFile(f"It is larger than {limit} bytes.")
-    return data
+        found = os.fstat(descriptor)
+        _must_be_regular(found)  # it may have been exchanged in between
+        parts: List[bytes] = []
+        left, block = limit + 1, min(found.st_size, limit) + 1
+        while left:  # its size does not hold for a file that grows, and files of /proc have none
+            data = handle.read(min(block, left))
+            if not data:
+                return b"".join(parts)
+            parts.append(data)
+            left, block = left - len(data), 1 << 20
+    raise UnfitFile(f"It is larger than {limit} bytes.")
 
 
 def _must_be_regular(found: os.stat_result) -> None:
