@@ -15,7 +15,7 @@ from typing import Iterator, Set
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src/gpuhost"
 #: What verify/ sends to a host (gpuhost.checks_collect), and what the detector's folder takes along (gpuhost.tree).
-SENT = ("__init__", "errors", "probe_installed", "probe_environment")
+SENT = ("__init__", "errors", "strict_json", "probe_installed", "probe_environment")
 
 
 def named(path: Path) -> Iterator[str]:

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
+import testinfra
 
-from gpuhost import checks_collect, report, report_bundle, report_fleet
+from gpuhost import checks_collect, history, report, report_bundle, report_fleet
 from gpuhost import lock as locks
 from gpuhost.checks_base import FAIL, SKIP
 from gpuhost.checks_benchmark import PHOTOS
 from gpuhost.checks_fleet import Crew, named
 from gpuhost.errors import GpuhostError
+from gpuhost.text import folder_name, printable
 
 ORDER = (
     "test_host",
@@ -74,7 +76,26 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuse what cannot work before a host is touched."""
     if config.getoption("benchmark_photos") < 1:
         raise pytest.UsageError("--benchmark-photos must be at least 1.")
+    hosts = config.getoption("hosts")
+    for name in [] if hosts is None else hosts.split(","):
+        refuse_unmatched(name, config)
     config.stash[HOSTS] = {}
+
+
+def refuse_unmatched(name: str, config: pytest.Config) -> None:
+    """Refuse a name of --hosts that leads to no host: testinfra passes over it, and the run is green without it."""
+    told = printable(name, 80)
+    if "://" not in name and not config.getoption("connection"):
+        raise pytest.UsageError(
+            f"--hosts={told} does not say how the host is reached. Write --hosts=ansible://{told} for a host or a "
+            f"group of the inventory, or --hosts=ssh://{told}"
+        )
+    inventory = config.getoption("ansible_inventory")
+    if not testinfra.get_hosts([name], connection=config.getoption("connection"), ansible_inventory=inventory):
+        raise pytest.UsageError(
+            f"--hosts names no host of the inventory: {told} matches none. `./run ansible-inventory --graph` shows its "
+            "hosts and groups."
+        )
 
 
 @pytest.hookimpl(trylast=True)
@@ -88,10 +109,6 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
         )
         if name not in ORDER:
             return (False, "", -1)
-        if not hasattr(host, "backend"):
-            raise pytest.UsageError(
-                "--hosts names no host of the inventory. `ansible-inventory --list` shows its hosts."
-            )
         return (name == ORDER[-1], host.backend.get_pytest_id(), ORDER.index(name))
 
     items.sort(key=place)
@@ -215,14 +232,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line("")
         terminalreporter.write(report.as_text(made, terminalreporter._tw.fullwidth, terminalreporter.hasmarkup))
         try:
-            files = report.write(made, folder)
-            bundle = report_bundle.write(host, made, folder) if config.getoption("bundle") else None
+            target = folder / folder_name(host.name)
+            files = report.write(made, target)
+            bundle = report_bundle.write(host, made, target) if config.getoption("bundle") else None
         except GpuhostError as error:
             terminalreporter.write_line(f"error: {error}", red=True)
             terminalreporter._session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         else:
-            for line in report.since_lines(made, folder):
+            for line in report.since_lines(made, target):
                 terminalreporter.write_line(line)
+            elsewhere = history.left_behind(folder, host.name)
+            if elsewhere is not None:
+                terminalreporter.write_line(elsewhere)
             if bundle is not None:
                 terminalreporter.write_line(f"bundle: {bundle}")
                 terminalreporter.write_line(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -14,7 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from gpuhost import lock
+from gpuhost import history, lock
 from gpuhost.errors import GpuhostError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -98,7 +97,12 @@ class ActionModule(ActionBase):
                 kind: str(page.with_name(name))
                 for kind, name in (("html", page.name), ("json", "report.json"), ("junit", "junit.xml"))
             }
-            result["verdict"] = json.loads(page.with_name("report.json").read_text(encoding="utf-8"))["verdict"]
+            try:
+                result["verdict"] = history.load(page.with_name("report.json"))["verdict"]
+            except (OSError, ValueError) as error:
+                raise AnsibleActionFail(
+                    f"{page.with_name('report.json')} cannot be read. {history.why(error)}"
+                ) from None
         if code != 0:
             found = result["verdict"] or "verify/ could not be run"
             result["msg"] = f"{host}: {found}. The lines above say how to mend it."

@@ -35,6 +35,7 @@ from gpuhost.environments import chosen, load_environment, lock_digest
 from gpuhost.errors import GpuhostError, LockError, UsageError
 from gpuhost.model import COMPONENTS
 from gpuhost.resolve import resolver
+from gpuhost.text import folder_name
 
 
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -244,4 +245,5 @@ class FilterModule:
             "gpuhost_toolkit_python": told(toolkit_specs.python),
             "gpuhost_benchmark_command": told(checks_benchmark.thorough),
             "gpuhost_benchmark_name": told(checks_benchmark.kept_as),
+            "gpuhost_folder_name": told(folder_name),
         }

@@ -11,13 +11,13 @@ import ast
 import base64
 import functools
 import json
-import math
 import shlex
 import threading
 import zlib
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from . import strict_json
 from .probe_answer import MARK
 
 PACKAGE = Path(__file__).parent
@@ -101,22 +101,9 @@ def answers(output: str) -> List[Dict[str, Any]]:
 
 
 def parsed(text: str) -> Optional[Dict[str, Any]]:
-    """A JSON object in a text, or None when it is cut off, no object, or has numbers that JSON has no form for."""
+    """A JSON object in a text, or None when it is cut off, no object, or not strictly JSON."""
     try:
-        value = json.loads(text, parse_constant=no_number, parse_float=finite)
-    except (ValueError, RecursionError):
+        value = strict_json.loads(text)
+    except strict_json.StrictJsonError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def no_number(text: str) -> float:
-    """NaN and the infinities, which Python reads in JSON and no other program does."""
-    raise ValueError(f"{text} is not JSON")
-
-
-def finite(text: str) -> float:
-    """A number with a point or an exponent; one that is too large for a float would be read as infinite."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text} is too large")
-    return value

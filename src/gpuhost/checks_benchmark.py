@@ -4,20 +4,24 @@ be right.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from functools import partial
 from pathlib import PurePosixPath
 from typing import List, Optional, Sequence
 
+from . import strict_json
 from .catalog import Json
 from .checks_base import INSTALL, Check, Outcome, held, skipped
+from .errors import UnreadableError
 
 MODELS = ("yolov4-tiny", "yolov3")
 SIZE = 416
 PHOTOS = 192
 LIMIT_S = 3600
+#: Both come from the host and become the name of a file here.
+_STARTED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def device(lock: Json) -> str:
@@ -58,8 +62,17 @@ def kept_as(report: str, current: str) -> str:
     """The file name under which playbooks/benchmark.yml keeps a report beside earlier ones: the generation that
     `current` leads to, then when it was made. The names' order is that of the generations and of time.
     """
-    started = re.sub(r"[-:]", "", json.loads(report)["started"])
-    return f"{int(PurePosixPath(current).name):04d}-{started}.json"
+    number = PurePosixPath(current).name
+    try:
+        started = strict_json.loads(report)["started"]
+    except (ValueError, KeyError, TypeError):
+        started = None
+    if not isinstance(started, str) or not _STARTED.fullmatch(started) or not _NUMBER.fullmatch(number):
+        raise UnreadableError(
+            "The host's benchmark does not say when it was made, or `current` leads to no generation.",
+            "Look at the host: ./run pytest verify/",
+        )
+    return f"{int(number):04d}-{re.sub(r'[-:]', '', started)}.json"
 
 
 def measured(model: str, seen: Json) -> Outcome:

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
-from . import bench_picture
+from . import answers, bench_picture
 from .catalog import Json
 from .errors import EnvironmentProblem, UsageError
 from .yolo import options
@@ -169,10 +169,21 @@ def compare_module() -> Any:
     return bench_compare
 
 
+def loaded(path: Path) -> Json:
+    """A benchmark's report, in which everything that is read is there and of its kind; else a UsageError."""
+    report: Json = compare_module().load(path)
+    wrong = answers.misfit(report, "benchmark_report")
+    if wrong is not None:
+        raise UsageError(
+            f"{path} is not a whole report of the benchmark: {wrong}.", "Make it with `gpuhost bench --json FILE`."
+        )
+    return report
+
+
 def run_compare(arguments: argparse.Namespace) -> int:
     """`gpuhost bench compare`."""
     module = compare_module()
-    found = module.compare(module.load(arguments.a), module.load(arguments.b), arguments.anyway)
+    found = module.compare(loaded(arguments.a), loaded(arguments.b), arguments.anyway)
     if arguments.as_json:
         sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     else:
@@ -192,10 +203,9 @@ def check_svg(path: Path) -> None:
 
 def draw(reports: Sequence[Path], names: Sequence[str], output: Path) -> None:
     """Write the picture of some reports."""
-    module = compare_module()
-    loaded: List[Json] = [module.load(path) for path in reports]
+    found = [loaded(path) for path in reports]
     try:
-        write_text(output, bench_picture.svg(list(zip(names, loaded))))
+        write_text(output, bench_picture.svg(list(zip(names, found))))
     except OSError as error:
         raise EnvironmentProblem(
             f"The picture cannot be written to {output}: {error.strerror}.", "Name another file."

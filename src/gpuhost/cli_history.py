@@ -16,8 +16,8 @@ from .catalog import Json
 from .checks_base import FAIL
 from .errors import UsageError
 from .history import Kept, Seen, Since
-from .report import STYLES, folder_name
-from .text import printable
+from .report import STYLES
+from .text import folder_name, printable
 
 SCHEMA = 1
 VERIFY = "./run pytest verify/ keeps one."
@@ -41,7 +41,8 @@ def folders(reports: Path, host: Optional[str]) -> List[Path]:
     if host is not None:
         folder = reports / folder_name(host)
         if not (folder / history.FOLDER).is_dir():
-            raise UsageError(f"No report of {printable(host)} is kept in {reports}.", VERIFY)
+            elsewhere = history.left_behind(reports, host)
+            raise UsageError(f"No report of {printable(host)} is kept in {reports}.", elsewhere or VERIFY)
         return [folder]
     found = sorted(path.parent for path in reports.glob(f"*/{history.FOLDER}") if path.is_dir())
     if not found:

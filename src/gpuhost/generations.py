@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
-from . import store
+from . import store, strict_json
 from .errors import UsageError
 
 Json = Dict[str, Any]
@@ -144,8 +144,8 @@ def named_by_wheels(root: Path) -> Dict[str, str]:
     found = {}
     for path in sorted((root / "cache" / "wheels" / "opencv").glob("*/*.whl")):
         try:
-            with zipfile.ZipFile(str(path)) as archive:
-                facts = json.loads(archive.read(FACTS).decode("utf-8"))
+            with zipfile.ZipFile(str(path)) as archive, archive.open(FACTS) as handle:
+                facts = strict_json.loads(handle.read(strict_json.LIMIT + 1))
         except (OSError, KeyError, ValueError, zipfile.BadZipFile):
             continue  # it is not whole, so it will be built again
         found.update({name: f"the wheel {path.name} looks for its libraries there" for name in in_runpath(facts)})

@@ -12,28 +12,28 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from . import checks
+from . import answers, checks, strict_json
 from .catalog import Json
-from .checks_base import FAIL, PASS, SKIP
+from .checks_base import SKIP
 from .errors import EnvironmentProblem
-from .text import printable
+from .text import folder_name, printable
 
 FOLDER = "history"
 #: About 6 MB a host. With a run a day it reaches back more than half a year.
 KEEP = 200
 #: No report is as large; whatever is, was not written by verify/.
 LARGEST = 8 << 20
-_WHEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _NAME = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([0-9]{1,9})\.json")
-_STATUSES = (PASS, FAIL, SKIP)
-_VERDICTS = tuple(checks.MEANING)
 #: What a run that left a check out says of it: nothing is known from that run.
 _LEFT_OUT = (checks.not_asked(checks.CHECKS[0]).actual, "left out, as --no-benchmark asked")
 _DAY_S = 86400.0
+#: Several machines that verify into one folder do not agree on the second.
+AHEAD_S = 600.0
 
 
 class Seen(NamedTuple):
@@ -118,15 +118,23 @@ def files(folder: Path) -> List[Path]:
 
 
 def drop(folder: Path) -> None:
-    """Drop the oldest files beyond KEEP, and what a run that was killed has left half written."""
-    stale = files(folder)[:-KEEP]
+    """Drop the oldest files beyond KEEP, and what a run that was killed has left half written.
+
+    Files of the future are not counted: made while a clock was wrong, they would push out every later report.
+    """
+    until = re.sub(r"[-:]", "", stamp(time.time() + AHEAD_S))
+    stale = [path for path in files(folder) if (order(path.name) or ("", 0))[0] <= until][:-KEEP]
     stale += [p for p in folder.glob(".*.new-*") if time.time() - p.stat().st_mtime > _DAY_S]
     for path in stale:
         path.unlink()
 
 
-def read(folder: Path) -> Kept:
-    """What is kept below a host's folder."""
+def read(folder: Path, now: Optional[float] = None) -> Kept:
+    """Return what is kept below a host's folder; `now` is in seconds since 1970 (default: the clock's).
+
+    A report that is dated in the future was made while a clock was wrong: it stays where it is, and is passed over
+    with its name until its time has come, because nothing can have happened since then.
+    """
     reports, unreadable, host = [], [], folder.name
     try:
         found = files(folder / FOLDER)
@@ -134,66 +142,48 @@ def read(folder: Path) -> Kept:
         return Kept(printable(host), [], [{"file": FOLDER, "error": str(error.strerror)}])
     for path in found:
         try:
-            reports.append(load(path))
-        except (OSError, ValueError, RecursionError) as error:
+            reports.append(load(path, now))
+        except (OSError, ValueError) as error:
             unreadable.append({"file": printable(path.name), "error": why(error)})
+    reports.sort(key=lambda report: str(report["when"]))  # a name may have been changed by hand
     return Kept(printable(reports[-1]["host"] if reports else host), reports, unreadable)
 
 
 def why(error: Exception) -> str:
     """Why a file could not be read, in one short line."""
-    if isinstance(error, RecursionError):
-        return "It is nested too deeply."
-    return printable(getattr(error, "strerror", None) or error)[:200]
+    return printable(getattr(error, "strerror", None) or error, 200)
 
 
-def load(path: Path) -> Json:
-    """One kept report; ValueError says what is wrong with it."""
-    if not path.is_file():
-        raise ValueError("It is no file.")
-    if path.stat().st_size > LARGEST:
-        raise ValueError("It is larger than any report.")
-    value = json.loads(path.read_text(encoding="utf-8"))
-    wrong = complaint(value)
+def load(path: Path, now: Optional[float] = None) -> Json:
+    """Return one kept report; ValueError says what is wrong with it.
+
+    Its schema is looser than that of a report, because one by another version of gpuhost has other checks and may have
+    more fields.
+    """
+    value = strict_json.load(path, LARGEST)
+    wrong = answers.misfit(value, "kept_report")
     if wrong is not None:
-        raise ValueError(wrong)
+        raise ValueError(f"It is not a report: {wrong}.")
+    if value["when"] > stamp((time.time() if now is None else now) + AHEAD_S):
+        raise ValueError(f"It is dated in the future ({value['when']}), or this machine's clock is wrong.")
     return dict(value)
 
 
-def complaint(value: Any) -> Optional[str]:
-    """What keeps a JSON value from being a report, as far as the history reads it; None when nothing does.
+def stamp(seconds: Optional[float] = None) -> str:
+    """Return a time as reports have it; `seconds` since 1970 (default: now)."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
-    Looser than the schema, because a report by another version of gpuhost has other checks and may have more fields.
+
+def left_behind(reports: Path, host: str) -> Optional[str]:
+    """Say how to move a host's reports that lie where an earlier version put them, a folder that hosts could share;
+    None where there are none.
     """
-    if not isinstance(value, dict):
-        return "It is no JSON object."
-    if value.get("schema") != 1 or isinstance(value["schema"], bool):
-        return f"Its schema is {printable(value.get('schema'))[:20]}, and only 1 is known."
-    if not isinstance(value.get("host"), str) or not isinstance(value.get("when"), str):
-        return "It names no host or no time."
-    if not _WHEN.fullmatch(value["when"]):
-        return "Its time is none."
-    if value.get("verdict") not in _VERDICTS:
-        return "Its verdict is none."
-    plan = value.get("plan")
-    if plan is not None and (not isinstance(plan, dict) or not is_generation(plan.get("generation", ""))):
-        return "Its plan names no generation."
-    rows = value.get("checks")
-    if not isinstance(rows, list) or not all(is_row(row) for row in rows):
-        return "Its checks are not a list of results."
-    return None
-
-
-def is_generation(value: Any) -> bool:
-    """Is this the number of a generation, or None?"""
-    return value is None or (isinstance(value, int) and not isinstance(value, bool))
-
-
-def is_row(row: Any) -> bool:
-    """Has this a check's id, status and finding?"""
-    if not isinstance(row, dict):
-        return False
-    return row.get("status") in _STATUSES and all(isinstance(row.get(name), str) for name in ("id", "actual"))
+    old = reports / (re.sub(r"[^A-Za-z0-9._-]", "_", host).lstrip(".") or "_")
+    new = reports / folder_name(host)
+    if old == new or new.joinpath(FOLDER).exists() or not any(r["host"] == host for r in read(old).reports):
+        return None
+    move = f"mv {shlex.quote(str(old))} {shlex.quote(str(new))}"
+    return f"Earlier reports of {printable(host)} are in {old}. Move them: {move}"
 
 
 def generation(report: Json) -> Optional[int]:
@@ -227,8 +217,14 @@ def last_change(check: str, rows: List[Seen]) -> Since:
 
 
 def in_report(report: Json, reports: Iterable[Json]) -> Dict[str, str]:
-    """Since when each check says what it says in this report, the last of those given, in words by its id."""
-    return {row.check: f"{row.now.status} {told(row)}" for row in since(reports) if row.now.when == report["when"]}
+    """Since when each check says what it says in this report, from those kept before it, in words by its id.
+
+    The report itself need not be among those given: it may have been passed over, or dropped by another run.
+    """
+    before = [row for row in reports if row["when"] <= report["when"] and row != report]
+    return {
+        row.check: f"{row.now.status} {told(row)}" for row in since([*before, report]) if row.now.when == report["when"]
+    }
 
 
 def verdicts(reports: List[Json]) -> Tuple[str, str, Optional[str]]:

@@ -19,6 +19,7 @@ from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, T
 
 import fastjsonschema
 
+from . import strict_json
 from .catalog import DATA, Json, shipped, validator
 from .errors import LockError, UsageError
 from .text import folder_name, printable
@@ -176,14 +177,10 @@ def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) 
     """
     refuse_former(path, former)
     try:
-        with path.open("rb") as handle:
-            data = handle.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise LockError(f"The lock {path} has more than {LARGEST // 1_000_000} MB.", AGAIN)
-        value = json.loads(data.decode("utf-8"))
+        value = strict_json.load(path, LARGEST)
     except FileNotFoundError:
         raise LockError(f"There is no lock {path}.", "Make one: ./run ansible-playbook playbooks/plan.yml") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise LockError(f"The lock {path} cannot be read: {printable(error, 200)}.", "Restore it from git.") from None
     if not isinstance(value, dict) or set(value) != {KEY}:
         raise LockError(f"The lock {path} is damaged: it is not an object with the one key {KEY}.", AGAIN)

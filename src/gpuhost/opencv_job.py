@@ -4,11 +4,11 @@ Runs on the target: Python 3.6, standard library. The builder itself (`gpuhost.c
 opencv_build; here it is a command line.
 """
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
+from . import strict_json
 from .errors import EnvironmentProblem
 
 Json = Dict[str, Any]
@@ -29,8 +29,13 @@ def ask(command: List[str]) -> Json:
     )
     if done.returncode != 0:
         raise failed(done.stderr.splitlines())
-    answer = json.loads(done.stdout)
-    return {"key": answer["key"], "wheel": answer["wheel"]}
+    try:
+        answer = strict_json.loads(done.stdout)
+        return {"key": answer["key"], "wheel": answer["wheel"]}
+    except (ValueError, KeyError, TypeError):
+        raise failed(
+            ["error: its answer is not of the form that was asked for", *done.stdout.splitlines()[:1]]
+        ) from None
 
 
 def build(command: List[str], log: Path, say: Callable[[str], None]) -> Json:

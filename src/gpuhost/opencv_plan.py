@@ -15,7 +15,16 @@ from .versions import version
 
 ROOT = Path(__file__).parent
 #: The part of this package that builds; the catalog stays on the controller.
-PARTS = ("__init__.py", "errors.py", "versions.py", "code.py", "cvbuild")
+PARTS = (
+    "__init__.py",
+    "errors.py",
+    "reading.py",
+    "strict_json.py",
+    "text.py",
+    "versions.py",
+    "code.py",
+    "cvbuild",
+)
 SCRIPT = Path("build") / "opencv_cmake.py"
 CV2 = "opencv-contrib-python"
 

@@ -6,9 +6,18 @@ Runs on the target: Python 3.6, standard library.
 
 import json
 import os
+import re
 from typing import Any, Callable, Dict
 
 MARK = "gpuhost-answer: "
+#: Escapes as they are, or half of a surrogate pair, which stands for a byte of a file's name that is not UTF-8.
+_ESCAPES = re.compile(r"(\\ud[89ab]..\\ud[c-f]..|\\[^u])|\\ud[89a-f]..")
+
+
+def line(value: Dict[str, Any]) -> str:
+    """Return an answer as one line of ASCII; a byte that is not UTF-8 becomes the replacement character."""
+    text = _ESCAPES.sub(lambda found: found.group(1) or "\\ufffd", json.dumps(value, sort_keys=True))
+    return f"{MARK}{text}\n"
 
 
 def channel() -> Callable[[Dict[str, Any]], None]:
@@ -19,7 +28,7 @@ def channel() -> Callable[[Dict[str, Any]], None]:
     os.dup2(2, 1)
 
     def answer(value: Dict[str, Any]) -> None:
-        data = (MARK + json.dumps(value, sort_keys=True) + "\n").encode("ascii")
+        data = line(value).encode("ascii")
         while data:
             data = data[os.write(out, data) :]
 

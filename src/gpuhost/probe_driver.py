@@ -4,12 +4,12 @@ Not what is loaded now, but what the next boot will load: that is what an update
 Python 3.6, standard library. Reads only.
 """
 
-import json
 import os
 import posixpath
 import re
 from typing import Any, Dict, List, Optional
 
+from . import strict_json
 from .parsers_nvidia import parse_loaded_modules
 from .probe_edges import NOT_FOUND, Edges
 
@@ -181,7 +181,7 @@ def record(edges: Edges, root: str) -> Optional[Json]:
     if text is None:
         return None
     try:
-        value = json.loads(text)
+        value = strict_json.loads(text)
     except ValueError:
         edges.problem(f"{root}/{RECORD}", "It is not JSON.")
         return None

@@ -7,12 +7,12 @@ told apart and named.
 """
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
+from . import strict_json
 from .probe_answer import channel
 
 Json = Dict[str, Any]
@@ -105,7 +105,10 @@ def loaded(sonames: List[str]) -> Dict[str, Json]:
         out = process.communicate()[0]
     for line in out.decode("utf-8", "replace").splitlines():
         if line.startswith("{"):
-            told = json.loads(line)
+            try:
+                told = strict_json.loads(line)
+            except strict_json.StrictJsonError:
+                continue  # a library's own word; what it made of ours stays as it was
             found[told.pop("name")] = told
     return found
 

@@ -3,10 +3,10 @@
 Runs on the target: Python 3.6, standard library. Reads only.
 """
 
-import json
 from typing import Any, Dict, Optional
 
 from . import guard as rules
+from . import strict_json
 from .probe_edges import Edges
 
 Json = Dict[str, Any]
@@ -51,7 +51,7 @@ def record(edges: Edges, name: str) -> Optional[Json]:
     if text is None:
         return None
     try:
-        value = json.loads(text)
+        value = strict_json.loads(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from .catalog import Json
 from .model import COMPONENTS, NAMES
+from .text import printable
 
 
 def came_from(name: str, part: Json) -> str:
@@ -135,7 +136,8 @@ def show_comparison(console: Console, comparison: Json) -> None:
 
 def show_error(console: Console, message: str, next_step: str) -> None:
     """Print a failure as one paragraph: what is wrong, and what to do."""
-    console.print(f"[bold red]gpuhost:[/] {escape(message)} {escape(next_step)}".rstrip(), highlight=False)
+    told = printable(f"{message} {next_step}")
+    console.print(f"[bold red]gpuhost:[/] {escape(told)}", highlight=False)
 
 
 def plan_text(plan: Json) -> str:

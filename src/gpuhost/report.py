@@ -7,8 +7,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
-import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 from xml.etree import ElementTree  # only writes here
@@ -27,6 +25,8 @@ from .plan import components
 from .text import printable
 
 SCHEMA = 1
+#: So many files that cannot be read are named below a host's table.
+MOST_NAMED = 3
 STYLES = {PASS: "green", FAIL: "bold red", SKIP: "yellow"}
 
 
@@ -38,7 +38,7 @@ def make(host: Host, when: Optional[float] = None) -> Json:
         "schema": SCHEMA,
         "gpuhost": __version__,
         "host": printable(host.name),
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when)),
+        "when": history.stamp(when),
         "verdict": checks.verdict(results, checks.is_provisioned(seen)),
         "plan": plan_summary(seen, read),
         "checks": [r.as_json() for r in results],
@@ -130,11 +130,16 @@ def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
-def since_lines(report: Json, folder: Path) -> List[str]:
-    """For each check that failed, since when, from the reports that are kept below `folder`."""
-    kept = history.read(folder / folder_name(report["host"])).reports
-    found = history.in_report(report, kept)
-    return [f"{row['id']}: {found[row['id']]}" for row in report["checks"] if row["status"] == FAIL]
+def since_lines(report: Json, target: Path) -> List[str]:
+    """For each check that failed, since when, from the reports that are kept in the host's folder; then what of that
+    folder could not be read.
+    """
+    kept = history.read(target)
+    found = history.in_report(report, kept.reports)
+    lines = [f"{row['id']}: {found[row['id']]}" for row in report["checks"] if row["status"] == FAIL]
+    lines += [f"{bad['file']} is passed over: {bad['error']}" for bad in kept.unreadable[:MOST_NAMED]]
+    more = len(kept.unreadable) - MOST_NAMED
+    return lines + ([f"{more} more files are passed over: ./run gpuhost history names them"] if more > 0 else [])
 
 
 def junit(report: Json) -> str:
@@ -162,16 +167,12 @@ def junit(report: Json) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def folder_name(host: str) -> str:
-    """A host's name as the name of one folder: what a file system or a shell might read otherwise becomes _."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", host).lstrip(".") or "_"
-
-
-def write(report: Json, folder: Path) -> Dict[str, Path]:
-    """Keep the report in the host's history, and write the three files below `folder`/HOST, each whole or not at all;
+def write(report: Json, target: Path) -> Dict[str, Path]:
+    """Keep the report in the history of the host's folder, and write the three files there, each whole or not at all;
     their paths by kind.
+
+    The files are those of the last report: one that a later run has written stays.
     """
-    target = folder / folder_name(report["host"])
     history.keep(report, target)
     kept = history.read(target).reports
     texts: Dict[str, Any] = {
@@ -180,17 +181,25 @@ def write(report: Json, folder: Path) -> Dict[str, Path]:
         "junit": junit(report),
     }
     names = {"json": "report.json", "html": "report.html", "junit": "junit.xml"}
-    paths = {}
+    paths = {kind: target / name for kind, name in names.items()}
+    if is_superseded(report, paths["json"]):
+        return paths
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        for kind, name in names.items():
-            paths[kind] = target / name
-            temporary = target / f".{name}.new-{os.getpid()}"
+        for kind, path in paths.items():
+            temporary = target / f".{path.name}.new-{os.getpid()}"
             temporary.write_text(texts[kind], encoding="utf-8")
-            temporary.replace(paths[kind])
+            temporary.replace(path)
     except OSError as error:
         raise EnvironmentProblem(
             f"The report cannot be written to {target}: {error.strerror}.",
             "Make room, or name another folder: --gpuhost-reports DIR",
         ) from error
     return paths
+
+
+def is_superseded(report: Json, path: Path) -> bool:
+    """Return whether a file holds a report that was made later than this one. One of the future does not count."""
+    try:
+        return bool(history.load(path)["when"] > report["when"])
+    except (OSError, ValueError):
+        return False

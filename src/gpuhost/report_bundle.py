@@ -22,7 +22,6 @@ from .catalog import Json, shipped
 from .checks_collect import Host
 from .errors import EnvironmentProblem
 from .redact import Redactor
-from .report import folder_name
 
 README = "README.txt"
 ABOUT = {
@@ -136,9 +135,8 @@ def texts(host: Host, report: Json, kept: List[Json]) -> Dict[str, str]:
     return {README: readme(clean.counts), **made}
 
 
-def write(host: Host, report: Json, folder: Path) -> Path:
-    """Write the bundle of a host below a folder of reports, readable by its owner only; its path."""
-    target = folder / folder_name(report["host"])
+def write(host: Host, report: Json, target: Path) -> Path:
+    """Write the bundle of a host into its folder of reports, readable by its owner only; its path."""
     when = time.strptime(report["when"], "%Y-%m-%dT%H:%M:%SZ")
     path = target / f"support-{re.sub(r'[-:]', '', report['when'])}.tar.gz"
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")

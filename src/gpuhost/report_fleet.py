@@ -26,7 +26,7 @@ def last_reports(folder: Path) -> Tuple[List[Json], List[Dict[str, str]]]:
     for path in sorted(folder.glob("*/report.json")):
         try:
             found.append({**history.load(path), "folder": path.parent})
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             unreadable.append({"file": printable(path.relative_to(folder)), "error": history.why(error)})
     return sorted(found, key=lambda report: str(report["host"])), unreadable
 

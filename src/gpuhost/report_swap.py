@@ -5,7 +5,7 @@ Pure, from the reports that verify/ keeps (history). Times in seconds per photo.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 from . import report_benchmark
 from .catalog import Json
@@ -33,11 +33,10 @@ def by_model(benchmark: Json) -> Dict[str, Json]:
     return found
 
 
-def ratio(old: Json, new: Json) -> Tuple[float, Optional[List[float]]]:
+def ratio(old: Json, new: Json) -> Tuple[float, List[float]]:
     """How many times as fast the new is, and the widest interval that both means' 95 % intervals allow."""
-    ends = [row["mean_ci95_s"] for row in (old, new)]
-    wide = None if None in ends else [ends[0][0] / ends[1][1], ends[0][1] / ends[1][0]]
-    return old["mean_s"] / new["mean_s"], wide
+    before, now = old["mean_ci95_s"], new["mean_ci95_s"]
+    return old["mean_s"] / new["mean_s"], [before[0] / now[1], before[1] / now[0]]
 
 
 def on(report: Json, row: Json) -> str:
@@ -55,9 +54,10 @@ def told(old: Tuple[Json, Json], new: Tuple[Json, Json]) -> str:
     other = [name for key, name in SAME if rows[0][key] != rows[1][key]]
     if other:
         return f"{line}; the {' and '.join(other)} differ, so a ratio would say nothing"
+    if not min(rows[1]["mean_s"], *rows[1]["mean_ci95_s"]):
+        return f"{line}; a time of 0 s is no measurement, so a ratio would say nothing"
     value, ends = ratio(*rows)
-    sure = "" if ends is None else f" ({ends[0]:.2f} to {ends[1]:.2f})"
-    return f"{line}: {value:.2f} times as fast{sure}"
+    return f"{line}: {value:.2f} times as fast ({ends[0]:.2f} to {ends[1]:.2f})"
 
 
 def lines(reports: List[Json]) -> List[str]:

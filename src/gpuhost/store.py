@@ -20,6 +20,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
+from . import strict_json
 from .errors import EnvironmentProblem
 
 MARKER = ".gpuhost.json"
@@ -83,7 +84,7 @@ def remove(path: Path) -> None:
 def read_json(path: Path) -> Optional[Json]:
     """A JSON object in a file, or None when there is no whole one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = strict_json.load(path)
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

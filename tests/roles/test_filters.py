@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any, Callable, Dict
 
@@ -106,3 +107,16 @@ def test_published_weights_come_over_https_with_a_checksum(filters: Dict[str, Ca
     row = filters["gpuhost_yolo_weights"]("yolov4-tiny")
     assert row["url"].startswith("https://")
     assert len(row["sha256"]) == 64
+
+
+def test_two_hosts_never_share_a_folder_of_reports(filters: Dict[str, Callable[..., Any]]) -> None:
+    """`gpu:1` and `gpu_1` once did; and no playbook puts a host's bare name into a path."""
+    name = filters["gpuhost_folder_name"]
+    assert (name("gpu:1"), name("gpu_1"), name("../x")) == ("gpu%3A1", "gpu_1", "%2E.%2Fx")
+    with pytest.raises(AnsibleFilterError, match="alias"):
+        name("")
+    bare = re.compile(
+        r"/\{\{ *inventory_hostname *\}\}|\{\{ *inventory_hostname *\}\}/|[/~] *inventory_hostname\b(?! *\|)"
+    )
+    for playbook in (ROOT / "site.yml", *(ROOT / "playbooks").rglob("*.yml")):
+        assert not bare.search(playbook.read_text(encoding="utf-8")), playbook

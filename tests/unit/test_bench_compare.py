@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gpuhost import bench_picture, cli
 from gpuhost.errors import RefusedError, UsageError
@@ -55,7 +59,7 @@ def changed(found: Dict[str, Any], path: str, value: Any) -> Dict[str, Any]:
     *way, last = path.split(".")
     for step in way:
         at = at[int(step)] if step.isdigit() else at[step]
-    at[last] = value
+    at[int(last) if isinstance(at, list) else last] = value
     return found
 
 
@@ -189,6 +193,48 @@ def test_the_command(written: Callable[..., List[str]], capsys: pytest.CaptureFi
     assert cli.main(["bench", "compare", "--anyway", *other]) == 0
 
 
+BAD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.sampled_from([0, -1, 1e308, 1e-320, 2**63 - 1, 10**400, math.nan, math.inf, "", "\x1b[2J", "9" * 5000, [], {}])
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def places(value: Any, at: str = "") -> List[str]:
+    """The way to each place in a report, as `changed` takes it; of a list only the first item."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = [at] if at else []
+    for key, inner in items:
+        if key == 0 or not isinstance(key, int):
+            found += places(inner, f"{at}.{key}".lstrip("."))
+    return found
+
+
+@settings(
+    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(at=st.sampled_from(places(OLD)), value=BAD)
+def test_any_field_of_a_report_from_elsewhere_is_used_or_refused(
+    written: Callable[..., List[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], at: str, value: Any
+) -> None:
+    """Both commands that read it: an answer or a sentence, short, and nothing that moves the cursor."""
+    paths = written(changed(OLD, at, value), NEW)
+    picture = tmp_path / "out.svg"
+    codes = [
+        cli.main(["bench", "compare", "--anyway", *paths]),
+        cli.main(["bench", "picture", *paths, "-o", str(picture)]),
+    ]
+    assert set(codes) <= {0, 2, 3}
+    out, err = capsys.readouterr()
+    assert all(char.isprintable() or char == "\n" for char in out + err)
+    assert len(out + err) < 20_000
+    if picture.exists():
+        ElementTree.fromstring(picture.read_text(encoding="utf-8"))  # noqa: S314 - made here
+
+
 # ---- the picture ----------------------------------------------------------------------------------------------------
 
 
@@ -196,8 +242,6 @@ def test_the_picture_holds_every_bar_and_the_original_s(
     written: Callable[..., List[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Well-formed, self-contained, everything from a report escaped."""
-    from xml.etree import ElementTree
-
     hostile = changed(NEW, "models.0.device", '<script>alert("x")</script>\x1b&')
     target = tmp_path / "deep" / "out.svg"
     assert cli.main(["bench", "picture", *written(OLD, hostile), "-o", str(target)]) == 0

@@ -10,6 +10,7 @@ from typing import Any, Dict
 import pytest
 
 from gpuhost import checks_benchmark
+from gpuhost.errors import UnreadableError
 from gpuhost.yolo import options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,3 +114,22 @@ def test_kept_reports_are_in_the_order_of_generations_and_of_time() -> None:
     ]
     names = [checks_benchmark.kept_as(json.dumps({"started": at}), current) for current, at in reports]
     assert names[0] == "0009-20261123T100000Z.json" and names == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("report", "current"),
+    [
+        ('{"started": "../../../../root/.ssh/x"}', "generations/9"),
+        ('{"started": "2026-11-23T10:00:00Z/../x"}', "generations/9"),
+        ('{"started": 7}', "generations/9"),
+        ("[]", "generations/9"),
+        ("not JSON", "generations/9"),
+        ('{"started": "2026-11-23T10:00:00Z"}', "generations/" + "9" * 400),
+        ('{"started": "2026-11-23T10:00:00Z"}', "generations/-9"),
+        ('{"started": "2026-11-23T10:00:00Z"}', ".."),
+    ],
+)
+def test_what_a_host_says_makes_no_other_file_name(report: str, current: str) -> None:
+    """The name of the file on the controller was once whatever the host's benchmark called its time."""
+    with pytest.raises(UnreadableError, match="does not say when"):
+        checks_benchmark.kept_as(report, current)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuhost import checks, report, report_html, report_picture
+from gpuhost import checks, history, report, report_fleet, report_html, report_picture, report_swap
 from gpuhost.catalog import DATA, validator
 from gpuhost.checks_collect import Host, Options
 from gpuhost.errors import EnvironmentProblem
@@ -127,15 +128,6 @@ def test_hostile_words_are_shown_as_words(tmp_path: Path) -> None:
     assert "https://" not in page
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(name=st.text(min_size=1))
-def test_any_name_of_a_host_is_one_folder(tmp_path: Path, name: str) -> None:
-    """No name leads out of the reports, and no name is empty."""
-    folder = report.folder_name(name)
-    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", folder)
-    assert (tmp_path / folder).resolve().parent == tmp_path.resolve()
-
-
 @settings(max_examples=25, deadline=None)
 @given(said=st.text())
 def test_whatever_a_host_says_the_xml_can_be_read(said: str) -> None:
@@ -147,27 +139,21 @@ def test_whatever_a_host_says_the_xml_can_be_read(said: str) -> None:
     ElementTree.fromstring(report.junit(found))  # noqa: S314 - written above
 
 
-@pytest.mark.parametrize("name", ["..", ".", ".ssh", "../up", "/etc", "a/../../b", "\\", "~"])
-def test_a_name_that_means_a_way_is_one_folder(name: str) -> None:
-    """The names that a file system reads as a way to somewhere else, or hides."""
-    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", report.folder_name(name))
-
-
 def test_the_three_files_are_written_whole(tmp_path: Path) -> None:
     """Beside them nothing is left."""
     found = made(tmp_path)
-    paths = report.write(found, tmp_path / "reports")
+    paths = report.write(found, tmp_path / "reports" / "box")
     names = sorted(path.name for path in (tmp_path / "reports" / "box").iterdir())
     assert names == ["history", "junit.xml", "report.html", "report.json"]
     assert json.loads(paths["json"].read_text(encoding="utf-8")) == found
-    report.write(found, tmp_path / "reports")
+    report.write(found, tmp_path / "reports" / "box")
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     """A file in the folder's place."""
     (tmp_path / "reports").write_text("", encoding="utf-8")
     with pytest.raises(EnvironmentProblem, match="cannot be written") as caught:
-        report.write(made(tmp_path), tmp_path / "reports")
+        report.write(made(tmp_path), tmp_path / "reports" / "box")
     assert "--gpuhost-reports" in caught.value.next_step
 
 
@@ -247,3 +233,71 @@ def test_without_a_benchmark_there_is_no_picture(tmp_path: Path) -> None:
     )
     assert found["benchmark"] is None
     assert "<svg" not in report_html.page(found)
+
+
+def test_a_later_report_is_not_overwritten(tmp_path: Path) -> None:
+    """Of two runs at once, the one that began first may end last. A report of the future is no later one."""
+    target = tmp_path / "reports" / "box"
+    early, late = ({**made(tmp_path), "when": f"2026-01-0{day}T00:00:00Z"} for day in (1, 2))
+    for found in (late, early):
+        report.write(found, target)
+    assert json.loads((target / "report.json").read_text(encoding="utf-8")) == late
+    assert "2026-01-02T00:00:00Z" in (target / "report.html").read_text(encoding="utf-8")
+    assert len(list((target / "history").iterdir())) == 2
+    (target / "report.json").write_text(json.dumps({**late, "when": "2999-01-01T00:00:00Z"}), encoding="utf-8")
+    report.write(early, target)
+    assert json.loads((target / "report.json").read_text(encoding="utf-8")) == early
+
+
+NUMBERS = st.sampled_from([0, -1, 0.0, 1e-300, 1e9, 1e308, 2**63 - 1, 10**400, True]) | st.floats()
+ODD = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=8) | st.sampled_from([HOSTILE, "2999-01-01T00:00:00Z"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def places(value: Any, at: Tuple[Any, ...] = ()) -> Iterator[Tuple[Any, ...]]:
+    """The way to each place in a report; of its checks only the first."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        if key == 0 or not isinstance(key, int):
+            yield (*at, key)
+            yield from places(inner, (*at, key))
+
+
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_no_field_of_a_kept_report_ends_in_a_traceback(tmp_path: Path, data: st.DataObject) -> None:
+    """Every field in turn replaced or taken away, in the last report and in the history; then all that reads them:
+    the next run's files, what it says on the terminal, the fleet's page, the comparison of generations.
+    """
+    shutil.rmtree(tmp_path / "reports", ignore_errors=True)
+    target = tmp_path / "reports" / "box"
+    base = made(tmp_path)
+    bad = copy.deepcopy({**base, "when": "2026-01-02T00:00:00Z"})
+    at = data.draw(st.sampled_from(sorted(places(base), key=str)))
+    inner: Any = bad
+    for key in at[:-1]:
+        inner = inner[key]
+    if data.draw(st.booleans()) and isinstance(inner, dict):
+        del inner[at[-1]]
+    else:
+        inner[at[-1]] = data.draw(ODD)
+    (target / "history").mkdir(parents=True)
+    for file in (target / "report.json", target / "history" / "20260102T000000Z-1.json"):
+        file.write_text(json.dumps(bad), encoding="utf-8")
+    for day, generation in ((3, 3), (4, 4)):
+        now = copy.deepcopy({**base, "when": f"2026-01-0{day}T00:00:00Z"})
+        now["plan"]["generation"] = generation
+        report.write(now, target)
+        assert json.loads((target / "report.json").read_text(encoding="utf-8"))["when"] == now["when"]
+        assert all(line.isprintable() for line in report.since_lines(now, target))
+        assert Page(report_fleet.write(tmp_path / "reports").read_text(encoding="utf-8")).open == []
+    kept = history.read(target)
+    assert len(kept.reports) + len(kept.unreadable) == 3
+    assert all(line.isprintable() for line in report_swap.lines(kept.reports))
+    (target / "report.json").write_text(json.dumps(bad), encoding="utf-8")
+    report_fleet.write(tmp_path / "reports")

@@ -97,7 +97,7 @@ def test_without_an_earlier_benchmark_it_is_said_how_to_get_one(tmp_path: Path) 
 def test_history_of_one_host_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`gpuhost history box`; of all hosts it would be too much."""
     for found in (made(tmp_path, 1, 0.4, 0), made(tmp_path, 2, 0.1, 60)):
-        report.write(found, tmp_path / "reports")
+        report.write(found, tmp_path / "reports" / "box")
     for host, shown in (["box"], True), ([], False):
         said = io.StringIO()
         monkeypatch.setattr("gpuhost.cli_history.Console", lambda said=said, **_: Console(file=said, width=300))

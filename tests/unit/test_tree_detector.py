@@ -46,7 +46,12 @@ def test_the_digest_follows_the_content(tmp_path: Path, monkeypatch: pytest.Monk
 def test_only_what_the_detector_needs_travels() -> None:
     """No catalog, no resolver: the target never decides."""
     names = set(tree.yolo()["files"])
-    assert {"gpuhost/__init__.py", "gpuhost/errors.py", "gpuhost/data/yolo.json"} <= names
-    rest = names - {"gpuhost/__init__.py", "gpuhost/errors.py", "gpuhost/data/yolo.json"}
+    around = {f"gpuhost/{name}" for name in tree.PARTS if name != "yolo"}
+    assert around == {
+        f"gpuhost/{name}"
+        for name in ("__init__.py", "errors.py", "reading.py", "strict_json.py", "text.py", "data/yolo.json")
+    }
+    assert around <= names
+    rest = names - around
     assert all(name.startswith("gpuhost/yolo/") and name.endswith(".py") for name in rest)
     assert len(rest) > 5

@@ -109,7 +109,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Path]:
 
     for day in (1, 2):
         paths = report.write(
-            {**made(folder, "gpu", "box", change), "when": f"2026-01-0{day}T00:00:00Z"}, folder / "reports"
+            {**made(folder, "gpu", "box", change), "when": f"2026-01-0{day}T00:00:00Z"}, folder / "reports" / "box"
         )
     return {"host": paths["html"], "fleet": report_fleet.write(folder / "reports")}
 

@@ -153,8 +153,8 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     host.seen = {**seen, "host": "gpu-box-3"}
     host.results = judged(host.seen)
     made = report.make(host, 0.0)
-    report.write(made, tmp_path / "reports")
-    return report_bundle.write(host, made, tmp_path / "reports")
+    report.write(made, tmp_path / "reports" / "gpu-box-3")
+    return report_bundle.write(host, made, tmp_path / "reports" / "gpu-box-3")
 
 
 def test_a_bundle_of_a_host_full_of_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,12 +21,13 @@ Json = Dict[str, Any]
 
 def fleet(folder: Path) -> List[str]:
     """Three hosts, one broken and one whose words are attacks; and a file that is no report."""
-    for name, change in (
-        ("alpha", lambda seen: None),
-        ("beta", lambda seen: seen["machine"]["observation"]["dpkg_audit"].append("half installed")),
-        (PAYLOAD, lambda seen: seen["machine"]["observation"]["dpkg_audit"].append(PAYLOAD)),
+    for name, at, change in (
+        ("alpha", "alpha", lambda seen: None),
+        ("beta", "beta", lambda seen: seen["machine"]["observation"]["dpkg_audit"].append("half installed")),
+        (PAYLOAD, "enemy", lambda seen: seen["machine"]["observation"]["dpkg_audit"].append(PAYLOAD)),
     ):
-        report.write({**made(folder, "cpu", name, change), "when": "2026-01-02T03:04:05Z"}, folder / "reports")
+        found = {**made(folder, "cpu", name, change), "when": "2026-01-02T03:04:05Z"}
+        report.write(found, folder / "reports" / at)
     (folder / "reports" / "broken").mkdir()
     (folder / "reports" / "broken" / "report.json").write_text("[", encoding="utf-8")
     return ["alpha", "beta"]
@@ -116,15 +117,15 @@ def test_the_last_runs_are_drawn_beside_one_another(tmp_path: Path) -> None:
 
 def test_a_host_s_page_says_since_when(tmp_path: Path) -> None:
     """Beside the check that failed."""
-    report.write({**made(tmp_path), "when": "2026-01-01T00:00:00Z"}, tmp_path / "reports")
+    report.write({**made(tmp_path), "when": "2026-01-01T00:00:00Z"}, tmp_path / "reports" / "box")
 
     def change(seen: Json) -> None:
         seen["machine"]["observation"]["dpkg_audit"].append("half installed")
 
     bad = {**made(tmp_path, "cpu", "box", change), "when": "2026-01-02T00:00:00Z"}
-    text = report.write(bad, tmp_path / "reports")["html"].read_text(encoding="utf-8")
+    text = report.write(bad, tmp_path / "reports" / "box")["html"].read_text(encoding="utf-8")
     assert "fail since 2026-01-02T00:00:00Z (generation 3); pass on 2026-01-01T00:00:00Z (generation 3)" in text
-    told = report.since_lines(bad, tmp_path / "reports")
+    told = report.since_lines(bad, tmp_path / "reports" / "box")
     assert told[0].startswith("host.dpkg: fail since 2026-01-02T00:00:00Z")
     assert len(history.read(tmp_path / "reports" / "box").reports) == 2
 

@@ -96,7 +96,7 @@ def test_twenty_runs_without_a_complaint(tmp_path: Path, kind: str) -> None:
     assert first["notes"] == []
     assert all(one == first for one in reports)
     for one in reports:
-        report.write(one, tmp_path / "reports")
+        report.write(one, tmp_path / "reports" / "box")
     kept = history.read(tmp_path / "reports" / "box")
     assert len(kept.reports) == RUNS and all(row.before is None for row in history.since(kept.reports))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -274,3 +275,86 @@ def test_any_bytes_are_named(tmp_path: Path, data: bytes) -> None:
     file.write_bytes(data)
     kept = history.read(tmp_path / "box")
     assert kept.reports == [] and len(kept.unreadable) == 1 and kept.unreadable[0]["error"].isprintable()
+
+
+FUTURE = "2999-01-01T00:00:00Z"
+
+
+def test_a_report_of_the_future_is_named_and_pushes_nothing_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Made while a clock was wrong. It once was the last report for ever, and verify's summary ended in a traceback."""
+    monkeypatch.setattr(history, "KEEP", 2)
+    for when in (FUTURE, FUTURE, FUTURE):
+        history.keep({**report(1, a="fail"), "when": when}, tmp_path / "box")
+    for day in (1, 2, 3):
+        history.keep(report(day, a="pass"), tmp_path / "box")
+    kept = history.read(tmp_path / "box")
+    assert [row["when"][8:10] for row in kept.reports] == ["02", "03"]
+    assert [bad["file"] for bad in kept.unreadable] == [f"29990101T000000Z-{n}.json" for n in (1, 2, 3)]
+    assert "dated in the future (2999-01-01T00:00:00Z)" in kept.unreadable[0]["error"]
+    code, out, err = said(capsys, "box", "--reports", str(tmp_path))
+    assert code == 0 and "box: ok since" in out and err.count("is passed over") == 3
+    later = history.read(tmp_path / "box", now=4e10)  # its time has come
+    assert len(later.reports) == 5 and later.unreadable == []
+
+
+def test_a_clock_that_was_set_back_takes_nothing_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that is kept is of the future then, and the report of now is still told."""
+    monkeypatch.setattr(history, "KEEP", 1)
+    for day in (1, 2):
+        history.keep(report(day, a="pass"), tmp_path)
+    old = {**report(1, a="fail"), "when": "1970-01-01T00:00:00Z"}
+    monkeypatch.setattr(history.time, "time", lambda: 60.0)
+    history.keep(old, tmp_path)
+    kept = history.read(tmp_path)
+    assert kept.reports == [old]
+    assert history.in_report(old, kept.reports) == {
+        "made.a": "fail since 1970-01-01T00:00:00Z (generation 1) or earlier"
+    }
+    monkeypatch.undo()
+    assert [row["when"][:10] for row in history.read(tmp_path).reports] == ["1970-01-01", "2026-01-02"]
+
+
+def test_a_report_that_is_not_among_those_kept_is_told_by_itself() -> None:
+    """Another run has dropped it, or it was passed over: that is no reason for a traceback."""
+    days = [report(1, a="pass"), report(3, a="pass")]
+    told = history.in_report(report(2, a="fail"), days)
+    assert told == {
+        "made.a": "fail since 2026-01-02T00:00:00Z (generation 1); pass on 2026-01-01T00:00:00Z (generation 1)"
+    }
+
+
+@pytest.mark.parametrize("name", ["schema", "host", "when", "verdict", "plan", "checks"])
+def test_a_report_without_a_field_is_named(tmp_path: Path, name: str) -> None:
+    """`plan` once could be absent, and was then read all the same."""
+    content = report(9, a="pass")
+    del content[name]
+    file = tmp_path / "history" / "20260109T000000Z-1.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(content), encoding="utf-8")
+    kept = history.read(tmp_path)
+    assert kept.reports == [] and "data must contain" in kept.unreadable[0]["error"]
+
+
+def test_a_name_that_was_changed_by_hand_does_not_change_the_order(tmp_path: Path) -> None:
+    """What counts is the time within."""
+    for day, status in ((1, "pass"), (2, "fail")):
+        history.keep(report(day, a=status), tmp_path)
+    folder = tmp_path / "history"
+    (folder / "20260101T000000Z-1.json").rename(folder / "20260103T000000Z-1.json")
+    assert [row["when"][8:10] for row in history.read(tmp_path).reports] == ["01", "02"]
+
+
+def test_reports_under_the_old_name_of_a_folder_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`gpu:1` and `gpu_1` shared one. What the sentence says to type moves them."""
+    history.keep(report(1, host="gpu:1", a="pass"), tmp_path / "gpu_1")
+    code, _, err = said(capsys, "gpu:1", "--reports", str(tmp_path))
+    move = f"mv {tmp_path}/gpu_1 {tmp_path}/gpu%3A1"
+    assert code == 2 and move in err
+    subprocess.run(["/bin/sh", "-c", move], check=True)
+    code, out, _ = said(capsys, "gpu:1", "--reports", str(tmp_path))
+    assert code == 0 and "gpu:1: ok" in out
+    assert history.left_behind(tmp_path, "gpu:1") is None
+    history.keep(report(1, host="gpu_1", a="pass"), tmp_path / "gpu_1")
+    assert history.left_behind(tmp_path, "gpu 1") is None  # they are another host's

@@ -230,7 +230,18 @@ def test_each_place_of_the_stack_in_force(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a":NaN}', '{"a":1e999}', '{"a":-Infinity}', '{"a":' + "[" * 99999, '{"a":' + "9" * 5000]
+    "text",
+    [
+        '{"a":NaN}',
+        '{"a":1e999}',
+        '{"a":-Infinity}',
+        '{"a":' + "[" * 99999,
+        '{"a":' + "9" * 5000,
+        '{"a":' + "9" * 400 + "}",
+        '{"a":1,"a":2}',
+        '{"a":"\\ud800"}',
+        '{"a":' + "[" * 99 + "]" * 99 + "}",
+    ],
 )
 def test_what_is_no_json_is_no_answer(text: str) -> None:
     """Python reads more than JSON allows, and what it reads could not be written into a report."""
@@ -250,7 +261,7 @@ def attacked(folder: Path, kind: str, places: Sequence[Tuple[Any, ...]]) -> int:
     """How many of these words of a host, each an attack, reach its report; where they do, they are words there."""
     reached = 0
     for at in places:
-        found = verified(folder, changed(HEALTHY[kind], at, PAYLOAD))
+        found = verified(folder, changed(HEALTHY[kind], at, PAYLOAD.replace("\ud800", "")))
         harmless(found)
         reached += "alert(1)" in json.dumps(found)
     return reached
@@ -273,7 +284,7 @@ def test_a_host_with_a_name_that_is_an_attack(tmp_path: Path) -> None:
     found = verified(tmp_path, HEALTHY["cpu"], PAYLOAD)
     evil = {**found, "checks": [{**row, "actual": PAYLOAD} for row in found["checks"]]}
     harmless(found, [evil, found])
-    report.write(found, tmp_path / "reports")
+    report.write(found, tmp_path / "reports" / "box")
     assert [p.parent for p in (tmp_path / "reports").iterdir()] == [tmp_path / "reports"]
     assert history.read(next((tmp_path / "reports").iterdir())).unreadable == []
 

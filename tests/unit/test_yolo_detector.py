@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, List, Tuple
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuhost.errors import EnvironmentProblem, UsageError
-from gpuhost.yolo import detector, images
+from gpuhost.yolo import detector, images, picture_header
 from gpuhost.yolo.photos import pixels
 
 Box = Tuple[float, float, float, float]
@@ -190,9 +192,9 @@ def test_an_embedded_preview_does_not_hide_the_cut() -> None:
     segment = b"\xff\xe1" + (len(preview) + 2).to_bytes(2, "big") + preview
     data = encoded(".jpg")
     whole = data[:2] + segment + data[2:]
-    images.check_jpeg(whole, "whole.jpg")
-    with pytest.raises(images.ImageError, match="cut off"):
-        images.check_jpeg(whole[:-200], "cut.jpg")
+    assert picture_header.read(whole)[:3] == ("JPEG", 160, 120)
+    with pytest.raises(picture_header.Unfit, match="cut off"):
+        picture_header.read(whole[:-200])
 
 
 @pytest.mark.parametrize(
@@ -214,8 +216,18 @@ def test_files_that_are_no_picture_are_named(data: bytes, problem: str, tmp_path
     assert "holiday.jpg" in str(caught.value)
 
 
-def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """A missing file and a folder."""
-    for path in (tmp_path / "missing.jpg", tmp_path):
-        with pytest.raises(images.ImageError, match="not there"):
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    """A missing file, a folder, a pipe (which would be waited for), a socket and a device: a sentence each."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket.jpg"))
+    for path, what in (
+        (tmp_path / "missing.jpg", "is not there"),
+        (tmp_path, "is a folder and not a file"),
+        (tmp_path / "pipe.jpg", "is a named pipe"),
+        (tmp_path / "socket.jpg", "is a socket"),
+        (Path("/dev/zero"), "is a device"),
+    ):
+        with pytest.raises(images.ImageError, match=what) as caught:
             images.read_bytes(path)
+        assert path.name in str(caught.value) and caught.value.next_step

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from .. import strict_json
 from .options import Option
 from .sources import sha256
 from .wheel import NAME, facts_of
@@ -52,7 +53,7 @@ def kept(cache: Path, wanted: str) -> Optional[Path]:
     """The wheel of a key in the cache, when it is whole: its bytes are those that were put there."""
     folder = cache / wanted
     try:
-        note = json.loads((folder / "wheel.json").read_text(encoding="utf-8"))
+        note = strict_json.load(folder / "wheel.json")
         path = folder / str(note["file"])
         whole = path.is_file() and sha256(path) == note["sha256"] and facts_of(path)["key"] == wanted
     except (OSError, ValueError, KeyError):

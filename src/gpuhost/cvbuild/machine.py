@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import shutil
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from .. import strict_json
 from ..versions import release
 from .commands import ask
 from .failures import failure
@@ -56,8 +56,12 @@ def python(executable: str) -> Python:
         raise failure(
             "B-tool-missing", f"{executable} has no NumPy, or does not work.", "Name a Python that has: --python FILE"
         )
-    found = json.loads(said.strip().splitlines()[-1])
-    made = Python(**found)
+    try:
+        made = Python(**strict_json.loads(said.strip().splitlines()[-1]))
+    except (ValueError, TypeError) as error:
+        raise failure(
+            "B-tool-missing", f"{executable} does not answer: {error}", "Name another: --python FILE"
+        ) from None
     if not (Path(made.include) / "Python.h").exists():
         short = ".".join(made.version.split(".")[:2])
         raise failure(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from .. import strict_json
 from . import code_in, configured, proving
 from .archs import must_cover
 from .commands import ask as answered
@@ -43,8 +43,10 @@ def ask(python: str, limit_s: float = 900) -> Json:
         said, complaint = "", str(error)
     for line in said.splitlines():
         if line.startswith(proving.MARK):
-            answer: Json = json.loads(line[len(proving.MARK) :])
-            return answer
+            try:
+                return dict(strict_json.loads(line[len(proving.MARK) :]))
+            except (ValueError, TypeError) as error:
+                complaint = f"its answer cannot be read: {error}"
     last = " ".join(complaint.strip().splitlines()[-3:]) or "it ended without a word"
     raise failure("B-import-failed", f"cv2 of {python} does not work: {last}", "Read the whole message: run it there.")
 

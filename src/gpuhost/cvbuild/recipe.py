@@ -5,11 +5,11 @@ The controller makes it from the catalog and the lock (recipes.py), because a ho
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from .. import strict_json
 from .failures import failure
 
 SCHEMA = 1
@@ -42,7 +42,7 @@ def load(path: Path) -> Recipe:
     """Read a recipe that the controller wrote."""
     step = "Make it again: it is written by the role opencv, or by build/opencv_cmake.py --print-recipe."
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = strict_json.load(path)
         if value.pop("schema") != SCHEMA:
             raise ValueError("it is of another version")
         return Recipe(**value)

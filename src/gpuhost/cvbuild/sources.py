@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import hashlib
 import html.parser
-import json
 import os
 import shutil
 import tarfile
@@ -15,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from .. import strict_json
 from .failures import failure
 
 Json = Dict[str, Any]
@@ -62,7 +62,10 @@ class Links(html.parser.HTMLParser):
 def address_in(page: str, kind: str, base: str, file: str) -> Optional[str]:
     """The address of a file on an index page, without its fragment; None when the page does not list it."""
     if "json" in kind:
-        rows = [(str(f["filename"]), str(f["url"])) for f in json.loads(page).get("files", [])]
+        try:
+            rows = [(str(f["filename"]), str(f["url"])) for f in strict_json.loads(page).get("files", [])]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
     else:
         parser = Links()
         parser.feed(page)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator
 
+from .. import strict_json
 from .failures import failure
 
 ORDER = ("sources", "configure", "check", "build", "wheel")
@@ -28,7 +29,7 @@ class Work:
     def stamps(self) -> Dict[str, Any]:
         """The finished steps with what each left; {} when there are none or they are of another key."""
         try:
-            value = json.loads(self.file.read_text(encoding="utf-8"))
+            value = strict_json.load(self.file)
         except (OSError, ValueError):
             return {}
         return dict(value["steps"]) if isinstance(value, dict) and value.get("key") == self.key else {}

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
+from .. import strict_json
 from .archs import Architectures, flat
 from .failures import failure
 
@@ -126,6 +127,6 @@ def make(package: Path, wheel: Identity, facts: Json, numpy: str, licences: List
 
 def facts_of(path: Path) -> Json:
     """The build's facts in a wheel."""
-    with zipfile.ZipFile(str(path)) as archive:
-        found: Json = json.loads(archive.read(FACTS))
+    with zipfile.ZipFile(str(path)) as archive, archive.open(FACTS) as handle:
+        found: Json = strict_json.loads(handle.read(strict_json.LIMIT + 1))
     return found

@@ -4,10 +4,10 @@ Pure: reports in, an answer out. What would make a ratio meaningless is refused;
 told beside it.
 """
 
-import json
 import pathlib
 from typing import Any, Dict, List, Optional, Tuple
 
+from .. import strict_json
 from ..errors import RefusedError, UsageError
 from .stats import ratio
 
@@ -20,13 +20,13 @@ WAYS = (("single", "one photo after the other"), ("offline", "the pipeline"))
 def load(path: pathlib.Path) -> Dict[str, Any]:
     """A benchmark's report; UsageError when the file is not there or is something else."""
     try:
-        report: Any = json.loads(path.read_text(encoding="utf-8"))
+        report: Any = strict_json.load(path)
     except FileNotFoundError as problem:
         raise UsageError(f"There is no {path}.", next_step="Make it with `gpuhost bench --json FILE`.") from problem
-    except (ValueError, IsADirectoryError) as problem:
+    except ValueError as problem:
         raise UsageError(
-            f"{path} is not a report in JSON.", next_step="Make it with `gpuhost bench --json FILE`."
-        ) from (problem)
+            f"{path} is not a report in JSON. {problem}", next_step="Make it with `gpuhost bench --json FILE`."
+        ) from problem
     known = isinstance(report, dict) and isinstance(report.get("models"), list) and "environment" in report
     if not known or report.get("schema") != SCHEMA:
         raise UsageError(

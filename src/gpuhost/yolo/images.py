@@ -1,20 +1,18 @@
 """Reading pictures: bytes from a file to pixels, with a name for everything that can be wrong with them."""
 
 import pathlib
-import re
-import struct
 from typing import Any
 
 import cv2
 import numpy as np
 
 from ..errors import UsageError
+from ..reading import UnfitFile, content
+from ..text import printable
+from . import picture_header
 
-LARGEST = 128 * 1000 * 1000
-"""Pixels; decoded they take three bytes each."""
-_MARKER = re.compile(b"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
-_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_END = 0xD9
+LARGEST_FILE = 1 << 30
+"""Bytes; the most pixels that are taken, uncompressed and of 16 bits, are not more."""
 
 
 class ImageError(UsageError):
@@ -23,66 +21,32 @@ class ImageError(UsageError):
 
 def _bad(name: str, problem: str, next_step: str = "Leave it out, or save it again as JPEG.") -> ImageError:
     """The error for the picture `name`."""
-    return ImageError(f"The picture {name} {problem}.", next_step=next_step)
+    return ImageError(f"The picture {printable(name, 300)} {problem}.", next_step=next_step)
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
-    """The file's bytes; ImageError when there is no such file or it is empty."""
+    """Return the bytes of a picture's file; ImageError when there is none, or something else, or too much."""
     try:
-        data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError) as problem:
+        data = content(path, LARGEST_FILE)
+    except FileNotFoundError as problem:
         raise _bad(str(path), "is not there", "Check the name.") from problem
+    except UnfitFile as problem:
+        raise _bad(str(path), f"cannot be used: {str(problem).rstrip('.')}", "Name a picture's file.") from problem
+    except OSError as problem:
+        raise _bad(str(path), f"cannot be read: {problem.strerror}", "Check the name and its rights.") from problem
     if not data:
         raise _bad(str(path), "is an empty file")
     return data
-
-
-def check_jpeg(data: bytes, name: str) -> None:
-    """Walk the segments of a JPEG file to its end marker: OpenCV fills what is missing with grey and
-    says nothing.
-
-    A search for the end marker from behind would be misled by the preview picture that cameras embed.
-    """
-    position = 2
-    while True:
-        found = _MARKER.search(data, position)
-        if found is None:
-            raise _bad(name, "is cut off: its JPEG data has no end")
-        marker = data[found.end() - 1]
-        if marker == _END:
-            return
-        length = struct.unpack(">H", data[found.end() : found.end() + 2])[0] if found.end() + 2 <= len(data) else 0
-        if marker in _FRAME_MARKERS and found.end() + 7 <= len(data):
-            height, width = struct.unpack(">HH", data[found.end() + 3 : found.end() + 7])
-            _check_size(width, height, name)
-        position = found.end() + length
-
-
-def check_png(data: bytes, name: str) -> None:
-    """Look at a PNG file's size before it is decoded, and that its end is there."""
-    if b"IEND" not in data[-16:]:
-        raise _bad(name, "is cut off: its PNG data has no end")
-    if data[12:16] == b"IHDR" and len(data) >= 24:
-        width, height = struct.unpack(">II", data[16:24])
-        _check_size(width, height, name)
-
-
-def _check_size(width: int, height: int, name: str) -> None:
-    """Refuse a picture without area or with more pixels than LARGEST."""
-    if width * height == 0:
-        raise _bad(name, f"has no area ({width} x {height} pixels)")
-    if width * height > LARGEST:
-        raise _bad(name, f"is too large ({width} x {height} pixels)", "Make it smaller than 128 megapixels.")
 
 
 def decode(data: bytes, name: str = "given") -> Any:
     """The pixels of an encoded picture: uint8 (height, width, 3), blue first; grey, alpha and 16 bits
     are brought to that.
     """
-    if data.startswith(b"\xff\xd8"):
-        check_jpeg(data, name)
-    elif data.startswith(b"\x89PNG"):
-        check_png(data, name)
+    try:
+        picture_header.read(data)
+    except picture_header.Unfit as problem:
+        raise _bad(name, str(problem), problem.next_step) from problem
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as problem:
@@ -108,5 +72,8 @@ def check_pixels(image: Any, name: str = "given") -> Any:
             f"has the shape {image.shape}",
             "Pass (height, width, 3), blue first; drop an alpha channel.",
         )
-    _check_size(image.shape[1], image.shape[0], name)
+    try:
+        picture_header.check_area(image.shape[1], image.shape[0], picture_header.DEFAULT.pixels)
+    except picture_header.Unfit as problem:
+        raise _bad(name, str(problem), problem.next_step) from problem
     return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image

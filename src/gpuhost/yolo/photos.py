@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import cv2
 import numpy as np
 
+from .. import strict_json
 from ..errors import EnvironmentProblem, UsageError
 from .counter import hashes, stream, uniforms
 from .files import sha256_of, whole_file, write_text
@@ -101,7 +102,7 @@ def _name(number: int) -> str:
 def _recorded(folder: pathlib.Path) -> Dict[str, str]:
     """File name to SHA-256 as the folder's list has them; nothing when the list is missing or damaged."""
     try:
-        recorded = json.loads((folder / LIST_NAME).read_text(encoding="utf-8"))
+        recorded = strict_json.load(folder / LIST_NAME)
     except (FileNotFoundError, ValueError):
         return {}
     files = recorded.get("files") if isinstance(recorded, dict) else None
