@@ -105,8 +105,9 @@ class Controller:
             **(env or {}),
         )
         with self.log.open("wb") as out:
+            command = [sys.executable, "-m", "ansible", "playbook", "-i", str(file), str(self.project / playbook)]
             return subprocess.Popen(
-                [sys.executable, "-m", "ansible", "playbook", "-i", str(file), str(self.project / playbook), *arguments],
+                [*command, *arguments],
                 cwd=str(self.project),
                 env=environment,
                 stdin=subprocess.DEVNULL,
