@@ -106,3 +106,12 @@ def test_published_weights_come_over_https_with_a_checksum(filters: Dict[str, Ca
     row = filters["gpuhost_yolo_weights"]("yolov4-tiny")
     assert row["url"].startswith("https://")
     assert len(row["sha256"]) == 64
+    assert row["size"] > 10**7
+
+
+def test_the_drivers_installer_comes_with_the_size_of_the_lock(filters: Dict[str, Callable[..., Any]]) -> None:
+    """The size is the cap of what is fetched; one that the catalog does not know is left out."""
+    driver = {"url": "https://a.example/x/N-1.run", "sha256": "0" * 64, "size": 5, "version": "1"}
+    file = {"name": "N-1.run", "url": driver["url"], "sha256": "0" * 64}
+    assert filters["gpuhost_driver_file"](driver) == {**file, "size": 5}
+    assert filters["gpuhost_driver_file"]({**driver, "size": None}) == file

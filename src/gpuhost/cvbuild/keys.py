@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from ..store import sha256
 from .options import Option
-from .sources import sha256
 from .wheel import NAME, facts_of
 
 #: Raised when the script itself changes what it makes from the same input.
