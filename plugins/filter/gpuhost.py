@@ -139,12 +139,12 @@ def driver_file(driver: Dict[str, Any]) -> Dict[str, Any]:
     return {**file, "size": driver["size"]} if driver.get("size") else file
 
 
-def yolo_prepare(python: List[str], root: str, names: Sequence[str], size: int, photos: int, weights: str) -> List[str]:
-    """The command that makes the benchmark's files."""
+def yolo_prepare(
+    python: str, folder: str, root: str, names: Sequence[str], size: int, photos: int, weights: str
+) -> List[str]:
+    """The command that makes the benchmark's files, with the detector that stands in `folder`."""
     command = [
-        *python,
-        "-m",
-        "gpuhost.yolo",
+        *tree.start(python, folder, "gpuhost.yolo"),
         "prepare",
         "--work",
         f"{root}/cache/yolo",

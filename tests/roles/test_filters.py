@@ -87,13 +87,13 @@ def test_the_packages_of_a_python(filters: Dict[str, Callable[..., Any]]) -> Non
 
 def test_the_preparing_command_says_what_changes_it(filters: Dict[str, Callable[..., Any]]) -> None:
     """The marker of what was prepared is named after it: sizes, models and weights must all be in it."""
-    base = (["python"], "/opt/gpuhost", ["yolov4-tiny"], 416, 192, "synthetic")
+    base = ("python", "/opt/gpuhost/store/yolo", "/opt/gpuhost", ["yolov4-tiny"], 416, 192, "synthetic")
     command = filters["gpuhost_yolo_prepare"](*base)
     others = [
-        (["python"], "/opt/gpuhost", ["yolov3"], 416, 192, "synthetic"),
-        (["python"], "/opt/gpuhost", ["yolov4-tiny"], 320, 192, "synthetic"),
-        (["python"], "/opt/gpuhost", ["yolov4-tiny"], 416, 10, "synthetic"),
-        (["python"], "/opt/gpuhost", ["yolov4-tiny"], 416, 192, "published"),
+        ("python", "/opt/gpuhost/store/yolo", "/opt/gpuhost", ["yolov3"], 416, 192, "synthetic"),
+        ("python", "/opt/gpuhost/store/yolo", "/opt/gpuhost", ["yolov4-tiny"], 320, 192, "synthetic"),
+        ("python", "/opt/gpuhost/store/yolo", "/opt/gpuhost", ["yolov4-tiny"], 416, 10, "synthetic"),
+        ("python", "/opt/gpuhost/store/yolo", "/opt/gpuhost", ["yolov4-tiny"], 416, 192, "published"),
     ]
     digests = {filters["gpuhost_short_digest"](filters["gpuhost_yolo_prepare"](*other)) for other in [base, *others]}
     assert len(digests) == 5
