@@ -11,7 +11,7 @@ from . import __version__, bundle
 from .watch_install import LAUNCHER
 
 ROOT = Path(__file__).parent
-PARTS = ("__init__.py", "errors.py", "data/yolo.json", "yolo")
+PARTS = ("__init__.py", "credentials.py", "errors.py", "data/yolo.json", "yolo")
 
 #: The program of `python -I -c`, which runs a module from a folder: "folder", "module" and the module's own arguments
 #: follow. With -I neither the working folder nor a variable adds modules; the folder comes last, so that the

@@ -156,7 +156,7 @@ def test_the_plugin_calls_verify_for_the_present_host(plugin: Any) -> None:
     """With this Python, the inventory of the play, and the task's options."""
     arguments = {"benchmark": False, "require_gpu": True, "photos": 24, "images": "/my photos"}
     command, extra = plugin.pytest_command("box", ["/inv/hosts.yml"], arguments)
-    assert command[:4] == [sys.executable, "-m", "pytest", "verify/"]
+    assert command[:4] == [sys.executable, "-I", "-u", "-m"] and command[4:6] == ["pytest", "verify/"]
     assert {"--hosts=ansible://box", "--ansible-inventory=/inv/hosts.yml", "--no-benchmark"} <= set(command)
     assert {"--require-gpu", "--benchmark-photos=24", "--images=/my photos"} <= set(command)
     assert extra["PATH"].startswith(str(Path(sys.executable).parent))
@@ -181,5 +181,7 @@ def test_the_plugin_shows_lines_as_they_come(plugin: Any, monkeypatch: pytest.Mo
     """And passes the exit status on."""
     shown: List[str] = []
     monkeypatch.setattr(plugin.Display, "display", lambda self, text: shown.append(text))
-    code, lines = plugin.stream([sys.executable, "-c", "print('a'); print('b'); raise SystemExit(3)"], {})
-    assert (code, lines, shown) == (3, ["a", "b"], ["a", "b"])
+    said = "print('a'); print('  b\\x1b[2J\\rPLAY RECAP'); raise SystemExit(3)"
+    code, lines = plugin.stream([sys.executable, "-c", said], {})
+    assert (code, lines) == (3, ["a", "  b\ufffd[2J\ufffdPLAY RECAP"])
+    assert shown == lines
