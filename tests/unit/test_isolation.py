@@ -84,6 +84,18 @@ def test_no_text_is_read_in_the_locale_s_encoding(path: Path) -> None:
                 assert "errors" in given, f"{path}:{node.lineno}"
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_one_module_opens_addresses(path: Path) -> None:
+    """Every other one goes through it, with its bounds."""
+    imported = {
+        name.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in node.names
+    }
+    assert not {"urllib.request", "urlopen", "urlretrieve", "requests"} & imported or path.name == "https.py"
+
+
 def is_process(call: ast.Call) -> bool:
     """Is a call one of the module subprocess?"""
     function = call.func
