@@ -11,14 +11,17 @@ only pytest.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 import testinfra
+from testinfra.backend.ansible import AnsibleBackend
+from testinfra.backend.base import BaseBackend, CommandResult
 
-from gpuhost import checks_collect, history, report, report_bundle, report_fleet
+from gpuhost import bounded, checks_collect, history, report, report_bundle, report_fleet
 from gpuhost import lock as locks
 from gpuhost.checks_base import FAIL, SKIP
 from gpuhost.checks_benchmark import PHOTOS
@@ -39,6 +42,9 @@ ORDER = (
 )
 HOSTS = pytest.StashKey[Dict[str, checks_collect.Host]]()
 BEAT_S = 30.0
+#: Bytes of each output of a command on a host. Parsed, the worst JSON takes thirty times as much; the longest honest
+#: answer has less than one MB.
+MOST_SAID = 8 << 20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -122,10 +128,35 @@ def host_name(host: Any) -> str:
     return "localhost" if backend.get_connection_type() == "local" else str(backend.get_hostname())
 
 
+def speaker(host: Any) -> Any:
+    """Return the testinfra backend that runs a host's commands; that of an inventory's host is behind Ansible's."""
+    backend = host.backend
+    if isinstance(backend, AnsibleBackend) and not backend.force_ansible:
+        ssh = {"ssh_config": backend.ssh_config, "ssh_identity_file": backend.ssh_identity_file}
+        behind = backend.ansible_runner.get_host(backend.host, **ssh)
+        return backend if behind is None else behind.backend
+    return backend
+
+
+def bounded_local(backend: BaseBackend, command: str, *words: str) -> CommandResult:
+    """Take the place of testinfra's `run_local`, which keeps whatever a host says, and asks it how to decode that."""
+    line = backend.quote(command, *words).encode("utf-8")
+    try:
+        code, out, err = bounded.run(line, most=MOST_SAID, shell=True)  # noqa: S604 - testinfra's own quoted line
+    except bounded.TooMuch:
+        code, out, err = 255, "", f"It said more than {MOST_SAID >> 20} MB, which is not taken."
+    return backend.result(code, line, out, err)
+
+
 def runner(host: Any) -> checks_collect.Run:
     """Run a shell command on a testinfra host; a host that cannot be reached is told like a command that
     failed.
+
+    What a host says is bounded where testinfra starts a program for it: ssh, this machine, containers. Its paramiko,
+    and Ansible for other kinds of connection, take all of it into memory.
     """
+    backend = speaker(host)
+    backend.run_local = functools.partial(bounded_local, backend)
 
     def run(command: str) -> Tuple[int, str, str]:
         try:

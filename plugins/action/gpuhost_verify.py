@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import json
 import os
 import re
 import subprocess
@@ -13,8 +15,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from gpuhost import history, lock
+from gpuhost import bounded, history, lock
 from gpuhost.errors import GpuhostError
+from gpuhost.text import printable_lines
 
 PROJECT = Path(__file__).resolve().parents[2]
 OPTIONS = {
@@ -25,15 +28,16 @@ OPTIONS = {
 }
 #: The variables by which a user says where the locks are, in the order of gpuhost.lock.place.
 PLACES = ("gpu_stack_locks", "gpu_stack_lock_file")
+KEPT_LINES = 1000
 REPORT = re.compile(r"^report: (.+)$")
 
 
 def pytest_command(host: str, inventory: List[str], arguments: Dict[str, Any]) -> Tuple[List[str], Dict[str, str]]:
     """The command line for one host of the inventory, and what has to be set in its environment variables."""
-    command = [sys.executable, "-m", "pytest", "verify/", "-q", "--no-header", f"--hosts=ansible://{host}"]
+    command = [sys.executable, "-I", "-u", "-m", "pytest", "verify/", "-q", "--no-header", f"--hosts=ansible://{host}"]
     # testinfra calls ansible-inventory by its name: it must be the one beside this Python.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    extra = {"PYTHONUNBUFFERED": "1", "PATH": path}
+    extra = {"PATH": path}
     if len(inventory) == 1:
         command.append(f"--ansible-inventory={inventory[0]}")
     elif inventory:
@@ -117,9 +121,9 @@ class ActionModule(ActionBase):
 
 def stream(command: List[str], extra: Dict[str, str]) -> Tuple[int, List[str]]:
     """Run a command in the project's folder, show each line of its output as it comes; its exit status and
-    the lines.
+    the last lines.
     """
-    display, lines = Display(), []
+    display, lines = Display(), collections.deque(maxlen=KEPT_LINES)  # type: Any, Deque[str]
     with subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
         command,
         cwd=str(PROJECT),
@@ -127,10 +131,8 @@ def stream(command: List[str], extra: Dict[str, str]) -> Tuple[int, List[str]]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
     ) as process:
-        for line in process.stdout or ():
-            lines.append(line.rstrip("\n"))
-            display.display(lines[-1])
-    return process.returncode, lines
+        for line in map(printable_lines, bounded.lines(process.stdout)):
+            lines.append(line)
+            display.display(line)
+    return process.returncode, list(lines)

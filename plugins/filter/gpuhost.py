@@ -152,18 +152,24 @@ def missing_packages(said: str, wanted: Sequence[str]) -> List[str]:
     return [name for name in wanted if name not in there]
 
 
-def yolo_weights(model: str) -> Dict[str, str]:
+def yolo_weights(model: str) -> Dict[str, Any]:
     """The published weights of a network, as the role `artifact` takes them."""
     row = next(r for r in shipped().yolo["models"] if r["name"] == model)["weights"]
-    return {"name": f"{model}.weights", "url": row["url"], "sha256": row["sha256"]}
+    return {"name": f"{model}.weights", "url": row["url"], "sha256": row["sha256"], "size": row["bytes"]}
 
 
-def yolo_prepare(python: List[str], root: str, names: Sequence[str], size: int, photos: int, weights: str) -> List[str]:
-    """The command that makes the benchmark's files."""
+def driver_file(driver: Dict[str, Any]) -> Dict[str, Any]:
+    """NVIDIA's installer of a lock's driver, as the role `artifact` takes it."""
+    file = {"name": driver["url"].rsplit("/", 1)[-1], "url": driver["url"], "sha256": driver["sha256"]}
+    return {**file, "size": driver["size"]} if driver.get("size") else file
+
+
+def yolo_prepare(
+    python: str, folder: str, root: str, names: Sequence[str], size: int, photos: int, weights: str
+) -> List[str]:
+    """The command that makes the benchmark's files, with the detector that stands in `folder`."""
     command = [
-        *python,
-        "-m",
-        "gpuhost.yolo",
+        *tree.start(python, folder, "gpuhost.yolo"),
         "prepare",
         "--work",
         f"{root}/cache/yolo",
@@ -221,6 +227,7 @@ class FilterModule:
             "gpuhost_rebuild_command": told(rebuild.command),
             "gpuhost_rollback": told(make_rollback),
             "gpuhost_lock_differences": told(differences),
+            "gpuhost_driver_file": told(driver_file),
             "gpuhost_environment_chosen": told(chosen),
             "gpuhost_environment_lock": told(environment),
             "gpuhost_platform": told(platform),

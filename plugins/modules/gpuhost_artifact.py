@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import artifacts, store
+from ansible.module_utils.gpuhost import artifacts, https, store
 from ansible.module_utils.gpuhost.errors import GpuhostError
 
 DOCUMENTATION = r"""
@@ -46,14 +46,14 @@ def main():
     def say(text):
         """Leave the present step where the controller looks for it."""
         progress.parent.mkdir(parents=True, exist_ok=True)
-        store.write_whole(progress, text + "\n")
+        store.write_whole(progress, https.said(text) + "\n")
 
     try:
         artifacts.check_file(file)
         path, mirror = artifacts.place(cache, file), module.params["mirror_url"]
         if module.check_mode:
             there = artifacts.is_right(path, file)
-            after = "{} sha256:{}\n".format(artifacts.mirrored(file, mirror), file["sha256"])
+            after = "{} sha256:{}\n".format(https.shown(artifacts.mirrored(file, mirror)), file["sha256"])
             diff = {"before": after if there else "", "after": after, "after_header": str(path)}
             module.exit_json(changed=not there, path=str(path), diff=diff)
         changed = artifacts.obtain(cache, file, mirror, Path(source) if source else None, say)

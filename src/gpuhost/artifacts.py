@@ -11,61 +11,28 @@ import http.client
 import os
 import re
 import shutil
-import ssl
 import time
-import urllib.request
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, Optional, Tuple
-from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit
+from urllib.error import HTTPError
+from urllib.parse import quote
 
-from . import store
+from . import https, store
 from .errors import ArtifactError, EnvironmentProblem, GpuhostError
+from .https import Interrupted
 
 Json = Dict[str, Any]
 Say = Callable[[str], None]
-TIMEOUT_S = 60
-PAUSES_S = (1.0, 3.0, 9.0)  # waits between tries that brought nothing
+PAUSES_S = (1.0, 3.0, 9.0)  # waits between tries that brought little
 BLOCK = 1 << 20
 ROOM = 16 * 10**6  # bytes that a file system must keep free beside the file
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be another one a little later
+LARGEST = 8 * 10**9  # bytes of a file whose size is not known; CUDA's largest installer has 5 * 10**9
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # transient HTTP statuses, worth retrying
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
-class Interrupted(Exception):
-    """The network ended a transfer; another try may go on from there."""
-
-
-class HttpsOnly(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only to https."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        """Refuse to be led to anything else; the checksum would hold, but who reads along would know."""
-        check_url(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def opener() -> urllib.request.OpenerDirector:
-    """What opens https addresses, and no others, against the system's certificates and through its proxy."""
-    made = urllib.request.OpenerDirector()
-    secure = urllib.request.HTTPSHandler(context=ssl.create_default_context())
-    for handler in (
-        urllib.request.ProxyHandler(),
-        secure,
-        HttpsOnly(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-    ):
-        made.add_handler(handler)
-    return made
-
-
-def check_url(url: str) -> None:
-    """Refuse an address that is not https."""
-    if urlsplit(url).scheme != "https":
-        step = "Correct the address: the catalog's row, or gpuhost_mirror_url."
-        raise ArtifactError(f"{url} is not https, and only https is fetched.", step)
+class WrongFile(ArtifactError):
+    """What came is not the file of the checksum."""
 
 
 def check_file(file: Json) -> None:
@@ -171,12 +138,12 @@ def check_space(part: Path, file: Json, more: int) -> None:
         raise EnvironmentProblem(text, "Make room there and run the same command again.")
 
 
-def wrong(file: Json, found: str, where: str) -> ArtifactError:
+def wrong(file: Json, found: str, where: str) -> WrongFile:
     """The refusal of a file that is not the promised one, with both sums."""
     text = "{} from {} is not the file that was locked: its sha256 is {}, promised is {}.".format(
         file["name"], where, found, file["sha256"]
     )
-    return ArtifactError(text, "Nothing of it was kept. Try again; if it stays so, do not use that source.")
+    return WrongFile(text, "Nothing of it was kept. Try again; if it stays so, do not use that source.")
 
 
 def copy(source: Path, handle: IO[bytes], part: Path, file: Json, say: Say) -> None:
@@ -198,7 +165,7 @@ def download(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> N
 
     One that an earlier run began may have been damaged, so when it ends in a wrong sum it is begun afresh, once.
     """
-    check_url(url)
+    https.check_url(url)
     resumed = handle.seek(0, os.SEEK_END) > 0
     tries(url, handle, part, file, say)
     found = store.sha256(part)
@@ -209,95 +176,111 @@ def download(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> N
         found = store.sha256(part)
     if found != file["sha256"]:
         part.unlink()
-        raise wrong(file, found, url)
+        raise wrong(file, found, https.shown(url))
 
 
 def tries(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> None:
-    """Transfer until the file is whole; tries that bring it no further are few."""
+    """Transfer until the file is whole; tries that bring it hardly further are few."""
     best, idle = handle.seek(0, os.SEEK_END), 0
     while True:
         try:
             transfer(url, handle, part, file, say)
             return
         except Interrupted as error:
-            length = handle.seek(0, os.SEEK_END)
-            best, idle = (length, 0) if length > best else (best, idle + 1)
+            have = handle.seek(0, os.SEEK_END)
+            best, idle = (have, 0) if have >= best + BLOCK else (best, idle + 1)
             if idle > len(PAUSES_S):
                 step = (
                     "Check the network (and the proxy settings), then run the same command again: it goes on from here."
                 )
-                raise EnvironmentProblem(f"{url} could not be fetched: {error}.", step) from error
+                raise EnvironmentProblem(f"{https.shown(url)} could not be fetched: {error}.", step) from error
             say(f"{file['name']}: {error}; trying again")
             time.sleep(PAUSES_S[max(idle - 1, 0)])
 
 
 def transfer(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> None:
     """One request: what is missing of the file, or all of it from a server that knows no ranges."""
-    have = handle.seek(0, os.SEEK_END)
-    request = urllib.request.Request(url, headers={"User-Agent": "gpuhost", "Accept-Encoding": "identity"})  # noqa: S310
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    have, most = handle.seek(0, os.SEEK_END), file.get("size") or LARGEST
+    if have > most:  # no part of this file
+        have = handle.truncate(0)
+    if have == file.get("size"):
+        return  # the checksum will tell what it is
     try:
-        with opener().open(request, timeout=TIMEOUT_S) as answer:
-            begin, total = extent(answer, have)
+        answer = https.opened(url, {"Range": f"bytes={have}-"} if have else {}, 2 * most)
+    except HTTPError as error:
+        with error:
+            refused(error, url, have)
+        return
+    try:
+        with answer:
+            begin, total = extent(answer, url, have, file)
             if begin != have:
                 handle.truncate(0)
-            whole = file.get("size") if total is None else total
-            if whole is not None:
-                check_space(part, file, whole - begin)
-            receive(answer, handle, begin, total, file, say)
-    except HTTPError as error:
-        refused(error, url, have, handle)
-    except URLError as error:
-        reason = error.reason
-        if isinstance(reason, ssl.SSLError) and "CERTIFICATE" in str(reason):
-            step = "Correct the clock, or put the site's certificate into the system's trust store."
-            raise EnvironmentProblem(f"{url} has no certificate that this machine trusts: {reason}.", step) from error
-        raise Interrupted(str(reason)) from error
-    except http.client.HTTPException as error:
-        raise Interrupted(str(error) or type(error).__name__) from error
+            if total is not None:
+                check_space(part, file, total - begin)
+            receive(answer, handle, begin, total, url, file, say)
+    except ArtifactError:
+        # What an absurd answer brought is not the beginning of the file: nothing may go on from it.
+        handle.truncate(0)
+        raise
 
 
-def refused(error: HTTPError, url: str, have: int, handle: IO[bytes]) -> None:
-    """What an answer that is no file means: try again, begin afresh, or give up."""
+def refused(error: HTTPError, url: str, have: int) -> None:
+    """What an answer that is no file means: try again, the part is whole, or give up."""
     if error.code == 416 and have:  # there is nothing after what we have; the checksum will tell what that is
         return
+    answers = f"the server answers {error.code} {https.said(error.reason)}"
     if error.code in PASSING:
-        raise Interrupted(f"the server answers {error.code} {error.reason}") from error
+        raise Interrupted(answers) from error
     step = "Check the address; a mirror must hold <sha256>/<name>. With a mirror set, nothing else is asked."
-    raise ArtifactError(f"{url} cannot be fetched: the server answers {error.code} {error.reason}.", step) from error
+    raise ArtifactError(f"{https.shown(url)} cannot be fetched: {answers}.", step) from error
 
 
-def extent(answer: Any, have: int) -> Tuple[int, Optional[int]]:
-    """Where the answer's content begins in the file, and how long the file is (None: not said)."""
+def extent(answer: Any, url: str, have: int, file: Json) -> Tuple[int, Optional[int]]:
+    """Where the answer's content begins in the file, and how long the file is (None: not said).
+
+    An answer that is not what was asked for, or not of the size that the file has, is refused.
+    """
+    length, size = https.length(answer, url), file.get("size")
+    begin, total = 0, length
     if answer.status == 206:
-        match = re.match(r"bytes (\d+)-\d+/(\d+)$", answer.headers.get("Content-Range", ""))
-        if match and int(match.group(1)) == have:
-            return have, int(match.group(2))
-        raise Interrupted("the server sent another range than asked for")
-    length = answer.headers.get("Content-Length")
-    return 0, int(length) if length else None
+        said = answer.headers.get("Content-Range", "")
+        match = re.match(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})$", said)
+        if not match or not have:
+            raise https.absurd(url, "it is a part of the file that was not asked for")
+        begin, last, total = map(int, match.groups())
+        if begin != have or last != total - 1 or length not in (None, total - begin):
+            raise https.absurd(url, f"it is another part of the file ({said}) than bytes {have} to the end")
+    elif answer.status != 200:
+        raise https.absurd(url, f"its status is {answer.status}")
+    if total is not None and (total != size if size else total > LARGEST):
+        raise https.absurd(url, f"it offers {total} bytes, the file has {size or f'at most {LARGEST}'}")
+    return begin, total if total is not None else size
 
 
-def receive(answer: Any, handle: IO[bytes], begin: int, total: Optional[int], file: Json, say: Say) -> None:
-    """Write the content down block by block, telling how far it is; one that ends early is `Interrupted`."""
-    done, told = begin, -1
-    while True:
+def receive(answer: Any, handle: IO[bytes], begin: int, total: Optional[int], url: str, file: Json, say: Say) -> None:
+    """Write the content down block by block, telling how far it is; one that ends early is `Interrupted`.
+
+    Nothing that goes beyond the file's size is read.
+    """
+    done, told, most = begin, -1, LARGEST if total is None else total
+    while done < most:
         try:
-            block = answer.read(BLOCK)
-        except OSError as error:
-            raise Interrupted(f"the connection broke ({error})") from error
+            block = answer.read1(min(BLOCK, most - done))
+        except (OSError, http.client.HTTPException, https.TooSlow, https.TooMuch) as error:
+            raise https.failed(url, error) from error
         if not block:
             break
         handle.write(block)
         handle.flush()
         done += len(block)
-        whole = total or file.get("size")
-        percent = done * 100 // whole if whole else done // (100 * BLOCK)
+        percent = done * 100 // total if total else done // (100 * BLOCK)
         if percent != told:
-            of = f"{percent} % of {whole / 1e6:.0f} MB" if whole else f"{done / 1e6:.0f} MB"
+            of = f"{percent} % of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
             say(f"fetching {file['name']}: {of}")
             told = percent
+    if total is None and done >= most:
+        raise https.absurd(url, f"it has {most} bytes and does not end")
     if total is not None and done < total:
         raise Interrupted(f"the connection ended after {done} of {total} bytes")
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from .catalog import Json
+from .credentials import without_secrets
 from .text import printable
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
@@ -92,7 +93,7 @@ def result(check: Check, outcome: Outcome, diagnosis: Optional[str] = None) -> R
         check.purpose,
         outcome.status,
         printable(outcome.required),
-        printable(outcome.actual),
+        printable(without_secrets(outcome.actual)),
         printable(outcome.remediation),
         diagnosis,
     )

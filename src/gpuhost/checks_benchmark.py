@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import List, Optional, Sequence
 
-from . import strict_json
+from . import strict_json, tree
 from .catalog import Json
 from .checks_base import INSTALL, Check, Outcome, held, skipped
 from .errors import UnreadableError
@@ -29,20 +29,26 @@ def device(lock: Json) -> str:
     return "cuda" if lock["plan"]["gpus"] else "cpu"
 
 
+def detector(root: str) -> List[str]:
+    """The start of the detector's command line on a host."""
+    return tree.start(f"{root}/current/venvs/opencv_cuda/bin/python", f"{root}/current/yolo", "gpuhost.yolo")
+
+
 def command(root: str, model: str, on: str, photos: int, images: Optional[str]) -> str:
     """The shell command that measures one model on a host, writes nothing there and gives its report on its
     output.
 
     The published weights are used where the host has them, else the made ones.
     """
-    at, published = shlex.quote(root), shlex.quote(f"{root}/cache/yolo/published")
+    published = shlex.quote(f"{root}/cache/yolo/published")
     own = f" --photos {shlex.quote(images)}" if images else ""
     weights = f"set --; if test -d {published}; then set -- --weights-dir {published}; fi"
-    python = f"timeout -k 5 {LIMIT_S} {at}/current/venvs/opencv_cuda/bin/python -B -m gpuhost.yolo bench"
+    start = " ".join(map(shlex.quote, detector(root)))
+    work = shlex.quote(f"{root}/cache/yolo")
     return (
-        f"cd {at}/current/yolo && {weights} && PYTHONPATH={at}/current/yolo PYTHONNOUSERSITE=1 {python} "
+        f"{weights}; timeout -k 5 {LIMIT_S} {start} bench "
         f"--model {shlex.quote(model)} --size {SIZE} --device {shlex.quote(on)} --count {int(photos)}{own} "
-        f'--work {at}/cache/yolo --read-only --json - "$@"'
+        f'--work {work} --read-only --json - "$@"'
     )
 
 
@@ -50,7 +56,7 @@ def thorough(root: str, on: str, models: Sequence[str], photos: int, passes: int
     """The command of playbooks/benchmark.yml: one photo at a time, the pipeline and the original's loop in turns, on
     the device `on`, with the report on the output and nothing written on the host.
     """
-    line = [f"{root}/current/venvs/opencv_cuda/bin/python", "-B", "-m", "gpuhost.yolo", "bench", "--mode", "both"]
+    line = [*detector(root), "bench", "--mode", "both"]
     line += ["--baseline", on, "--device", on, "--size", str(SIZE), "--count", str(int(photos))]
     line += ["--passes", str(int(passes)), "--work", f"{root}/cache/yolo", "--read-only", "--json", "-"]
     for model in models:

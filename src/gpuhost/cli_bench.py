@@ -16,20 +16,15 @@ import tempfile
 from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
-from . import answers, bench_picture
+from . import answers, bench_picture, tree
 from .catalog import Json
 from .errors import EnvironmentProblem, UsageError
+from .text import printable_lines
 from .yolo import options
 from .yolo.files import write_text
 
 ROOT = Path("/opt/gpuhost")
 SOURCE = Path(__file__).resolve().parent.parent
-#: Last on the path, so that the environment's own NumPy and OpenCV are found before any beside this package.
-#: The working folder, which Python puts first and names '', is taken off: a file there must not be imported.
-START = (
-    "import runpy, sys; sys.path[:] = [p for p in sys.path if p] + [sys.argv.pop(1)]; "
-    "runpy.run_module('gpuhost.yolo', {}, '__main__', True)"
-)
 
 
 def add_parsers(commands: Any) -> None:
@@ -61,15 +56,15 @@ def add_parsers(commands: Any) -> None:
     detect.set_defaults(run=run_detect)
 
 
-def python_with_opencv(root: Path = ROOT) -> List[str]:
-    """The start of a command line: the Python that gpuhost installed OpenCV for on this machine, or the present one if
+def python_with_opencv(root: Path = ROOT) -> str:
+    """The Python that gpuhost installed OpenCV for on this machine, or the present one if
     it has OpenCV.
     """
     installed = root / "current" / "venvs" / "opencv_cuda" / "bin" / "python"
     if installed.exists():
-        return [str(installed), "-I", "-B"]
+        return str(installed)
     if importlib.util.find_spec("cv2") is not None:
-        return [sys.executable, "-B"]
+        return sys.executable
     raise EnvironmentProblem(
         f"There is no OpenCV to detect with: neither {installed} nor a module cv2 in {sys.executable}.",
         "Install the stack: ./run ansible-playbook site.yml",
@@ -118,7 +113,7 @@ def delegate(command: str, arguments: argparse.Namespace, rest: Sequence[str]) -
     """
     folders = ["--work", str(arguments.work or work_folder())]
     folders += ["--weights-dir", str(arguments.weights_dir)] if arguments.weights_dir else published()
-    line = [*python_with_opencv(), "-c", START, str(SOURCE), command, *folders, *rest]
+    line = [*tree.start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), command, *folders, *rest]
     process = subprocess.Popen(line)  # noqa: S603 - a list, nothing is expanded
     while True:
         try:
@@ -187,11 +182,8 @@ def run_compare(arguments: argparse.Namespace) -> int:
     if arguments.as_json:
         sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     else:
-        text: str = module.as_text(found)
         # A report may come from another machine: nothing in it may move the cursor.
-        sys.stdout.write(
-            "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text) + "\n"
-        )
+        sys.stdout.write(printable_lines(module.as_text(found)) + "\n")
     return 0
 
 

@@ -3,6 +3,8 @@
 Kept to Python 3.6 and the standard library, because modules that run on a target raise these too.
 """
 
+from .credentials import without_secrets
+
 
 class GpuhostError(Exception):
     """A failure that is told to the user in one paragraph, without a traceback."""
@@ -11,9 +13,12 @@ class GpuhostError(Exception):
 
     def __init__(self, message, next_step=""):
         # type: (str, str) -> None
-        """Keep what is wrong (`message`, one sentence) and what the user can do about it (`next_step`)."""
-        super().__init__(message)
-        self.message = message
+        """Keep what is wrong (`message`, one sentence) and what the user can do about it (`next_step`).
+
+        A message may quote an address or what another program said: no login, token or cookie stays in it.
+        """
+        self.message = without_secrets(message)
+        super().__init__(self.message)
         self.next_step = next_step
 
     def __str__(self):

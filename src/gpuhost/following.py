@@ -1,7 +1,8 @@
 """What action plugins share whose module works for minutes: run it as an asynchronous job and tell each step.
 
 Controller side. The module leaves its present step in a file on the target; `Followed` shows every new one with the
-time gone, and hands the job's result on.
+time gone, and hands the job's result on. What a host says is shown as one printable line; how much of it Ansible's
+connection takes into memory is not bounded here, `head` only keeps an honest host's file short.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ from __future__ import annotations
 import shlex
 import time
 from typing import Any, Callable, Dict, Optional
+
+from .bounded import LONGEST_STEP
+from .credentials import without_secrets
+from .text import printable
 
 LIMIT_S = 4 * 3600
 PAUSE_S = 2.0
@@ -80,11 +85,8 @@ class Followed:
             time.sleep(PAUSE_S)
             status = self._job(job, "status", task_vars)
             # A failed read of the progress is no failure of the work: the next poll reads it again.
-            said = (
-                self._low_level_execute_command(f"cat {shlex.quote(file)} 2>/dev/null || true")
-                .get("stdout", "")
-                .strip()
-            )
+            read = self._low_level_execute_command(f"head -c 4096 {shlex.quote(file)} 2>/dev/null || true")
+            said = printable(without_secrets(read.get("stdout", "")), LONGEST_STEP)
             now = time.monotonic()
             if said and (said != last or now - told >= REPEAT_S):
                 tell(f"{now - begin:4.0f} s  {said}")

@@ -8,8 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-from . import strict_json
+from . import bounded, strict_json
+from .credentials import without_secrets
 from .errors import EnvironmentProblem
+from .text import printable
 
 Json = Dict[str, Any]
 TAIL = 12  # lines that a message shows of what the builder said last
@@ -18,24 +20,23 @@ TAIL = 12  # lines that a message shows of what the builder said last
 def failed(said: List[str], log: str = "") -> EnvironmentProblem:
     """What the builder said when it refused or failed; its message comes last and begins with an id."""
     begin = next((at for at in range(len(said) - 1, -1, -1) if said[at].startswith("error: ")), len(said) - TAIL)
-    text = "\n".join(said[max(begin, 0) :]).strip() or "It said nothing."
+    text = without_secrets("\n".join(said[max(begin, 0) :])).strip() or "It said nothing."
     return EnvironmentProblem(f"OpenCV's builder stopped. {text}", f"The log is {log}." if log else "")
 
 
 def ask(command: List[str]) -> Json:
     """`key`, and `wheel` with its path and facts, or None where it has to be built. Changes nothing."""
-    done = subprocess.run(  # noqa: S603 - the role's own command line
-        [*command, "--print-key"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
-    )
-    if done.returncode != 0:
-        raise failed(done.stderr.splitlines())
     try:
-        answer = strict_json.loads(done.stdout)
+        code, out, err = bounded.run([*command, "--print-key"])
+    except bounded.TooMuch:
+        raise failed(["error: It says more than a key."]) from None
+    if code != 0:
+        raise failed(err.splitlines())
+    try:
+        answer = strict_json.loads(out)
         return {"key": answer["key"], "wheel": answer["wheel"]}
     except (ValueError, KeyError, TypeError):
-        raise failed(
-            ["error: its answer is not of the form that was asked for", *done.stdout.splitlines()[:1]]
-        ) from None
+        raise failed(["error: its answer is not of the form that was asked for", *out.splitlines()[:1]]) from None
 
 
 def build(command: List[str], log: Path, say: Callable[[str], None]) -> Json:
@@ -43,14 +44,14 @@ def build(command: List[str], log: Path, say: Callable[[str], None]) -> Json:
     said: List[str] = []
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as kept, subprocess.Popen(  # noqa: S603 - the same
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, universal_newlines=True
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as job:
-        for line in job.stderr or ():
-            kept.write(line)
+        for line in map(without_secrets, bounded.lines(job.stderr)):
+            kept.write(line + "\n")
             kept.flush()
-            said = [*said[-200:], line.rstrip("\n")]
+            said = [*said[-200:], line]
             if line.strip():
-                say(line.strip())
+                say(printable(line, bounded.LONGEST_STEP))
     if job.returncode != 0:
         raise failed(said, str(log))
     return ask(command)

@@ -7,24 +7,16 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-from . import __version__, recipes
+from . import __version__, bundle, recipes
 from .catalog import Json, shipped
 from .environments import environment_names, load_environment, lock_digest
 from .errors import CatalogError, RefusedError
 from .versions import version
 
 ROOT = Path(__file__).parent
-#: The part of this package that builds; the catalog stays on the controller.
-PARTS = (
-    "__init__.py",
-    "errors.py",
-    "reading.py",
-    "strict_json.py",
-    "text.py",
-    "versions.py",
-    "code.py",
-    "cvbuild",
-)
+#: What of this package builds: a package, and the modules that it imports, which bring along what they import. The
+#: catalog stays on the controller.
+BUILDER, MODULES = "cvbuild", ("artifacts", "code", "versions")
 SCRIPT = Path("build") / "opencv_cmake.py"
 CV2 = "opencv-contrib-python"
 
@@ -78,10 +70,11 @@ def packages(plan: Json) -> List[str]:
 def tree(lock: Json) -> Dict[str, Any]:
     """The builder with a host's recipe, as text by path below a store folder; `digest` and `version` name it."""
     files: Dict[str, str] = {}
-    for part in PARTS:
-        path = ROOT / part
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            files[f"gpuhost/{file.relative_to(ROOT).as_posix()}"] = file.read_text(encoding="utf-8")
+    for file in sorted((ROOT / BUILDER).rglob("*.py")):
+        files[f"gpuhost/{file.relative_to(ROOT).as_posix()}"] = file.read_text(encoding="utf-8")
+    for module in MODULES:
+        for name, text in bundle.sources(module).items():
+            files["gpuhost/__init__.py" if name == "gpuhost" else f"{name.replace('.', '/')}.py"] = text
     files["opencv_cmake.py"] = (ROOT.parents[1] / SCRIPT).read_text(encoding="utf-8")
     recipe = recipes.of_lock(shipped(), lock).as_json()
     files["recipe.json"] = json.dumps(recipe, indent=1, sort_keys=True) + "\n"

@@ -1,11 +1,13 @@
 """Text to values: apt's source lists, in both formats, and what apt-cache says about releases and versions.
 
-Every function is pure and total. Credentials in a URI never leave this module: `redact` runs on all text that
+Every function is pure and total. Credentials in a URI never leave this module: `without_logins` runs on all text that
 is handed out. Formats: sources.list(5). Runs on the target, so Python 3.6 and the standard library only.
 """
 
 import re
 from typing import Any, Dict, List, Optional, Tuple
+
+from .credentials import HIDDEN, without_logins
 
 Source = Dict[str, Any]
 Problem = Dict[str, Any]
@@ -13,21 +15,12 @@ Problem = Dict[str, Any]
 # Origins of the distribution's own archives; Ubuntu's extended maintenance is served by Canonical as well.
 OWN_ORIGINS = {"ubuntu": ("Ubuntu", "UbuntuESM", "UbuntuESMApps"), "debian": ("Debian", "Debian Backports")}
 
-# User and password stand before the host. The second form is a password with an unescaped slash in it.
-_CREDENTIALS = re.compile(r"//(?:[^/\s]*@|[^/\s:]*:(?![0-9]+/)\S*@)")
-# A URI whose scheme was forgotten is no less secret.
-_BARE_CREDENTIALS = re.compile(r"(?<!\S)[^\s/:@]+:(?!//)\S*@")
 _SOURCE_TYPES = ("deb", "deb-src")
 # Brackets and quotes keep blanks together, as in cdrom:[Ubuntu 18.04 LTS]/.
 _WORD = re.compile(r'\s*((?:\[[^\]]*\]|"[^"]*"|[^\s\["])+)')
 _POLICY_FILE = re.compile(r"^\s*(-?[0-9]+) (\S+) (.*?) ?Packages\s*$")
 _YES = ("yes", "true", "with", "on", "enable", "1")
 _NO = ("no", "false", "without", "off", "disable", "0")
-
-
-def redact(text: str) -> str:
-    """The text with user names and passwords inside URIs replaced by ***."""
-    return _BARE_CREDENTIALS.sub("***@", _CREDENTIALS.sub("//***@", text))
 
 
 def parse_one_line(text: str, file: str) -> Tuple[List[Source], List[Problem]]:
@@ -155,12 +148,12 @@ def _entry_error(uris: List[str], suites: List[str], components: List[str]) -> s
     """What is wrong with an entry, or "": a suite that is a path takes no component, any other needs one."""
     bad = [uri for uri in uris if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:\S", uri.replace('"', ""))]
     if bad:
-        return f"{redact(bad[0])} is no URI."
+        return f"{without_logins(bad[0])} is no URI."
     paths = [suite for suite in suites if suite.endswith("/")]
     if paths and components:
-        return f"The suite {redact(paths[0])} is a path (it ends in a slash) and takes no components."
+        return f"The suite {without_logins(paths[0])} is a path (it ends in a slash) and takes no components."
     if len(paths) != len(suites) and not components:
-        return f"The suite {redact(suites[0])} needs at least one component."
+        return f"The suite {without_logins(suites[0])} needs at least one component."
     return ""
 
 
@@ -177,17 +170,17 @@ def _source(
     return {
         "format": form,
         "types": types,
-        "uris": [redact(uri) for uri in uris],
-        "suites": [redact(suite) for suite in suites],
-        "components": [redact(component) for component in components],
-        "signed_by": redact(signed_by) if signed_by else None,
+        "uris": [without_logins(uri) for uri in uris],
+        "suites": [without_logins(suite) for suite in suites],
+        "components": [without_logins(component) for component in components],
+        "signed_by": without_logins(signed_by) if signed_by else None,
         "enabled": enabled,
     }
 
 
 def _problem(file: str, line: int, text: str, error: str) -> Problem:
     """One named problem of a source list; line 0 stands for the file as a whole."""
-    return {"file": file, "line": line, "text": redact(text.strip()), "error": error}
+    return {"file": file, "line": line, "text": without_logins(text.strip()), "error": error}
 
 
 def list_file_stem(uri: str, suite: str) -> str:
@@ -195,7 +188,7 @@ def list_file_stem(uri: str, suite: str) -> str:
 
     apt drops the scheme and the credentials, escapes some characters as %xx and writes _ for each slash.
     """
-    place = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*:/*", "", _CREDENTIALS.sub("//", uri)).rstrip("/")
+    place = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*:/*", "", without_logins(uri).replace(f"//{HIDDEN}@", "//", 1)).rstrip("/")
     place += "/" + (suite.strip("/") if suite.endswith("/") else "dists/" + suite)
     escaped = "".join(
         f"%{ord(char):02x}" if char in '\\|{}[]<>"^~_=!@#$%^&*' or ord(char) <= 0x20 else char
@@ -212,7 +205,7 @@ def parse_policy(text: str) -> List[Dict[str, str]]:
     """
     rows = []
     row: Optional[Dict[str, str]] = None
-    for line in redact(text).splitlines():
+    for line in without_logins(text).splitlines():
         if line.startswith("Pinned packages"):
             break
         entry = _POLICY_FILE.match(line)
@@ -254,7 +247,7 @@ def _suite_path(place: str) -> str:
 def parse_madison(text: str) -> List[Dict[str, str]]:
     """The rows of `apt-cache madison NAME...`: package, version, index; a package's newest version first."""
     rows = []
-    for line in redact(text).splitlines():
+    for line in without_logins(text).splitlines():
         cells = [cell.strip() for cell in line.split(" | ", 2)]
         if len(cells) == 3 and all(cells) and cells[2].endswith("Packages"):
             rows.append({"package": cells[0], "version": cells[1], "index": _index_name(cells[2][: -len("Packages")])})

@@ -8,15 +8,16 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
+from . import bounded
+
 Result = Tuple[int, str, str]
 Run = Callable[[Sequence[str], float], Result]
 
 NOT_FOUND = 127
 NOT_RUNNABLE = 126
 TIMED_OUT = 124
+SAID_TOO_MUCH = 125
 
-# A process in the kernel's hands (a card that fell off the bus) survives a kill; then it is left behind.
-_KILL_GRACE_S = 5.0
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -24,40 +25,20 @@ def run_command(argv: Sequence[str], timeout: float) -> Result:
     """Run a command without a shell and give its exit status, output and error output.
 
     It speaks English (LC_ALL=C), reads nothing, and is killed after `timeout` seconds. What cannot be
-    started or does not end has the exit status a shell would give it (127, 126 or 124), and the reason as its
-    error output.
+    started, does not end or says too much has the exit status a shell would give it (127, 126, 124 or 125), and the
+    reason as its error output.
     """
     path = "{}:{}".format(os.environ.get("PATH", ""), _SYSTEM_PATH).lstrip(":")
     try:
-        process = subprocess.Popen(  # noqa: S603 - a fixed argument list of this package, no shell
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(os.environ, LC_ALL="C", PATH=path),
-            start_new_session=True,
-        )
+        return bounded.run(list(argv), timeout, env=dict(os.environ, LC_ALL="C", PATH=path), start_new_session=True)
     except FileNotFoundError:
         return NOT_FOUND, "", f"{argv[0]} is not installed"
     except OSError as error:
         return NOT_RUNNABLE, "", f"{argv[0]} cannot be started: {error.strerror}"
-    try:
-        out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.kill()
-        _let_die(process)
         return TIMED_OUT, "", f"{argv[0]} gave no answer within {timeout:g} s"
-    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
-
-
-def _let_die(process: "subprocess.Popen[bytes]") -> None:
-    """Reap a killed process, without waiting for ever."""
-    try:
-        process.communicate(timeout=_KILL_GRACE_S)
-    except subprocess.TimeoutExpired:
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+    except bounded.TooMuch:
+        return SAID_TOO_MUCH, "", f"{argv[0]} said more than {bounded.MOST >> 20} MB"
 
 
 class Edges:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
-from . import strict_json
+from . import bounded, strict_json
 from .probe_answer import channel
 
 Json = Dict[str, Any]
@@ -92,18 +92,12 @@ def loaded(sonames: List[str]) -> Dict[str, Json]:
     found = {name: {"error": "the loader crashed before it"} for name in sonames}  # type: Dict[str, Json]
     if not sonames:
         return found
-    process = subprocess.Popen(  # noqa: S603 - this interpreter and the text above
-        [sys.executable, "-I", "-c", _LOADER, *sonames],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    argv = [sys.executable, "-I", "-c", _LOADER, *sonames]
     try:
-        out = process.communicate(timeout=_LOAD_LIMIT_S)[0]
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out = process.communicate()[0]
-    for line in out.decode("utf-8", "replace").splitlines():
+        out = bounded.run(argv, _LOAD_LIMIT_S, stderr=subprocess.DEVNULL)[1]
+    except (subprocess.TimeoutExpired, bounded.TooMuch) as error:
+        return {name: {"error": f"the loader was ended: {type(error).__name__}"} for name in sonames}
+    for line in out.splitlines():
         if line.startswith("{"):
             try:
                 told = strict_json.loads(line)

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from typing import Any, Dict, Iterable, List, Match, Pattern
 
-from .parsers_apt import redact as without_credentials
+from .credentials import without_secrets
 
 #: Servers that everybody uses; any other name in a URL may be somebody's own.
 PUBLIC = (
@@ -31,7 +31,7 @@ _SECRET = re.compile(
     r"(\"?\s*[=:]\s*|\s+)(?!\s)(\"[^\"]*\"|'[^']*'|[^\s,;]+)"
 )
 _NETRC = re.compile(r"(?i)\b(machine|login)(\s+)([^\s:=]+)")
-_BEARER = re.compile(r"(?i)\b((?:authorization\s*:\s*)?(?:bearer|basic))\s+\S+")
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+\S+")
 _SERIAL = re.compile(r"(?i)\b(serial(?:[ _]?(?:number|no))?\.?\s*[=:]\s*)(?!<)\S+")
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
 _UUID = re.compile(r"(?i)(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-f])")
@@ -78,7 +78,7 @@ class Redactor:
         are given again.
         """
         text = _KEY_BLOCK.sub(KEY, text)
-        text = without_credentials(text)
+        text = without_secrets(text)
         text = _NETRC.sub(self._netrc, text)
         text = _BEARER.sub(rf"\1 {SECRET}", text)
         text = _SECRET.sub(rf"\1\2{SECRET}", text)

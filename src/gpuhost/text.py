@@ -21,8 +21,13 @@ def printable(value: object, longest: Optional[int] = None) -> str:
     text = str(value)
     if longest is not None:
         text = text[: longest * 4]  # before the loop, so that an endless text costs no time
-    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
+    shown = _visible(" ".join(text.split()))
     return shown if longest is None or len(shown) <= longest else shown[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def printable_lines(value: object) -> str:
+    """Return a value as text whose lines and columns stay: only line feeds and spaces move the cursor in it."""
+    return "\n".join(_visible(line.expandtabs()) for line in str(value).replace("\r\n", "\n").split("\n"))
 
 
 def folder_name(host: str) -> str:
@@ -45,3 +50,8 @@ def folder_name(host: str) -> str:
 def _encoded(char: str) -> str:
     """Return one character percent-encoded."""
     return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
+
+
+def _visible(text: str) -> str:
+    """Return a text with every character that is not printable replaced."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -30,8 +30,8 @@ def fetch(root: Path, spec: Json, scratch: Path, python: str, log: Path, say: Ca
     environment = scratch / "pip"
     store.remove(scratch)
     scratch.mkdir(parents=True)
-    venvs.run([python, "-m", "venv", str(environment)], log)
-    pip = [str(environment / "bin" / "python"), "-m", "pip"]
+    venvs.run([python, "-I", "-m", "venv", str(environment)], log)
+    pip = [str(environment / "bin" / "python"), "-I", "-m", "pip"]
     locked = [p for p in packages if p["name"] == "pip"]
     lacking = venvs.missing(locked, wheels)
     if lacking:

@@ -5,13 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from . import __version__, bundle
 from .watch_install import LAUNCHER
 
 ROOT = Path(__file__).parent
-PARTS = ("__init__.py", "errors.py", "reading.py", "strict_json.py", "text.py", "data/yolo.json", "yolo")
+PARTS = (
+    "__init__.py",
+    "credentials.py",
+    "errors.py",
+    "reading.py",
+    "strict_json.py",
+    "text.py",
+    "data/yolo.json",
+    "yolo",
+)
+
+#: The program of `python -I -c`, which runs a module from a folder: "folder", "module" and the module's own arguments
+#: follow. With -I neither the working folder nor a variable adds modules; the folder comes last, so that the
+#: environment's own NumPy and OpenCV are found before any beside this package.
+_START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), {}, '__main__', True)"
 
 #: Run with -I, so that no environment variable and no folder of a user's is read; its own folder it adds itself.
 _LAUNCHER = """\
@@ -23,6 +37,13 @@ from gpuhost.watch_run import main
 
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def start(python: str, folder: str, module: str) -> List[str]:
+    """Return the start of a command line that runs a module from a folder, and imports from no other place that others
+    may write to.
+    """
+    return [python, "-I", "-B", "-c", _START, folder, module]
 
 
 def yolo(_: Any = None) -> Dict[str, Any]:

@@ -5,13 +5,15 @@ its `--require-hashes` refuses any other file. The files stay in the cache, so t
 again without a network.
 """
 
+import collections
 import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Deque, Dict, List, Sequence
 
-from . import store
+from . import bounded, store
+from .credentials import without_secrets
 from .errors import ArtifactError, EnvironmentProblem, GpuhostError
 
 Json = Dict[str, Any]
@@ -34,26 +36,28 @@ class CommandFailed(Exception):
 def run(argv: Sequence[str], log: Path) -> None:
     """Run a command with its output in the log file; `CommandFailed` with the last lines when it fails."""
     environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-    with log.open("ab") as handle:
-        start = handle.tell()
-        handle.write("$ {}\n".format(" ".join(argv)).encode())
+    environment.update(QUIET)
+    last: Deque[str] = collections.deque(maxlen=TAIL)
+    with log.open("a", encoding="utf-8") as handle:
+        handle.write("$ {}\n".format(without_secrets(" ".join(argv))))
         handle.flush()
-        environment.update(QUIET)
         # close_fds=False: the turn of `install` goes along, so that nobody starts anew beside this command.
-        code = subprocess.call(  # noqa: S603 - no shell reads these arguments of the lock and this module
+        with subprocess.Popen(  # noqa: S603 - no shell reads these arguments of the lock and this module
             list(argv),
             stdin=subprocess.DEVNULL,
-            stdout=handle,
-            stderr=handle,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env=environment,
             cwd="/",
             close_fds=False,
-        )
-    if code != 0:
-        with log.open("rb") as handle:
-            handle.seek(start)
-            said = handle.read().decode("utf-8", "replace").splitlines()
-        raise CommandFailed("\n".join(said[-TAIL:]))
+        ) as running:
+            # pip tells the addresses of its index and proxy; what it tells of their logins and tokens is not kept.
+            for line in map(without_secrets, bounded.lines(running.stdout)):
+                handle.write(line + "\n")
+                handle.flush()
+                last.append(line)
+    if running.returncode != 0:
+        raise CommandFailed("\n".join(last))
 
 
 def requirements(packages: List[Json]) -> str:
@@ -128,7 +132,7 @@ def folder_of(root: Path, name: str, lock: Json) -> Path:
 
 def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callable[[str], None]) -> None:
     """Put the locked packages into a fresh environment: pip and the build tools first, as an old pip knows few."""
-    pip = [str(folder / "bin" / "python"), "-m", "pip"]
+    pip = [str(folder / "bin" / "python"), "-I", "-m", "pip"]
     wheels, scratch = cache / "wheels", scratch_of(folder, cache)
     tools = [p for p in packages if p["name"] in BUILD_TOOLS]
     rest = [p for p in packages if p["name"] not in BUILD_TOOLS]
@@ -176,7 +180,7 @@ def make(root: Path, name: str, lock: Json, python: str, say: Callable[[str], No
     check_space(root, name, lock)
     say("making the environment")
     try:
-        run([python, "-m", "venv", str(folder)], log)
+        run([python, "-I", "-m", "venv", str(folder)], log)
         fill(folder, lock["packages"], root / "cache", log, say)
         versions = {p["name"]: p["version"] for p in lock["packages"]}
         store.seal(folder, {"digest": lock["digest"], "environment": name, "packages": versions})

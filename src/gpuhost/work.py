@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from typing import IO, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
-from . import store
+from . import bounded, store
+from .credentials import without_secrets
+from .text import printable
 
 TAIL = 20  # lines of a failed command's output that a message carries
 # Lines of apt, dpkg, dkms and update-initramfs that tell how far they are.
@@ -62,7 +64,7 @@ class Work:
 
         What goes to its standard input is neither logged nor shown.
         """
-        self.note("$ " + " ".join(argv))
+        self.note("$ " + without_secrets(" ".join(argv)))
         start = self.log.stat().st_size
         with self.log.open("ab") as handle:
             process = subprocess.Popen(  # noqa: S603 - a fixed argument list, no shell
@@ -84,7 +86,9 @@ class Work:
                 break
             time.sleep(_POLL_S)
         if ended != 0:
-            raise WorkFailed("\n".join(self._since(start).splitlines()[-TAIL:]) or f"It ended with status {ended}.")
+            with self.log.open("rb") as handle:
+                said = without_secrets(bounded.tail(handle, start, TAIL))
+            raise WorkFailed(said or f"It ended with status {ended}.")
 
     def patiently(self, argv: Sequence[str], busy: Sequence[str], pause: float) -> None:
         """Run a command, and again while it fails because another process has its lock, as long as `wait_s`."""
@@ -99,22 +103,18 @@ class Work:
             self.say("waiting for another process that installs packages")
             time.sleep(pause)
 
-    def _since(self, start: int) -> str:
-        """What the log holds from a place on."""
-        with self.log.open("rb") as handle:
-            handle.seek(start)
-            return handle.read().decode("utf-8", "replace")
-
     def _tell(self, seen: int) -> int:
         """Say the last step among the whole lines that are new; where the next look begins."""
         with self.log.open("rb") as handle:
-            handle.seek(seen)
-            new = handle.read()
+            # Of a burst only the end is looked at: the last step is what counts.
+            begin = max(seen, handle.seek(0, os.SEEK_END) - bounded.TAIL)
+            handle.seek(begin)
+            new = handle.read(bounded.TAIL)
         whole = new.rpartition(b"\n")[0]
-        steps = [line for line in whole.decode("utf-8", "replace").splitlines() if _STEP.match(line)]
+        steps = [line for line in bounded.text(whole).splitlines() if _STEP.match(line)]
         if steps:
-            self.say(steps[-1][:100])
-        return seen + len(whole)
+            self.say(printable(without_secrets(steps[-1]), 100))
+        return begin + len(whole)
 
 
 def feed(pipe: "IO[bytes]", data: bytes) -> None:

@@ -88,13 +88,13 @@ def test_the_packages_of_a_python(filters: Dict[str, Callable[..., Any]]) -> Non
 
 def test_the_preparing_command_says_what_changes_it(filters: Dict[str, Callable[..., Any]]) -> None:
     """The marker of what was prepared is named after it: sizes, models and weights must all be in it."""
-    base = (["python"], "/opt/gpuhost", ["yolov4-tiny"], 416, 192, "synthetic")
+    base = ("python", "/opt/gpuhost/store/yolo", "/opt/gpuhost", ["yolov4-tiny"], 416, 192, "synthetic")
     command = filters["gpuhost_yolo_prepare"](*base)
     others = [
-        (["python"], "/opt/gpuhost", ["yolov3"], 416, 192, "synthetic"),
-        (["python"], "/opt/gpuhost", ["yolov4-tiny"], 320, 192, "synthetic"),
-        (["python"], "/opt/gpuhost", ["yolov4-tiny"], 416, 10, "synthetic"),
-        (["python"], "/opt/gpuhost", ["yolov4-tiny"], 416, 192, "published"),
+        ("python", "/opt/gpuhost/store/yolo", "/opt/gpuhost", ["yolov3"], 416, 192, "synthetic"),
+        ("python", "/opt/gpuhost/store/yolo", "/opt/gpuhost", ["yolov4-tiny"], 320, 192, "synthetic"),
+        ("python", "/opt/gpuhost/store/yolo", "/opt/gpuhost", ["yolov4-tiny"], 416, 10, "synthetic"),
+        ("python", "/opt/gpuhost/store/yolo", "/opt/gpuhost", ["yolov4-tiny"], 416, 192, "published"),
     ]
     digests = {filters["gpuhost_short_digest"](filters["gpuhost_yolo_prepare"](*other)) for other in [base, *others]}
     assert len(digests) == 5
@@ -107,6 +107,7 @@ def test_published_weights_come_over_https_with_a_checksum(filters: Dict[str, Ca
     row = filters["gpuhost_yolo_weights"]("yolov4-tiny")
     assert row["url"].startswith("https://")
     assert len(row["sha256"]) == 64
+    assert row["size"] > 10**7
 
 
 def test_two_hosts_never_share_a_folder_of_reports(filters: Dict[str, Callable[..., Any]]) -> None:
@@ -120,3 +121,11 @@ def test_two_hosts_never_share_a_folder_of_reports(filters: Dict[str, Callable[.
     )
     for playbook in (ROOT / "site.yml", *(ROOT / "playbooks").rglob("*.yml")):
         assert not bare.search(playbook.read_text(encoding="utf-8")), playbook
+
+
+def test_the_drivers_installer_comes_with_the_size_of_the_lock(filters: Dict[str, Callable[..., Any]]) -> None:
+    """The size is the cap of what is fetched; one that the catalog does not know is left out."""
+    driver = {"url": "https://a.example/x/N-1.run", "sha256": "0" * 64, "size": 5, "version": "1"}
+    file = {"name": "N-1.run", "url": driver["url"], "sha256": "0" * 64}
+    assert filters["gpuhost_driver_file"](driver) == {**file, "size": 5}
+    assert filters["gpuhost_driver_file"]({**driver, "size": None}) == file

@@ -242,7 +242,7 @@ def test_the_two_homes_of_the_confidence_agree() -> None:
 def test_the_installed_environment_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then this Python, if it has cv2; else an error that says how to get it."""
     python = tmp_path / "current/venvs/opencv_cuda/bin/python"
-    assert cli_bench.python_with_opencv(tmp_path)[0] == sys.executable
+    assert cli_bench.python_with_opencv(tmp_path) == sys.executable
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cv2" else real(name))
     with pytest.raises(EnvironmentProblem, match="no OpenCV to detect with") as caught:
@@ -250,13 +250,13 @@ def test_the_installed_environment_comes_first(tmp_path: Path, monkeypatch: pyte
     assert "site.yml" in caught.value.next_step
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
-    assert cli_bench.python_with_opencv(tmp_path) == [str(python), "-I", "-B"]
+    assert cli_bench.python_with_opencv(tmp_path) == str(python)
 
 
 @pytest.fixture(name="here")
 def no_installed_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Path) -> Path:
     """A machine on which nothing is installed below /opt, and a user's cache of its own."""
-    monkeypatch.setattr(cli_bench, "python_with_opencv", lambda: [sys.executable, "-B"])
+    monkeypatch.setattr(cli_bench, "python_with_opencv", lambda: sys.executable)
     monkeypatch.setattr(cli_bench, "work_folder", lambda: work)
     monkeypatch.setattr(cli_bench, "published", lambda: [])
     monkeypatch.chdir(tmp_path)

@@ -91,8 +91,8 @@ def test_the_page_has_its_marks(tool: Any) -> None:
 def test_the_playbook_s_command_is_one_that_the_detector_takes(published: bool) -> None:
     """All ways on one device, in turns, and nothing written on the host."""
     line = checks_benchmark.thorough("/opt/gpuhost", "cuda", ["yolov3", "yolov4"], 192, 2, published)
-    assert line[1:4] == ["-B", "-m", "gpuhost.yolo"]
-    given = options.parser().parse_args(line[4:])
+    assert line[1:3] == ["-I", "-B"] and line[5:7] == ["/opt/gpuhost/current/yolo", "gpuhost.yolo"]
+    given = options.parser().parse_args(line[7:])
     assert (given.command, given.mode, given.device, given.baseline) == ("bench", "both", "cuda", "cuda")
     assert given.read_only and str(given.json) == "-" and given.model == ["yolov3", "yolov4"]
     assert (given.count, given.passes, given.weights_dir is not None) == (192, 2, published)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import urllib.error
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict
 
 import pytest
@@ -266,10 +266,10 @@ def test_an_index_page_in_json_and_in_html() -> None:
 def test_a_download_without_network_or_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No network is told as such; plain http is refused."""
 
-    def down(*_: Any, **__: Any) -> Any:
-        raise urllib.error.URLError("no route to host")
+    def down(*_: Any) -> Any:
+        raise OSError("no route to host")
 
-    monkeypatch.setattr(sources_of.urllib.request, "urlopen", down)
+    monkeypatch.setattr(sources_of.https, "opener", lambda *_: SimpleNamespace(open=lambda *_, **__: down()))
     row = {"kind": "sdist", "package": "a", "file": "a-1.tar.gz", "sha256": "0" * 64}
     with pytest.raises(GpuhostError, match=r"B-sources-not-fetched.*no route"):
         sources_of.obtain(row, tmp_path)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, List
+from typing import Any, Callable, List, Optional
 
 import pytest
 
@@ -21,9 +22,11 @@ needs_pci = pytest.mark.skipif(
 )
 
 
-def verify(*options: str, path: str = "") -> subprocess.CompletedProcess[str]:
+def verify(
+    *options: str, path: str = "", before: Optional[Callable[[], None]] = None
+) -> subprocess.CompletedProcess[str]:
     """Run verify/ in a process of its own, apart from the pytest that runs this."""
-    found = os.pathsep.join([path or str(Path(sys.executable).parent), os.environ["PATH"]])
+    found = os.pathsep.join([*([path] if path else []), str(Path(sys.executable).parent), os.environ["PATH"]])
     # With CI set pytest's summary repeats a failure's whole text, and these tests count its words.
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_", "CI", "BUILD_NUMBER"))}
     return subprocess.run(
@@ -33,6 +36,7 @@ def verify(*options: str, path: str = "") -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
+        preexec_fn=before,
     )
 
 
@@ -69,6 +73,41 @@ def test_a_fleet_is_verified_in_one_call(tmp_path: Path) -> None:
         found = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
         assert (found["host"], found["verdict"]) == (name, "not provisioned")
         assert f"{tmp_path}/locks/{name}/stack.json" in " ".join(done.stdout.split()), "its lock beside its inventory"
+
+
+def limited() -> None:
+    """One GB of memory, and no more."""
+    resource.setrlimit(resource.RLIMIT_DATA, (10**9, 10**9))
+
+
+ENDLESS = "yes '\033[2J a line of an endless answer'"
+NESTED = """printf 'gpuhost-answer: {"a": ['; yes '[],' | head -n 2700000 | tr -d '\\n'; printf '[]]}\\n'"""
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (ENDLESS, "It said more than 8 MB"),
+        (ENDLESS + " >&2", "It said more than 8 MB"),
+        ("tr -d '\\n' < /dev/zero", "It said more than 8 MB"),
+        (NESTED, "actual"),
+    ],
+    ids=["lines", "errors", "one line", "nested"],
+)
+def test_a_host_that_says_too_much_takes_no_memory(tmp_path: Path, says: str, told: str) -> None:
+    """An answer without end, or one that is huge when it is parsed: one failure, within one GB."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f"#!/bin/sh\n{says}\n", encoding="utf-8")
+    ssh.chmod(0o755)
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(json.dumps({"all": {"hosts": {"box": {}}}}), encoding="utf-8")
+    wanted = ("--hosts=ansible://box", f"--ansible-inventory={inventory}", f"--gpuhost-reports={tmp_path}")
+    done = verify(*wanted, "verify/test_host.py", path=str(ssh.parent), before=limited)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert told in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stdout + done.stderr and "MemoryError" not in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 def test_a_host_that_does_not_answer_is_one_failure(tmp_path: Path) -> None:
@@ -116,7 +155,7 @@ def test_the_plugin_calls_verify_for_the_present_host(plugin: Any) -> None:
     """With this Python, the inventory of the play, and the task's options."""
     arguments = {"benchmark": False, "require_gpu": True, "photos": 24, "images": "/my photos"}
     command, extra = plugin.pytest_command("box", ["/inv/hosts.yml"], arguments)
-    assert command[:4] == [sys.executable, "-m", "pytest", "verify/"]
+    assert command[:4] == [sys.executable, "-I", "-u", "-m"] and command[4:6] == ["pytest", "verify/"]
     assert {"--hosts=ansible://box", "--ansible-inventory=/inv/hosts.yml", "--no-benchmark"} <= set(command)
     assert {"--require-gpu", "--benchmark-photos=24", "--images=/my photos"} <= set(command)
     assert extra["PATH"].startswith(str(Path(sys.executable).parent))
@@ -141,5 +180,7 @@ def test_the_plugin_shows_lines_as_they_come(plugin: Any, monkeypatch: pytest.Mo
     """And passes the exit status on."""
     shown: List[str] = []
     monkeypatch.setattr(plugin.Display, "display", lambda self, text: shown.append(text))
-    code, lines = plugin.stream([sys.executable, "-c", "print('a'); print('b'); raise SystemExit(3)"], {})
-    assert (code, lines, shown) == (3, ["a", "b"], ["a", "b"])
+    said = "print('a'); print('  b\\x1b[2J\\rPLAY RECAP'); raise SystemExit(3)"
+    code, lines = plugin.stream([sys.executable, "-c", said], {})
+    assert (code, lines) == (3, ["a", "  b\ufffd[2J\ufffdPLAY RECAP"])
+    assert shown == lines

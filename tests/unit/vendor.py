@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import re
@@ -10,7 +11,7 @@ import subprocess
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, Iterable, List, Optional, Tuple, Type, Union
 
 #: Enough that a dropped transfer has more than one block before it (artifacts.BLOCK is 1 MiB).
 CONTENT = bytes(range(256)) * 4096 * 5
@@ -26,12 +27,15 @@ def certificate(folder: Path) -> Tuple[Path, Path]:
 
 
 class Vendor:
-    """Serves `files` (path -> bytes); `faults` are used up, one a request; `asked` keeps (path, Range)."""
+    """Serves `files` (path -> bytes); `faults` are used up, one a request; `asked` keeps (path, Range), `logins` the
+    Authorization of each request. A fault of bytes is the whole answer as it stands, a list of them is sent one by one.
+    """
 
     def __init__(self, certificate: Path, key: Path) -> None:
         """Start on a free port."""
         self.files: Dict[str, bytes] = {}
-        self.faults: List[str] = []
+        self.faults: List[Union[str, bytes, Iterable[bytes]]] = []
+        self.logins: List[Optional[str]] = []
         self.asked: List[Tuple[str, Optional[str]]] = []
         self.ranges = True
         self.gate = threading.Event()  # "hang" waits here, half way
@@ -74,7 +78,13 @@ class Vendor:
         wanted = request.headers.get("Range")
         self.asked.append((request.path, wanted))
         fault = self.faults.pop(0) if self.faults else ""
+        self.logins.append(request.headers.get("Authorization"))
         content = self.files.get(request.path)
+        if not isinstance(fault, str):
+            with contextlib.suppress(OSError):  # the client has had enough
+                for part in [fault] if isinstance(fault, bytes) else fault:
+                    request.wfile.write(part)
+            return
         if fault.startswith("http"):  # a redirect
             request.send_response(302)
             request.send_header("Location", fault)

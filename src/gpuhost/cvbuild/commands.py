@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
+from .. import bounded
+from ..credentials import without_secrets
 from .failures import failure
 
 TAIL = 25  # lines of a failed command's output that a message carries
@@ -31,18 +33,10 @@ def environment(more: Optional[Dict[str, str]] = None) -> Dict[str, str]:
 def ask(argv: Sequence[str], limit_s: float = 60) -> str:
     """What a short command says on both outputs, '' when it is not there or fails."""
     try:
-        done = subprocess.run(  # noqa: S603 - argv is made by this package, no shell reads it
-            list(argv),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=environment(),
-            timeout=limit_s,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        code, out, _ = bounded.run(list(argv), limit_s, stderr=subprocess.STDOUT, env=environment())
+    except (OSError, subprocess.TimeoutExpired, bounded.TooMuch):
         return ""
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+    return out if code == 0 else ""
 
 
 def follow(
@@ -59,7 +53,7 @@ def follow(
     log.parent.mkdir(parents=True, exist_ok=True)
     last: List[str] = []
     with log.open("a", encoding="utf-8") as handle:
-        handle.write("$ " + " ".join(argv) + "\n")
+        handle.write("$ " + without_secrets(" ".join(argv)) + "\n")
         handle.flush()
         with subprocess.Popen(  # noqa: S603 - argv is made by this package, no shell reads it
             list(argv),
@@ -70,10 +64,8 @@ def follow(
             cwd=str(cwd) if cwd else None,
             start_new_session=True,
         ) as running:
-            assert running.stdout is not None  # noqa: S101 - it is a pipe by the call above
             try:
-                for raw in running.stdout:
-                    line = raw.decode("utf-8", "replace").rstrip("\n")
+                for line in map(without_secrets, bounded.lines(running.stdout)):
                     handle.write(line + "\n")
                     last = [*last[-(TAIL - 1) :], line]
                     heard(line)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from .. import strict_json
+from ..store import sha256
 from .options import Option
-from .sources import sha256
 from .wheel import NAME, facts_of
 
 #: Raised when the script itself changes what it makes from the same input.

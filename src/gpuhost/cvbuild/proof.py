@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from .. import strict_json
+from .. import bounded, strict_json
 from . import code_in, configured, proving
 from .archs import must_cover
 from .commands import ask as answered
@@ -30,17 +30,11 @@ def ask(python: str, limit_s: float = 900) -> Json:
     """The answer of a fresh process; one that ends badly is told with its last words."""
     text = Path(proving.__file__).read_text(encoding="utf-8")
     try:
-        done = subprocess.run(  # noqa: S603 - the interpreter and this package's own text
-            [python, "-I", "-B", "-c", text],
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            env=environment(),
-            timeout=limit_s,
-            check=False,
-        )
-        said, complaint = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        _, said, complaint = bounded.run([python, "-I", "-B", "-c", text], limit_s, env=environment())
     except (OSError, subprocess.TimeoutExpired) as error:
         said, complaint = "", str(error)
+    except bounded.TooMuch:
+        said, complaint = "", "it says too much"
     for line in said.splitlines():
         if line.startswith(proving.MARK):
             try:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import configparser
+import errno
 import hashlib
 import html.parser
 import os
 import shutil
 import tarfile
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from .. import strict_json
+from .. import artifacts, https, strict_json
+from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
+from ..store import sha256
 from .failures import failure
 
 Json = Dict[str, Any]
 PYPI = "https://pypi.org/simple"
 JSON_KIND = "application/vnd.pypi.simple.v1+json"
 SEAL = ".gpuhost-tree"
+LARGEST_PAGE = 32 << 20  # bytes; PyPI's page of a package with thousands of files has 5 MB
 
 
 def index() -> str:
@@ -74,35 +76,18 @@ def address_in(page: str, kind: str, base: str, file: str) -> Optional[str]:
     return urllib.parse.urldefrag(found[0])[0] if found else None
 
 
-def opened(url: str, accept: str = "*/*") -> Any:
-    """An address for reading; only https is fetched."""
-    if not url.startswith("https://"):
-        raise failure("B-sources-not-fetched", f"The address {url} is not https.", "Set pip's index to an https one.")
-    return urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=60)  # noqa: S310
-
-
 def locate(row: Json) -> str:
     """The address of a source row: its own, or what the index lists under its file's name."""
     if row.get("url"):
         return str(row["url"])
     base = f"{index()}/{row['package']}/"
-    with opened(base, f"{JSON_KIND}, text/html;q=0.1") as answer:
-        page, kind = answer.read().decode("utf-8", "replace"), answer.headers.get("Content-Type", "")
-    found = address_in(page, kind, base, row["file"])
+    page, kind, at = https.page(base, f"{JSON_KIND}, text/html;q=0.1", LARGEST_PAGE)
+    found = address_in(page, kind, at, row["file"])
     if found is None:
         raise failure(
             "B-sources-not-fetched", f"The index does not list {row['file']}.", "Give the file itself: --sources FILE"
         )
-    return found
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in iter(lambda: handle.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    return https.with_login(found, base)
 
 
 def name_of(row: Json) -> str:
@@ -123,31 +108,23 @@ def check_file(path: Path, wanted: str) -> None:
 
 def obtain(row: Json, cache: Path, given: Optional[Path] = None) -> Path:
     """A source file in the artifact cache, by its checksum; `given` is taken instead of a download."""
-    folder = cache / str(row["sha256"])
-    path = folder / name_of(row)
     if given is not None:
         check_file(given, row["sha256"])
         return given
-    if path.exists():
-        check_file(path, row["sha256"])
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
+    file = {"name": name_of(row), "sha256": row["sha256"], "size": row.get("size")}
+    path = artifacts.place(cache, file)
     try:
-        with opened(locate(row)) as answer, temporary.open("wb") as handle:
-            shutil.copyfileobj(answer, handle, 1 << 20)
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
-        raise failure(
-            "B-sources-not-fetched",
-            f"{path.name} could not be fetched: {error}.",
-            "Check the network and pip's index, or give the file itself: --sources FILE",
-        ) from None
-    try:
-        check_file(temporary, row["sha256"])
-    except Exception:
-        temporary.unlink()
-        raise
-    temporary.rename(path)
+        if not artifacts.is_right(path, file):
+            artifacts.obtain(cache, {**file, "url": locate(row)})
+    except artifacts.WrongFile as error:
+        raise failure("B-sources-tampered", error.message, error.next_step) from error
+    except (ArtifactError, EnvironmentProblem, https.Interrupted) as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise cause from None  # a full disk is told as one, whatever it stopped
+        text = error.message if isinstance(error, GpuhostError) else f"{path.name} could not be fetched: {error}."
+        step = "Check the network and pip's index, or give the file itself: --sources FILE"
+        raise failure("B-sources-not-fetched", text, step) from error
     return path
 
 

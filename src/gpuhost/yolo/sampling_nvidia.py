@@ -103,7 +103,8 @@ class NvidiaWatch:
                     [path, query(field), form],
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
-                    universal_newlines=True,
+                    encoding="utf-8",
+                    errors="replace",
                     timeout=_ASK_LIMIT_S,
                     check=False,
                 )
@@ -120,7 +121,7 @@ class NvidiaWatch:
         """Start the process that prints line after line, and the thread that reads them."""
         self._why = "nvidia-smi printed no line that could be read"
         self._process = subprocess.Popen(  # noqa: S603 - as above
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", errors="replace"
         )
         self._thread = threading.Thread(target=self._read, name="nvidia-smi", daemon=True)
         self._thread.start()
@@ -128,7 +129,9 @@ class NvidiaWatch:
     def _read(self) -> None:
         """The thread: every line until the process ends."""
         assert self._process is not None and self._process.stdout is not None  # noqa: S101 - for the types
-        for line in self._process.stdout:
+        stream = self._process.stdout
+        # A longer line is none of a card's; it comes in pieces.
+        for line in iter(lambda: stream.readline(4096), ""):
             found = parse_line(line)
             if found is not None:
                 self.add(*found)

@@ -1,0 +1,100 @@
+"""What a host says is shown as its words: a module that answers with escape codes, false recaps and secrets."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from .conftest import ROOT
+
+EVIL = """#!/usr/bin/python
+import json, os, sys
+from ansible.module_utils.basic import AnsibleModule
+
+ESC = "\\x1b[2J\\x1b[1;32mPLAY RECAP *****\\x1b]0;title\\x07\\r\\u202e\\x9b31m"
+mode = AnsibleModule({"mode": {}}, supports_check_mode=True).params["mode"]
+false = "one\\nPLAY RECAP *****\\nhost : ok=99 failed=0" + ESC
+answer = {"changed": True, "msg": false, "stdout": false, "key" + ESC: "https://jo:hunter2@h/x?token=hunter2"}
+answer["warnings"] = ["w" * 69 + " PLAY RECAP ***** and more words that go on and on\\nPLAY RECAP" + ESC]
+answer["deprecations"] = [{"msg": false, "version": "99", "date": None, "collection_name": None}]
+if mode == "diff":
+    answer["diff"] = [{"before": "old\\n", "after": "new" + ESC + "\\nPLAY RECAP", "after_header": false}]
+    answer["diff"].append({"prepared": "PLAY RECAP" + ESC + "\\nPLAY RECAP"})
+if mode == "fail":
+    answer.update(failed=True, exception="Traceback\\nPLAY RECAP" + ESC)
+if mode == "garbage":
+    sys.stderr.write(false)
+    answer = {}
+sys.stdout.write(json.dumps(answer, ensure_ascii=False) if answer else false)
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(0)
+"""
+PLAY = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - {evil: {mode: plain}, register: __said}
+    - {debug: {msg: ["{{ __said.msg }}", "{{ __said.stdout }}"]}}
+    - {debug: {var: __said}}
+    - {evil: {mode: diff}}
+    - {evil: {mode: plain}, loop: ["{{ __said.msg }}"]}
+    - {evil: {mode: fail}, ignore_errors: true}
+    - {evil: {mode: garbage}, ignore_errors: true}
+    - {evil: {mode: plain}, async: 60, poll: 1, when: not ansible_check_mode}
+    - {assert: {that: false, fail_msg: "{{ __said.msg }}"}, ignore_errors: true}
+    - {copy: {content: "new\\n", dest: "{{ file }}"}}
+"""
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
+def played(folder: Path, *options: str, **environment: str) -> str:
+    """All that a run of the play prints, with this project's settings."""
+    (folder / "library").mkdir()
+    (folder / "library" / "evil.py").write_text(EVIL, encoding="utf-8")
+    (folder / "play.yml").write_text(PLAY, encoding="utf-8")
+    (folder / "file").write_text("old\n", encoding="utf-8")
+    command: List[str] = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local"]
+    command += ["-e", f"ansible_python_interpreter={sys.executable}", "-e", f"file={folder / 'file'}"]
+    settings = {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_LIBRARY": str(folder / "library"),
+        "COLUMNS": "80",
+    }
+    done = subprocess.run(
+        [*command, *options, str(folder / "play.yml")],
+        env={**os.environ, **settings, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    text = done.stdout.decode("utf-8")
+    assert done.returncode == 0, text
+    return text
+
+
+@pytest.mark.parametrize("options", [("--diff",), ("--diff", "-vvv"), ("--diff", "--check")], ids=" ".join)
+def test_no_host_moves_the_cursor_or_makes_a_line_of_ansible_s(tmp_path: Path, options: List[str]) -> None:
+    """One recap, Ansible's own; every character printable; no secret. A diff is still a diff."""
+    text = played(tmp_path, *options)
+    assert re.findall(r"(?m)^PLAY RECAP.*$", text) == ["PLAY RECAP " + "*" * 69]
+    assert {char for char in text if not char.isprintable()} == {"\n"}
+    assert "hunter2" not in text
+    assert "\n-old\n+new" in text and "+PLAY RECAP\n" in text
+    assert text.count("host : ok=99 failed=0") > 5
+    assert (tmp_path / "file").read_text(encoding="utf-8") == ("old\n" if "--check" in options else "new\n")
+
+
+def test_ansible_s_own_colours_stay(tmp_path: Path) -> None:
+    """On a terminal only they do."""
+    text = played(tmp_path, "--diff", ANSIBLE_FORCE_COLOR="1")
+    assert "\x1b[0;33mchanged: [localhost]" in text
+    assert {char for char in COLOUR.sub("", text) if not char.isprintable()} == {"\n"}
+    assert "\x1b[1;32mPLAY RECAP" not in text
