@@ -9,6 +9,8 @@ from .catalog import Json
 from .text import printable
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
+#: A finding is read by a person, whatever a host says.
+LONGEST = 4000
 NO_GPU = "no GPU in the lock (CPU stack): not proven"
 INSTALL = "./run ansible-playbook site.yml"
 #: The driver alone, with the guard over it.
@@ -91,8 +93,9 @@ def result(check: Check, outcome: Outcome, diagnosis: Optional[str] = None) -> R
         check.title,
         check.purpose,
         outcome.status,
-        printable(outcome.required),
-        printable(outcome.actual),
-        printable(outcome.remediation),
+        printable(outcome.required, LONGEST),
+        printable(outcome.actual, LONGEST),
+        # One that is cut is still safe to paste: a beginning of quoted words is quoted as well.
+        printable(outcome.remediation, LONGEST),
         diagnosis,
     )
