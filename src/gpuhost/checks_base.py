@@ -10,6 +10,11 @@ from .credentials import without_secrets
 from .text import printable
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
+#: A finding is read by a person, whatever a host says.
+LONGEST = 4000
+TOO_LONG = (
+    "The command is too long to be printed: a name on the host has thousands of characters. Look at that name first."
+)
 NO_GPU = "no GPU in the lock (CPU stack): not proven"
 INSTALL = "./run ansible-playbook site.yml"
 #: The driver alone, with the guard over it.
@@ -92,8 +97,14 @@ def result(check: Check, outcome: Outcome, diagnosis: Optional[str] = None) -> R
         check.title,
         check.purpose,
         outcome.status,
-        printable(outcome.required),
-        printable(without_secrets(outcome.actual)),
-        printable(outcome.remediation),
+        printable(outcome.required, LONGEST),
+        printable(without_secrets(outcome.actual), LONGEST),
+        whole_command(outcome.remediation),
         diagnosis,
     )
+
+
+def whole_command(text: str) -> str:
+    """Return a remedy that can be pasted as it is; half a command can remove more than the whole one."""
+    shown = printable(text)
+    return shown if len(shown) <= LONGEST else TOO_LONG

@@ -180,7 +180,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
     module = compare_module()
     found = module.compare(loaded(arguments.a), loaded(arguments.b), arguments.anyway)
     if arguments.as_json:
-        sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
     else:
         # A report may come from another machine: nothing in it may move the cursor.
         sys.stdout.write(printable_lines(module.as_text(found)) + "\n")

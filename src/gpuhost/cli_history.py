@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace, out: Console, err: Console) -> int:
     found = [history.read(folder) for folder in folders(arguments.reports, arguments.host)]
     if arguments.json:
         hosts = [as_json(kept) for kept in found]
-        sys.stdout.write(json.dumps({"schema": SCHEMA, "hosts": hosts}, indent=1, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps({"schema": SCHEMA, "hosts": hosts}, indent=1) + "\n")
     for kept in found:
         if not arguments.json:
             show(out, kept, arguments.host is not None)

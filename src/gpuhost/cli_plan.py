@@ -158,4 +158,4 @@ def run(arguments: argparse.Namespace, out: Console) -> int:
 
 def emit(value: Json, pretty: bool) -> None:
     """Print JSON on standard output, untouched by terminal width."""
-    sys.stdout.write(json.dumps(value, indent=2 if pretty else None, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(value, indent=2 if pretty else None) + "\n")

@@ -19,7 +19,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from . import answers, checks, strict_json
 from .catalog import Json
-from .checks_base import SKIP
+from .checks_base import LONGEST, SKIP
 from .errors import EnvironmentProblem
 from .text import folder_name, printable
 
@@ -197,7 +197,7 @@ def seen(reports: Iterable[Json]) -> Dict[str, List[Seen]]:
     for report in reports:
         for row in report["checks"]:
             if not (row["status"] == SKIP and row["actual"] in _LEFT_OUT):
-                entry = Seen(report["when"], generation(report), row["status"], printable(row["actual"]))
+                entry = Seen(report["when"], generation(report), row["status"], printable(row["actual"], LONGEST))
                 found.setdefault(printable(row["id"]), []).append(entry)
     return found
 

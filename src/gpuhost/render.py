@@ -12,6 +12,14 @@ from .catalog import Json
 from .model import COMPONENTS, NAMES
 from .text import printable
 
+#: No word or list of this project is longer; one of a host may be.
+LONGEST = 4000
+
+
+def shown(words: object) -> str:
+    """Return words from data as a terminal may have them: no markup, no escape sequence, one line, and an end."""
+    return escape(printable(words, LONGEST))
+
 
 def came_from(name: str, part: Json) -> str:
     """Where a component comes from, in a few words."""
@@ -63,7 +71,7 @@ def cards(plan: Json) -> str:
 def show_plan(console: Console, plan: Json) -> None:
     """Print a plan or a refusal."""
     planned = plan["status"] == "planned"
-    console.print(f"[bold]{escape(plan['platform'])}[/], {escape(cards(plan))}", highlight=False)
+    console.print(f"[bold]{shown(plan['platform'])}[/], {shown(cards(plan))}", highlight=False)
     if not plan["gpus"]:
         console.print(
             "[yellow]No GPU: this is the CPU stack. Nothing here proves or provides a GPU.[/]",
@@ -78,16 +86,16 @@ def show_plan(console: Console, plan: Json) -> None:
             if plan[name]:
                 table.add_row(
                     NAMES[name],
-                    plan[name]["version"],
-                    escape(came_from(name, plan[name])),
-                    escape(remark(name, plan[name])),
+                    shown(plan[name]["version"]),
+                    shown(came_from(name, plan[name])),
+                    shown(remark(name, plan[name])),
                 )
         console.print(table)
     else:
         show_refusal(console, plan)
     for note in plan["notes"]:
         mark = "unverified" if note["unverified"] else "note"
-        console.print(f"[dim]{mark} ({note['about']}):[/] {escape(note['text'])}", highlight=False)
+        console.print(f"[dim]{mark} ({shown(note['about'])}):[/] {shown(note['text'])}", highlight=False)
 
 
 def show_refusal(console: Console, plan: Json) -> None:
@@ -95,49 +103,48 @@ def show_refusal(console: Console, plan: Json) -> None:
     console.print("[bold red]refused[/]: no stack keeps all the rules", highlight=False)
     for reason in plan["reasons"]:
         console.print(
-            f"  [red]{reason['rule']}[/]: {escape(reason['text'])}; needs: {escape(reason['needs'])}",
+            f"  [red]{shown(reason['rule'])}[/]: {shown(reason['text'])}; needs: {shown(reason['needs'])}",
             highlight=False,
         )
     if plan["card_needs"]:
         needs = "; ".join(f"{NAMES[n]} {v}" for n, v in plan["card_needs"].items())
-        console.print(f"the card itself can use: {escape(needs)}", highlight=False)
+        console.print(f"the card itself can use: {shown(needs)}", highlight=False)
     for change in plan["nearest"]:
-        console.print(f"  would do: {escape(change['change'])} ({escape(change['gives'])})", highlight=False)
+        console.print(f"  would do: {shown(change['change'])} ({shown(change['gives'])})", highlight=False)
 
 
 def show_comparison(console: Console, comparison: Json) -> None:
     """Print two or more cards side by side."""
     columns: List[Dict[str, Any]] = comparison["cards"]
-    table = Table(title=f"on {comparison['platform']}", show_lines=True, header_style="bold")
+    table = Table(title=f"on {shown(comparison['platform'])}", show_lines=True, header_style="bold")
     table.add_column("")
     for column in columns:
-        table.add_column(escape(cards(column["plan"])), overflow="fold")
+        table.add_column(shown(cards(column["plan"])), overflow="fold")
     table.add_row("verdict", *[c["plan"]["status"] for c in columns])
     for name in COMPONENTS:
         cells = []
         for column in columns:
             part = column["plan"][name]
             own = column["limits"][name]
-            gets = f"[bold]{part['version']}[/] {escape(remark(name, part))}".rstrip() if part else "[red]none[/]"
-            cells.append(f"{gets}\ncan: {escape(own['can'])}\ncannot: {escape(own['cannot'])}")
+            gets = f"[bold]{shown(part['version'])}[/] {shown(remark(name, part))}".rstrip() if part else "[red]none[/]"
+            cells.append(f"{gets}\ncan: {shown(own['can'])}\ncannot: {shown(own['cannot'])}")
         table.add_row(NAMES[name], *cells)
     table.add_row(
         "why not",
-        *["\n".join(escape(f"{r['text']}; needs: {r['needs']}") for r in c["plan"]["reasons"]) or "-" for c in columns],
+        *["\n".join(shown(f"{r['text']}; needs: {r['needs']}") for r in c["plan"]["reasons"]) or "-" for c in columns],
     )
     console.print(table)
     for column in columns:
         for note in column["plan"]["notes"]:
             console.print(
-                f"[dim]{'unverified' if note['unverified'] else 'note'}:[/] {escape(note['text'])}",
+                f"[dim]{'unverified' if note['unverified'] else 'note'}:[/] {shown(note['text'])}",
                 highlight=False,
             )
 
 
 def show_error(console: Console, message: str, next_step: str) -> None:
     """Print a failure as one paragraph: what is wrong, and what to do."""
-    told = printable(f"{message} {next_step}")
-    console.print(f"[bold red]gpuhost:[/] {escape(told)}", highlight=False)
+    console.print(f"[bold red]gpuhost:[/] {shown(f'{message} {next_step}')}", highlight=False)
 
 
 def plan_text(plan: Json) -> str:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from . import __version__, checks, history, preflight, report_benchmark, report_html
 from .catalog import Json
-from .checks_base import FAIL, PASS, SKIP, Result
+from .checks_base import FAIL, LONGEST, PASS, SKIP, Result
 from .checks_collect import Host, describe
 from .errors import EnvironmentProblem
 from .model import COMPONENTS, NAMES
@@ -25,6 +25,7 @@ from .plan import components
 from .text import printable
 
 SCHEMA = 1
+LONGEST_WORD, MOST_NOTES = 300, 200
 #: So many files that cannot be read are named below a host's table.
 MOST_NAMED = 3
 STYLES = {PASS: "green", FAIL: "bold red", SKIP: "yellow"}
@@ -37,7 +38,7 @@ def make(host: Host, when: Optional[float] = None) -> Json:
     return {
         "schema": SCHEMA,
         "gpuhost": __version__,
-        "host": printable(host.name),
+        "host": word(host.name),
         "when": history.stamp(when),
         "verdict": checks.verdict(results, checks.is_provisioned(seen)),
         "plan": plan_summary(seen, read),
@@ -54,9 +55,9 @@ def plan_summary(seen: Json, read: bool) -> Optional[Json]:
         return None
     plan = seen["lock"]["plan"]
     return {
-        "platform": printable(plan["platform"]),
-        "gpus": [printable(g["name"] or g["pci_id"] or "a card") for g in plan["gpus"]],
-        "components": components(plan),
+        "platform": word(plan["platform"]),
+        "gpus": [word(g["name"] or g["pci_id"] or "a card") for g in plan["gpus"]],
+        "components": {name: found and word(found) for name, found in components(plan).items()},
         "generation": seen["machine"]["installed"]["generation"] if read else None,
     }
 
@@ -65,13 +66,13 @@ def environment_summary(seen: Json) -> Json:
     """The machine that the results are from."""
     observation = seen["machine"]["observation"]
     return {
-        "hostname": printable(observation["hostname"]),
-        "platform": printable(observation["platform"]["pretty_name"]),
-        "kernel": printable(observation["kernel"]["running"]),
-        "cpu": printable(observation["cpu"]["model"]),
+        "hostname": word(observation["hostname"]),
+        "platform": word(observation["platform"]["pretty_name"]),
+        "kernel": word(observation["kernel"]["running"]),
+        "cpu": word(observation["cpu"]["model"]),
         "cpus": observation["cpu"]["count"],
         "memory_mib": observation["memory_mib"],
-        "gpus": [printable(g["name"] or g["pci_id"]) for g in observation["gpus"]],
+        "gpus": [word(g["name"] or g["pci_id"]) for g in observation["gpus"]],
     }
 
 
@@ -84,7 +85,13 @@ def notes(seen: Json) -> List[str]:
     if observation["reboot_required"]:
         found.append("a package asks for a reboot")
     found += [f"{p['what']}: {p['error']}" for p in observation["problems"]]
-    return [printable(text) for text in found]
+    more = [f"and {len(found) - MOST_NOTES} more"] if len(found) > MOST_NOTES else []
+    return [printable(text, LONGEST) for text in [*found[:MOST_NOTES], *more]]
+
+
+def word(value: object) -> str:
+    """Return a name or a version from a host or a lock as the report has it."""
+    return printable(value, LONGEST_WORD)
 
 
 def original_line(model: Json) -> str:

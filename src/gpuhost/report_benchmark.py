@@ -9,13 +9,15 @@ import fastjsonschema
 from .catalog import DATA, Json, read_json, validator
 from .text import printable
 
+LONGEST_WORD = 300
+
 
 def rows(found: Json) -> List[Dict[str, Any]]:
     """One row for each model of a benchmark's report that was measured photo by photo."""
     return [
         {
-            "model": printable(entry["model"]),
-            "device": printable(entry["device"]),
+            "model": printable(entry["model"], LONGEST_WORD),
+            "device": printable(entry["device"], LONGEST_WORD),
             "size": entry["size"],
             "complete": entry["complete"],
             "weights": {"kind": entry["weights"]["kind"], "sha256": entry["weights"]["sha256"]},
@@ -30,8 +32,8 @@ def rows(found: Json) -> List[Dict[str, Any]]:
             "first_forward_s": entry["first_forward_s"],
             "stages_s": {name: stage["mean"] for name, stage in entry["stages_s"].items()},
             "gate_rel2": max(entry["gate"]["rel2"]),
-            "opencv": printable(found["environment"]["opencv"]),
-            "photo_kind": printable(found["photos"]["kind"]),
+            "opencv": printable(found["environment"]["opencv"], LONGEST_WORD),
+            "photo_kind": printable(found["photos"]["kind"], LONGEST_WORD),
         }
         for entry in found["models"]
         if "headline" in entry

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Tuple
 
 from . import checks, history, report_picture, store
 from .catalog import Json
-from .checks_base import FAIL, PASS, SKIP
+from .checks_base import FAIL, LONGEST, PASS, SKIP
 from .errors import EnvironmentProblem
 from .report_html import templates
 from .text import printable
@@ -33,10 +33,10 @@ def last_reports(folder: Path) -> Tuple[List[Json], List[Dict[str, str]]]:
 
 def row(check: Json, number: int) -> Json:
     """A check as the page shows it, every text printable and there; `number` tells it from its host's others."""
-    texts = {name: printable(check.get(name) or "") for name in TEXTS}
-    known = {"id": printable(check["id"]), "actual": printable(check["actual"]), "status": check["status"]}
+    texts = {name: printable(check.get(name) or "", LONGEST) for name in TEXTS}
+    known = {"id": printable(check["id"]), "actual": printable(check["actual"], LONGEST), "status": check["status"]}
     diagnosis = check.get("diagnosis")
-    named = printable(diagnosis) if isinstance(diagnosis, str) else None
+    named = printable(diagnosis, LONGEST) if isinstance(diagnosis, str) else None
     return {**texts, **known, "title": texts["title"] or known["id"], "number": number, "diagnosis": named}
 
 

@@ -21,6 +21,7 @@ STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 500
 MOST_STEPS = 5
 #: So many of the last runs are drawn.
 RUNS = 5
+LABEL_LONGEST = 200
 #: So many characters of a host's name fit a label.
 HOST = 18
 
@@ -111,7 +112,7 @@ def placed_bars(bars: List[Json], width: int) -> Json:
     y = TOP
     for row in bars:
         entry: Dict[str, Any] = {
-            "label": row["label"],
+            "label": printable(row["label"], LABEL_LONGEST),
             "value": milliseconds(row["mean_s"]),
             "label_y": y + LABEL - 5,
             "y": y + LABEL,

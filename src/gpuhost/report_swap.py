@@ -9,9 +9,12 @@ from typing import Any, Dict, List, Tuple
 
 from . import report_benchmark
 from .catalog import Json
+from .text import printable
 
 #: Rows that differ in one of these are not of the same work, so a ratio would say nothing.
 SAME = (("size", "input sizes"), ("weights", "weights"), ("photo_kind", "kinds of photos"))
+#: A report that was kept may hold anything.
+LONGEST = 1000
 MEASURE = "./run pytest verify/ measures at its end; so before the next swap there is something to compare with."
 
 
@@ -72,4 +75,5 @@ def lines(reports: List[Json]) -> List[str]:
     old, new = by_model(before[2]), by_model(now[2])
     rows = [told((before[1], old[name]), (now[1], new[name])) for name in new if name in old]
     head = f"generation {before[0]} ({before[1]['when']}) -> generation {now[0]} ({now[1]['when']})"
-    return [head, *rows] if rows else [f"{head}: no model was measured in both"]
+    answer = [head, *rows] if rows else [f"{head}: no model was measured in both"]
+    return [printable(text, LONGEST) for text in answer]
