@@ -87,6 +87,7 @@ CHECKS = tuple(
         f"{model} detects on this host",
         "The stack is there to detect objects in photos; this is that work, measured.",
         partial(measured, model),
+        (),
         ("opencv.computes", "detector.installed"),
         f"benchmark/{model}",
     )

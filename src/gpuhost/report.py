@@ -39,7 +39,7 @@ def make(host: Host, when: Optional[float] = None) -> Json:
         "gpuhost": __version__,
         "host": printable(host.name),
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when)),
-        "verdict": checks.verdict(results, checks.is_provisioned(seen)),
+        "verdict": checks.verdict(results, checks.is_provisioned(seen), checks.is_whole(seen)),
         "plan": plan_summary(seen, read),
         "checks": [r.as_json() for r in results],
         "benchmark": report_benchmark.summary(seen["benchmark"].values()),
@@ -83,7 +83,8 @@ def notes(seen: Json) -> List[str]:
     found = preflight.remarks(observation)
     if observation["reboot_required"]:
         found.append("a package asks for a reboot")
-    found += [f"{p['what']}: {p['error']}" for p in observation["problems"]]
+    told = [f"{p['what']} could not be read: {p['error']}" for p in checks.problems(seen)]
+    found += dict.fromkeys(told)
     return [printable(text) for text in found]
 
 

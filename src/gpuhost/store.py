@@ -83,8 +83,9 @@ def remove(path: Path) -> None:
 def read_json(path: Path) -> Optional[Json]:
     """A JSON object in a file, or None when there is no whole one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        # A pipe in a file's place would make the reader wait for ever.
+        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -232,21 +232,23 @@ def test_other_sources_that_offer_nothing_are_no_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("statuses", "provisioned", "verdict"),
+    ("statuses", "provisioned", "whole", "verdict"),
     [
-        ([PASS, PASS], True, "ok"),
-        ([PASS, SKIP], True, "incomplete"),
-        ([SKIP, SKIP], True, "incomplete"),
-        ([], True, "incomplete"),
-        ([PASS, FAIL, SKIP], True, "broken"),
-        ([FAIL, SKIP], False, "not provisioned"),
-        ([PASS, PASS], False, "not provisioned"),
+        ([PASS, PASS], True, True, "ok"),
+        ([PASS, PASS], True, False, "incomplete"),
+        ([PASS, SKIP], True, True, "incomplete"),
+        ([SKIP, SKIP], True, True, "incomplete"),
+        ([], True, True, "incomplete"),
+        ([PASS, FAIL, SKIP], True, True, "broken"),
+        ([FAIL], True, False, "broken"),
+        ([FAIL, SKIP], False, True, "not provisioned"),
+        ([PASS, PASS], False, True, "not provisioned"),
     ],
 )
-def test_verdict(statuses: list[str], provisioned: bool, verdict: str) -> None:
-    """A skip never gives ok."""
+def test_verdict(statuses: list[str], provisioned: bool, whole: bool, verdict: str) -> None:
+    """Neither a skip nor a host that could not be read to the end gives ok."""
     results = [replace(judged(fresh("cpu"))["host.dpkg"], status=status) for status in statuses]
-    assert checks.verdict(results, provisioned) == verdict
+    assert checks.verdict(results, provisioned, whole) == verdict
 
 
 def test_what_a_check_needs_comes_before_it() -> None:

@@ -17,6 +17,7 @@ from gpuhost import bundle, checks_benchmark, checks_collect, probe_environment,
 from gpuhost.checks_collect import Host, Options, inventory_lock
 from gpuhost.lock import text
 from gpuhost.probe import observe
+from gpuhost.probe_edges import Edges, run_command
 
 from .collected import bench_report, cpu_host
 
@@ -182,9 +183,8 @@ def test_the_store_is_read_back(tmp_path: Path) -> None:
     links = {"cuda": "store/cuda-11.8", "cudnn": "store/cudnn-8.6", "yolo": "store/yolo-1"}
     store.switch(tmp_path, {"a": 1}, links)
     (tmp_path / "store/yolo-1" / store.MARKER).unlink()
-    found = probe_installed.installed(
-        tmp_path, lambda argv, limit: (0, "Cuda compilation tools, release 11.8, V11.8", "")
-    )
+    said = (0, "Cuda compilation tools, release 11.8, V11.8", "")
+    found = probe_installed.installed(Edges("/", lambda argv, limit: said), str(tmp_path))
     assert (found["cuda"], found["nvcc"], found["cudnn"]) == ("11.8.0", "11.8", "8.6.0")
     assert (found["generation"], found["stack"]) == (1, {"a": 1})
     assert found["links"]["yolo"] == {"target": "store/yolo-1", "digest": None}
@@ -195,7 +195,7 @@ def test_the_store_is_read_back(tmp_path: Path) -> None:
 def test_an_old_toolkits_version(tmp_path: Path, content: str, version: str | None) -> None:
     """Before 11.1 it is one line of text."""
     (tmp_path / "version.txt").write_text(content, encoding="utf-8")
-    assert probe_installed.toolkit_version(tmp_path) == version
+    assert probe_installed.toolkit_version(Edges(str(tmp_path), run_command), "/") == version
 
 
 class FakeHost:
