@@ -37,7 +37,7 @@ def toolkit(seen: Json) -> Outcome:
     return held(
         right,
         f"CUDA {wanted}",
-        ", ".join(said if found["cuda"] else ["no record of a toolkit below current/cuda", *said]),
+        ", ".join(said if found["cuda"] else [*said, "no record of it"] if said else ["no toolkit below current/cuda"]),
         INSTALL,
     )
 

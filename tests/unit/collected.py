@@ -195,7 +195,7 @@ def host(observation: Json, locked: Json) -> Json:
     }
     return {
         "host": "box",
-        "options": {"require_gpu": False, "benchmark": True},
+        "options": {"require_gpu": False, "benchmark": True, "photos": 192, "images": None},
         "lock": locked,
         "lock_error": None,
         "machine": {"observation": observation, "installed": installed},

@@ -319,3 +319,33 @@ def test_deviations(found: dict[str, list[str]], told: list[str]) -> None:
 def test_what_a_host_says_cannot_move_the_cursor() -> None:
     """Control characters and line ends of a host's text never reach a terminal."""
     assert printable("a\x1b[2J\nb\u202e") == "a\N{REPLACEMENT CHARACTER}[2J b\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda report: report["models"][0].update(model="yolov3"),
+        lambda report: report["models"][0].update(size=32),
+        lambda report: report["models"][0].update(device="cuda"),
+        lambda report: report["models"][0]["headline"].update(photos=1),
+        lambda report: report["models"].append(report["models"][0]),
+        lambda report: report["photos"].update(kind="given"),
+    ],
+    ids=["model", "size", "device", "photos", "two", "kind"],
+)
+def test_a_benchmark_of_something_else_is_a_failure(change: Callable[[Json], None]) -> None:
+    """What was not asked for proves nothing of what was."""
+    seen = fresh("cpu")
+    change(seen["benchmark"]["yolov4-tiny"])
+    assert with_status(judged(seen), FAIL) == ["benchmark.yolov4-tiny"]
+
+
+@pytest.mark.parametrize(("kind", "count", "told", "status"), [("given", 7, 7, PASS), ("given", 7, 1, FAIL), ("made", 7, 7, FAIL)])
+def test_a_folder_of_photos_may_hold_fewer_than_asked_for(kind: str, count: int, told: int, status: str) -> None:
+    """All of them have to be measured, and they have to be the user's."""
+    seen = fresh("cpu")
+    seen["options"]["images"] = "/photos"
+    for report in seen["benchmark"].values():
+        report["photos"] = {"kind": kind, "count": count}
+        report["models"][0]["headline"]["photos"] = told
+    assert judged(seen)["benchmark.yolov3"].status == status
