@@ -29,6 +29,7 @@ def toolkit(seen: Json) -> Outcome:
     wanted, found = obeyed(seen)["plan"]["cuda"]["version"], installed(seen)
     said = [f"its record says {found['cuda']}"] if found["cuda"] else []
     said += [f"nvcc says {found['nvcc']}"] if found["nvcc"] else []
+    said += ["it has no record"] if said and not found["cuda"] else []
     right = (
         found["cuda"] is not None
         and agrees(wanted, found["cuda"])
@@ -37,7 +38,7 @@ def toolkit(seen: Json) -> Outcome:
     return held(
         right,
         f"CUDA {wanted}",
-        ", ".join(said if found["cuda"] else [*said, "no record of it"] if said else ["no toolkit below current/cuda"]),
+        ", ".join(said) or "no toolkit below current/cuda",
         INSTALL,
     )
 

@@ -340,7 +340,9 @@ def test_a_benchmark_of_something_else_is_a_failure(change: Callable[[Json], Non
     assert with_status(judged(seen), FAIL) == ["benchmark.yolov4-tiny"]
 
 
-@pytest.mark.parametrize(("kind", "count", "told", "status"), [("given", 7, 7, PASS), ("given", 7, 1, FAIL), ("made", 7, 7, FAIL)])
+@pytest.mark.parametrize(
+    ("kind", "count", "told", "status"), [("given", 7, 7, PASS), ("given", 7, 1, FAIL), ("made", 7, 7, FAIL)]
+)
 def test_a_folder_of_photos_may_hold_fewer_than_asked_for(kind: str, count: int, told: int, status: str) -> None:
     """All of them have to be measured, and they have to be the user's."""
     seen = fresh("cpu")
@@ -349,3 +351,32 @@ def test_a_folder_of_photos_may_hold_fewer_than_asked_for(kind: str, count: int,
         report["photos"] = {"kind": kind, "count": count}
         report["models"][0]["headline"]["photos"] = told
     assert judged(seen)["benchmark.yolov3"].status == status
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_an_own_key_that_is_not_enrolled_is_a_failure(loaded: bool) -> None:
+    """Also while a module runs that was loaded before: the next boot asks for the key. Enrolled, it passes."""
+    seen = fresh("gpu")
+    observation(seen)["secure_boot"] = "enabled"
+    for lock in (seen["lock"], seen["machine"]["installed"]["stack"]):
+        lock["plan"]["driver"]["secure_boot"] = "own-key"
+    driver(key={"made": True, "enrolled": True})(seen)
+    assert judged(seen)["driver.signed"].status == PASS
+    driver(key={"made": True, "enrolled": False})(seen)
+    if not loaded:
+        nvidia(module_loaded=False, module_version=None)(seen)
+    results = judged(seen)
+    assert with_status(results, FAIL) == ["driver.signed"]
+    assert "a key that is not enrolled" in results["driver.signed"].actual
+
+
+@pytest.mark.parametrize("names", [["numpy", "numpy"], ["numpy", "NumPy"], ["Num_Py", "num-py"]])
+@pytest.mark.parametrize("versions", [["1.0", "1.0"], ["1.0", "2.0"], ["2.0", "1.0"]])
+def test_a_distribution_that_is_there_twice_is_told(names: list[str], versions: list[str]) -> None:
+    """Whichever comes first, in whatever spelling, and also when both are of the locked version."""
+    found: Dict[str, list[str]] = {}
+    for name, version in zip(names, versions):
+        found.setdefault(name, []).append(version)
+    wanted = checks_environments.normal(names[0])
+    (told,) = checks_environments.deviations({wanted: "1.0"}, found)
+    assert told == f"{wanted} is {' and '.join(versions)}, locked is 1.0"

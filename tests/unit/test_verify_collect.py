@@ -319,3 +319,28 @@ def test_the_lock_of_a_host_is_its_own(tmp_path: Path) -> None:
     """By its name, beside the inventory, which is a folder or a file in one."""
     for inventory in (tmp_path, tmp_path / "fleet.yml"):
         assert inventory_lock(inventory, "gpu-1.lab") == tmp_path / "host_vars/gpu-1.lab/stack.json"
+
+
+PRINT = (
+    "import sys, json; sys.path.insert(0, sys.argv[1]); from gpuhost import probe_environment; sys.path[:] = sys.argv[2:]"
+    " + [p for p in sys.path if 'site-packages' in p or 'lib/python' in p];"
+    " print(json.dumps(probe_environment.distributions().get('twice')))"
+)
+
+
+@pytest.mark.parametrize("which", ["this", "old"])
+@pytest.mark.parametrize("versions", [("1.0", "1.0"), ("1.0", "2.0")])
+def test_a_distribution_that_is_there_twice_is_listed_twice(
+    tmp_path: Path, versions: Tuple[str, str], which: str
+) -> None:
+    """Two folders of one distribution, which an interrupted pip leaves behind; a folder linked twice counts once."""
+    for number, version in enumerate(versions):
+        info = tmp_path / str(number) / f"twice-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: twice\nVersion: {version}\n", encoding="utf-8")
+    (tmp_path / "again").symlink_to("0")
+    python = sys.executable if which == "this" else old_python()
+    folders = [str(Path(bundle.PACKAGE).parent), *(str(tmp_path / name) for name in ("0", "1", "again"))]
+    code, out, err = shell(shlex.join([python, "-B", "-c", PRINT, *folders]))
+    assert code == 0, err
+    assert json.loads(out) == list(versions)
