@@ -9,6 +9,7 @@ What is judged is one dict of what was collected about a host (`checks_collect` 
 from __future__ import annotations
 
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Dict, Iterable, List, Optional
 
 from . import (
@@ -30,7 +31,7 @@ OK, BROKEN, INCOMPLETE, NOT_PROVISIONED = "ok", "broken", "incomplete", "not pro
 MEANING = {
     OK: "every check passed",
     BROKEN: "at least one check failed",
-    INCOMPLETE: "nothing failed, but not everything was proven",
+    INCOMPLETE: "nothing failed, but not everything was read and proven",
     NOT_PROVISIONED: "there is no lock, or nothing is in force on the host",
 }
 
@@ -49,6 +50,8 @@ CHECKS = (
     *checks_benchmark.CHECKS,
 )
 BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
+#: Sources that only explain a failure: no check passes by what they say, so a verdict does not need them.
+EXPLAINING = ("dmesg", "dkms status", "nvidia-smi memory.free")
 
 
 def obstacle(check: Check, earlier: Dict[str, Result]) -> Optional[str]:
@@ -71,6 +74,44 @@ def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     return not without_gpu(check, seen, earlier) and obstacle(check, earlier) is None
 
 
+def problems(seen: Json) -> List[Json]:
+    """Everything that the probe could not read on a host, each with `what` and `error`."""
+    machine = seen.get("machine") or {}
+    if "observation" not in machine:
+        return []
+    return [*machine["observation"]["problems"], *machine["installed"]["problems"]]
+
+
+def is_whole(seen: Json) -> bool:
+    """Return whether the probe could read all of a host, but for what only explains failures."""
+    return all(problem["what"] in EXPLAINING for problem in problems(seen))
+
+
+def unread(check: Check, seen: Json) -> List[Json]:
+    """What the probe could not read, of what this check rests on."""
+    return [problem for problem in problems(seen) if rests_on(check, problem["what"], seen)]
+
+
+def rests_on(check: Check, what: str, seen: Json) -> bool:
+    """Return whether this is one of the check's sources."""
+    root = seen["machine"]["installed"]["root"]
+    return any(fnmatchcase(what, source.replace("{root}", root)) for source in check.sources)
+
+
+def not_read(check: Check, missing: List[Json], seen: Json, earlier: Dict[str, Result]) -> Result:
+    """The result of a check that rests on what could not be read.
+
+    The first one that rests on it fails; the others are skipped with that one's name, so one cause is one failure.
+    """
+    first = missing[0]
+    told = "; ".join(f"{problem['what']} could not be read: {problem['error']}" for problem in missing[:2])
+    for name, found in earlier.items():
+        if found.status == FAIL and rests_on(BY_ID[name], first["what"], seen):
+            return result(check, skipped(check.title, f"not reached because of {name}: {told}", f"First mend {name}."))
+    remedy = "Mend what the line says on the host, then verify again: ./run pytest verify/"
+    return result(check, Outcome(FAIL, f"{check.title}, seen in what the host says", told, remedy))
+
+
 def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     """The result of one check, given what was collected and the results of the checks that it needs."""
     if without_gpu(check, seen, earlier):
@@ -78,6 +119,9 @@ def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     cause = obstacle(check, earlier)
     if cause is not None:
         return result(check, skipped(check.title, f"not reached because of {cause}", f"First mend {cause}."))
+    missing = unread(check, seen)
+    if missing:
+        return not_read(check, missing, seen, earlier)
     return diagnosed(check, check.judge(seen), seen)
 
 
@@ -101,21 +145,25 @@ def lineage(check: Check) -> List[Check]:
     return [c for c in CHECKS if c.id in names]
 
 
-def verdict(results: Iterable[Result], provisioned: bool) -> str:
-    """One word over a host. A check that was skipped is not one that passed, so a skip never gives ok."""
+def verdict(results: Iterable[Result], provisioned: bool, whole: bool) -> str:
+    """One word over a host; `whole` says that all of it could be read. What was skipped or could not be read, also
+    where no check rests on it, is not proven, so it never gives ok.
+    """
     statuses = [r.status for r in results]
     if not provisioned:
         return NOT_PROVISIONED
     if FAIL in statuses:
         return BROKEN
-    return INCOMPLETE if SKIP in statuses or not statuses else OK
+    return OK if whole and statuses and SKIP not in statuses else INCOMPLETE
 
 
 def is_provisioned(seen: Json) -> bool:
     """Has this host a lock and a generation in force? A host that cannot be read is taken as one that should."""
     if seen["lock_error"] is not None:
         return not seen["lock_error"]["missing"]
-    return "error" in seen["machine"] or seen["machine"]["installed"]["generation"] is not None
+    if "error" in seen["machine"] or unread(BY_ID["lock.provisioned"], seen):
+        return True
+    return seen["machine"]["installed"]["generation"] is not None
 
 
 def not_asked(check: Check) -> Result:

@@ -58,15 +58,18 @@ def skipped(required: str, reason: str, remediation: str = "") -> Outcome:
 class Check:
     """One claim about a host.
 
-    `needs` are the checks that must have passed before this one can say anything; `part` is what has to be
-    collected for it ("machine", an environment's name, or "benchmark/<model>"); `gpu` marks a claim about a
-    card.
+    `sources` are what the probe reads for it, by the names that they have in the `problems` of its answer, as patterns
+    (fnmatch; `{root}` is the store's folder): where one of them could not be read, the check cannot pass. An
+    environment and the benchmark answer for themselves, with an `error`. `needs` are the checks that must have passed
+    before this one can say anything; `part` is what has to be collected for it ("machine", an environment's name, or
+    "benchmark/<model>"); `gpu` marks a claim about a card.
     """
 
     id: str
     title: str
     purpose: str
     judge: Callable[[Json], Outcome]
+    sources: Tuple[str, ...]
     needs: Tuple[str, ...] = ()
     part: str = "machine"
     gpu: bool = False

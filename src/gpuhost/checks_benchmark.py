@@ -82,7 +82,7 @@ def kept_as(report: str, current: str) -> str:
 
 
 def measured(model: str, seen: Json) -> Outcome:
-    """Was the model measured to the end, with a passed gate, on the device that was asked for?"""
+    """Was what was asked for measured to the end, with a passed gate?"""
     required = f"{model} at {SIZE} measured to the end, its result proved right"
     if not seen["options"]["benchmark"]:
         return skipped(required, "left out, as --no-benchmark asked")
@@ -90,14 +90,29 @@ def measured(model: str, seen: Json) -> Outcome:
     if "error" in found:
         return held(False, required, found["error"], found.get("next_step") or INSTALL)
     entry = found["models"][0]
+    if len(found["models"]) > 1 or (entry["model"], entry["size"]) != (model, SIZE):
+        told = ", ".join(f"{one['model']} at {one['size']}" for one in found["models"])
+        return held(False, required, f"the answer is of {told}", INSTALL)
     if entry["device"] != seen["benchmark_device"]:
         return held(False, f"measured on {seen['benchmark_device']}", f"measured on {entry['device']}", INSTALL)
     if not entry["complete"] or not entry["gate"]["passed"]:
         return held(False, required, found["stopped_by"] or "the measurement is not complete", INSTALL)
+    if not are_all_photos(found, seen["options"]):
+        asked = f"the photos of {seen['options']['images']}" if seen["options"]["images"] else "made photos"
+        told = f"{entry['headline']['photos']} photos of the kind {found['photos']['kind']}"
+        return held(False, f"{model} on {seen['options']['photos']} of {asked}", told, INSTALL)
     line, kind = entry["headline"], entry["weights"]["kind"]
     times = f"{line['photos']} photos in {line['total_s']:.2f} s ({line['mean_s']:.3f} s each)"
     actual = f"{times} on {entry['device']}, {kind} weights"
     return held(True, required, actual, "")
+
+
+def are_all_photos(report: Json, options: Json) -> bool:
+    """Return whether a report is of the photos that were asked for. A folder of the user's may hold fewer."""
+    count, own = report["models"][0]["headline"]["photos"], options["images"] is not None
+    if (report["photos"]["kind"] == "made") == own:
+        return False
+    return count == (report["photos"].get("count") if own else options["photos"]) and count <= options["photos"]
 
 
 CHECKS = tuple(
@@ -106,6 +121,7 @@ CHECKS = tuple(
         f"{model} detects on this host",
         "The stack is there to detect objects in photos; this is that work, measured.",
         partial(measured, model),
+        (),
         ("opencv.computes", "detector.installed"),
         f"benchmark/{model}",
     )

@@ -8,8 +8,9 @@ from typing import List, Optional
 from .catalog import Json
 from .checks_base import RELOCK, Check, Outcome, held, on_host
 from .checks_driver import REBOOT, driver, unpacked_again, wanted
-from .checks_host import observation
+from .checks_host import CARDS, LOADED, observation
 from .checks_lock import installed, obeyed
+from .probe_driver import LIBRARIES
 
 LOOK = on_host("dmesg | grep -E 'NVRM|Xid'")
 #: The packages that hold the driver's library, on Ubuntu and on Debian.
@@ -140,6 +141,7 @@ CHECKS = (
         "The locked driver is loaded",
         "What is installed counts only from the next boot on.",
         loaded,
+        LOADED,
         ("gpu.present", "driver.signed", "driver.nouveau"),
         gpu=True,
     ),
@@ -148,6 +150,7 @@ CHECKS = (
         "Library and module match",
         "NVML and CUDA refuse a module of another version.",
         match,
+        (*LOADED, *LIBRARIES),
         ("driver.loaded",),
         gpu=True,
     ),
@@ -156,6 +159,7 @@ CHECKS = (
         "The device nodes are there",
         "Programs reach the card through /dev; without nvidia-uvm nvidia-smi works and CUDA does not.",
         nodes,
+        ("/dev*", "/sys/module*", "modinfo", *CARDS),
         ("driver.match",),
         gpu=True,
     ),
@@ -164,6 +168,7 @@ CHECKS = (
         "The driver lists each locked card",
         "A driver that is loaded need not serve the card.",
         listed,
+        ("nvidia-smi", *CARDS),
         ("driver.nodes", "lock.cards"),
         gpu=True,
     ),

@@ -65,7 +65,12 @@ class Host:
         self._run, self._options = run, options
         self.seen: Json = {
             "host": name,
-            "options": {"require_gpu": options.require_gpu, "benchmark": options.benchmark},
+            "options": {
+                "require_gpu": options.require_gpu,
+                "benchmark": options.benchmark,
+                "photos": options.photos,
+                "images": options.images,
+            },
             "environments": {},
             "benchmark": {},
             **read_lock(lock_file, name if named else None, former),

@@ -8,12 +8,15 @@ from typing import Dict, List
 
 from .catalog import Json
 from .checks_base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
-from .checks_host import observation
+from .checks_host import DRIVER_RECORD, KERNELS, LOADED, PACKAGES, observation
 from .checks_lock import installed, obeyed
 from .guard import is_family
+from .probe_driver import MODPROBE_FOLDERS
 
 #: What takes effect only from the next boot on.
 REBOOT = on_host("reboot")
+#: modprobe's configuration, as the probe reads it.
+MODPROBE = tuple(f"{folder}*" for folder in MODPROBE_FOLDERS)
 
 
 def wanted(seen: Json) -> Json:
@@ -154,6 +157,7 @@ INSTALLED = (
         "The locked driver is installed",
         "An update that replaces the driver leaves a module and libraries that do not fit one another.",
         is_installed,
+        (*PACKAGES, DRIVER_RECORD),
         ("lock.provisioned",),
         gpu=True,
     ),
@@ -164,6 +168,7 @@ CHECKS = (
         "The driver's kernel will boot",
         "A newer kernel boots without the module that was made for the old one.",
         boots,
+        (*KERNELS, DRIVER_RECORD),
         ("driver.installed",),
         gpu=True,
     ),
@@ -172,6 +177,7 @@ CHECKS = (
         "The module can be built",
         "DKMS skips a kernel without headers, and says so only in its log.",
         headers,
+        (*KERNELS, DRIVER_RECORD),
         ("kernel.boots",),
         gpu=True,
     ),
@@ -180,6 +186,7 @@ CHECKS = (
         "The module for that kernel is there",
         "The next boot loads this one, whatever runs now.",
         module,
+        (*KERNELS, "modinfo"),
         ("kernel.headers",),
         gpu=True,
     ),
@@ -188,6 +195,7 @@ CHECKS = (
         "Secure Boot accepts the module",
         "A module without an accepted signature is refused at boot.",
         signed,
+        (*KERNELS, "modinfo", "mokutil *", "/sys/firmware/*", *LOADED),
         ("driver.module",),
         gpu=True,
     ),
@@ -196,6 +204,7 @@ CHECKS = (
         "nouveau stays out",
         "It takes the card first, and the driver cannot have it then.",
         nouveau,
+        (*KERNELS, *MODPROBE, "lsinitramfs", "/proc/modules"),
         ("driver.installed",),
         gpu=True,
     ),

@@ -80,7 +80,9 @@ def deviations(wanted: Dict[str, str], found: Dict[str, List[str]]) -> List[str]
 
     A locked version that ends with `.*` is a wheel built on the host.
     """
-    there = {normal(name): versions for name, versions in found.items()}
+    there: Dict[str, List[str]] = {}
+    for name, versions in found.items():
+        there.setdefault(normal(name), []).extend(versions)
     told = []
     for name, version in sorted(wanted.items()):
         versions = there.pop(normal(name), [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .catalog import Json, shipped
 from .checks_base import FAIL, INSTALL, NO_GPU, RELOCK, SKIP, Check, Outcome, held, skipped
-from .checks_host import observation
+from .checks_host import CARDS, LOADED, observation
 from .checks_lock import installed, obeyed
 from .model import Candidate
 from .rules_driver import toolkit as serves
@@ -25,13 +25,14 @@ def present(seen: Json) -> Outcome:
 
 
 def toolkit(seen: Json) -> Outcome:
-    """Is the toolkit in force the locked one, by its own record and by its compiler?"""
+    """Is the toolkit in force the locked one, by its own record and by its compiler, where it has one?"""
     wanted, found = obeyed(seen)["plan"]["cuda"]["version"], installed(seen)
     said = [f"its record says {found['cuda']}"] if found["cuda"] else []
     said += [f"nvcc says {found['nvcc']}"] if found["nvcc"] else []
+    said += ["it has no record"] if said and not found["cuda"] else []
     right = (
-        bool(said)
-        and (found["cuda"] is None or agrees(wanted, found["cuda"]))
+        found["cuda"] is not None
+        and agrees(wanted, found["cuda"])
         and (found["nvcc"] is None or in_series(wanted, found["nvcc"]))
     )
     return held(
@@ -70,6 +71,7 @@ CARD = (
         "There is a card",
         "A card that fell off the bus leaves everything else running on the CPU.",
         present,
+        CARDS,
         ("lock.cards",),
     ),
 )
@@ -79,6 +81,7 @@ CHECKS = (
         "The toolkit is the locked one",
         "TensorFlow and OpenCV load one version of its libraries.",
         toolkit,
+        ("{root}/current/cuda/*",),
         ("cuda.installed",),
         gpu=True,
     ),
@@ -87,6 +90,7 @@ CHECKS = (
         "The driver is new enough for the toolkit",
         "An older driver refuses every program of a newer toolkit.",
         driver_serves,
+        LOADED,
         ("cuda.toolkit", "driver.match"),
         gpu=True,
     ),
@@ -95,6 +99,7 @@ CHECKS = (
         "cuDNN is the locked one",
         "Another minor version is refused, or is slow.",
         cudnn,
+        ("{root}/current/cudnn/*",),
         ("cudnn.installed",),
         gpu=True,
     ),

@@ -6,7 +6,9 @@ from typing import Iterable, List
 
 from .catalog import Json
 from .checks_base import GUARD, Check, Outcome, held
+from .checks_host import DRIVER_RECORD, PACKAGES
 from .checks_lock import installed
+from .guard import PREFERENCES, UNATTENDED
 
 
 def guard(seen: Json) -> Json:
@@ -27,6 +29,11 @@ def holds(seen: Json) -> Outcome:
     released = "the guard is released: " if found["record"] is None else ""
     actual = f"{released}not on hold: {few(free)}" if free else "all on hold"
     required = f"{len(found['stack'])} packages of the driver and its kernel on hold"
+    if not free and (found["record"] is None or not found["stack"]):
+        actual = (
+            "there is no record of a guard" if found["stack"] else "no package of the driver and its kernel is there"
+        )
+        return held(False, required, actual, GUARD)
     return held(not free, required, actual, GUARD)
 
 
@@ -55,6 +62,7 @@ CHECKS = (
         "The driver and its kernel are on hold",
         "One package that is not held is enough for an update to take them apart.",
         holds,
+        (*PACKAGES, DRIVER_RECORD, "{root}/state/guard.json"),
         ("driver.installed",),
         gpu=True,
     ),
@@ -63,6 +71,7 @@ CHECKS = (
         "They are pinned",
         "A hold falls with one command; a transitional package brings another branch past it.",
         pins,
+        (*PACKAGES, DRIVER_RECORD, PREFERENCES),
         ("guard.holds",),
         gpu=True,
     ),
@@ -71,6 +80,7 @@ CHECKS = (
         "Unattended upgrades pass them by",
         "unattended-upgrades stops altogether when it meets a hold that it did not expect.",
         blacklist,
+        (*PACKAGES, DRIVER_RECORD, UNATTENDED),
         ("guard.holds",),
         gpu=True,
     ),

@@ -5,11 +5,20 @@ from __future__ import annotations
 import shlex
 from typing import Dict, List
 
-from . import preflight
+from . import preflight, probe
 from .catalog import Json, shipped
 from .checks_base import Check, Outcome, held, on_host
 
 NEEDED = ("host.observed",)
+#: What the probe reads, by the names in its `problems`.
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+SOURCE_LISTS = ("/etc/apt/sources.list*",)
+APT = (*SOURCE_LISTS, "/var/lib/apt/lists*", "apt-cache *")
+PACKAGES = ("dpkg --print-architecture", "dpkg-query")
+CARDS = ("/sys/bus/pci/devices*",)
+LOADED = ("/proc/modules", "/sys/module", "/proc/driver/nvidia/version")
+KERNELS = ("/lib/modules*", "/boot*")
+DRIVER_RECORD = "{root}/state/driver.json"
 
 
 def observation(seen: Json) -> Json:
@@ -100,12 +109,14 @@ CHECKS = (
         "The host can be read",
         "Everything else rests on one observation of the host.",
         observed,
+        (),
     ),
     Check(
         "host.platform",
         "Supported platform",
         "Drivers and wheels are chosen for a release; on another they break.",
         platform,
+        ("uname -m", *OS_RELEASE),
         NEEDED,
     ),
     Check(
@@ -113,6 +124,7 @@ CHECKS = (
         "apt sources can be read",
         "A line that cannot be read may hide a source.",
         sources_readable,
+        SOURCE_LISTS,
         NEEDED,
     ),
     Check(
@@ -120,6 +132,7 @@ CHECKS = (
         "No apt source of another release",
         "Mixed releases replace libraries under the driver at the next upgrade.",
         sources_release,
+        (*APT, *OS_RELEASE),
         ("host.platform",),
     ),
     Check(
@@ -127,6 +140,7 @@ CHECKS = (
         "The stack comes from the distribution only",
         "A second source of driver or CUDA packages takes over at the next upgrade.",
         sources_foreign,
+        (*APT, *OS_RELEASE),
         ("host.platform",),
     ),
     Check(
@@ -134,6 +148,7 @@ CHECKS = (
         "dpkg is in order",
         "A half-installed package stops every later installation.",
         dpkg,
+        (*PACKAGES, "dpkg --audit", probe.INTERRUPTED),
         NEEDED,
     ),
 )

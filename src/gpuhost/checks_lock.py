@@ -10,6 +10,7 @@ from typing import Optional, Tuple
 from . import lock as locks
 from .catalog import Json
 from .checks_base import INSTALL, REBUILD, RELOCK, Check, Outcome, held
+from .checks_host import CARDS, OS_RELEASE
 from .errors import LockError
 
 
@@ -128,6 +129,7 @@ def part(
         f"{what} is installed whole",
         "A link to a half-made folder works until the first file that is missing.",
         partial(whole, name),
+        (f"{{root}}/store/{name.rpartition('/')[2]}-*",),
         needs,
         gpu=gpu,
     )
@@ -139,6 +141,7 @@ CHECKS = (
         "The host has a lock",
         "Without a lock there is nothing to hold the host against.",
         present,
+        (),
         ("host.observed",),
     ),
     Check(
@@ -146,6 +149,7 @@ CHECKS = (
         "The lock is for this platform",
         "A stack is chosen for one release.",
         platform,
+        OS_RELEASE,
         ("lock.present",),
     ),
     Check(
@@ -153,6 +157,7 @@ CHECKS = (
         "The lock is for these cards",
         "A stack is chosen, and OpenCV built, for the cards that were there.",
         cards,
+        CARDS,
         ("lock.present",),
     ),
     Check(
@@ -160,6 +165,7 @@ CHECKS = (
         "The host is provisioned",
         "Only what is in force can be used.",
         provisioned,
+        ("{root}/current",),
         ("lock.present",),
     ),
     Check(
@@ -167,6 +173,7 @@ CHECKS = (
         "The lock is in force",
         "A lock that was edited and not carried out promises what is not there.",
         generation,
+        ("{root}/generations/*",),
         ("lock.provisioned",),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from fnmatch import fnmatchcase
 from typing import Any, Dict, List, Optional, Sequence
 
 from rich.console import Console
@@ -19,6 +20,8 @@ from .resolve import Resolver, resolver
 from .versions import release, specifier
 
 EXIT_REFUSED = 3
+#: What the probe reads for a request, by the names in its `problems`; of Secure Boot it says itself when it is unknown.
+READ = ("/etc/os-release", "/sys/bus/pci/devices*", "/lib/modules*", "/boot*", "/proc/cpuinfo")
 
 
 def add_parser(commands: Any) -> None:
@@ -81,15 +84,37 @@ def request_from(found: Resolver, platform: str, gpus: Sequence[Gpu], asked: Dic
     )
 
 
+def refuse_unread(observation: Json) -> None:
+    """Refuse to plan from what could not be read: a missing figure would pass for a small one."""
+    for problem in observation["problems"]:
+        if any(fnmatchcase(problem["what"], source) for source in READ):
+            raise UnreadableError(
+                f"{problem['what']} could not be read: {problem['error']}", "Mend that on the machine, then plan again."
+            )
+
+
+def secure_boot(observation: Json) -> bool:
+    """Whether Secure Boot is on; raises UnreadableError where that is not known, because a driver rests on it."""
+    if observation["secure_boot"] == "unknown":
+        raise UnreadableError(
+            "Whether Secure Boot is on could not be read, and the driver's modules depend on it.",
+            "Install mokutil on the machine (apt-get install mokutil), or say it: gpuhost plan --secure-boot or "
+            "--no-secure-boot.",
+        )
+    return bool(observation["secure_boot"] == "enabled")
+
+
 def request_of(found: Resolver, observation: Json, asked: Dict[str, str], **over: Any) -> Request:
     """The request that an observed machine makes; `over` replaces what was read."""
-    read = observation["secure_boot"]
+    refuse_unread(observation)
     boots = observation["kernel"]["boots"]
     base: Dict[str, Any] = {
         "kernel": boots if observation["gpus"] else None,
-        "secure_boot": read == "enabled" if observation["gpus"] else None,
+        "secure_boot": None,
         "avx": observation["cpu"]["avx"],
     }
+    if observation["gpus"] and "secure_boot" not in over:
+        base["secure_boot"] = secure_boot(observation)
     gpus = over.pop("gpus", None)
     platform = over.pop("platform", None)
     platform = observation["platform"]["id"] if platform is None else platform

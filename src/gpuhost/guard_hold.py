@@ -6,14 +6,14 @@ which may be ours, so the next run, or a release, takes it from there. Runs on t
 
 import json
 import time
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import guard as rules
 from . import store
 from .errors import EnvironmentProblem
 from .probe import read_kernel
 from .probe_edges import Edges
-from .probe_guard import DRIVER_RECORD, installed_packages, record
+from .probe_guard import DRIVER_RECORD, installed_packages
 
 Json = Dict[str, Any]
 _TIMEOUT_S = 60.0
@@ -21,6 +21,10 @@ _PAUSE_S = 2.0
 _BUSY = "lock"
 #: A copy of the record that was proved.
 PROOF = "state/guard.proved"
+#: What to do about a record of the guard that is damaged.
+LOST = (
+    "Remove it and run the same command again; the holds that are set count as somebody else's then (apt-mark unhold)."
+)
 
 
 class Outcome(NamedTuple):
@@ -34,8 +38,8 @@ class Outcome(NamedTuple):
 
 def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     """Hold the driver and its kernel at what is installed; without a driver, let go of what was held."""
-    driver = record(edges, f"{root}/{DRIVER_RECORD}")
-    before = record(edges, f"{root}/{rules.RECORD}")
+    driver = recorded(edges, f"{root}/{DRIVER_RECORD}", "./run ansible-playbook playbooks/driver.yml writes it anew.")
+    before = recorded(edges, f"{root}/{rules.RECORD}", LOST)
     if driver is None:
         if before is None and not leftovers(edges):
             return Outcome(
@@ -62,7 +66,7 @@ def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
 
 def release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     """Let go of exactly what the guard has set: its holds, its two files, its record."""
-    before = record(edges, f"{root}/{rules.RECORD}")
+    before = recorded(edges, f"{root}/{rules.RECORD}", LOST)
     if before is None and not leftovers(edges):
         return Outcome(False, False, "There is no guard on this host, so there is nothing to release.", [])
     ours = rules.to_unhold(read(edges), before, None)
@@ -82,7 +86,8 @@ def release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
 
 def is_proved(edges: Edges, root: str) -> bool:
     """Was the guard in force proved? A run that was killed before that leaves one that nobody has seen working."""
-    return edges.text(f"{root}/{PROOF}") == edges.text(f"{root}/{rules.RECORD}")
+    proof = edges.text(f"{root}/{PROOF}")
+    return proof is not None and proof == edges.text(f"{root}/{rules.RECORD}")
 
 
 def note_proof(edges: Edges, root: str) -> None:
@@ -108,11 +113,22 @@ def read(edges: Edges) -> Dict[str, rules.Package]:
     """The installed packages; what cannot be read must not be guarded half."""
     known = len(edges.problems)
     packages = installed_packages(edges)
-    if len(edges.problems) > known:
-        raise EnvironmentProblem(
-            f"The installed packages cannot be read: {edges.problems[known]['error']}", "Mend it: dpkg --audit"
-        )
+    refuse_unread(edges, known, "Mend it: dpkg --audit")
     return packages
+
+
+def recorded(edges: Edges, name: str, step: str) -> Optional[Json]:
+    """A record, or None where there is none. A damaged one is refused: it is not the same as none."""
+    known = len(edges.problems)
+    found = edges.record(name)
+    refuse_unread(edges, known, step)
+    return found
+
+
+def refuse_unread(edges: Edges, known: int, step: str) -> None:
+    """Refuse where something could not be read since there were `known` problems."""
+    for problem in edges.problems[known:]:
+        raise EnvironmentProblem(f"{problem['what']} cannot be read: {problem['error']}", step)
 
 
 def leftovers(edges: Edges) -> List[str]:

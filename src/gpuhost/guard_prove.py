@@ -13,9 +13,8 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from . import guard as rules
 from . import guard_proof as proof
 from .errors import EnvironmentProblem
-from .guard_hold import read
+from .guard_hold import LOST, read, recorded, refuse_unread
 from .probe_edges import NOT_FOUND, Edges
-from .probe_guard import record
 
 Json = Dict[str, Any]
 _STATUS = "/var/lib/dpkg/status"
@@ -37,7 +36,7 @@ class Proof(NamedTuple):
 
 def prove(edges: Edges, root: str) -> Proof:
     """Hold the guard in force against both simulations and unattended-upgrades; raises where it does not hold."""
-    found = record(edges, f"{root}/{rules.RECORD}")
+    found = recorded(edges, f"{root}/{rules.RECORD}", LOST)
     if found is None:
         raise EnvironmentProblem("There is no guard to prove.", "./run ansible-playbook playbooks/guard.yml")
     packages = read(edges)
@@ -89,8 +88,9 @@ def refuse_touched(what: str, names: Any, fixed: Dict[str, str]) -> None:
 def simulate(edges: Edges, options: List[str]) -> Dict[str, proof.Change]:
     """The changes of a simulated dist-upgrade."""
     code, out, err = edges.run(["apt-get", "-s", "-q", *_APT, *options, "dist-upgrade"], _APT_TIMEOUT_S)
-    if code != 0:
-        said = " ".join((err or out).split())[-400:]
+    # Even one that changes nothing counts what it would change.
+    if code != 0 or not out.strip():
+        said = " ".join((err or out).split())[-400:] or f"it printed nothing and ended with status {code}"
         raise EnvironmentProblem(f"apt-get cannot simulate an upgrade: {said}", "Mend it: apt-get -f install")
     return proof.parse_simulation(out)
 
@@ -98,6 +98,7 @@ def simulate(edges: Edges, options: List[str]) -> Dict[str, proof.Change]:
 def simulate_without(edges: Edges, held: List[str]) -> Dict[str, proof.Change]:
     """The same as if our holds and our preferences were not there; what the user has set stays in force."""
     folder = Path(tempfile.mkdtemp(prefix="gpuhost-guard-"))
+    known = len(edges.problems)
     try:
         parts = folder / "preferences.d"
         parts.mkdir()
@@ -108,7 +109,11 @@ def simulate_without(edges: Edges, held: List[str]) -> Dict[str, proof.Change]:
             text = edges.text(f"{_PARTS}/{name}")
             if name != Path(rules.PREFERENCES).name and text is not None:
                 (parts / name).write_text(text, encoding="utf-8")
-        (folder / "status").write_text(without_holds(edges.text(_STATUS) or "", held), encoding="utf-8")
+        status = edges.text(_STATUS)
+        if not status:
+            edges.problem(_STATUS, "It is missing or empty.")
+        refuse_unread(edges, known, "Mend it: dpkg --audit")
+        (folder / "status").write_text(without_holds(status or "", held), encoding="utf-8")
         return simulate(
             edges, ["-o", f"Dir::State::status={folder}/status", "-o", f"Dir::Etc::PreferencesParts={parts}"]
         )
@@ -151,8 +156,9 @@ def unattended_run(edges: Edges) -> Tuple[List[str], str]:
         return [], " (not installed)"
     if code != 0 and _NO_DOWNLOAD in out + err:
         return proof.parse_unattended_run(out + "\n" + err), " (which could not download what it would upgrade)"
-    if code != 0:
-        said = [line.strip() for line in (out + "\n" + err).splitlines() if line.strip()]
+    # Asked to say what it does (-d), it does.
+    if code != 0 or not (out + err).strip():
+        said = [line.strip() for line in (out + "\n" + err).splitlines() if line.strip()] or ["It printed nothing."]
         raise EnvironmentProblem(
             f"D03: unattended-upgrade --dry-run ended with status {code}: {' '.join(said[-3:])[-400:]}",
             "Read /var/log/unattended-upgrades/unattended-upgrades.log and run the same command again.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from fnmatch import fnmatchcase
 from typing import Any, Dict, List, Optional, Sequence
 
 from .catalog import Catalog, Json, shipped
@@ -52,7 +53,22 @@ def problems(observation: Json, catalog: Optional[Catalog] = None) -> List[str]:
         for p in observation["apt"]["problems"]
     ]
     found += dpkg_problems(observation)
-    return found
+    return found + unread_problems(observation)
+
+
+#: What the probe reads and no plan rests on.
+UNPLANNED = ("df *", "/proc/meminfo", "/proc/sys/kernel/*", "/usr/bin/python3*")
+
+
+def unread_problems(observation: Json) -> List[str]:
+    """What the probe could not read although the plan, or a judgement above, rests on it."""
+    told = {p["file"] for p in observation["apt"]["problems"]}
+    passed_over = UNPLANNED if observation["gpus"] else (*UNPLANNED, "mokutil *")
+    return [
+        f"{p['what']} could not be read ({p['error']}). Mend that first: a plan rests on it."
+        for p in observation["problems"]
+        if p["what"] not in told and not any(fnmatchcase(p["what"], pattern) for pattern in passed_over)
+    ]
 
 
 LOCKED = "has locked the database"

@@ -5,7 +5,7 @@ and the standard library only. The observation's form is data/observation.schema
 """
 
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from .errors import UnreadableError
 from .parsers import (
@@ -46,7 +46,7 @@ def observe(root: str = "/", run: Run = run_command) -> Dict[str, Any]:
     return {
         "schema": SCHEMA,
         "hostname": _one_line(edges, "/proc/sys/kernel/hostname"),
-        "machine": _command_line(edges, ["uname", "-m"]),
+        "machine": (edges.output(["uname", "-m"], _TIMEOUT_S, "uname -m") or "").strip(),
         "platform": platform,
         "kernel": read_kernel(edges),
         "secure_boot": _read_secure_boot(edges),
@@ -58,7 +58,7 @@ def observe(root: str = "/", run: Run = run_command) -> Dict[str, Any]:
         "pythons": _read_pythons(edges),
         "memory_mib": _read_memory(edges),
         "disk": _read_disk(edges),
-        "cpu": parse_cpuinfo(edges.text("/proc/cpuinfo") or ""),
+        "cpu": _read_cpu(edges),
         "interrupted": edges.exists(INTERRUPTED),
         "reboot_required": edges.exists("/run/reboot-required") or edges.exists("/var/run/reboot-required"),
         "problems": edges.problems,
@@ -66,21 +66,11 @@ def observe(root: str = "/", run: Run = run_command) -> Dict[str, Any]:
 
 
 def _one_line(edges: Edges, name: str) -> str:
-    """The one line of a small file of /proc; empty, and a problem, when it is not there."""
-    text = edges.text(name)
-    if text is None:
-        edges.problem(name, "It is not there.")
-        return ""
-    return text.strip()
-
-
-def _command_line(edges: Edges, argv: List[str]) -> str:
-    """What a command prints; empty, and a problem, when it fails."""
-    code, out, err = edges.run(argv, _TIMEOUT_S)
-    if code != 0:
-        edges.problem(" ".join(argv), " ".join(err.split()) or f"It ended with status {code}.")
-        return ""
-    return out.strip()
+    """The one line of a small file of /proc; empty, and a problem, when there is none."""
+    text = (edges.text(name) or "").strip()
+    if not text:
+        edges.problem(name, "It is missing or empty.")
+    return text
 
 
 def _read_platform(edges: Edges) -> Dict[str, str]:
@@ -121,17 +111,21 @@ def _read_secure_boot(edges: Edges) -> str:
     if state is None:
         code, out, err = edges.run(["mokutil", "--sb-state"], _TIMEOUT_S)
         state = None if code == NOT_FOUND else parse_mokutil(out + err)
+        if state is None:
+            said = " ".join((err or out).split()) or f"It printed nothing and ended with status {code}."
+            edges.problem("mokutil --sb-state", said)
     return state or "unknown"
 
 
 def _read_packages(edges: Edges) -> Any:
     """The observed packages by name, and what dpkg's audit finds wrong."""
-    architecture = _command_line(edges, ["dpkg", "--print-architecture"])
-    listing = _command_line(edges, ["dpkg-query", "-W", "-f=" + _DPKG_FORMAT])
-    packages, unread = parse_dpkg_packages(listing, architecture)
+    architecture = edges.output(["dpkg", "--print-architecture"], _TIMEOUT_S, "dpkg --print-architecture") or ""
+    listing = edges.output(["dpkg-query", "-W", "-f=" + _DPKG_FORMAT], _TIMEOUT_S, "dpkg-query") or ""
+    packages, unread = parse_dpkg_packages(listing, architecture.strip())
     if unread:
         edges.problem("dpkg-query", f"{len(unread)} lines cannot be read, the first: {unread[0]}")
-    return packages, parse_audit(_command_line(edges, ["dpkg", "--audit"]))
+    # An audit that finds nothing says nothing.
+    return packages, parse_audit(edges.output(["dpkg", "--audit"], _TIMEOUT_S, "dpkg --audit", silent=True) or "")
 
 
 def _read_pythons(edges: Edges) -> Dict[str, str]:
@@ -140,10 +134,21 @@ def _read_pythons(edges: Edges) -> Dict[str, str]:
     for name in edges.names("/usr/bin") or []:
         if re.match(r"python3(\.[0-9]+)?$", name):
             path = "/usr/bin/" + name
-            version = parse_python_version(_command_line(edges, [path, "--version"]))
+            said = edges.output([path, "--version"], _TIMEOUT_S, path)
+            version = parse_python_version(said or "")
             if version is not None:
                 pythons[path] = version
+            elif said is not None:
+                edges.problem(path, "It does not say its version.")
     return pythons
+
+
+def _read_cpu(edges: Edges) -> Dict[str, Any]:
+    """The processors."""
+    cpu = parse_cpuinfo(edges.text("/proc/cpuinfo") or "")
+    if not cpu["count"]:
+        edges.problem("/proc/cpuinfo", "It shows no processor.")
+    return cpu
 
 
 def _read_memory(edges: Edges) -> Optional[int]:
@@ -160,9 +165,10 @@ def _read_disk(edges: Edges) -> Dict[str, Dict[str, int]]:
     for place in ("/", "/opt"):
         # A minimal host has no /opt yet; it will be made on the root file system.
         asked = place if edges.exists(place) else "/"
-        space = parse_df(_command_line(edges, ["df", "-P", "-k", asked]))
-        if space is None:
-            edges.problem("df " + asked, "It does not say how much space there is.")
-        else:
+        said = edges.output(["df", "-P", "-k", asked], _TIMEOUT_S, "df " + asked)
+        space = parse_df(said or "")
+        if space is not None:
             disk[place] = space
+        elif said is not None:
+            edges.problem("df " + asked, "It does not say how much space there is.")
     return disk

@@ -6,6 +6,7 @@ is written, and on a host without a foreign release one call is enough.
 Runs on the target: Python 3.6, standard library.
 """
 
+import os
 import re
 from typing import Any, Dict, List
 
@@ -54,12 +55,13 @@ def read_apt(edges: Edges, distribution: str) -> Dict[str, Any]:
         release = {key: index[key] for key in ("origin", "label", "codename", "suite", "site")}
         if release not in releases:
             releases.append(release)
-    foreign = [index for index in indexes if not is_own_origin(index["origin"], distribution)]
+    own = [index for index in indexes if is_own_origin(index["origin"], distribution)]
+    foreign = [index for index in indexes if index not in own]
     return {
         "sources": sources,
         "problems": problems,
         "releases": releases,
-        "foreign_packages": _foreign_packages(edges, foreign, sources) if foreign else [],
+        "foreign_packages": _foreign_packages(edges, foreign, sources, bool(own)) if foreign else [],
     }
 
 
@@ -67,7 +69,9 @@ def _list_files(edges: Edges) -> List[str]:
     """The source list files that apt reads: it passes over names with other characters or another ending."""
     files = [_SOURCES] if edges.exists(_SOURCES) else []
     for name in edges.names(_PARTS) or []:
-        if re.match(r"[A-Za-z0-9_.-]+\.(list|sources)$", name) and not name.startswith("."):
+        named = re.match(r"[A-Za-z0-9_.-]+\.(list|sources)$", name) and not name.startswith(".")
+        # Like apt, which passes over what is no regular file. Before Python 3.8 Path.is_file fails at a link to itself.
+        if named and os.path.isfile(str(edges.path(f"{_PARTS}/{name}"))):  # noqa: PTH113
             files.append(f"{_PARTS}/{name}")
     return files
 
@@ -79,21 +83,28 @@ def _is_fetched(edges: Edges, uri: str, suite: str) -> bool:
 
 
 def _apt_cache(edges: Edges, arguments: List[str]) -> str:
-    """What apt-cache prints; a failure is a named problem and gives no text."""
-    code, out, err = edges.run([*_APT_CACHE, *arguments], _APT_TIMEOUT_S)
-    if code != 0:
-        edges.problem("apt-cache " + arguments[0], " ".join(err.split()) or f"It ended with status {code}.")
-        return ""
-    return out
+    """What apt-cache prints; a failure is a named problem and gives no text.
+
+    Only madison may have nothing to say: of packages that no archive offers any more.
+    """
+    what, silent = "apt-cache " + arguments[0], arguments[0] == "madison"
+    return edges.output([*_APT_CACHE, *arguments], _APT_TIMEOUT_S, what, silent) or ""
 
 
-def _foreign_packages(edges: Edges, foreign: List[Dict[str, str]], sources: List[Source]) -> List[Dict[str, Any]]:
-    """The stack's packages that foreign releases offer: newest version of each index, and its source line."""
+def _foreign_packages(
+    edges: Edges, foreign: List[Dict[str, str]], sources: List[Source], own: bool
+) -> List[Dict[str, Any]]:
+    """The stack's packages that foreign releases offer: newest version of each index, and its source line.
+
+    Where the distribution's `own` archive was read, it offers kernels at least, so apt-cache has something to list.
+    """
     names = sorted({name for name in _apt_cache(edges, ["pkgnames"]).split() if STACK_PACKAGE.search(name)})
     by_index = {index["index"]: index for index in foreign}
     found: Dict[Any, Dict[str, Any]] = {}
+    listed = 0
     for start in range(0, len(names), _NAMES_A_CALL):
         for row in parse_madison(_apt_cache(edges, ["madison", *names[start : start + _NAMES_A_CALL]])):
+            listed += 1
             index = by_index.get(row["index"])
             if index is None:
                 continue
@@ -107,6 +118,8 @@ def _foreign_packages(edges: Edges, foreign: List[Dict[str, str]], sources: List
             }
             # madison lists a package's newest version first, so the first row of an index is the one to keep.
             found.setdefault((row["package"], row["index"]), entry)
+    if own and not listed:
+        edges.problem("apt-cache madison", "It lists no package, not even the distribution's own.")
     return [found[key] for key in sorted(found)]
 
 

@@ -9,9 +9,8 @@ import posixpath
 import re
 from typing import Any, Dict, List, Optional
 
-from . import strict_json
-from .parsers_nvidia import parse_loaded_modules
 from .probe_edges import NOT_FOUND, Edges
+from .probe_gpu import loaded_modules
 
 Json = Dict[str, Any]
 
@@ -55,12 +54,22 @@ def driver(edges: Edges, boots: Optional[str], root: str = ROOT) -> Json:
 def module_for(edges: Edges, kernel: str) -> Optional[Json]:
     """What `modprobe nvidia` would load for a kernel, as modinfo describes it; None when there is nothing."""
     for name in MODULE_NAMES:
-        code, out, err = edges.run(["modinfo", "-k", kernel, name], _TIMEOUT_S)
-        if code == 0:
-            return parse_modinfo(out)
-        if code == NOT_FOUND:
-            edges.problem("modinfo", " ".join(err.split()))
+        found = modinfo(edges, ["-k", kernel, name])
+        if found:
+            return parse_modinfo(found)
+        if found is None:
             return None
+    return None
+
+
+def modinfo(edges: Edges, words: List[str]) -> Optional[str]:
+    """Return what modinfo says of a module: "" when there is no such module, None and a problem when it fails."""
+    code, out, err = edges.run(["modinfo", *words], _TIMEOUT_S)
+    if code == 0 and out.strip():
+        return out
+    if code == 1:
+        return ""
+    edges.problem("modinfo", " ".join(err.split()) or f"It printed nothing and ended with status {code}.")
     return None
 
 
@@ -84,10 +93,14 @@ def leads_to(edges: Edges, name: str) -> Optional[str]:
     """The path that a chain of symbolic links ends at, or None when nothing is there."""
     for _ in range(_LINKS):
         path = edges.path(name)
-        if not path.is_symlink():
-            return name if path.exists() else None
-        # An absolute target counts from the machine's root, not from the one this process has.
-        name = posixpath.normpath(posixpath.join(posixpath.dirname(name), os.readlink(str(path))))
+        try:
+            if not path.is_symlink():
+                return name if path.exists() else None
+            # An absolute target counts from the machine's root, not from the one this process has.
+            name = posixpath.normpath(posixpath.join(posixpath.dirname(name), os.readlink(str(path))))
+        except OSError as error:
+            edges.problem(name, f"It cannot be followed: {error.strerror}.")
+            return None
     return None
 
 
@@ -117,7 +130,7 @@ def nouveau(edges: Edges, kernel: Optional[str]) -> Json:
     return {
         "blacklisted": bool(blacklists),
         "in_initramfs": initramfs_loads_nouveau(edges, kernel, blacklists) if kernel else None,
-        "loaded": "nouveau" in parse_loaded_modules(edges.text("/proc/modules") or ""),
+        "loaded": "nouveau" in loaded_modules(edges),
     }
 
 
@@ -126,11 +139,8 @@ def initramfs_loads_nouveau(edges: Edges, kernel: str, blacklists: List[str]) ->
     image = "/boot/initrd.img-" + kernel
     if not edges.exists(image):
         return None
-    code, out, err = edges.run(["lsinitramfs", str(edges.path(image))], _TIMEOUT_S)
-    if code != 0:
-        edges.problem("lsinitramfs " + image, " ".join(err.split()) or f"It ended with status {code}.")
-        return None
-    return listing_loads_nouveau(out, blacklists)
+    listing = edges.output(["lsinitramfs", str(edges.path(image))], _TIMEOUT_S, "lsinitramfs")
+    return None if listing is None else listing_loads_nouveau(listing, blacklists)
 
 
 def listing_loads_nouveau(listing: str, blacklists: List[str]) -> bool:
@@ -163,6 +173,9 @@ def own_key(edges: Edges) -> Json:
         code, out, err = edges.run(["mokutil", "--test-key", str(edges.path(CERTIFICATE))], _TIMEOUT_S)
         # Its exit status has changed its meaning between versions; the sentence has not.
         enrolled = None if code == NOT_FOUND else parse_test_key(out + err)
+        if enrolled is None:
+            said = " ".join((err or out).split()) or f"It printed nothing and ended with status {code}."
+            edges.problem("mokutil --test-key", said)
     return {"made": made, "enrolled": enrolled}
 
 
@@ -177,12 +190,4 @@ def parse_test_key(text: str) -> Optional[bool]:
 
 def record(edges: Edges, root: str) -> Optional[Json]:
     """The driver role's record of a finished installation, or None."""
-    text = edges.text(f"{root}/{RECORD}")
-    if text is None:
-        return None
-    try:
-        value = strict_json.loads(text)
-    except ValueError:
-        edges.problem(f"{root}/{RECORD}", "It is not JSON.")
-        return None
-    return value if isinstance(value, dict) else None
+    return edges.record(f"{root}/{RECORD}")

@@ -63,19 +63,23 @@ def main(arguments: Json) -> int:
 
 
 def distributions() -> Dict[str, List[str]]:
-    """Every installed distribution and its version; a name that is there twice has two."""
+    """Every installed distribution and its version; one that is there twice has two, also when they are the same."""
+    # A folder may be on the path twice, by way of a link.
+    folders = list(dict.fromkeys(os.path.realpath(folder) for folder in sys.path))
     try:
         from importlib import metadata  # novermin: older Pythons take the other way
     except ImportError:  # before Python 3.8
         import pkg_resources  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-        pairs = [(d.project_name, d.version) for d in pkg_resources.WorkingSet()]
+        # Its working set would keep the first of two.
+        found_in = (found for folder in folders for found in pkg_resources.find_distributions(folder))
+        pairs = [(d.project_name, d.version) for d in found_in]
     else:
-        pairs = [(d.metadata["Name"], d.version) for d in metadata.distributions()]
+        pairs = [(d.metadata["Name"], d.version) for d in metadata.distributions(path=folders)]
     found: Dict[str, List[str]] = {}
     for name, version in pairs:
         found.setdefault(str(name), []).append(str(version))
-    return {name: sorted(set(versions)) for name, versions in found.items()}
+    return {name: sorted(versions) for name, versions in found.items()}
 
 
 def origin(module: str) -> Optional[str]:

@@ -46,13 +46,27 @@ def read_nvidia(edges: Edges) -> Tuple[List[Card], Dict[str, Any]]:
             "status": "error",
             "message": "nvidia-smi lists {}, which sysfs does not show.".format(", ".join(unseen)),
         }
-    modules = parse_loaded_modules(edges.text("/proc/modules") or "")
+    modules = loaded_modules(edges)
     version_text = edges.text("/proc/driver/nvidia/version")
     version = parse_module_version(version_text) if version_text is not None else None
     if version_text is not None and version is None:
         edges.problem("/proc/driver/nvidia/version", "It names no module version.")
     loaded = "nvidia" in modules or version_text is not None
     return cards, {"module_loaded": loaded, "module_version": version, "smi": smi}
+
+
+def loaded_modules(edges: Edges) -> List[str]:
+    """The names of the loaded kernel modules; none, and a problem, where they cannot be told.
+
+    A kernel that cannot load modules has no /proc/modules; what is built into it stands in /sys/module then.
+    """
+    text = edges.text("/proc/modules")
+    names = parse_loaded_modules(text) if text is not None else edges.names("/sys/module") or []
+    if text is None and not names:
+        edges.problem("/proc/modules", "It is not there, and /sys/module does not show the modules either.")
+    elif "nvidia" not in names and edges.exists("/proc/driver/nvidia/version"):
+        edges.problem("/proc/modules", "It does not list nvidia, which is loaded.")
+    return names
 
 
 def sysfs_cards(edges: Edges) -> List[Card]:

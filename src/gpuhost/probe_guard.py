@@ -3,10 +3,9 @@
 Runs on the target: Python 3.6, standard library. Reads only.
 """
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from . import guard as rules
-from . import strict_json
 from .probe_edges import Edges
 
 Json = Dict[str, Any]
@@ -21,9 +20,9 @@ def guard(edges: Edges, root: str) -> Json:
     `blacklist` what our two files say, and `record` what the guard has noted (None: there is no guard).
     """
     packages = installed_packages(edges)
-    driver = record(edges, f"{root}/{DRIVER_RECORD}") or {}
+    driver = edges.record(f"{root}/{DRIVER_RECORD}") or {}
     return {
-        "record": record(edges, f"{root}/{rules.RECORD}"),
+        "record": edges.record(f"{root}/{rules.RECORD}"),
         "held": sorted(name for name, package in packages.items() if package.held),
         "stack": rules.stack(packages, driver.get("kernel")),
         "pins": rules.parse_preferences(edges.text(rules.PREFERENCES) or ""),
@@ -33,28 +32,11 @@ def guard(edges: Edges, root: str) -> Json:
 
 def installed_packages(edges: Edges) -> Dict[str, rules.Package]:
     """What dpkg has installed; what it does not answer becomes a problem."""
-    code, architecture, err = edges.run(["dpkg", "--print-architecture"], _TIMEOUT_S)
-    if code == 0:
-        code, listing, err = edges.run(["dpkg-query", "-W", "-f=" + rules.FORMAT], _TIMEOUT_S)
-    if code != 0:
-        edges.problem("dpkg-query", " ".join(err.split()) or f"It ended with status {code}.")
+    architecture = edges.output(["dpkg", "--print-architecture"], _TIMEOUT_S, "dpkg --print-architecture")
+    listing = edges.output(["dpkg-query", "-W", "-f=" + rules.FORMAT], _TIMEOUT_S, "dpkg-query")
+    if architecture is None or listing is None:
         return {}
     packages, unread = rules.parse_listing(listing, architecture.strip())
     if unread:
         edges.problem("dpkg-query", f"{len(unread)} lines cannot be read, the first: {unread[0][:200]}")
     return packages
-
-
-def record(edges: Edges, name: str) -> Optional[Json]:
-    """A record that a role has left; None when there is none, and a problem when it is damaged."""
-    text = edges.text(name)
-    if text is None:
-        return None
-    try:
-        value = strict_json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        edges.problem(name, "It is not a JSON object.")
-        return None
-    return value

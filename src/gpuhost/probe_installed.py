@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from . import store
+from . import probe_store, store
 from .errors import GpuhostError
 from .probe import observe
 from .probe_answer import channel
@@ -25,78 +25,85 @@ def main(arguments: Json) -> int:
     """Answer with one observation of this machine and of what is installed below `arguments["root"]`."""
     answer = channel()
     try:
-        observation = observe()
+        answer(read(arguments["root"]))
     except GpuhostError as error:
         answer({"error": error.message, "next_step": error.next_step})
         return error.exit_code
-    root, edges = arguments["root"], Edges("/", run_command)
-    found = installed(Path(root))
-    found["driver"] = driver(edges, observation["kernel"]["boots"], root)
-    found["guard"] = guard(edges, root)
-    found["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
-    answer({"observation": observation, "installed": found})
     return 0
 
 
-def installed(root: Path, run: Run = run_command) -> Json:
+def read(root: str, machine: str = "/", run: Run = run_command) -> Json:
+    """Return the observation of a machine (its files lie below `machine`) and what is installed below `root` there."""
+    observation, edges = observe(machine, run), Edges(machine, run)
+    found = installed(edges, root)
+    found["driver"] = driver(edges, observation["kernel"]["boots"], root)
+    found["guard"] = guard(edges, root)
+    found["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
+    found["problems"] = edges.problems
+    return {"observation": observation, "installed": found}
+
+
+def installed(edges: Edges, root: str) -> Json:
     """The state of the store below `root`.
 
     `generation` is None when none is in force. `links` maps each name in it to its store folder and that
     folder's digest, None where it is not whole. `cuda`, `nvcc` and `cudnn` are the versions that the files
     below `current` themselves say.
     """
-    number = store.current_generation(root)
-    found: Json = {"root": str(root), "generation": number, "stack": None, "links": {}}
+    number = probe_store.in_force(edges, root)
+    found: Json = {"root": root, "generation": number, "stack": None, "links": {}}
     if number is not None:
-        described = store.describe(root, number)
-        found["stack"] = described["stack"]
-        for name, target in sorted(described["links"].items()):
-            marker = store.read_json(root / target / store.MARKER)
+        found["stack"] = probe_store.stack(edges, root, number)
+        links = store.describe(Path(str(edges.path(root))), number)["links"]
+        for name, target in sorted(links.items()):
+            marker = edges.record(f"{root}/{target}/{store.MARKER}")
             found["links"][name] = {
                 "target": target,
                 "digest": None if marker is None else marker.get("digest"),
             }
-    current = root / "current"
-    found["cuda"] = toolkit_version(current / "cuda")
-    found["nvcc"] = nvcc_version(current / "cuda" / "bin" / "nvcc", run)
-    found["cudnn"] = cudnn_version(current / "cudnn" / "include")
+    current = f"{root}/current"
+    found["cuda"] = toolkit_version(edges, f"{current}/cuda")
+    found["nvcc"] = nvcc_version(edges, f"{current}/cuda/bin/nvcc")
+    found["cudnn"] = cudnn_version(edges, f"{current}/cudnn/include")
     return found
 
 
-def read_text(path: Path) -> str:
-    """A file's text, empty when it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def toolkit_version(folder: Path) -> Optional[str]:
-    """The version that a CUDA toolkit's version.json (from 11.1 on) or version.txt (before) names."""
-    described = store.read_json(folder / "version.json")
-    if described is not None:
-        part = described.get("cuda")
-        version = part.get("version") if isinstance(part, dict) else None
-        return version if isinstance(version, str) else None
-    match = re.search(r"CUDA Version ([0-9.]+)", read_text(folder / "version.txt"))
-    return match.group(1) if match else None
-
-
-def nvcc_version(path: Path, run: Run) -> Optional[str]:
-    """The series ("11.8") that a toolkit's compiler says it is; None where there is no compiler or it does
-    not start.
+def toolkit_version(edges: Edges, folder: str) -> Optional[str]:
+    """The version that a CUDA toolkit's version.json (from 11.1 on) or version.txt (before) names; None without such a
+    file, and a problem where one names none.
     """
-    if not path.exists():
+    name = f"{folder}/version.json"
+    if edges.exists(name):
+        part = (edges.record(name) or {}).get("cuda")
+        version = part.get("version") if isinstance(part, dict) else None
+    else:
+        name = f"{folder}/version.txt"
+        match = re.search(r"CUDA Version ([0-9.]+)", edges.text(name) or "")
+        version = match.group(1) if match else None
+    if not isinstance(version, str):
+        if edges.exists(name):
+            edges.problem(name, "It names no version.")
         return None
-    code, out, _ = run([str(path), "--version"], _NVCC_TIMEOUT_S)
-    match = re.search(r"release ([0-9]+\.[0-9]+)", out) if code == 0 else None
+    return version
+
+
+def nvcc_version(edges: Edges, path: str) -> Optional[str]:
+    """The series ("11.8") that a toolkit's compiler says it is; None where there is no compiler, and a problem where
+    it does not say it.
+    """
+    if not edges.path(path).exists():
+        return None
+    out = edges.output([str(edges.path(path)), "--version"], _NVCC_TIMEOUT_S, path)
+    match = re.search(r"release ([0-9]+\.[0-9]+)", out or "")
+    if out is not None and match is None:
+        edges.problem(path, "It does not say its version.")
     return match.group(1) if match else None
 
 
-def cudnn_version(folder: Path) -> Optional[str]:
+def cudnn_version(edges: Edges, folder: str) -> Optional[str]:
     """The version ("8.6.0") that cuDNN's header defines: cudnn_version.h from 8 on, cudnn.h before."""
     for name in ("cudnn_version.h", "cudnn.h"):
-        text = read_text(folder / name)
+        text = edges.text(f"{folder}/{name}") or ""
         parts = [re.search(rf"#define CUDNN_{part}\s+([0-9]+)", text) for part in ("MAJOR", "MINOR", "PATCHLEVEL")]
         if all(parts):
             return ".".join(part.group(1) for part in parts if part)

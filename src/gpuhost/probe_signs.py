@@ -8,6 +8,7 @@ import stat
 from typing import Any, Dict, List
 
 from .parsers_nvidia import parse_pci_address
+from .probe_driver import modinfo
 from .probe_edges import Edges
 
 Json = Dict[str, Any]
@@ -44,8 +45,8 @@ def signs(edges: Edges, kernel: str, smi_answers: bool) -> Json:
 
 def kernel_log(edges: Edges) -> Any:
     """The telling lines of the kernel's log since the start, oldest first; None where it may not be read."""
-    code, out, _ = edges.run(["dmesg"], _TIMEOUT_S)
-    return telling_lines(out) if code == 0 else None
+    out = edges.output(["dmesg"], _TIMEOUT_S, "dmesg", silent=True)
+    return None if out is None else telling_lines(out)
 
 
 def telling_lines(text: str) -> List[str]:
@@ -68,14 +69,14 @@ def is_setuid(edges: Edges, name: str) -> bool:
 
 def has_module(edges: Edges, kernel: str, name: str) -> bool:
     """Is there a module of this name for a kernel?"""
-    return edges.run(["modinfo", "-k", kernel, "-F", "filename", name], _TIMEOUT_S)[0] == 0
+    return bool(modinfo(edges, ["-k", kernel, "-F", "filename", name]))
 
 
 def free_memory(edges: Edges) -> Any:
     """The free memory of each card in MiB by PCI address; None when nvidia-smi does not say."""
     query = ["nvidia-smi", "--query-gpu=pci.bus_id,memory.free", "--format=csv,noheader,nounits"]
-    code, out, _ = edges.run(query, _SMI_TIMEOUT_S)
-    return parse_free_memory(out) if code == 0 else None
+    out = edges.output(query, _SMI_TIMEOUT_S, "nvidia-smi memory.free")
+    return None if out is None else parse_free_memory(out)
 
 
 def parse_free_memory(text: str) -> Dict[str, int]:

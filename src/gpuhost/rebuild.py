@@ -12,7 +12,7 @@ from . import lock as locks
 from . import plan as plans
 from . import rebuild_cost, render
 from .catalog import Json
-from .cli_plan import request_from, request_of
+from .cli_plan import request_from, request_of, secure_boot
 from .errors import UnreadableError, UsageError
 from .gpu import parse
 from .model import COMPONENTS, NAMES, Request
@@ -79,7 +79,7 @@ def request_for(
         cards = [parse(found.catalog, name) for name in future]
         read = {
             "kernel": observation["kernel"]["boots"],
-            "secure_boot": observation["secure_boot"] == "enabled",
+            "secure_boot": secure_boot(observation),
             "avx": observation["cpu"]["avx"],
         }
         return request_from(found, str(observation["platform"]["id"]), cards, asked, **read)

@@ -40,7 +40,7 @@ def make(host: Host, when: Optional[float] = None) -> Json:
         "gpuhost": __version__,
         "host": word(host.name),
         "when": history.stamp(when),
-        "verdict": checks.verdict(results, checks.is_provisioned(seen)),
+        "verdict": checks.verdict(results, checks.is_provisioned(seen), checks.is_whole(seen)),
         "plan": plan_summary(seen, read),
         "checks": [r.as_json() for r in results],
         "benchmark": report_benchmark.summary(seen["benchmark"].values()),
@@ -84,7 +84,8 @@ def notes(seen: Json) -> List[str]:
     found = preflight.remarks(observation)
     if observation["reboot_required"]:
         found.append("a package asks for a reboot")
-    found += [f"{p['what']}: {p['error']}" for p in observation["problems"]]
+    told = [f"{p['what']} could not be read: {p['error']}" for p in checks.problems(seen)]
+    found += dict.fromkeys(told)
     more = [f"and {len(found) - MOST_NOTES} more"] if len(found) > MOST_NOTES else []
     return [printable(text, LONGEST) for text in [*found[:MOST_NOTES], *more]]
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from . import store, toolkits_archive, toolkits_runfile, toolkits_wheels
 from .errors import EnvironmentProblem, GpuhostError, UsageError
-from .probe_edges import run_command
+from .probe_edges import Edges, run_command
 from .probe_installed import cudnn_version, nvcc_version, toolkit_version
 from .venvs import CommandFailed
 
@@ -39,13 +39,13 @@ def agrees(wanted: str, said: str) -> bool:
 
 def check_made(folder: Path, spec: Json) -> None:
     """Hold what was installed against the specification, by its own record and by its compiler."""
-    said = []
+    said, edges = [], Edges("/", run_command)
     if spec["name"] == "cudnn":
-        said.append(("its header says", cudnn_version(folder / "include")))
+        said.append(("its header says", cudnn_version(edges, f"{folder}/include")))
     else:
-        said.append(("its record says", toolkit_version(folder)))
+        said.append(("its record says", toolkit_version(edges, str(folder))))
         if spec.get("compiler", True):
-            said.append(("nvcc says", nvcc_version(folder / "bin" / "nvcc", run_command)))
+            said.append(("nvcc says", nvcc_version(edges, f"{folder}/bin/nvcc")))
     for who, found in said:
         if found is None or not agrees(spec["version"], found):
             title = "{} {}".format(TITLES[spec["name"]], spec["version"])

@@ -148,6 +148,7 @@ class Host:
     def kernel(self, running: str, installed: tuple[str, ...], images: tuple[str, ...]) -> None:
         """Set the running kernel, those with modules, and those with an image in /boot."""
         self.file("proc/sys/kernel/osrelease", running + "\n")
+        self.file("proc/modules", "ext4 655360 1 - Live 0x0000000000000000\n")
         for version in installed:
             self.file(f"lib/modules/{version}/modules.dep", "")
         for version in images:

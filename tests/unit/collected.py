@@ -191,10 +191,11 @@ def host(observation: Json, locked: Json) -> Json:
         "driver": driver(observation, locked["plan"]["driver"]) if gpu else dict(NO_DRIVER),
         "guard": guard(observation["kernel"]["boots"]) if gpu else dict(NO_GUARD),
         "signs": signs(observation),
+        "problems": [],
     }
     return {
         "host": "box",
-        "options": {"require_gpu": False, "benchmark": True},
+        "options": {"require_gpu": False, "benchmark": True, "photos": 192, "images": None},
         "lock": locked,
         "lock_error": None,
         "machine": {"observation": observation, "installed": installed},

@@ -148,3 +148,19 @@ def test_the_blacklist_is_anchored_and_escaped() -> None:
 def test_the_family_by_name(name: str, expected: bool) -> None:
     """What is not installed is kept out by its name alone, so the name has to say it."""
     assert guard.is_family(name) is expected
+
+
+def test_no_other_branch_of_the_driver_may_come() -> None:
+    """Each pattern of the family, and every other version of what is held, stands at -1 after the pins (D04)."""
+    text = guard.preferences({"nvidia-driver-525": "1"})
+    records = [dict(line.split(": ", 1) for line in part.splitlines() if ": " in line) for part in text.split("\n\n")]
+    refused = [r["Package"] for r in records if (r.get("Pin"), r.get("Pin-Priority")) == ("version *", "-1")]
+    assert refused == ["nvidia-driver-525", *(f"/{pattern}/" for pattern in guard.FAMILY)]
+    others = (
+        "nvidia-driver-535",
+        "libnvidia-compute-470",
+        "linux-modules-nvidia-510-5.4.0-150-generic",
+        "libcuda1-390",
+    )
+    for name in others:
+        assert any(re.search(pattern.strip("/"), name) for pattern in refused[1:]), name

@@ -195,3 +195,13 @@ def test_the_lock_of_a_refusal_is_refused() -> None:
     assert refused["status"] == "refused"
     with pytest.raises(LockError):
         lock.check(lock.make("bench", observation, refused), "stack.json")
+
+
+@pytest.mark.parametrize("part", ["driver", "cuda", "cudnn", "opencv", "tensorflow"])
+def test_a_cards_plan_without_one_of_its_parts_is_refused(part: str, p2000: Json) -> None:
+    """A lock that was cut by hand: without a driver the roles would install a stack that nothing can use."""
+    cut = copy.deepcopy(p2000)
+    assert lock.check(cut, "stack.json")["plan"]["gpus"]
+    cut["plan"][part] = None
+    with pytest.raises(LockError, match=f"no {part}|damaged"):
+        lock.check(cut, "stack.json")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gpuhost import driver_setup, preflight, probe, probe_driver
+from gpuhost import driver_setup, preflight, probe, probe_driver, rebuild
+from gpuhost.cli_plan import request_of
+from gpuhost.errors import UnreadableError
+from gpuhost.resolve import resolver
 
 from ..recorded import HOSTS, observed
 
@@ -106,3 +109,42 @@ def test_what_our_own_interrupted_run_left_is_mended_by_the_next() -> None:
 def test_the_probe_looks_for_the_marker_that_the_driver_leaves() -> None:
     """The path stands in two places, because the probe does not know the roles."""
     assert f"{probe_driver.ROOT}/{driver_setup.PENDING}" == probe.INTERRUPTED
+
+
+def test_a_plan_is_not_made_from_what_could_not_be_read() -> None:
+    """Whatever it was, unless no plan rests on it; a source list that is told as such is told once."""
+    observation = observed("ubuntu1804-quadro-p2000")
+    for what in (
+        "dpkg-query",
+        "dpkg --audit",
+        "apt-cache policy",
+        "/etc/os-release",
+        "/sys/bus/pci/devices/0000:00:1f.0",
+    ):
+        (problem,) = preflight.problems({**observation, "problems": [{"what": what, "error": "It broke."}]})
+        assert what in problem and "It broke." in problem
+    for what in ("df /", "/proc/meminfo", "/usr/bin/python3.6"):
+        assert preflight.problems({**observation, "problems": [{"what": what, "error": "It broke."}]}) == []
+
+
+@pytest.mark.parametrize(("name", "refused"), [("ubuntu1804-quadro-p2000", True), ("debian12-no-gpu", False)])
+def test_an_unknown_secure_boot_is_not_planned_as_off(name: str, refused: bool) -> None:
+    """Unsigned modules would be refused at the next boot. Without a card no module is installed."""
+    observation = {**observed(name), "secure_boot": "unknown"}
+    observation["problems"] = [{"what": "mokutil --sb-state", "error": "mokutil is not installed"}]
+    assert bool(preflight.problems(observation)) == refused
+    found = resolver()
+    if refused:
+        with pytest.raises(UnreadableError, match="Secure Boot"):
+            request_of(found, observation, {})
+        with pytest.raises(UnreadableError, match="Secure Boot"):
+            rebuild.request_for(found, observation, {}, False, ["GTX 750 Ti"])
+    assert request_of(found, observation, {}, secure_boot=False).secure_boot is False
+
+
+@pytest.mark.parametrize("what", ["/proc/cpuinfo", "/boot", "/lib/modules", "/sys/bus/pci/devices/0000:00:1f.0"])
+def test_a_request_is_not_made_from_what_could_not_be_read(what: str) -> None:
+    """Without its flags a processor would pass for one without AVX, and a device for one that is no card."""
+    observation = {**observed("debian12-no-gpu"), "problems": [{"what": what, "error": "It broke."}]}
+    with pytest.raises(UnreadableError, match=what):
+        request_of(resolver(), observation, {})

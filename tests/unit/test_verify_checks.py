@@ -232,21 +232,23 @@ def test_other_sources_that_offer_nothing_are_no_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("statuses", "provisioned", "verdict"),
+    ("statuses", "provisioned", "whole", "verdict"),
     [
-        ([PASS, PASS], True, "ok"),
-        ([PASS, SKIP], True, "incomplete"),
-        ([SKIP, SKIP], True, "incomplete"),
-        ([], True, "incomplete"),
-        ([PASS, FAIL, SKIP], True, "broken"),
-        ([FAIL, SKIP], False, "not provisioned"),
-        ([PASS, PASS], False, "not provisioned"),
+        ([PASS, PASS], True, True, "ok"),
+        ([PASS, PASS], True, False, "incomplete"),
+        ([PASS, SKIP], True, True, "incomplete"),
+        ([SKIP, SKIP], True, True, "incomplete"),
+        ([], True, True, "incomplete"),
+        ([PASS, FAIL, SKIP], True, True, "broken"),
+        ([FAIL], True, False, "broken"),
+        ([FAIL, SKIP], False, True, "not provisioned"),
+        ([PASS, PASS], False, True, "not provisioned"),
     ],
 )
-def test_verdict(statuses: list[str], provisioned: bool, verdict: str) -> None:
-    """A skip never gives ok."""
+def test_verdict(statuses: list[str], provisioned: bool, whole: bool, verdict: str) -> None:
+    """Neither a skip nor a host that could not be read to the end gives ok."""
     results = [replace(judged(fresh("cpu"))["host.dpkg"], status=status) for status in statuses]
-    assert checks.verdict(results, provisioned) == verdict
+    assert checks.verdict(results, provisioned, whole) == verdict
 
 
 def test_what_a_check_needs_comes_before_it() -> None:
@@ -317,3 +319,64 @@ def test_deviations(found: dict[str, list[str]], told: list[str]) -> None:
 def test_what_a_host_says_cannot_move_the_cursor() -> None:
     """Control characters and line ends of a host's text never reach a terminal."""
     assert printable("a\x1b[2J\nb\u202e") == "a\N{REPLACEMENT CHARACTER}[2J b\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda report: report["models"][0].update(model="yolov3"),
+        lambda report: report["models"][0].update(size=32),
+        lambda report: report["models"][0].update(device="cuda"),
+        lambda report: report["models"][0]["headline"].update(photos=1),
+        lambda report: report["models"].append(report["models"][0]),
+        lambda report: report["photos"].update(kind="given"),
+    ],
+    ids=["model", "size", "device", "photos", "two", "kind"],
+)
+def test_a_benchmark_of_something_else_is_a_failure(change: Callable[[Json], None]) -> None:
+    """What was not asked for proves nothing of what was."""
+    seen = fresh("cpu")
+    change(seen["benchmark"]["yolov4-tiny"])
+    assert with_status(judged(seen), FAIL) == ["benchmark.yolov4-tiny"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "told", "status"), [("given", 7, 7, PASS), ("given", 7, 1, FAIL), ("made", 7, 7, FAIL)]
+)
+def test_a_folder_of_photos_may_hold_fewer_than_asked_for(kind: str, count: int, told: int, status: str) -> None:
+    """All of them have to be measured, and they have to be the user's."""
+    seen = fresh("cpu")
+    seen["options"]["images"] = "/photos"
+    for report in seen["benchmark"].values():
+        report["photos"] = {"kind": kind, "count": count}
+        report["models"][0]["headline"]["photos"] = told
+    assert judged(seen)["benchmark.yolov3"].status == status
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_an_own_key_that_is_not_enrolled_is_a_failure(loaded: bool) -> None:
+    """Also while a module runs that was loaded before: the next boot asks for the key. Enrolled, it passes."""
+    seen = fresh("gpu")
+    observation(seen)["secure_boot"] = "enabled"
+    for lock in (seen["lock"], seen["machine"]["installed"]["stack"]):
+        lock["plan"]["driver"]["secure_boot"] = "own-key"
+    driver(key={"made": True, "enrolled": True})(seen)
+    assert judged(seen)["driver.signed"].status == PASS
+    driver(key={"made": True, "enrolled": False})(seen)
+    if not loaded:
+        nvidia(module_loaded=False, module_version=None)(seen)
+    results = judged(seen)
+    assert with_status(results, FAIL) == ["driver.signed"]
+    assert "a key that is not enrolled" in results["driver.signed"].actual
+
+
+@pytest.mark.parametrize("names", [["numpy", "numpy"], ["numpy", "NumPy"], ["Num_Py", "num-py"]])
+@pytest.mark.parametrize("versions", [["1.0", "1.0"], ["1.0", "2.0"], ["2.0", "1.0"]])
+def test_a_distribution_that_is_there_twice_is_told(names: list[str], versions: list[str]) -> None:
+    """Whichever comes first, in whatever spelling, and also when both are of the locked version."""
+    found: Dict[str, list[str]] = {}
+    for name, version in zip(names, versions):
+        found.setdefault(name, []).append(version)
+    wanted = checks_environments.normal(names[0])
+    (told,) = checks_environments.deviations({wanted: "1.0"}, found)
+    assert told == f"{wanted} is {' and '.join(versions)}, locked is 1.0"

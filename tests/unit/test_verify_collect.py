@@ -17,6 +17,7 @@ from gpuhost import bundle, checks_benchmark, checks_collect, probe_environment,
 from gpuhost.checks_collect import Host, Options
 from gpuhost.lock import text
 from gpuhost.probe import observe
+from gpuhost.probe_edges import Edges, run_command
 
 from .collected import bench_report, cpu_host
 
@@ -182,9 +183,8 @@ def test_the_store_is_read_back(tmp_path: Path) -> None:
     links = {"cuda": "store/cuda-11.8", "cudnn": "store/cudnn-8.6", "yolo": "store/yolo-1"}
     store.switch(tmp_path, {"a": 1}, links)
     (tmp_path / "store/yolo-1" / store.MARKER).unlink()
-    found = probe_installed.installed(
-        tmp_path, lambda argv, limit: (0, "Cuda compilation tools, release 11.8, V11.8", "")
-    )
+    said = (0, "Cuda compilation tools, release 11.8, V11.8", "")
+    found = probe_installed.installed(Edges("/", lambda argv, limit: said), str(tmp_path))
     assert (found["cuda"], found["nvcc"], found["cudnn"]) == ("11.8.0", "11.8", "8.6.0")
     assert (found["generation"], found["stack"]) == (1, {"a": 1})
     assert found["links"]["yolo"] == {"target": "store/yolo-1", "digest": None}
@@ -195,7 +195,7 @@ def test_the_store_is_read_back(tmp_path: Path) -> None:
 def test_an_old_toolkits_version(tmp_path: Path, content: str, version: str | None) -> None:
     """Before 11.1 it is one line of text."""
     (tmp_path / "version.txt").write_text(content, encoding="utf-8")
-    assert probe_installed.toolkit_version(tmp_path) == version
+    assert probe_installed.toolkit_version(Edges(str(tmp_path), run_command), "/") == version
 
 
 class FakeHost:
@@ -307,3 +307,28 @@ def test_the_benchmark_command_is_safe_and_reads_only() -> None:
     code, _, err = shell(command.replace("/opt/gpuhost", "/nonexistent"))
     assert code != 0
     assert "/nonexistent/current/venvs/opencv_cuda/bin/python" in err
+
+
+PRINT = (
+    "import sys, json; sys.path.insert(0, sys.argv[1]); from gpuhost import probe_environment; sys.path[:] = sys.argv[2:]"
+    " + [p for p in sys.path if 'site-packages' in p or 'lib/python' in p];"
+    " print(json.dumps(probe_environment.distributions().get('twice')))"
+)
+
+
+@pytest.mark.parametrize("which", ["this", "old"])
+@pytest.mark.parametrize("versions", [("1.0", "1.0"), ("1.0", "2.0")])
+def test_a_distribution_that_is_there_twice_is_listed_twice(
+    tmp_path: Path, versions: Tuple[str, str], which: str
+) -> None:
+    """Two folders of one distribution, which an interrupted pip leaves behind; a folder linked twice counts once."""
+    for number, version in enumerate(versions):
+        info = tmp_path / str(number) / f"twice-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: twice\nVersion: {version}\n", encoding="utf-8")
+    (tmp_path / "again").symlink_to("0")
+    python = sys.executable if which == "this" else old_python()
+    folders = [str(Path(bundle.PACKAGE).parent), *(str(tmp_path / name) for name in ("0", "1", "again"))]
+    code, out, err = shell(shlex.join([python, "-B", "-c", PRINT, *folders]))
+    assert code == 0, err
+    assert json.loads(out) == list(versions)

@@ -14,7 +14,7 @@ from typing import Any, Dict
 import pytest
 
 from gpuhost import history, lock, plan, report, watch
-from gpuhost.checks_base import FAIL, SKIP
+from gpuhost.checks_base import FAIL, PASS, SKIP
 from gpuhost.cli_plan import request_of
 from gpuhost.resolve import resolver
 
@@ -105,3 +105,16 @@ def test_twenty_runs_without_a_complaint(tmp_path: Path, kind: str) -> None:
 def test_the_watch_has_no_complaint_either(kind: str) -> None:
     """On the same hosts."""
     assert watch.judge(watched(healthy(KINDS[kind]))).findings == []
+
+
+def test_one_device_node_is_not_enough_for_two_cards() -> None:
+    """For verify/ and for the watch: the second card cannot be reached."""
+    seen = healthy(KINDS["two kinds of cards"])
+    nodes = seen["machine"]["installed"]["signs"]["nodes"]
+    assert collected.judged(seen)["driver.nodes"].status == PASS
+    nodes.remove("nvidia1")
+    results = collected.judged(seen)
+    assert collected.with_status(results, FAIL) == ["driver.nodes"]
+    assert "/dev has 1 of 2 nodes" in results["driver.nodes"].actual
+    found = watch.judge({**watched(seen), "nodes": ["nvidia0", "nvidiactl"]}).findings
+    assert [finding.id for finding in found] == ["driver.nodes"]

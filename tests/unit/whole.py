@@ -1,0 +1,174 @@
+"""Whole machines of files and commands, on which every check of verify/ that reads a machine passes, to break them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+from gpuhost import guard, probe_installed, store
+from gpuhost.probe_driver import CERTIFICATE
+from gpuhost.probe_edges import NOT_FOUND
+
+from .collected import HOSTS, cpu_host, gpu_host
+
+Json = Dict[str, Any]
+Answer = Tuple[int, str, str]
+ROOT = "/opt/gpuhost"
+VARIABLE = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+EDITOR = "http://editor.example/apt"
+POLICY = f"""\
+ 500 {EDITOR} stable/main amd64 Packages
+     release o=Editor,a=stable,n=stable,l=Editor,c=main
+     origin editor.example
+Pinned packages:
+"""
+
+
+class Whole:
+    """A machine that is what its lock says; `seen` is what verify/ collects beside it."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        """Write it: "cpu", or a card with modules that are "signed", of the "own key", or "unsigned" and may be."""
+        self.folder, self.kind = folder, kind
+        self.seen = cpu_host() if kind == "cpu" else gpu_host()
+        self.installed: Json = self.seen["machine"]["installed"]
+        host = HOSTS / ("debian12-no-gpu" if kind == "cpu" else "ubuntu1804-gtx750ti-driver470")
+        shutil.copytree(host / "fs", folder, symlinks=True)
+        recorded = json.loads((host / "commands.json").read_text(encoding="utf-8"))
+        self.answers = {tuple(r["argv"]): (r["rc"], r["out"], r["err"]) for r in recorded}
+        self.asked: List[Tuple[str, ...]] = []
+        self.answers["dmesg",] = (0, "", "")
+        self.answers["dkms", "status"] = (NOT_FOUND, "", "dkms is not installed")
+        self.put("/proc/modules", "ext4 655360 1 - Live 0x0\n")
+        self.put_foreign_source()
+        if kind != "cpu":
+            self.put_driver()
+        self.put_guard()
+        self.put_store()
+
+    def put(self, name: str, text: str) -> None:
+        """Write a file of the machine."""
+        path = self.folder / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def put_foreign_source(self) -> None:
+        """A source of somebody else that offers nothing of the stack."""
+        self.put("/etc/apt/sources.list.d/editor.list", f"deb {EDITOR} stable main\n")
+        self.put("/var/lib/apt/lists/editor.example_apt_dists_stable_InRelease", "")
+        policy = next(argv for argv in self.answers if argv[-1] == "policy")
+        code, out, err = self.answers[policy]
+        self.answers[policy] = (code, out.replace("Pinned packages:\n", POLICY), err)
+        self.answers[(*policy[:-1], "pkgnames")] = (0, "bash\nlinux-image-generic\n", "")
+        self.madison: List[str] = []
+
+    def put_driver(self) -> None:
+        """The driver, installed and loaded, in files and commands."""
+        found, signs = self.installed["driver"], self.installed["signs"]
+        version, kernel = found["library"], found["kernel"]
+        said = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Fri\n"
+        self.put("/proc/driver/nvidia/version", said)
+        self.put("/proc/modules", "nvidia_uvm 1 0 - Live 0x0\nnvidia 1 1 nvidia_uvm, Live 0x0\n")
+        library = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so"
+        self.put(f"{library}.{version}", "")
+        (self.folder / f"{library}.1".lstrip("/")).symlink_to(f"libnvidia-ml.so.{version}")
+        self.put("/etc/modprobe.d/gpuhost-nouveau.conf", "blacklist nouveau\n")
+        self.put(f"/boot/initrd.img-{kernel}", "")
+        image = str(self.folder / f"boot/initrd.img-{kernel}")
+        self.answers["lsinitramfs", image] = (0, "lib/modules/K/e1000.ko\n", "")
+        for name in signs["nodes"]:
+            self.put(f"/dev/{name}", "")
+        signer = "" if self.kind == "unsigned" else found["module"]["signer"]
+        said = f"filename: /x/nvidia.ko\nversion: {version}\nlicense: NVIDIA\n" + (
+            f"signer: {signer}\n" if signer else ""
+        )
+        self.answers["modinfo", "-k", kernel, "nvidia"] = (0, said, "")
+        card, capability = self.seen["lock"]["cards"][0], self.seen["lock"]["plan"]["gpus"][0]["compute_capability"]
+        row = f"00000000:01:00.0, {card['uuid']}, NVIDIA GeForce GTX 750 Ti, 2048, {capability}\n"
+        query = next(argv for argv in self.answers if "compute_cap" in argv[1])
+        self.answers[query] = (0, row, "")
+        self.answers["nvidia-smi", "--query-gpu=pci.bus_id,memory.free", query[2]] = (0, "00000000:01:00.0, 1900\n", "")
+        self.put(f"{ROOT}/state/driver.json", json.dumps(found["record"]))
+        self.put(VARIABLE, "")
+        (self.folder / VARIABLE.lstrip("/")).write_bytes(bytes([6, 0, 0, 0, 1]))
+        if self.kind == "signed":
+            self.put("/sys/module/nvidia_uvm/refcnt", "0")
+            return
+        # The variable cannot be read here, and the node of unified memory is made on demand.
+        (self.folder / VARIABLE.lstrip("/")).unlink()
+        (self.folder / "dev/nvidia-uvm").unlink()
+        self.put("/usr/bin/nvidia-modprobe", "")
+        (self.folder / "usr/bin/nvidia-modprobe").chmod(0o4755)
+        uvm = ("modinfo", "-k", kernel, "-F", "filename", "nvidia-uvm")
+        self.put("/proc/sys/kernel/osrelease", kernel)
+        self.answers[uvm] = (0, "/x/nvidia-uvm.ko\n", "")
+        state = "enabled" if self.kind == "own key" else "disabled"
+        self.answers["mokutil", "--sb-state"] = (0, f"SecureBoot {state}\n", "")
+        if self.kind == "own key":
+            for lock in (self.seen["lock"], self.installed["stack"]):
+                lock["plan"]["driver"]["secure_boot"] = "own-key"
+            self.put(CERTIFICATE, "")
+            key = str(self.folder / CERTIFICATE.lstrip("/"))
+            self.answers["mokutil", "--test-key", key] = (1, f"{key} is already enrolled\n", "")
+
+    def put_guard(self) -> None:
+        """The packages of the driver and its kernel, and the guard over them."""
+        found = self.installed["guard"]
+        kernel = self.installed["driver"]["kernel"]
+        self.packages = dict(found["stack"])
+        self.held = set(found["held"])
+        if self.packages:
+            self.put(f"{ROOT}/{guard.RECORD}", json.dumps(found["record"]))
+            self.put(guard.PREFERENCES, guard.preferences(found["pins"]))
+            self.put(guard.UNATTENDED, guard.unattended(found["blacklist"]))
+        rows = [
+            f"{name}\tamd64\tnvidia-graphics-drivers-525\t{version}\t{'hold' if name in self.held else 'install'}\t"
+            f"installed\tlinux-image-{kernel}\n"
+            for name, version in self.packages.items()
+        ]
+        self.answers["dpkg-query", "-W", "-f=" + guard.FORMAT] = (
+            0,
+            "".join(rows) + "bash\tamd64\tbash\t5\tinstall\tinstalled\t\n",
+            "",
+        )
+
+    def put_store(self) -> None:
+        """The generation in force and what it links to."""
+        top = self.folder / ROOT.lstrip("/")
+        for link in self.installed["links"].values():
+            (top / link["target"]).mkdir(parents=True)
+            store.seal(top / link["target"], {"digest": link["digest"]})
+        if self.kind != "cpu":
+            targets = {name: f"{ROOT}/{link['target']}" for name, link in self.installed["links"].items()}
+            self.put(f"{targets['cuda']}/version.json", json.dumps({"cuda": {"version": self.installed["cuda"]}}))
+            self.put(f"{targets['cuda']}/bin/nvcc", "")
+            compiler = str(top / "current/cuda/bin/nvcc")
+            self.answers[compiler, "--version"] = (0, f"release {self.installed['nvcc']}, V", "")
+            figures = zip(("MAJOR", "MINOR", "PATCHLEVEL"), self.installed["cudnn"].split("."))
+            header = "".join(f"#define CUDNN_{name} {figure}\n" for name, figure in figures)
+            self.put(f"{targets['cudnn']}/include/cudnn_version.h", header)
+        links = {name: link["target"] for name, link in self.installed["links"].items()}
+        store.switch(top, self.installed["stack"], links)
+
+    def run(self, argv: Sequence[str], timeout: float) -> Answer:
+        """The answer of a command. apt-cache madison lists the names that it is asked for."""
+        words = tuple(argv)
+        self.asked.append(words)
+        if words in self.answers:
+            return self.answers[words]
+        if "madison" in words:
+            names = words[words.index("madison") + 1 :]
+            own = "http://ubuntu-archive.example/ubuntu bionic/main amd64 Packages"
+            theirs = f"{EDITOR} stable/main amd64 Packages"
+            return 0, "".join(f" {n} | 1 | {theirs if n.endswith('-999') else own}\n" for n in names), ""
+        return (1, "", "not found") if words[0] == "modinfo" else (NOT_FOUND, "", f"{words[0]} is not installed")
+
+    def collect(self) -> Json:
+        """What verify/ has of the machine as it is now."""
+        try:
+            machine = json.loads(json.dumps(probe_installed.read(ROOT, str(self.folder), self.run)))
+        except Exception as error:
+            machine = {"error": f"{type(error).__name__}: {error}", "next_step": ""}
+        return {**self.seen, "machine": machine}
