@@ -234,7 +234,8 @@ def tries(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> None
 def transfer(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> None:
     """One request: what is missing of the file, or all of it from a server that knows no ranges."""
     have = handle.seek(0, os.SEEK_END)
-    request = urllib.request.Request(url, headers={"User-Agent": "gpuhost", "Accept-Encoding": "identity"})  # noqa: S310
+    headers = {"User-Agent": "gpuhost", "Accept-Encoding": "identity"}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the lock's address; its sha256 decides
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:

@@ -17,7 +17,7 @@ import pytest
 
 RUN = Path(__file__).parents[2] / "run"
 TOOLS = ["sh", "env", "cat", "chmod", "cksum", "cp", "dd", "dirname", "flock", "grep", "id", "ln", "mkdir", "mv", "rm"]
-TOOLS += ["rmdir", "sed", "sleep", "tail", "tee", "echo", "true"]
+TOOLS += ["rmdir", "sed", "sleep", "tail", "tee", "tr", "echo", "true"]
 
 # Records each call. Asked who it is, it says what `identify` prints; as pip, it waits at the gate when there is one
 # and fails with the text of `pip-fails` when that is there. It reads its input to the end, which a real one might do.
@@ -613,6 +613,18 @@ def test_failed_pip_is_told_in_one_paragraph_and_leaves_nothing(bed, said, code,
     bed.calls()
     assert bed.run("true")[0] == 0
     assert bed.calls() == WHOLE
+
+
+@pytest.mark.parametrize("verbose", ["", "1"])
+def test_what_a_mirror_says_cannot_steer_the_terminal(bed, verbose):
+    bed.python()
+    hostile = "ERROR: HTTP error 404 \x1b[2J\x1b]0;title\x07\x9b31m\r\x08run: .venv is ready"
+    (bed.folder / "pip-fails").write_text(hostile + "\n", encoding="latin-1")
+    code, out, err = bed.run("true", env={"GPUHOST_VERBOSE": verbose})
+    assert (code, out) == (7, "")
+    assert "ERROR: HTTP error 404 [2J]0;title31mrun: .venv is ready" in err
+    assert [char for char in err if not (char.isprintable() or char == "\n")] == []
+    assert "\x1b[2J" in (bed.project / ".venv-setup.log").read_text(encoding="latin-1")
 
 
 def test_unknown_command(ready):
