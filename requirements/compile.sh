@@ -10,7 +10,7 @@ compile() {
     output=$1 python=$2 platform=$3
     shift 3
     echo "requirements/$output" >&2
-    "${UV:-uv}" pip compile --quiet $upgrade --system-certs --generate-hashes --no-annotate --only-binary :all: \
+    "${UV:-uv}" pip compile --quiet ${upgrade:+"$upgrade"} --system-certs --generate-hashes --no-annotate --only-binary :all: \
         --no-emit-index-url --no-emit-find-links --python-version "$python" --python-platform "$platform" \
         --custom-compile-command requirements/compile.sh -o "$output" "$@"
 }
@@ -23,7 +23,7 @@ case ${1:-} in
 esac
 
 # pip.txt serves every Python, so it keeps its environment markers.
-"${UV:-uv}" pip compile --quiet $upgrade --system-certs --generate-hashes --no-annotate --universal \
+"${UV:-uv}" pip compile --quiet ${upgrade:+"$upgrade"} --system-certs --generate-hashes --no-annotate --universal \
     --no-emit-index-url --python-version 3.8 --custom-compile-command requirements/compile.sh -o pip.txt pip.in
 # Python 3.8 is what Ubuntu 18.04 offers a controller, and its glibc 2.27 takes no newer wheels than manylinux2014.
 compile py38.txt 3.8 x86_64-manylinux2014 controller.in dev.in

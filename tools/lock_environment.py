@@ -182,7 +182,7 @@ class Bench:
         self.env = {key: value for key, value in os.environ.items() if key not in dropped}
         self.env.update(PIP_CONFIG_FILE=os.devnull, PIP_DISABLE_PIP_VERSION_CHECK="1")
         bare = ["--without-pip"] if pip_wheel else []
-        self._call([interpreter, "-m", "venv", *bare, str(folder)])
+        self._call([interpreter, "-I", "-m", "venv", *bare, str(folder)])
         major, minor = (int(part) for part in glibc.split("."))
         site = next((folder / "lib").glob("python3*/site-packages"))
         text = GLIBC_LIMIT.format(glibc=glibc, pair=(major, minor))
@@ -196,7 +196,7 @@ class Bench:
     def _call(self, command: Sequence[str]) -> str:
         """Run one command and give its output; what it said goes to the maintainer when it fails."""
         done = subprocess.run(  # noqa: S603 - the maintainer's own interpreter, arguments as a list
-            command, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+            command, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
         )
         if done.returncode:
             raise LockingError(f"{' '.join(command)} ended with {done.returncode}.\n{done.stdout[-2000:]}")
@@ -204,7 +204,7 @@ class Bench:
 
     def pip(self, *arguments: str) -> str:
         """Run this environment's pip and give what it printed."""
-        return self._call([self.python, "-m", "pip", *arguments])
+        return self._call([self.python, "-I", "-m", "pip", *arguments])
 
     def run(self, *arguments: str) -> str:
         """Run this environment's Python and give what it printed."""

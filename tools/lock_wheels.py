@@ -36,8 +36,10 @@ def pip(*arguments: str) -> str:
     """Run pip against the public index alone; a machine's own settings may add files that are not the public ones."""
     env = {key: value for key, value in os.environ.items() if key not in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")}
     env.update(PIP_CONFIG_FILE=os.devnull, PIP_DISABLE_PIP_VERSION_CHECK="1")
-    command = [sys.executable, "-m", "pip", *arguments]
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    command = [sys.executable, "-I", "-m", "pip", *arguments]
+    done = subprocess.run(  # noqa: S603 - a list; names and versions come from the maintainer
+        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         raise LockingError(f"{' '.join(command)} ended with {done.returncode}.\n{done.stdout[-2000:]}")
     return done.stdout

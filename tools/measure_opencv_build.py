@@ -68,7 +68,8 @@ def run(argv: Sequence[str], env: Dict[str, str], quiet: bool = True) -> Json:
 
 def steps_of(build: Path, ninja: str) -> List[Tuple[str, str]]:
     """Every compile step of a build folder: its kind and its command line."""
-    said = subprocess.run([ninja, "-C", str(build), "-t", "commands"], stdout=subprocess.PIPE, check=True)  # noqa: S603
+    command = [ninja, "-C", str(build), "-t", "commands"]
+    said = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 - the ninja of this very build
     found = []
     for line in said.stdout.decode().splitlines():
         for kind, ending in KINDS:
@@ -116,7 +117,8 @@ def used() -> float:
 
 def generated(build: Path, ninja: str, env: Dict[str, str]) -> None:
     """Make the generated files that compile steps include."""
-    said = subprocess.run([ninja, "-C", str(build), "-t", "targets", "all"], stdout=subprocess.PIPE, check=True)  # noqa: S603
+    command = [ninja, "-C", str(build), "-t", "targets", "all"]
+    said = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 - the ninja of this very build
     names = [line.split(":")[0] for line in said.stdout.decode().splitlines()]
     wanted = [n for n in names if n.endswith(("opencl_kernels.cpp", ".simd_declarations.hpp")) or "gen_opencv" in n]
     run([ninja, "-C", str(build), "-k", "0", *wanted[:200]], env)

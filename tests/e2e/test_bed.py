@@ -29,7 +29,7 @@ def remains(bed: Bed) -> List[str]:
     found += [word for word in tables if word == f"gpuhost_bed_{bed.slot.number}"]
     found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{name}")]
     found += [str(path) for path in Path("/sys/fs/cgroup").glob(name)]
-    found += [str(path) for path in Path("/var/tmp").glob(f"{name}-*")]  # noqa: S108
+    found += [str(path) for path in Path("/var/tmp").glob(f"{name}-*")]  # noqa: S108 - beds are made there
     found += [str(path) for path in Path("/run/systemd/nspawn").rglob(name)]
     return found + [str(path) for path in RUN.glob(f"{name}.*")]
 
@@ -88,11 +88,11 @@ def test_files_go_in_and_out(bare_debian: Bed, tmp_path: Path) -> None:
     (tmp_path / "in/deep/tool").write_bytes(b"#!/bin/sh\n\x00\xff")
     (tmp_path / "in/deep/tool").chmod(0o751)
     os.chown(tmp_path / "in/deep/tool", 1234, 1234)
-    bare_debian.push(tmp_path / "in", "/tmp/new/place")  # noqa: S108
-    assert bare_debian.run(["stat", "-c", "%a %u", "/tmp/new/place/deep/tool"]).stdout == "751 0\n"  # noqa: S108
-    out = bare_debian.pull("/tmp/new/place", tmp_path / "out")  # noqa: S108
+    bare_debian.push(tmp_path / "in", "/tmp/new/place")  # noqa: S108 - inside the bed
+    assert bare_debian.run(["stat", "-c", "%a %u", "/tmp/new/place/deep/tool"]).stdout == "751 0\n"  # noqa: S108 - inside the bed
+    out = bare_debian.pull("/tmp/new/place", tmp_path / "out")  # noqa: S108 - inside the bed
     assert (out / "deep/tool").read_bytes() == b"#!/bin/sh\n\x00\xff"
-    bare_debian.run(["rm", "-r", "/tmp/new"])  # noqa: S108
+    bare_debian.run(["rm", "-r", "/tmp/new"])  # noqa: S108 - inside the bed
 
 
 def test_a_snapshot_proves_that_nothing_changed(bare_debian: Bed) -> None:
@@ -208,5 +208,5 @@ def test_the_remains_of_a_killed_owner_are_cleared(bed_tools: None, tmp_path: Pa
     with Bed.fresh(network="host", logs=tmp_path) as bed:
         assert bed.slot.number == number
         assert not set(orphans) & set(bed.processes())
-        assert len(list(Path("/var/tmp").glob(f"{bed.name}-*"))) == 1  # noqa: S108
+        assert len(list(Path("/var/tmp").glob(f"{bed.name}-*"))) == 1  # noqa: S108 - beds are made there
     assert remains(bed) == []

@@ -52,7 +52,17 @@ def project(tmp_path_factory):
     return home
 
 
-def call(project, *arguments):
+@pytest.fixture(scope="module")
+def shadows(tmp_path_factory):
+    """A folder whose modules stop whatever imports them, and whose setup.cfg sends packages elsewhere."""
+    folder = tmp_path_factory.mktemp("shadows")
+    for name in ("pip", "venv", "ensurepip", "json", "zipfile", "backend", "sitecustomize", "usercustomize"):
+        (folder / (name + ".py")).write_text(f"import os\nos.write(2, b'{name} is shadowed')\nos._exit(9)\n")
+    (folder / "setup.cfg").write_text(f"[install]\nprefix = {folder}/away\n")
+    return folder
+
+
+def call(project, *arguments, cwd=None, **more):
     """Run it with this interpreter; pip may look nowhere but into the folder of wheels."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -62,10 +72,12 @@ def call(project, *arguments):
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(project.parent / "wheels"),
         "PYTHONHOME": "",
+        **more,
     }
     return subprocess.run(
         [str(project / "run"), *arguments],
         env=environment,
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -74,12 +86,20 @@ def call(project, *arguments):
     )
 
 
-def test_first_call_installs_and_a_wrong_hash_is_refused(project):
-    """One test, because an environment takes seconds to make: the second half starts where the first ends."""
+def test_first_call_installs_and_a_wrong_hash_is_refused(project, shadows, tmp_path):
+    """One test, because an environment takes seconds to make: the second half starts where the first ends.
+
+    The first call is typed where other modules lie about, by a user who has set up a Python and a pip of his own.
+    """
     script = "import sys, knob; print(knob.turns, sys.version_info[:2], sys.prefix)"
-    first = call(project, "python", "-c", script)
+    settings = {
+        "PYTHONPATH": str(shadows), "PYTHONSTARTUP": str(shadows / "json.py"), "PYTHONWARNINGS": "error",
+        "PIP_TARGET": str(tmp_path / "t"), "PIP_PREFIX": str(tmp_path / "p"), "PIP_ROOT": str(tmp_path / "r"),
+        "PIP_PYTHON": "/bin/false", "PIP_DRY_RUN": "1", "PIP_NO_BINARY": ":all:", "TMPDIR": "/no/such/folder",
+    }  # fmt: skip
+    first = call(project, "python", "-I", "-c", script, cwd=str(shadows), **settings)
     assert first.returncode == 0, first.stderr
-    assert first.stdout == f"True {sys.version_info[:2]} {project / '.venv'}\n"
+    assert first.stdout == f"True {sys.version_info[:2]} {project / '.venvs/main-1'}\n"
     stamp = (project / ".venv/.gpuhost-stamp").stat()
     second = call(project, "python", "-c", script)
     assert (second.stdout, second.stderr) == (first.stdout, "")
@@ -89,6 +109,18 @@ def test_first_call_installs_and_a_wrong_hash_is_refused(project):
     refused = call(project, "python", "-c", script)
     assert (refused.returncode, refused.stdout) == (6, "")
     assert "not the one its checksum promises" in refused.stderr
+    assert not (project / ".venv").exists()
+
+
+def test_pip_conf_that_sends_packages_elsewhere_is_named(project, tmp_path):
+    conf = tmp_path / "pip.conf"
+    conf.write_text(f"[install]\ntarget = {tmp_path / 'away'}\n")
+    for name in ("pip.txt", f"py3{sys.version_info[1]}.txt"):
+        digest = hashlib.sha256((project.parent / "wheels/knob-1-py3-none-any.whl").read_bytes()).hexdigest()
+        (project / "requirements" / name).write_text(f"knob==1 --hash=sha256:{digest}\n")
+    done = call(project, "true", PIP_CONFIG_FILE=str(conf))
+    assert (done.returncode, done.stdout) == (7, "")
+    assert "a pip.conf sends them elsewhere" in done.stderr
     assert not (project / ".venv").exists()
 
 

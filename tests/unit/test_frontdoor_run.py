@@ -4,9 +4,11 @@ The stubs stand for Python and pip, so nothing is downloaded; test_frontdoor_rea
 """
 
 import errno
+import fcntl
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -14,8 +16,8 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).parents[2] / "run"
-TOOLS = ["sh", "env", "cat", "cksum", "cp", "dirname", "flock", "grep", "id", "mkdir", "mv", "rm", "rmdir", "sed"]
-TOOLS += ["sleep", "tail", "tee", "echo", "true"]
+TOOLS = ["sh", "env", "cat", "chmod", "cksum", "cp", "dd", "dirname", "flock", "grep", "id", "ln", "mkdir", "mv", "rm"]
+TOOLS += ["rmdir", "sed", "sleep", "tail", "tee", "tr", "echo", "true"]
 
 # Records each call. Asked who it is, it says what `identify` prints; as pip, it waits at the gate when there is one
 # and fails with the text of `pip-fails` when that is there. It reads its input to the end, which a real one might do.
@@ -32,6 +34,8 @@ case "$*" in
     cat >/dev/null
     for last in "$@"; do :; done
     echo "pip ${{last##*/}}" >>"$bed/calls"
+    env | grep -e '^PIP_' -e '^PYTHON' >>"$bed/settings" || true
+    echo "$TMPDIR $(pwd)" >>"$bed/places"
     if [ -p "$bed/gate" ]; then cat "$bed/gate" >/dev/null; rm "$bed/gate"; fi
     if [ -e "$bed/pip-fails" ]; then cat "$bed/pip-fails"; exit 1; fi ;;
 esac
@@ -72,6 +76,15 @@ class Bed:
     @property
     def venv(self):
         return self.project / ".venv"
+
+    def slot(self, number=1):
+        """An environment; `.venv` leads to the one in force."""
+        return self.project / f".venvs/main-{number}"
+
+    def renew(self):
+        """What a pull does that brings other requirements."""
+        pins = self.project / "requirements/pip.txt"
+        pins.write_text(pins.read_text() + "# newer\n")
 
     def script(self, name, text):
         path = self.bin / name
@@ -176,7 +189,8 @@ def test_first_call_makes_the_environment_and_only_the_command_speaks_on_standar
     bed.python()
     script = 'printf "%s|" "$@"; cat; echo "$VIRTUAL_ENV"; echo "${PATH%%:*}"; pwd; exit 5'
     code, out, err = bed.run("sh", "-c", script, "x", "two words", "*", typed="typed\n")
-    assert (code, out) == (5, f"two words|*|typed\n{bed.venv}\n{bed.venv}/bin\n{bed.folder}\n")
+    assert (code, out) == (5, f"two words|*|typed\n{bed.slot()}\n{bed.slot()}/bin\n{bed.folder}\n")
+    assert os.readlink(str(bed.venv)) == ".venvs/main-1"
     assert "making" in err and "ready" in err
     assert bed.calls() == WHOLE
 
@@ -219,8 +233,8 @@ def test_damage_is_repaired(ready, damage):
     elif damage == "no stamp":
         stamp.unlink()
     elif damage == "empty folder":
-        shutil.rmtree(str(ready.venv))
-        ready.venv.mkdir()
+        shutil.rmtree(str(ready.slot()))
+        ready.slot().mkdir()
     else:
         stamp.write_text("" if damage == "empty stamp" else stamp.read_text()[:6])
     code, out, err = ready.run("true")
@@ -235,10 +249,32 @@ def test_killed_first_call_is_repaired_by_the_next(at_the_gate):
     gate.close()
     (bed.folder / "gate").unlink()
     process.wait(timeout=30)
-    assert bed.venv.exists()
+    assert bed.slot().exists() and not bed.venv.exists()
     bed.calls()
     assert bed.run("true")[0] == 0
     assert bed.calls() == WHOLE
+
+
+@pytest.mark.parametrize("locking", ["flock", "mkdir"])
+@pytest.mark.parametrize("step", ["-m venv ", "pip.txt", "py311.txt", "a project", "after the link"])
+def test_killed_anywhere_the_next_call_makes_one_whole_environment(bed, step, locking):
+    if locking == "mkdir":
+        (bed.bin / "flock").unlink()
+    stub = bed.python()
+    text = stub.read_text()
+    if step == "after the link":
+        real = os.path.realpath(str(bed.bin / "ln"))
+        bed.script("ln", f'#!/bin/sh\n"{real}" "$@"\nkill -9 0\n')
+    else:
+        stub.write_text(text.replace('case "$*" in', f'case "$*" in *"{step}"*) kill -9 0 ;; esac\ncase "$*" in', 1))
+    assert bed.run("true")[0] == -signal.SIGKILL
+    stub.write_text(text)
+    bed.calls()
+    code, out, err = bed.run("sh", "-c", "echo $VIRTUAL_ENV")
+    assert (code, out) == (0, f"{bed.slot()}\n"), err
+    assert bed.calls() == ([] if step == "after the link" else WHOLE)
+    assert bed.run("true") == (0, "", "")
+    assert not bed.slot(2).exists()
 
 
 @pytest.mark.parametrize("locking", ["flock", "mkdir"])
@@ -247,14 +283,14 @@ def test_two_first_calls_at_once_make_one_environment(bed, locking, request):
         (bed.bin / "flock").unlink()
     bed, first, gate = request.getfixturevalue("at_the_gate")
     second = bed.start("echo", "second")
-    assert "waiting" in second.stderr.readline()
+    assert f"another ./run (process {first.pid}) is making an environment here; waiting" in second.stderr.readline()
     gate.close()
     assert second.communicate(timeout=30)[0] == "second\n"
     assert second.returncode == 0
     first.communicate(timeout=30)
     assert first.returncode == 0
     assert bed.calls() == WHOLE
-    assert not (bed.project / ".venv.lock.d").exists()
+    assert not (bed.project / ".venvs/lock.d").exists()
 
 
 def test_folder_lock_of_a_dead_call_is_broken(bed):
@@ -262,16 +298,233 @@ def test_folder_lock_of_a_dead_call_is_broken(bed):
     (bed.bin / "flock").unlink()
     with subprocess.Popen(["true"]) as dead:
         pass
-    (bed.project / ".venv.lock.d").mkdir()
-    (bed.project / ".venv.lock.d/pid").write_text(f"{dead.pid}\n")
+    (bed.project / ".venvs/lock.d").mkdir(parents=True)
+    (bed.project / ".venvs/lock.d/pid").write_text(f"{dead.pid}\n")
     assert bed.run("true")[0] == 0
-    assert not (bed.project / ".venv.lock.d").exists()
+    assert not (bed.project / ".venvs/lock.d").exists()
 
 
-def test_lock_is_not_passed_on_to_the_command(bed):
+def test_lock_of_the_making_is_not_passed_on_to_the_command(bed):
     bed.python()
     (bed.bin / "ls").symlink_to(shutil.which("ls"))
     assert bed.run("ls", "/proc/self/fd/9")[0] != 0
+
+
+@pytest.fixture
+def at_work(ready):
+    """A ready bed with a command that runs until its input ends, as (bed, process)."""
+    process = ready.start("sh", "-c", 'echo begun; cat; cat "$VIRTUAL_ENV/bin/python" >&2 && echo ended')
+    assert process.stdout.readline() == "begun\n"
+    return ready, process
+
+
+def test_running_command_keeps_its_files_while_a_pull_brings_others(at_work):
+    bed, process = at_work
+    bed.renew()
+    assert bed.run("sh", "-c", "echo $VIRTUAL_ENV")[:2] == (0, f"{bed.slot(2)}\n")
+    assert bed.calls() == WHOLE
+    bed.renew()  # and once more: the first is still in use
+    assert bed.run("sh", "-c", "echo $VIRTUAL_ENV")[:2] == (0, f"{bed.slot(2)}\n")
+    (bed.project / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    assert bed.run("true")[0] == 0
+    out, err = process.communicate("", timeout=30)
+    assert (process.returncode, out) == (0, "ended\n"), err
+    assert bed.run("true") == (0, "", "")  # nobody uses it any more
+    assert not bed.slot(1).exists() and bed.slot(2).exists()
+
+
+def test_changed_pyproject_does_not_touch_what_is_in_use(at_work):
+    bed, process = at_work
+    (bed.project / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    assert bed.run("true")[0] == 0
+    assert bed.calls() == [*WHOLE]
+    assert os.readlink(str(bed.venv)) == ".venvs/main-2"
+    assert process.communicate("", timeout=30)[0] == "ended\n"
+
+
+def test_command_that_calls_run_again_after_a_pull_does_not_wait_for_itself(ready):
+    pins, run = ready.project / "requirements/pip.txt", ready.project / "run"
+    script = f"echo '# other' >'{pins}'; '{run}' sh -c 'echo $VIRTUAL_ENV'; echo $VIRTUAL_ENV"
+    code, out, err = ready.run("sh", "-c", script)
+    assert (code, out) == (0, f"{ready.slot(2)}\n{ready.slot(1)}\n"), err
+
+
+def test_without_flock_an_old_environment_is_kept_and_that_is_said(at_work):
+    bed, process = at_work
+    (bed.bin / "flock").unlink()
+    bed.renew()
+    code, _, err = bed.run("true")
+    assert code == 0
+    assert "without flock nobody knows who uses the other environments" in err
+    assert process.communicate("", timeout=30)[0] == "ended\n"
+    assert bed.slot(1).exists() and bed.slot(2).exists()
+    assert bed.run("true") == (0, "", "")
+
+
+def test_environment_of_an_older_release_is_replaced(ready):
+    """It was a plain folder."""
+    ready.venv.unlink()
+    ready.slot().rename(ready.venv)
+    assert ready.run("true")[0] == 0
+    assert ready.venv.is_symlink() and ready.slot().exists()
+
+
+def test_pull_while_an_environment_is_made_is_seen_by_the_next_call(at_the_gate):
+    """The first pip has read its file already."""
+    bed, first, gate = at_the_gate
+    bed.renew()
+    gate.close()
+    assert first.wait(timeout=30) == 0
+    bed.calls()
+    assert bed.run("true")[0] == 0
+    assert bed.calls() == WHOLE
+
+
+def modes(folder):
+    """The permissions of all that is below a folder, links left out."""
+    return {
+        str(path.relative_to(folder)): stat.S_IMODE(path.lstat().st_mode)
+        for path in [folder, *folder.rglob("*")]
+        if not path.is_symlink()
+    }
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077, 0o027])
+def test_rights_do_not_depend_on_the_callers_umask(bed, mask):
+    bed.python()
+    before = os.umask(mask)
+    try:
+        code, out, err = bed.run("sh", "-c", "umask")
+    finally:
+        os.umask(before)
+    assert (code, int(out, 8)) == (0, mask), err
+    found = modes(bed.project / ".venvs")
+    assert {found.pop("lock"), found.pop("main-1.lock")} == {0o600}
+    for path, mode in found.items():
+        assert mode & 0o022 == 0 and mode & 0o044 == 0o044, (path, oct(mode))
+    assert modes(bed.project)[".venv-setup.log"] == 0o644
+
+
+def test_locks_that_were_open_to_others_are_closed(bed):
+    bed.python()
+    (bed.project / ".venvs").mkdir()
+    for name in ("lock", "main-1.lock"):
+        (bed.project / ".venvs" / name).write_text("")
+        (bed.project / ".venvs" / name).chmod(0o666)
+    assert bed.run("true")[0] == 0
+    found = modes(bed.project / ".venvs")
+    assert (found["lock"], found["main-1.lock"]) == (0o600, 0o600)
+
+
+def test_unknown_holder_of_the_lock_is_waited_for(bed):
+    bed.python()
+    (bed.project / ".venvs").mkdir()
+    with (bed.project / ".venvs/lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = bed.start("true")
+        assert "another ./run (process unknown) is making" in process.stderr.readline()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_settings_of_other_pythons_do_not_reach_pip_but_where_to_fetch_from_does(bed):
+    bed.python()
+    elsewhere = {
+        "PIP_TARGET": "/elsewhere", "PIP_PREFIX": "/elsewhere", "PIP_ROOT": "/elsewhere", "PIP_PYTHON": "/bin/false",
+        "PIP_DRY_RUN": "1", "PIP_REQUIREMENT": "more.txt", "PIP_CONSTRAINT": "c.txt", "PIP_NO_BINARY": ":all:",
+        "PIP_USER": "1", "pip_target": "/elsewhere", "PIP_Target": "/elsewhere", "PYTHONPATH": "/elsewhere",
+        "PYTHONSTARTUP": "x.py", "PYTHONHOME": "/elsewhere", "PYTHONWARNINGS": "error",
+    }  # fmt: skip
+    own = {
+        "PIP_INDEX_URL": "https://mirror/simple", "PIP_CERT": "/ca.pem", "PIP_PROXY": "http://proxy:1",
+        "PIP_FIND_LINKS": "/wheels", "PIP_CONFIG_FILE": "/etc/own.conf",
+    }  # fmt: skip
+    script = 'echo "${PYTHONPATH-none} ${PYTHONHOME-none} $PYTHONSTARTUP $PIP_TARGET"'
+    code, out, err = bed.run("sh", "-c", script, env={**elsewhere, **own})
+    assert (code, out) == (0, "none none x.py /elsewhere\n"), err
+    seen = set((bed.folder / "settings").read_text().splitlines())
+    assert seen == {"PIP_USER=0"} | {f"{name}={value}" for name, value in own.items()}
+
+
+@pytest.mark.parametrize("scratch", ["/no/such/folder", "/proc"])
+def test_scratch_space_is_beside_the_environment(bed, scratch):
+    """So a TMPDIR that is full, not there or mounted noexec does not matter."""
+    bed.python()
+    code, out, err = bed.run("sh", "-c", 'echo "$TMPDIR"', env={"TMPDIR": scratch})
+    assert (code, out) == (0, f"{scratch}\n"), err
+    used = str(bed.slot() / "tmp")
+    assert set((bed.folder / "places").read_text().splitlines()) == {f"{used} {bed.project}"}
+    assert not (bed.slot() / "tmp").exists()
+
+
+def mounted(bed, mounts, *arguments):
+    """(exit code, output, errors) of ./run in a mount namespace of its own, in which `mounts` was run first."""
+    unshare = shutil.which("unshare")
+    if not unshare or subprocess.run([unshare, "-rm", "mount", "-t", "tmpfs", "x", "/mnt"], check=False).returncode:
+        pytest.skip("this machine lets nobody mount in a namespace of his own")
+    script = f'set -e; cd "$1"; {mounts}; shift; PATH="$0"; exec ./run "$@"'
+    done = subprocess.run(
+        [unshare, "-rm", "sh", "-c", script, str(bed.bin), str(bed.project), *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": str(bed.folder)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+READ_ONLY = 'mount --bind . . && mount -o remount,bind,ro . && cd "$PWD"'
+
+
+def test_read_only_checkout_says_what_to_do(bed):
+    bed.python()
+    code, out, err = mounted(bed, READ_ONLY, "true")
+    assert (code, out) == (7, "")
+    assert "is not writable" in err and "clone it elsewhere" in err and err.count("\n") == 1
+
+
+def test_ready_environment_in_a_read_only_checkout_works(ready):
+    ready.slot(2).mkdir()  # something that would be tidied up
+    assert mounted(ready, READ_ONLY, "echo", "hi") == (0, "hi\n", "")
+    (ready.project / "requirements/pip.txt").write_text("# other\n")
+    assert mounted(ready, READ_ONLY, "echo", "hi")[0] == 7
+
+
+@pytest.mark.parametrize("log", ["elsewhere", "on the full disk"])
+@pytest.mark.parametrize(
+    ("room", "greedy", "told"),
+    [
+        (40, "", "The virtual environment could not be made."),
+        (100, "", "The pinned pip could not be installed."),
+        (160, "", "The packages that requirements/py311.txt pins could not be installed."),
+        (220, "", "gpuhost itself could not be installed."),
+        (320, "project", "The environment could not be finished."),
+        (320, "", ""),
+    ],
+)
+def test_full_disk_in_each_phase_is_named_and_leaves_nothing(bed, room, greedy, told, log):
+    """A disk of `room` kilobytes, of which each step takes 60; `greedy` takes all and calls it success."""
+    bed.python()
+    stub = bed.bin / "python3.11"
+    text = stub.read_text().replace(
+        '    cp "$0" "$last/bin/python" ;;',
+        '    cp "$0" "$last/bin/python"\n    dd if=/dev/zero of="$last/fill" bs=1024 count=60 2>&1 || exit 1 ;;',
+    )
+    fill = 'dd if=/dev/zero of="${0%/bin/python}/fill-${last##*/}" bs=1024 count=60 2>&1 || exit 1\n    '
+    if greedy:
+        fill += f'case "$last" in *{greedy}) dd if=/dev/zero of="${{0%/bin/python}}/all" bs=64 2>&1 ;; esac\n    '
+    stub.write_text(text.replace("if [ -p", fill + "if [ -p"))
+    if log == "on the full disk":
+        (bed.project / ".venv-setup.log").symlink_to(".venvs/log.txt")
+    code, out, err = mounted(bed, f"mkdir .venvs && mount -t tmpfs -o size={room}k x .venvs", "true")
+    if not told:
+        assert code == 0, err
+        return
+    assert (code, out) == (7, ""), err
+    assert f"{told} The disk is full. Free about 1 GB in" in err and "type the same command again" in err
+    assert not bed.venv.exists()
 
 
 def test_prefers_a_python_whose_ansible_manages_old_hosts(bed):
@@ -360,6 +613,18 @@ def test_failed_pip_is_told_in_one_paragraph_and_leaves_nothing(bed, said, code,
     bed.calls()
     assert bed.run("true")[0] == 0
     assert bed.calls() == WHOLE
+
+
+@pytest.mark.parametrize("verbose", ["", "1"])
+def test_what_a_mirror_says_cannot_steer_the_terminal(bed, verbose):
+    bed.python()
+    hostile = "ERROR: HTTP error 404 \x1b[2J\x1b]0;title\x07\x9b31m\r\x08run: .venv is ready"
+    (bed.folder / "pip-fails").write_text(hostile + "\n", encoding="latin-1")
+    code, out, err = bed.run("true", env={"GPUHOST_VERBOSE": verbose})
+    assert (code, out) == (7, "")
+    assert "ERROR: HTTP error 404 [2J]0;title31mrun: .venv is ready" in err
+    assert [char for char in err if not (char.isprintable() or char == "\n")] == []
+    assert "\x1b[2J" in (bed.project / ".venv-setup.log").read_text(encoding="latin-1")
 
 
 def test_unknown_command(ready):

@@ -114,7 +114,7 @@ def test_a_killed_switch_leaves_the_old_or_the_new(tmp_path: Path) -> None:
 
 def test_a_killed_first_switch_leaves_no_generation_in_force(tmp_path: Path) -> None:
     """On a bare host there is none, or the whole first one."""
-    prepare = lambda root: install(root, "dl4cv-1", "yolo-1")  # noqa: E731
+    prepare = lambda root: install(root, "dl4cv-1", "yolo-1")  # noqa: E731 - one line
     for root in killed_at_each_step(lambda root: store.switch(root, {}, LINKS), prepare, tmp_path):
         if store.current_generation(root) is None:
             store.switch(root, {}, LINKS)

@@ -111,8 +111,8 @@ def test_another_digest_replaces_the_tree(tmp_path: Path) -> None:
 
 def test_a_killed_write_is_never_half_counted(tmp_path: Path) -> None:
     """At every moment the tree is absent, the old one or the new one; the next run makes it whole."""
-    act: Callable[[Path], Any] = lambda root: store.write_tree(root / "store" / "x", FILES, "new")  # noqa: E731
-    prepare: Callable[[Path], Any] = lambda root: store.write_tree(root / "store" / "x", OLD, "old")  # noqa: E731
+    act: Callable[[Path], Any] = lambda root: store.write_tree(root / "store" / "x", FILES, "new")  # noqa: E731 - one line
+    prepare: Callable[[Path], Any] = lambda root: store.write_tree(root / "store" / "x", OLD, "old")  # noqa: E731 - one line
     for root in killed_at_each_step(act, prepare, tmp_path):
         folder = root / "store" / "x"
         if store.is_whole(folder, "new"):

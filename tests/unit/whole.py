@@ -169,6 +169,6 @@ class Whole:
         """What verify/ has of the machine as it is now."""
         try:
             machine = json.loads(json.dumps(probe_installed.read(ROOT, str(self.folder), self.run)))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - what a probe that crashes leaves is judged too
             machine = {"error": f"{type(error).__name__}: {error}", "next_step": ""}
         return {**self.seen, "machine": machine}

@@ -110,7 +110,7 @@ class Machine:
         end: Union[int, str]
         try:
             end = self._boot_again_and_again()
-        except Exception as error:  # whoever waits for the boot has to hear of it, whatever it is
+        except Exception as error:  # noqa: BLE001 - whoever waits for the boot has to hear of it
             end = repr(error)
         with self._changed:
             self._end = end

@@ -207,7 +207,7 @@ def _restore_forwarding() -> None:
     with (RUN / "forwarding.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         saved = RUN / "forwarding"
-        others = [name for name in os.listdir("/sys/class/net") if name.startswith("gpuhost-bed")]  # noqa: PTH208
+        others = [name for name in os.listdir("/sys/class/net") if name.startswith("gpuhost-bed")]  # noqa: PTH208 - names only
         if saved.exists() and not others:
             link, value = saved.read_text().split()
             _forwarding(link).write_text(value)

@@ -79,7 +79,7 @@ if [ -n "$nouveau_check" ] && [ -d /sys/module/nouveau ]; then
     fail "The Nouveau kernel driver is currently in use by your system.  This driver is incompatible with the NVIDIA driver, and must be disabled before proceeding."
 fi
 for tool in cc make; do
-    command -v $tool >/dev/null || fail "Unable to find the development tool \`$tool\` in your path; please make sure that you have the package '$tool' installed."
+    command -v "$tool" >/dev/null || fail "Unable to find the development tool \`$tool\` in your path; please make sure that you have the package '$tool' installed."
 done
 [ -n "$kernel" ] || kernel=$(uname -r)
 [ -n "$source" ] || source=/lib/modules/$kernel/build
