@@ -19,7 +19,7 @@ class ActionModule(Followed, ActionBase):  # type: ignore[misc]
         """Run the phase; a long one as a job whose steps are told."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
         if self._task.check_mode or self._task.args.get("phase") not in LONG:
-            return {**result, **self._execute_module(task_vars=task_vars)}
+            return {**result, **self.patiently(task_vars, Display().display)}
         host = (task_vars or {}).get("inventory_hostname", "")
         file = f"{self._task.args.get('root', '/opt/gpuhost')}/log/driver.progress"
         return {**result, **self.work(task_vars, file, lambda text: Display().display(f"[{host}] {text}"))}

@@ -16,4 +16,6 @@ class ActionModule(Followed, ActionBase):  # type: ignore[misc]
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Bring what the task names into the store, and tell how it goes."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
+        if self._task.args.get("state") == "absent":
+            return {**result, **self.patiently(task_vars, Display().display)}
         return {**result, **self.bring(task_vars, Display().display)}

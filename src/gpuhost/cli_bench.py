@@ -19,8 +19,8 @@ from typing import Any, List, Optional, Sequence
 from . import bench_picture
 from .catalog import Json
 from .errors import EnvironmentProblem, UsageError
+from .files import write_whole
 from .yolo import options
-from .yolo.files import write_text
 
 ROOT = Path("/opt/gpuhost")
 SOURCE = Path(__file__).resolve().parent.parent
@@ -195,7 +195,7 @@ def draw(reports: Sequence[Path], names: Sequence[str], output: Path) -> None:
     module = compare_module()
     loaded: List[Json] = [module.load(path) for path in reports]
     try:
-        write_text(output, bench_picture.svg(list(zip(names, loaded))))
+        write_whole(output, bench_picture.svg(list(zip(names, loaded))), None)
     except OSError as error:
         raise EnvironmentProblem(
             f"The picture cannot be written to {output}: {error.strerror}.", "Name another file."

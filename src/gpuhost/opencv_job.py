@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
+from . import files
 from .errors import EnvironmentProblem
 
 Json = Dict[str, Any]
@@ -36,12 +37,12 @@ def ask(command: List[str]) -> Json:
 def build(command: List[str], log: Path, say: Callable[[str], None]) -> Json:
     """Build, with every line in the log and told; the same answer as `ask`, whose wheel is there then."""
     said: List[str] = []
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as kept, subprocess.Popen(  # noqa: S603 - the same
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, universal_newlines=True
+    # close_fds=False: the lock of store.changing goes along, so that nobody starts anew beside this builder.
+    with files.appended(log) as kept, subprocess.Popen(  # noqa: S603 - the same
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, universal_newlines=True, close_fds=False
     ) as job:
         for line in job.stderr or ():
-            kept.write(line)
+            kept.write(line.encode("utf-8", "replace"))
             kept.flush()
             said = [*said[-200:], line.rstrip("\n")]
             if line.strip():

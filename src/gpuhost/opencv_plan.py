@@ -15,7 +15,7 @@ from .versions import version
 
 ROOT = Path(__file__).parent
 #: The part of this package that builds; the catalog stays on the controller.
-PARTS = ("__init__.py", "errors.py", "versions.py", "code.py", "cvbuild")
+PARTS = ("__init__.py", "errors.py", "text.py", "files.py", "versions.py", "code.py", "cvbuild")
 SCRIPT = Path("build") / "opencv_cmake.py"
 CV2 = "opencv-contrib-python"
 

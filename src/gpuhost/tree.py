@@ -11,7 +11,7 @@ from . import __version__, bundle
 from .watch_install import LAUNCHER
 
 ROOT = Path(__file__).parent
-PARTS = ("__init__.py", "errors.py", "data/yolo.json", "yolo")
+PARTS = ("__init__.py", "errors.py", "text.py", "files.py", "data/yolo.json", "yolo")
 
 #: Run with -I, so that no environment variable and no folder of a user's is read; its own folder it adds itself.
 _LAUNCHER = """\

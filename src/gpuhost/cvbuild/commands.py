@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
+from .. import files
 from .failures import failure
 
 TAIL = 25  # lines of a failed command's output that a message carries
@@ -56,10 +57,9 @@ def follow(
 
     When `heard` raises, the command and everything it has started is ended first.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     last: List[str] = []
-    with log.open("a", encoding="utf-8") as handle:
-        handle.write("$ " + " ".join(argv) + "\n")
+    with files.appended(log) as handle:
+        handle.write(("$ " + " ".join(argv) + "\n").encode("utf-8"))
         handle.flush()
         with subprocess.Popen(  # noqa: S603 - argv is made by this package, no shell reads it
             list(argv),
@@ -69,12 +69,14 @@ def follow(
             env=environment(more),
             cwd=str(cwd) if cwd else None,
             start_new_session=True,
+            # The lock of this build goes along: a compiler that outlives a killed run keeps the next one waiting.
+            close_fds=False,
         ) as running:
             assert running.stdout is not None  # noqa: S101 - it is a pipe by the call above
             try:
                 for raw in running.stdout:
                     line = raw.decode("utf-8", "replace").rstrip("\n")
-                    handle.write(line + "\n")
+                    handle.write((line + "\n").encode("utf-8"))
                     last = [*last[-(TAIL - 1) :], line]
                     heard(line)
             except BaseException:

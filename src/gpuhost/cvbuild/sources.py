@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from .. import files
 from .failures import failure
 
 Json = Dict[str, Any]
@@ -93,15 +94,6 @@ def locate(row: Json) -> str:
     return found
 
 
-def sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in iter(lambda: handle.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def name_of(row: Json) -> str:
     """The file's name: the row's, or the last part of its address."""
     return str(row.get("file") or str(row["url"]).rsplit("/", 1)[-1])
@@ -109,7 +101,11 @@ def name_of(row: Json) -> str:
 
 def check_file(path: Path, wanted: str) -> None:
     """Refuse a source file that is not the one of the checksum."""
-    found = sha256(path)
+    check_sum(path, files.sha256(path), wanted)
+
+
+def check_sum(path: Path, found: str, wanted: str) -> None:
+    """The same, of a checksum that was taken."""
     if found != wanted:
         raise failure(
             "B-sources-tampered",
@@ -128,23 +124,16 @@ def obtain(row: Json, cache: Path, given: Optional[Path] = None) -> Path:
     if path.exists():
         check_file(path, row["sha256"])
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
     try:
-        with opened(locate(row)) as answer, temporary.open("wb") as handle:
+        with opened(locate(row)) as answer, files.whole(path) as handle:
             shutil.copyfileobj(answer, handle, 1 << 20)
+            check_sum(path, files.digest(handle), row["sha256"])
     except (urllib.error.URLError, TimeoutError, ValueError) as error:
         raise failure(
             "B-sources-not-fetched",
             f"{path.name} could not be fetched: {error}.",
             "Check the network and pip's index, or give the file itself: --sources FILE",
         ) from None
-    try:
-        check_file(temporary, row["sha256"])
-    except Exception:
-        temporary.unlink()
-        raise
-    temporary.rename(path)
     return path
 
 
@@ -152,7 +141,7 @@ def tree_digest(folder: Path) -> str:
     """A digest over every file of a tree, names and contents."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL):
-        digest.update(f"{path.relative_to(folder)}\0{sha256(path)}\n".encode())
+        digest.update(f"{path.relative_to(folder)}\0{files.sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -160,21 +149,24 @@ def unpack(archives: List[Path], folder: Path) -> None:
     """Unpack into a fresh folder and seal it with the digest of what came out."""
     temporary = folder.with_name(folder.name + ".new")
     for stale in (temporary, folder):
-        shutil.rmtree(str(stale), ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for archive in archives:
-        with tarfile.open(str(archive)) as handle:
-            # One pass: asking for all members first would decompress everything twice.
-            for member in handle:
-                if safe(member):
-                    target = temporary / member.name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    content = handle.extractfile(member)
+        files.remove(stale)
+    try:
+        files.make_folder(temporary)
+        for archive in archives:
+            with tarfile.open(str(archive)) as handle:
+                # One pass: asking for all members first would decompress everything twice.
+                for member in handle:
+                    content = handle.extractfile(member) if safe(member) else None
                     if content is not None:
-                        with target.open("wb") as out:
+                        with files.new(temporary / member.name) as out:
                             shutil.copyfileobj(content, out, 1 << 20)
-    (temporary / SEAL).write_text(tree_digest(temporary), encoding="ascii")
-    temporary.rename(folder)
+        files.write_whole(temporary / SEAL, tree_digest(temporary))
+        os.sync()  # the seal vouches for every file
+        files.put_folder(temporary, folder)
+    except OSError:
+        # On a full disk, what is half written must not stay to fill it.
+        shutil.rmtree(str(temporary), ignore_errors=True)
+        raise
 
 
 def safe(member: tarfile.TarInfo) -> bool:
