@@ -326,8 +326,9 @@ def held(path: Path, what: str, say: Optional[Say] = None) -> Iterator[int]:
     handle = _locked(path, say)
     try:
         note = {"pid": os.getpid(), "since": int(time.time()), "what": what}
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(note).encode("utf-8"), 0)
+        with contextlib.suppress(OSError):  # a full disk must not keep anybody from tidying it
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(note).encode("utf-8"), 0)
         os.set_inheritable(handle, True)
         _held[_key(path)] = handle
         yield handle

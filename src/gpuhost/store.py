@@ -56,10 +56,14 @@ def changing(root: Path, what: str, say: Optional[Callable[[str], None]] = None)
 
 @contextlib.contextmanager
 def own_temporary(folder: Path) -> Iterator[None]:
-    """Let temporary files go to an empty folder that nobody else can enter; it is gone afterwards."""
+    """Let temporary files go to an empty folder that nobody else can enter; it is empty again afterwards.
+
+    The folder itself stays, so that a host whose disk is full can still be tidied.
+    """
     before = {"tempdir": tempfile.tempdir, "TMPDIR": os.environ.get("TMPDIR")}
-    files.remove(folder)
     files.make_private(folder)
+    for stale in folder.iterdir():
+        files.remove(stale)
     try:
         tempfile.tempdir, os.environ["TMPDIR"] = None, str(folder)
         yield
@@ -69,7 +73,8 @@ def own_temporary(folder: Path) -> Iterator[None]:
             del os.environ["TMPDIR"]
         else:
             os.environ["TMPDIR"] = before["TMPDIR"]
-        give_up(folder)
+        for left in folder.iterdir() if folder.is_dir() else ():  # gone with all the rest, where gpuhost is removed
+            give_up(left)
 
 
 def read_json(path: Path) -> Optional[Json]:

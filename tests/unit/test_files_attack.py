@@ -44,6 +44,8 @@ while not select.select([sys.stdin], [], [], 0)[0]:
         with contextlib.suppress(OSError):
             os.rename(folder, aside)
             os.symlink(victims, folder)
+            for _ in range(200):
+                os.lstat(folder)
             os.unlink(folder)
         with contextlib.suppress(OSError):
             os.rename(aside, folder)

@@ -13,8 +13,9 @@ PACKAGE = ROOT / "src" / "gpuhost"
 #: Methods and functions by which something on a disk is made, changed, renamed or deleted.
 CHANGING = {
     "write_text", "write_bytes", "chmod", "fchmod", "lchmod", "chown", "rename", "renames", "symlink_to", "symlink",
-    "hardlink_to", "link_to", "touch", "mkdir", "makedirs", "unlink", "rmdir", "rmtree", "copy2", "copyfile", "copytree",
-    "move", "mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile", "TemporaryFile", "truncate", "ftruncate",
+    "hardlink_to", "link_to", "touch", "mkdir", "makedirs", "unlink", "rmdir", "rmtree", "copy2", "copyfile",
+    "copytree", "move", "mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile", "TemporaryFile", "truncate",
+    "ftruncate",
     "umask", "extract", "extractall", "flock", "lockf",
 }  # fmt: skip
 #: What may, with the reason.
@@ -57,18 +58,19 @@ def changes(tree: ast.AST) -> Iterator[Tuple[str, int]]:
             continue
         function = node.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        owner = function.value.id if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) else ""
+        owner = (
+            function.value.id if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) else ""
+        )
         words = [a.value for a in [*node.args, *(k.value for k in node.keywords)] if isinstance(a, ast.Constant)]
         if owner == "files":
             continue
-        if name == "open" and owner != "tarfile":
-            if owner == "os" or any(isinstance(w, str) and len(w) < 4 and set(w) & set("wax+") for w in words):
-                yield name, node.lineno
-        elif name == "replace" and (owner == "os" or (len(node.args) == 1 and not node.keywords and isinstance(function, ast.Attribute))):
-            yield name, node.lineno
-        elif name == "copy" and owner == "shutil":
-            yield name, node.lineno
-        elif name in CHANGING and (owner or isinstance(function, ast.Attribute)):
+        method = isinstance(function, ast.Attribute)
+        found = {
+            "open": owner == "os" or any(isinstance(w, str) and len(w) < 4 and set(w) & set("wax+") for w in words),
+            "replace": owner == "os" or (method and len(node.args) == 1 and not node.keywords),
+            "copy": owner == "shutil",
+        }
+        if owner != "tarfile" and found.get(name, name in CHANGING and method):
             yield name, node.lineno
 
 

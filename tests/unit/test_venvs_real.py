@@ -220,7 +220,9 @@ def test_a_killed_run_s_pip_is_waited_for(
             if "making the environment opencv_cuda" not in waiting:
                 gate.unlink()  # else leaving this block would wait for ever
             told = f"(process {first.pid}, which has ended, while something that it started goes on)"
-            assert "Another run is changing this host: making the environment opencv_cuda" in waiting and told in waiting
+            assert (
+                "Another run is changing this host: making the environment opencv_cuda" in waiting and told in waiting
+            )
             assert (folder / "of-the-first").exists(), "the folder was taken down under a working pip"
             gate.unlink()
             said = second.stdout.read()
