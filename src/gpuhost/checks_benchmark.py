@@ -25,7 +25,7 @@ def device(lock: Json) -> str:
     return "cuda" if lock["plan"]["gpus"] else "cpu"
 
 
-def command(root: str, model: str, on: str, photos: int, images: Optional[str]) -> str:
+def command(root: str, model: str, on: str, photos: int, images: Optional[str], generation: str = "current") -> str:
     """The shell command that measures one model on a host, writes nothing there and gives its report on its
     output.
 
@@ -34,9 +34,10 @@ def command(root: str, model: str, on: str, photos: int, images: Optional[str]) 
     at, published = shlex.quote(root), shlex.quote(f"{root}/cache/yolo/published")
     own = f" --photos {shlex.quote(images)}" if images else ""
     weights = f"set --; if test -d {published}; then set -- --weights-dir {published}; fi"
-    python = f"timeout -k 5 {LIMIT_S} {at}/current/venvs/opencv_cuda/bin/python -B -m gpuhost.yolo bench"
+    there = f"{at}/{shlex.quote(generation)}"
+    python = f"timeout -k 5 {LIMIT_S} {there}/venvs/opencv_cuda/bin/python -B -m gpuhost.yolo bench"
     return (
-        f"cd {at}/current/yolo && {weights} && PYTHONPATH={at}/current/yolo PYTHONNOUSERSITE=1 {python} "
+        f"cd {there}/yolo && {weights} && PYTHONPATH={there}/yolo PYTHONNOUSERSITE=1 {python} "
         f"--model {shlex.quote(model)} --size {SIZE} --device {shlex.quote(on)} --count {int(photos)}{own} "
         f'--work {at}/cache/yolo --read-only --json - "$@"'
     )

@@ -15,6 +15,7 @@ from .probe_answer import channel
 from .probe_driver import driver
 from .probe_edges import Edges, Run, run_command
 from .probe_guard import guard
+from .probe_rights import rights
 from .probe_signs import signs
 
 Json = Dict[str, Any]
@@ -33,6 +34,7 @@ def main(arguments: Json) -> int:
     found = installed(Path(root))
     found["driver"] = driver(edges, observation["kernel"]["boots"], root)
     found["guard"] = guard(edges, root)
+    found["rights"] = rights(Path(root))
     found["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
     answer({"observation": observation, "installed": found})
     return 0
@@ -56,7 +58,8 @@ def installed(root: Path, run: Run = run_command) -> Json:
                 "target": target,
                 "digest": None if marker is None else marker.get("digest"),
             }
-    current = root / "current"
+    # Of one generation, even when another comes into force meanwhile.
+    current = root / "current" if number is None else root / "generations" / str(number)
     found["cuda"] = toolkit_version(current / "cuda")
     found["nvcc"] = nvcc_version(current / "cuda" / "bin" / "nvcc", run)
     found["cudnn"] = cudnn_version(current / "cudnn" / "include")

@@ -191,6 +191,7 @@ def host(observation: Json, locked: Json) -> Json:
         "driver": driver(observation, locked["plan"]["driver"]) if gpu else dict(NO_DRIVER),
         "guard": guard(observation["kernel"]["boots"]) if gpu else dict(NO_GUARD),
         "signs": signs(observation),
+        "rights": {"wrong": [], "more": 0, "whole": True},
     }
     return {
         "host": "box",
