@@ -30,3 +30,8 @@ def test_provisioned(hold: Hold) -> None:
 def test_generation(hold: Hold) -> None:
     """A lock that was edited and not carried out says what the host is not."""
     hold("lock.generation")
+
+
+def test_rights(hold: Hold) -> None:
+    """A store that others can write to runs their code as root; one that users cannot read serves nobody."""
+    hold("lock.rights")

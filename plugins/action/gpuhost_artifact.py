@@ -79,16 +79,13 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
     def _send(self, source: Path, arguments: Dict[str, Any], task_vars: Any, tell: Any) -> Dict[str, Any]:
         """Send the file through the connection and have the module check and place it."""
         if self._local():
-            answer: Dict[str, Any] = self._execute_module(
-                module_args={**arguments, "source": str(source)}, task_vars=task_vars
-            )
-            return answer
+            return self.patiently(task_vars, Display().display, {**arguments, "source": str(source)})
         tell(f"sending {source.name}, {source.stat().st_size / 1e6:.0f} MB")
         folder = self._make_tmp_path()
         try:
             sent = self._transfer_file(str(source), self._connection._shell.join_path(folder, source.name))
             self._fixup_perms2((folder, sent))
-            answer = self._execute_module(module_args={**arguments, "source": sent}, task_vars=task_vars)
+            answer = self.patiently(task_vars, Display().display, {**arguments, "source": sent})
         finally:
             self._remove_tmp_path(folder, force=True)
         return answer

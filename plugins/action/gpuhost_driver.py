@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
+from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from gpuhost.asked import Asked
 
+PASSWORD = "nvidia_driver_mok_password"  # noqa: S105 - the variable's name
+OPENLY = (
+    "The password of the key's enrolment was on the command line, where every user of this machine can read it (ps). "
+    f"Choose another one, write '{PASSWORD}: ...' into a file that only you can read, and give that: -e @FILE"
+)
 LONG = ("prefetch", "packages", "runfile", "ready", "remove")
+
+
+def typed_openly(extra: Sequence[str]) -> bool:
+    """Was the key's password on the command line, and not in a file that it names?"""
+    return any(PASSWORD in word and not word.startswith("@") for word in extra)
 
 
 class ActionModule(Asked, ActionBase):  # type: ignore[misc]
@@ -17,8 +28,11 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
 
     def ask(self, task_vars: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         """Run the phase; a long one as a job whose steps are told."""
+        if self._task.args.get("phase") == "enrol" and typed_openly(context.CLIARGS.get("extra_vars") or ()):
+            Display().error(OPENLY)  # the task itself has no_log, which would hide this too
+            return {"failed": True, "msg": OPENLY, "exit_code": 2}
         if self._task.check_mode or self._task.args.get("phase") not in LONG:
-            return self._execute_module(task_vars=task_vars)
+            return self.patiently(task_vars, Display().display)
         host = (task_vars or {}).get("inventory_hostname", "")
         file = f"{self._task.args.get('root', '/opt/gpuhost')}/log/driver.progress"
         return self.work(task_vars, file, lambda text: Display().display(f"[{host}] {text}"))

@@ -15,4 +15,6 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
 
     def ask(self, task_vars: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         """Bring what the task names into the store, and tell how it goes."""
+        if self._task.args.get("state") == "absent":
+            return self.patiently(task_vars, Display().display)
         return self.bring(task_vars, Display().display)

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import artifacts, https, store
+from ansible.module_utils.gpuhost import artifacts, files, https, store
 from ansible.module_utils.gpuhost.errors import GpuhostError
 
 DOCUMENTATION = r"""
@@ -45,8 +45,7 @@ def main():
 
     def say(text):
         """Leave the present step where the controller looks for it."""
-        progress.parent.mkdir(parents=True, exist_ok=True)
-        store.write_whole(progress, https.said(text) + "\n")
+        files.write_whole(progress, https.said(text) + "\n")
 
     try:
         artifacts.check_file(file)
@@ -56,10 +55,14 @@ def main():
             after = "{} sha256:{}\n".format(https.shown(artifacts.mirrored(file, mirror)), file["sha256"])
             diff = {"before": after if there else "", "after": after, "after_header": str(path)}
             module.exit_json(changed=not there, path=str(path), diff=diff)
-        changed = artifacts.obtain(cache, file, mirror, Path(source) if source else None, say)
-        store.remove(progress)
+        if artifacts.is_right(path, file):
+            module.exit_json(changed=False, path=str(path))
+        # With a source the controller waits for this answer, and nobody would see what is told meanwhile.
+        with store.changing(root, "fetching {}".format(file["name"]), None if source else say):
+            changed = artifacts.obtain(cache, file, mirror, Path(source) if source else None, say)
+        files.remove(progress)
     except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code)
+        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
     module.exit_json(changed=changed, path=str(path))
 
 

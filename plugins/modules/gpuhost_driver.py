@@ -1,13 +1,12 @@
 #!/usr/bin/python
 """Install the locked NVIDIA driver, phase by phase."""
 
-import shutil
+import contextlib
 import socket
-import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import module_key, packages, store
+from ansible.module_utils.gpuhost import files, module_key, packages, store
 from ansible.module_utils.gpuhost.driver_setup import Setup
 from ansible.module_utils.gpuhost.errors import GpuhostError
 from ansible.module_utils.gpuhost.kernel_modules import NOUVEAU_FILE, NOUVEAU_TEXT
@@ -59,15 +58,16 @@ PHASES = [
 ]  # fmt: skip
 
 
+#: The phases that the controller runs as a job, whose steps it tells (plugins/action/gpuhost_driver.py).
+FOLLOWED = ("prefetch", "packages", "runfile", "ready", "remove")
+
+
 def preflight(module, setup):
     """Check everything; in check mode with package lists of its own and the difference that would come."""
-    if module.check_mode:
-        setup.apt.lists = Path(tempfile.mkdtemp(prefix="gpuhost-lists-"))
-    try:
+    with contextlib.ExitStack() as stack:
+        if module.check_mode:
+            setup.apt.lists = stack.enter_context(files.temporary())
         install, remove = setup.preflight()
-    finally:
-        if setup.apt.lists is not None:
-            shutil.rmtree(str(setup.apt.lists))
     before, after = packages.listing(install, remove)
     return {"changed": module.check_mode, "diff": {"before": before, "after": after, "after_header": "packages"}}
 
@@ -78,7 +78,8 @@ def nouveau(module, setup):
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
     changed = before != NOUVEAU_TEXT
     if changed and not module.check_mode:
-        setup.nouveau()
+        with turn(module, setup):
+            setup.nouveau()
     return {"changed": changed, "diff": {"before": before, "after": NOUVEAU_TEXT, "after_header": NOUVEAU_FILE}}
 
 
@@ -87,7 +88,8 @@ def enrol(module, setup):
     found = setup.boot()
     wanted = bool(found["enrolment"]) and not found["pending"]
     if wanted and not module.check_mode:
-        module_key.request_enrolment(module.params["mok_password"], setup.work)
+        with turn(module, setup):
+            module_key.request_enrolment(module.params["mok_password"], setup.work)
     return {"changed": wanted}
 
 
@@ -101,12 +103,21 @@ def removal(setup):
     return {"changed": bool(listed), "diff": diff}
 
 
-def forget(module):
+def turn(module, setup):
+    """The lock of the host for one phase. Only of a phase that is followed does anybody hear while it waits."""
+    phase = module.params["phase"]
+    return setup.work.turn(setup.root, f"the driver, phase {phase}", phase in FOLLOWED)
+
+
+def forget(module, setup):
     """Delete what is left of this machine's own key, or say that it would be deleted."""
-    files = module_key.leavings()
-    diff = {"before": "".join(f"{path}\n" for path in files), "after": "", "before_header": "the key"}
-    told = module_key.forget(files) if files and not module.check_mode else ""
-    return {"changed": bool(files), "diff": diff, "told": told}
+    ours = module_key.leavings()
+    diff = {"before": "".join(f"{path}\n" for path in ours), "after": "", "before_header": "the key"}
+    told = ""
+    if ours and not module.check_mode:
+        with turn(module, setup):
+            told = module_key.forget(ours)
+    return {"changed": bool(ours), "diff": diff, "told": told}
 
 
 def do(module, setup):
@@ -118,7 +129,7 @@ def do(module, setup):
     if phase == "boot":
         return dict(setup.boot(), changed=False)
     if phase == "forget":
-        return forget(module)
+        return forget(module, setup)
     if phase == "preflight":
         return preflight(module, setup)
     if phase == "nouveau":
@@ -130,7 +141,7 @@ def do(module, setup):
         return removal(setup)
     if module.check_mode:
         return {"changed": False}
-    with setup.work.turn():
+    with turn(module, setup):
         if phase == "runfile":
             return {"changed": setup.runfile(module.params["file"])}
         return {"changed": bool(getattr(setup, phase)())}
@@ -164,16 +175,17 @@ def main():
     def say(text):
         """Leave the present step where the controller looks for it."""
         if not module.check_mode:
-            progress.parent.mkdir(parents=True, exist_ok=True)
-            store.write_whole(progress, text + "\n")
+            files.write_whole(progress, text + "\n")
 
-    scratch = tempfile.NamedTemporaryFile() if module.check_mode else None  # noqa: SIM115 - it lasts as long as this process
-    work = Work(Path(scratch.name) if scratch else root / "log" / "driver.log", say, module.params["wait_s"])
     asked = dict(module.params, hostname=socket.gethostname())
     try:
-        module.exit_json(**do(module, Setup(asked, work)))
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(files.temporary()) if module.check_mode else root / "log"
+            work = Work(folder / "driver.log", say, module.params["wait_s"])
+            answer = do(module, Setup(asked, work))
+        module.exit_json(**answer)
     except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code)
+        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
     except OSError as error:
         failure = store.unwritable(error, root)
         module.fail_json(msg=str(failure), exit_code=failure.exit_code)

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import store, venvs
+from ansible.module_utils.gpuhost import files, store, venvs
 from ansible.module_utils.gpuhost.errors import GpuhostError
 
 DOCUMENTATION = r"""
@@ -50,8 +50,7 @@ def main():
 
     def say(text):
         """Leave the present step where the controller looks for it."""
-        progress.parent.mkdir(parents=True, exist_ok=True)
-        store.write_whole(progress, f"{name}: {text}\n")
+        files.write_whole(progress, f"{name}: {text}\n")
 
     try:
         venvs.install(root, name, lock, module.params["python"], say)

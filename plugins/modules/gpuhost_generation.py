@@ -38,6 +38,14 @@ previous: {description: The number that was in force., type: int, returned: alwa
 """
 
 
+def wanted(module, root):
+    """The stack and the links that are to be in force, as far as they are kept from what is."""
+    current = store.current_generation(root)
+    old = store.describe(root, current) if current is not None else {}
+    links = dict(store.links_without(old.get("links", {}), module.params["without"]), **module.params["links"])
+    return old.get("stack") if module.params["stack"] is None else module.params["stack"], links
+
+
 def main():
     """Read the arguments, switch or say what would be switched."""
     module = AnsibleModule(
@@ -49,12 +57,10 @@ def main():
         },
         supports_check_mode=True,
     )
-    root, stack, links = Path(module.params["root"]), module.params["stack"], module.params["links"]
+    root = Path(module.params["root"])
     before = store.current_generation(root)
     old = store.describe(root, before) if before is not None else {}
-    links = dict(store.links_without(old.get("links", {}), module.params["without"]), **links)
-    if stack is None:
-        stack = old.get("stack")
+    stack, links = wanted(module, root)
     if stack is None or not store.needs_switch(root, stack, links):
         module.exit_json(changed=False, generation=before, previous=before)
     diff = {
@@ -64,11 +70,12 @@ def main():
     number = max(store.generations(root) or [0]) + 1
     if not module.check_mode:
         try:
-            number = store.switch(root, stack, links)
-            generations.note(root, number, generations.SWITCH)
+            number = generations.put_in_force(root, lambda: wanted(module, root))
         except GpuhostError as error:
-            module.fail_json(msg=str(error), exit_code=error.exit_code)
-    module.exit_json(changed=True, generation=number, previous=before, diff=diff)
+            module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
+    # Another run may have put the very same in force meanwhile.
+    changed, number = number is not None, number or store.current_generation(root)
+    module.exit_json(changed=changed, generation=number, previous=before, diff=diff)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ description:
   - C(back) puts an earlier generation in force, by one rename.
   - C(good) writes down that verify/ has passed on the generation in force.
   - C(collected) deletes generations beyond those kept, and store folders that no kept one needs.
+  - C(absent) deletes the whole store with all its generations, caches and records.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
-  state: {description: What to do., type: str, choices: [read, back, good, collected], default: read}
+  state: {description: What to do., type: str, choices: [read, back, good, collected, absent], default: read}
   generation: {description: The generation to go back to., type: int}
   keep: {description: How many generations to keep., type: int, default: 5}
 author: gpuhost
@@ -80,8 +81,8 @@ def good(module, root):
 def collected(module, root):
     """Delete, or say what would be deleted."""
     found = generations.garbage(root, module.params["keep"])
-    if not module.check_mode:
-        generations.collect(root, found)
+    if (found.generations or found.folders) and not module.check_mode:
+        found = generations.collect(root, module.params["keep"])
     gone = [f"generations/{number}" for number in found.generations] + found.folders
     said = ["{} deleted.".format(", ".join(gone) or "Nothing")]
     said += [f"{name} is kept: {why}." for name, why in sorted(found.kept.items())]
@@ -89,12 +90,21 @@ def collected(module, root):
     module.exit_json(changed=bool(gone), told=" ".join(said), diff=diff)
 
 
+def absent(module, root):
+    """Delete the store, or say that it would be deleted."""
+    there = root.exists()
+    if there and not module.check_mode:
+        generations.remove(root)
+    diff = {"before": f"{root}\n" if there else "", "after": ""}
+    module.exit_json(changed=there, told=f"{root} is gone.", diff=diff)
+
+
 def main():
     """Read the arguments, do it or say what would be done."""
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "default": "/opt/gpuhost"},
-            "state": {"type": "str", "choices": ["read", "back", "good", "collected"], "default": "read"},
+            "state": {"type": "str", "choices": ["read", "back", "good", "collected", "absent"], "default": "read"},
             "generation": {"type": "int"},
             "keep": {"type": "int", "default": 5},
         },
@@ -105,9 +115,9 @@ def main():
     try:
         if module.params["state"] == "read":
             module.exit_json(changed=False, found=read(root))
-        {"back": back, "good": good, "collected": collected}[module.params["state"]](module, root)
+        {"back": back, "good": good, "collected": collected, "absent": absent}[module.params["state"]](module, root)
     except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code)
+        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
 
 
 if __name__ == "__main__":

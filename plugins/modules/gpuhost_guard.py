@@ -50,7 +50,7 @@ def main():
         act = guard_hold.hold if module.params["state"] == "held" else guard_hold.release
         done = act(edges, root, module.params["lock_timeout"], module.check_mode)
     except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code)
+        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
     proved = not done.changed and guard_hold.is_proved(edges, root)
     module.exit_json(
         changed=done.changed, told=done.told, guarded=done.guarded, proved=proved, kept_back=[], diff=done.diff

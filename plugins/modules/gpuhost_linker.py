@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import toolkits_linker
+from ansible.module_utils.gpuhost import store, toolkits_linker
 from ansible.module_utils.gpuhost.errors import GpuhostError
 
 DOCUMENTATION = r"""
@@ -47,9 +47,11 @@ def main():
         todo = toolkits_linker.changes(root, top, links)
         changed = bool(todo["files"] or todo["ldconfig"])
         if changed and not module.check_mode:
-            toolkits_linker.apply(root, top, todo)
+            with store.changing(root, "telling the linker"):
+                todo = toolkits_linker.changes(root, top, links)
+                toolkits_linker.apply(root, top, todo)
     except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code)
+        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
     module.exit_json(changed=changed, links=todo["links"], diff=toolkits_linker.differences(todo))
 
 

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import opencv_job, store
+from ansible.module_utils.gpuhost import files, opencv_job, store
 from ansible.module_utils.gpuhost.errors import GpuhostError
 
 DOCUMENTATION = r"""
@@ -41,14 +41,16 @@ def main():
 
     def say(text):
         """Leave the present step where the controller looks for it."""
-        progress.parent.mkdir(parents=True, exist_ok=True)
-        store.write_whole(progress, f"{name}: {text}\n")
+        files.write_whole(progress, f"{name}: {text}\n")
 
     try:
         found = opencv_job.ask(command)
         if found["wheel"] is not None or module.check_mode:
             module.exit_json(changed=found["wheel"] is None, **found)
-        found = opencv_job.build(command, root / "log" / f"{name}.log", say)
+        with store.changing(root, "building OpenCV", say):
+            found = opencv_job.ask(command)  # whoever had the lock before may have built it
+            if found["wheel"] is None:
+                found = opencv_job.build(command, root / "log" / f"{name}.log", say)
     except GpuhostError as error:
         module.fail_json(msg=str(error), exit_code=error.exit_code)
     module.exit_json(changed=True, **found)

@@ -51,9 +51,10 @@ def main():
             module.exit_json(changed=False, names=module.params["names"])
         going = added.removable(root, run_command, installed)
         if going and not module.check_mode:
-            apt.purge(going)
+            with store.changing(root, "removing packages"):
+                apt.purge(going)
     except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code)
+        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
     except OSError as error:
         failure = store.unwritable(error, root)
         module.fail_json(msg=str(failure), exit_code=failure.exit_code)

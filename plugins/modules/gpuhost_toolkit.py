@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import store, toolkits
+from ansible.module_utils.gpuhost import files, store, toolkits
 from ansible.module_utils.gpuhost.errors import GpuhostError
 
 DOCUMENTATION = r"""
@@ -58,14 +58,13 @@ def present(module, root):
 
     def say(text):
         """Leave the present step where the controller looks for it."""
-        progress.parent.mkdir(parents=True, exist_ok=True)
-        store.write_whole(progress, "{name} {version}: {text}\n".format(text=text, **spec))
+        files.write_whole(progress, "{name} {version}: {text}\n".format(text=text, **spec))
 
     artifact = module.params["artifact"]
     try:
         toolkits.install(root, spec, Path(artifact) if artifact else None, module.params["python"], say)
     finally:
-        store.remove(progress)  # a later task must not tell it again
+        files.remove(progress)  # a later task must not tell it again
     module.exit_json(changed=True, missing=False, folder=relative)
 
 
@@ -87,7 +86,7 @@ def main():
     try:
         (present if module.params["state"] == "present" else absent)(module, Path(module.params["root"]))
     except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code)
+        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main():
         if changed and not module.check_mode:
             store.write_tree(folder, module.params["files"], module.params["digest"])
     except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code)
+        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
     listed = "".join(name + "\n" for name in sorted(module.params["files"]))
     diff = {"before": "" if changed else listed, "after": listed, "after_header": str(folder)}
     module.exit_json(changed=changed, folder=relative, diff=diff)

@@ -45,7 +45,7 @@ def main():
         else:
             done = watch_install.absent(edges, given["root"], given["textfile"], module.check_mode)
     except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code)
+        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
     module.exit_json(changed=done.changed, told=done.told, diff=done.diff)
 
 

@@ -28,13 +28,14 @@ def read(root: Path) -> Json:
 
 def note(root: Path, names: Sequence[str], installed: Sequence[str]) -> bool:
     """Write down names that are about to be installed; `installed` is what is there now. Was anything new?"""
-    content = read(root)
-    fresh = [name for name in names if name not in content["added"] and name not in installed]
-    if not fresh and content["before"]:
-        return False
-    content["before"] = content["before"] or sorted(installed)
-    content["added"] = sorted({*content["added"], *fresh})
-    store.write_record(root / RECORD, content)
+    with store.changing(root, "noting packages"):
+        content = read(root)
+        fresh = [name for name in names if name not in content["added"] and name not in installed]
+        if not fresh and content["before"]:
+            return False
+        content["before"] = content["before"] or sorted(installed)
+        content["added"] = sorted({*content["added"], *fresh})
+        store.write_record(root / RECORD, content)
     return True
 
 

@@ -25,7 +25,9 @@ DEEPEST, LONGEST_TEXT, LARGEST_NUMBER = 40, 1_000_000, 2**63
 #: has to be in the schema.
 ANSIBLE_KEYS: Dict[str, Tuple[type, ...]] = {
     **dict.fromkeys(("changed", "failed", "skipped", "unreachable"), (bool,)),
-    **dict.fromkeys(("msg", "next_step", "exception", "module_stdout", "module_stderr", "results_file"), (str,)),
+    **dict.fromkeys(
+        ("msg", "next_step", "exception", "module_stdout", "module_stderr", "results_file", "busy"), (str,)
+    ),
     **dict.fromkeys(("exit_code", "rc", "started", "finished", "retries", "attempts"), (int,)),
     **dict.fromkeys(("warnings", "deprecations"), (list,)),
     **dict.fromkeys(("ansible_facts", "invocation"), (dict,)),

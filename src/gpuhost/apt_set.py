@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import store
+from . import files, store
 from .errors import ArtifactError, EnvironmentProblem, RefusedError
 from .packages import Change, installed_version, lost, parse_installed, parse_show, parse_simulation
 from .parsers_apt import is_own_origin, parse_madison, parse_policy
@@ -74,11 +74,11 @@ class Apt:
         if not any(name.startswith(OURS) for name in names):
             return theirs
         copy = Path("/run/gpuhost/preferences.d")
-        store.remove(copy)
-        copy.mkdir(parents=True)
+        files.remove(copy)
+        files.make_folder(copy)
         for name in names:
             if not name.startswith(OURS) and (theirs / name).is_file():
-                shutil.copy(str(theirs / name), str(copy / name))
+                files.write_whole(copy / name, (theirs / name).read_bytes())
         return copy
 
     def installed(self) -> Dict[str, Json]:
@@ -154,8 +154,8 @@ class Apt:
         absent = [m for m in members if self.cached(m) is None]
         if not absent:
             return
-        store.remove(self.scratch)
-        (self.scratch / "partial").mkdir(parents=True)
+        files.remove(self.scratch)
+        files.make_folder(self.scratch / "partial")
         megabytes = sum(m["size"] for m in absent) / 1e6
         self.work.say(f"fetching {len(absent)} packages, {megabytes:.0f} MB")
         words = [f"{m['name']}={m['version']}" for m in absent]
@@ -169,27 +169,24 @@ class Apt:
             *CHANGE_HELD,
         ]
         self.apt([*options, "install", *words], "Fetching the packages")
-        files = {path.name: path for path in self.scratch.glob("*.deb")}
+        fetched = {path.name: path for path in self.scratch.glob("*.deb")}
         for member in absent:
-            self.keep(member, files)
-        store.remove(self.scratch)
+            self.keep(member, fetched)
+        files.remove(self.scratch)
 
-    def keep(self, member: Json, files: Dict[str, Path]) -> None:
+    def keep(self, member: Json, there: Dict[str, Path]) -> None:
         """Move one fetched .deb to its place in the cache."""
         plain, quoted = member["name"].partition(":")[0], member["version"].replace(":", "%3a")
-        fetched = files.get(f"{plain}_{quoted}_{member['arch']}.deb")
+        fetched = there.get(f"{plain}_{quoted}_{member['arch']}.deb")
         if fetched is None:
             name = "{name} {version}".format(**member)
             raise ArtifactError(f"apt did not deliver {name}.", "Look at the archive's address, then run again.")
-        found = store.sha256(fetched)
+        found = files.sha256(fetched)
         if found != member["sha256"]:
             name = "{name} {version}".format(**member)
             text = f"{name} has the checksum {found} and should have {member['sha256']}. Nothing was installed."
             raise ArtifactError(text, "Run apt-get update and try again; if it stays so, do not trust this archive.")
-        place = self.place(member)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fetched.chmod(0o644)
-        fetched.rename(place)
+        files.put(fetched, self.place(member))
 
     def place(self, member: Json) -> Path:
         """Where a member's .deb stands in the cache."""
@@ -200,8 +197,8 @@ class Apt:
         path = self.place(member)
         if not member["sha256"] or not path.is_file():
             return None
-        if store.sha256(path) != member["sha256"]:
-            path.unlink()
+        if files.sha256(path) != member["sha256"]:
+            files.remove(path)
             return None
         return path
 
@@ -219,8 +216,7 @@ class Apt:
         for member in self.members(key):
             if member["name"] not in now and installed_version(rows, member["name"]) == member["version"]:
                 members = [*members, member]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store.write_whole(path, json.dumps({"schema": 1, "digest": key, "members": members}, indent=1) + "\n")
+        files.write_whole(path, json.dumps({"schema": 1, "digest": key, "members": members}, indent=1) + "\n")
 
     def members(self, key: str) -> List[Json]:
         """The members of a set that was written down."""

@@ -5,8 +5,8 @@ the layout of a mirror, so that a cache can be served as one. A file has its nam
 was right; what is under way has the name `<name>.part` beside it.
 """
 
+import contextlib
 import errno
-import fcntl
 import http.client
 import os
 import re
@@ -17,7 +17,7 @@ from typing import IO, Any, Callable, Dict, Optional, Tuple
 from urllib.error import HTTPError
 from urllib.parse import quote
 
-from . import https, store
+from . import files, https, store
 from .errors import ArtifactError, EnvironmentProblem, GpuhostError
 from .https import Interrupted
 
@@ -56,7 +56,7 @@ def mirrored(file: Json, mirror: str) -> str:
 
 def is_right(path: Path, file: Json) -> bool:
     """Is the file there with the right checksum?"""
-    return path.is_file() and store.sha256(path) == file["sha256"]
+    return path.is_file() and files.sha256(path) == file["sha256"]
 
 
 def obtain(cache: Path, file: Json, mirror: str = "", source: Optional[Path] = None, say: Say = lambda _: None) -> bool:
@@ -72,7 +72,6 @@ def obtain(cache: Path, file: Json, mirror: str = "", source: Optional[Path] = N
         return False
     part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with turn(part, say) as handle:
             if is_right(path, file):  # whoever had the turn before has brought it
                 part.unlink()
@@ -87,10 +86,7 @@ def obtain(cache: Path, file: Json, mirror: str = "", source: Optional[Path] = N
                 if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or is_empty(part):
                     part.unlink()
                 raise
-            os.fsync(handle.fileno())
-            part.chmod(0o644)
-            part.rename(path)
-            store.flush_folder(path.parent)
+            files.put(part, path)
     except OSError as error:
         raise store.unwritable(error, path) from error
     finally:
@@ -114,17 +110,11 @@ def tidy(folder: Path) -> None:
 def turn(part: Path, say: Say) -> IO[bytes]:
     """The opened partial file, locked; whoever had it before may have renamed or removed it meanwhile."""
     while True:
-        handle = part.open("a+b")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another run that fetches {part.stem}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
+        handle = files.appended(part, files.PRIVATE)  # no other user can hold it
+        files.lock(handle.fileno(), say, lambda _: f"waiting for another run that fetches {part.stem}")
+        with contextlib.suppress(FileNotFoundError):
             if os.fstat(handle.fileno()).st_ino == part.stat().st_ino:
                 return handle
-        except FileNotFoundError:
-            part.parent.mkdir(parents=True, exist_ok=True)
         handle.close()
 
 
@@ -154,7 +144,7 @@ def copy(source: Path, handle: IO[bytes], part: Path, file: Json, say: Say) -> N
     with source.open("rb") as given:
         shutil.copyfileobj(given, handle, BLOCK)
     handle.flush()
-    found = store.sha256(part)
+    found = files.sha256(part)
     if found != file["sha256"]:
         part.unlink()
         raise wrong(file, found, str(source))
@@ -168,12 +158,12 @@ def download(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> N
     https.check_url(url)
     resumed = handle.seek(0, os.SEEK_END) > 0
     tries(url, handle, part, file, say)
-    found = store.sha256(part)
+    found = files.sha256(part)
     if found != file["sha256"] and resumed:
         say(f"{file['name']}: what an earlier run left was damaged, fetching afresh")
         handle.truncate(0)
         tries(url, handle, part, file, say)
-        found = store.sha256(part)
+        found = files.sha256(part)
     if found != file["sha256"]:
         part.unlink()
         raise wrong(file, found, https.shown(url))

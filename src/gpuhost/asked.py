@@ -14,6 +14,8 @@ from .following import Followed, Result, Variables
 class Asked(Followed):
     """Beside Ansible's ActionBase, before it in the bases."""
 
+    _display: Any
+
     def run(self, tmp: Any = None, task_vars: Variables = None) -> Result:
         """Run the module as `ask` does, and return its checked result."""
         result: Dict[str, Any] = super().run(tmp, task_vars)  # type: ignore[misc]
@@ -21,5 +23,5 @@ class Asked(Followed):
         return {**result, **answers.of_module(name, self.ask(task_vars))}
 
     def ask(self, task_vars: Variables) -> Result:
-        """Run the module at once; a plugin whose module works for minutes follows it instead."""
-        return self._execute_module(task_vars=task_vars)
+        """Run the module when its turn comes; a plugin whose module works for minutes follows it instead."""
+        return self.patiently(task_vars, self._display.display)

@@ -29,12 +29,13 @@ def device(lock: Json) -> str:
     return "cuda" if lock["plan"]["gpus"] else "cpu"
 
 
-def detector(root: str) -> List[str]:
+def detector(root: str, generation: str = "current") -> List[str]:
     """The start of the detector's command line on a host."""
-    return tree.start(f"{root}/current/venvs/opencv_cuda/bin/python", f"{root}/current/yolo", "gpuhost.yolo")
+    there = f"{root}/{generation}"
+    return tree.start(f"{there}/venvs/opencv_cuda/bin/python", f"{there}/yolo", "gpuhost.yolo")
 
 
-def command(root: str, model: str, on: str, photos: int, images: Optional[str]) -> str:
+def command(root: str, model: str, on: str, photos: int, images: Optional[str], generation: str = "current") -> str:
     """The shell command that measures one model on a host, writes nothing there and gives its report on its
     output.
 
@@ -43,7 +44,7 @@ def command(root: str, model: str, on: str, photos: int, images: Optional[str]) 
     published = shlex.quote(f"{root}/cache/yolo/published")
     own = f" --photos {shlex.quote(images)}" if images else ""
     weights = f"set --; if test -d {published}; then set -- --weights-dir {published}; fi"
-    start = " ".join(map(shlex.quote, detector(root)))
+    start = " ".join(map(shlex.quote, detector(root, generation)))
     work = shlex.quote(f"{root}/cache/yolo")
     return (
         f"{weights}; timeout -k 5 {LIMIT_S} {start} bench "

@@ -102,14 +102,15 @@ class Host:
     def _collect(self, check: Check, say: Say) -> None:
         """See that the part of the host that a check speaks of is collected."""
         kind, _, model = check.part.partition("/")
+        at = generation(self.seen)
         if kind in PROBES and kind not in self.seen["environments"]:
             say(f"{self.name}: {PROBES[kind]} computes")
             wanted = checks_tensorflow.sonames(checks_lock.obeyed(self.seen)) if kind == "dl4cv" else ()
-            self.seen["environments"][kind] = environment(self._run, self._options.root, kind, wanted)
+            self.seen["environments"][kind] = environment(self._run, self._options.root, kind, wanted, at)
         if kind == "benchmark" and self._options.benchmark and model not in self.seen["benchmark"]:
             on = self.seen["benchmark_device"]
             say(f"{self.name}: benchmark of {model} on {on}, {self._options.photos} photos")
-            self.seen["benchmark"][model] = benchmark(self._run, self._options, model, on)
+            self.seen["benchmark"][model] = benchmark(self._run, self._options, model, on, at)
 
     def all_results(self) -> List[Result]:
         """A result of every check there is; one that was not asked for in this run is skipped, with that
@@ -156,11 +157,20 @@ def telling(err: str) -> List[str]:
     return list(dict.fromkeys(lines))[:KEPT_LINES]
 
 
-def environment(run: Run, root: str, name: str, sonames: Sequence[str] = ()) -> Json:
+def generation(seen: Json) -> str:
+    """The folder below the root of the generation that was in force when the host was read.
+
+    All that is collected is of this one, even when another comes into force meanwhile (a rollback during verify/).
+    """
+    number = seen["machine"].get("installed", {}).get("generation")
+    return "current" if number is None else f"generations/{int(number)}"
+
+
+def environment(run: Run, root: str, name: str, sonames: Sequence[str] = (), at: str = "current") -> Json:
     """What an environment says of itself: `packages`, `prefix`, `python`, `module`, `libraries` (what came of loading
     each of `sonames`), `said` (telling lines of its log), and `computed` or else an `error`.
     """
-    python = f"{root}/current/venvs/{name}/bin/python"
+    python = f"{root}/{at}/venvs/{name}/bin/python"
     asked = {"kind": PROBES[name], "sonames": list(sonames)}
     code, out, err = run(bundle.command(python, "probe_environment", asked, PROBE_LIMIT_S))
     found: Json = {"said": telling(err)}
@@ -177,9 +187,9 @@ def environment(run: Run, root: str, name: str, sonames: Sequence[str] = ()) -> 
     return found
 
 
-def benchmark(run: Run, options: Options, model: str, on: str) -> Json:
+def benchmark(run: Run, options: Options, model: str, on: str, at: str = "current") -> Json:
     """The report of the benchmark of one model, or an `error` with what to do."""
-    command = checks_benchmark.command(options.root, model, on, options.photos, options.images)
+    command = checks_benchmark.command(options.root, model, on, options.photos, options.images, at)
     code, out, err = run(command)
     start = out.find("{")
     report = bundle.parsed(out[start:]) if start >= 0 else None

@@ -4,14 +4,19 @@ force?
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 from . import lock as locks
 from .catalog import Json
-from .checks_base import INSTALL, REBUILD, RELOCK, Check, Outcome, held
+from .checks_base import INSTALL, REBUILD, RELOCK, Check, Outcome, held, on_host, skipped
 from .checks_host import CARDS, OS_RELEASE
 from .errors import LockError
+from .store import LOCK, TEMPORARY
+
+#: So many wrong entries are named in one sentence.
+FEW = 3
 
 
 def installed(seen: Json) -> Json:
@@ -120,6 +125,40 @@ def whole(name: str, seen: Json) -> Outcome:
     return held(False, required, told, INSTALL)
 
 
+#: What a wrong entry is, in words.
+RIGHTS = {"writable": "others may write to it", "foreign": "it is not root's", "closed": "users cannot read it"}
+
+
+def rights(seen: Json) -> Outcome:
+    """Can only root change the store, and can every user use it?"""
+    root, found = installed(seen)["root"], installed(seen).get("rights")
+    required = f"{root} is root's, nobody else may write there, and users can read it"
+    if found is None:
+        return skipped(required, "the rights of the store were not read", INSTALL)
+    told = [f"{row['path']}: {', '.join(RIGHTS[what] for what in row['what'])}" for row in found["wrong"]]
+    more = len(told) + found["more"] - FEW
+    actual = "; ".join(told[:FEW]) + (f"; {more} more" if more > 0 else "")
+    above = [row["path"] for row in found["wrong"] if root.startswith(row["path"].rstrip("/") + "/")]
+    if told:
+        return held(False, required, actual, rights_remedy(root, above))
+    if not found["whole"]:
+        return skipped(required, "there are too many files to look at all of them")
+    return held(True, required, "root's, and readable", "")
+
+
+def rights_remedy(root: str, above: Sequence[str]) -> str:
+    """The command that sets the rights right; `above` are folders that the store lies in."""
+    own, lock, temporary = (shlex.quote(f"{root}{name}") for name in ("", f"/{LOCK}", f"/{TEMPORARY}"))
+    # What users may read is opened; the lock, and the folder for temporary files, stay root's alone.
+    told = [f"chown root:root {shlex.quote(path)} && chmod o-w {shlex.quote(path)}" for path in above]
+    told += [
+        f"chown -R root:root {own}",
+        f"chmod -R u=rwX,go=rX {own}",
+        f"chmod -f 600 {lock} ; chmod -f 700 {temporary}",
+    ]
+    return on_host(" && ".join(told))
+
+
 def part(
     identity: str, name: str, what: str, gpu: bool = False, needs: Tuple[str, ...] = ("lock.provisioned",)
 ) -> Check:
@@ -174,6 +213,13 @@ CHECKS = (
         "A lock that was edited and not carried out promises what is not there.",
         generation,
         ("{root}/generations/*",),
+        ("lock.provisioned",),
+    ),
+    Check(
+        "lock.rights",
+        "Only root can change the store",
+        "Whoever can write there runs code as root, and a user who cannot read it has no stack.",
+        rights,
         ("lock.provisioned",),
     ),
 )

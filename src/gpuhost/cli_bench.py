@@ -19,9 +19,9 @@ from typing import Any, List, Optional, Sequence
 from . import answers, bench_picture, tree
 from .catalog import Json
 from .errors import EnvironmentProblem, UsageError
+from .files import write_whole
 from .text import printable_lines
 from .yolo import options
-from .yolo.files import write_text
 
 ROOT = Path("/opt/gpuhost")
 SOURCE = Path(__file__).resolve().parent.parent
@@ -197,7 +197,7 @@ def draw(reports: Sequence[Path], names: Sequence[str], output: Path) -> None:
     """Write the picture of some reports."""
     found = [loaded(path) for path in reports]
     try:
-        write_text(output, bench_picture.svg(list(zip(names, found))))
+        write_whole(output, bench_picture.svg(list(zip(names, found))), None)
     except OSError as error:
         raise EnvironmentProblem(
             f"The picture cannot be written to {output}: {error.strerror}.", "Name another file."

@@ -191,7 +191,8 @@ class DriverSet:
         lacking = self.apt.lacking(members)
         needs = [(str(self.root), sum(m["size"] for m in lacking)), ("/usr", sum(m["unpacked"] for m in lacking))]
         if self.driver["source"] == "runfile":
-            needs += [("/tmp", 2 * self.driver["size"]), ("/usr", 2 * self.driver["size"])]  # noqa: S108 - .run unpacks there
+            # A `.run` unpacks into our folder for temporary files.
+            needs += [(str(self.root), 2 * self.driver["size"]), ("/usr", 2 * self.driver["size"])]
         if self.driver["modules_from"] == "dkms":
             needs.append(("/var", _BUILD_BYTES))
         image = Path(f"/boot/initrd.img-{self.kernel()}")

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-from . import added, module_key, packages, store
+from . import added, files, module_key, packages, store
 from .driver_set import DriverSet
 from .errors import EnvironmentProblem
 from .kernel_modules import (
@@ -67,17 +67,15 @@ class Setup(DriverSet):
 
     def begin(self) -> None:
         """From here on the host is between two states: the record goes, the marker comes."""
-        (self.root / "state").mkdir(parents=True, exist_ok=True)
-        store.write_whole(self.root / PENDING, json.dumps({"schema": 1, "plan": self.key()}) + "\n")
-        store.remove(self.root / RECORD)
+        files.write_whole(self.root / PENDING, json.dumps({"schema": 1, "plan": self.key()}) + "\n")
+        files.remove(self.root / RECORD)
 
     def nouveau(self) -> bool:
         """Keep nouveau from loading, by a file of our own; was anything done?"""
         path = Path(NOUVEAU_FILE)
         if path.is_file() and path.read_text(encoding="utf-8") == NOUVEAU_TEXT:
             return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store.write_whole(path, NOUVEAU_TEXT)
+        files.write_whole(path, NOUVEAU_TEXT)
         return True
 
     def packages(self) -> bool:
@@ -132,7 +130,7 @@ class Setup(DriverSet):
         self.work.say(f"installing NVIDIA's driver {self.driver['version']} and building its module")
         known = self.run(["sh", file, "--advanced-options"], 120.0)[1]
         try:
-            self.work.run(["sh", file, *packages.runfile_options(self.driver, self.kernel(), known)])
+            self.work.run(["sh", file, *packages.runfile_options(self.driver, self.kernel(), known)], own_tmp=True)
         except WorkFailed as error:
             said = last_lines(Path(INSTALLER_LOG)) or str(error)
             step = f"The whole log is {INSTALLER_LOG} on the host, ours is {self.work.log}."
@@ -194,9 +192,8 @@ class Setup(DriverSet):
             "debs": {m["name"]: m["sha256"] for m in members if m["sha256"]},
             "plan": self.key(),
         }
-        (self.root / "state").mkdir(parents=True, exist_ok=True)
-        store.write_whole(self.root / RECORD, json.dumps(content, indent=1, sort_keys=True) + "\n")
-        store.remove(self.root / PENDING)
+        files.write_whole(self.root / RECORD, json.dumps(content, indent=1, sort_keys=True) + "\n")
+        files.remove(self.root / PENDING)
 
     # After it
 
@@ -231,17 +228,16 @@ class Setup(DriverSet):
             return False
         record = store.read_json(self.root / RECORD) or store.read_json(self.root / PENDING)
         conf = Path(NOUVEAU_FILE)
-        (self.root / "state").mkdir(parents=True, exist_ok=True)
-        store.write_whole(self.root / PENDING, json.dumps(record or {"schema": 1}) + "\n")
-        store.remove(self.root / RECORD)
+        files.write_whole(self.root / PENDING, json.dumps(record or {"schema": 1}) + "\n")
+        files.remove(self.root / RECORD)
         if record and record.get("source") == "runfile" and Path(UNINSTALL).exists():
             self.uninstall_runfile()
         self.apt.purge(list((record or {}).get("packages", {})))
-        store.remove(conf)
+        files.remove(conf)
         kernel = (record or {}).get("kernel") or self.boots
         if kernel and Path(f"/boot/initrd.img-{kernel}").exists():
             self.work.run(["update-initramfs", "-u", "-k", kernel])
-        store.remove(self.root / PENDING)
+        files.remove(self.root / PENDING)
         return True
 
 

@@ -12,9 +12,9 @@ import json
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from . import store, strict_json
+from . import files, store, strict_json
 from .errors import UsageError
 
 Json = Dict[str, Any]
@@ -46,10 +46,25 @@ def read(root: Path) -> Json:
 
 def note(root: Path, number: int, by: str) -> None:
     """Write down that a generation comes into force; nothing when it is the last entry already."""
-    content = read(root)
-    if not content["in_force"] or content["in_force"][-1] != {"generation": number, "by": by}:
-        content["in_force"].append({"generation": number, "by": by})
-    store.write_record(root / RECORD, content)
+    with store.changing(root, "noting which generation is in force"):
+        content = read(root)
+        if not content["in_force"] or content["in_force"][-1] != {"generation": number, "by": by}:
+            content["in_force"].append({"generation": number, "by": by})
+        store.write_record(root / RECORD, content)
+
+
+def put_in_force(root: Path, wanted: Callable[[], Tuple[Json, Dict[str, str]]]) -> Optional[int]:
+    """Make a generation, put it in force and note it, as one change; its number, None when it was in force already.
+
+    `wanted` gives the stack and the links. It is asked when no other run can change any more what it rests on.
+    """
+    with store.changing(root, "putting a generation in force"):
+        stack, links = wanted()
+        if not store.needs_switch(root, stack, links):
+            return None
+        number = store.switch(root, stack, links)
+        note(root, number, SWITCH)
+    return number
 
 
 def until_now(root: Path) -> List[Json]:
@@ -80,30 +95,32 @@ def good(root: Path) -> List[int]:
 
 def mark_good(root: Path) -> bool:
     """Write down that verify/ has passed on the generation in force; was that new?"""
-    current, content = store.current_generation(root), read(root)
-    if current is None or content["good"][-1:] == [current]:
-        return False
-    content["good"] = [number for number in content["good"] if number != current] + [current]
-    store.write_record(root / RECORD, content)
+    with store.changing(root, "noting that verify/ has passed"):
+        current, content = store.current_generation(root), read(root)
+        if current is None or content["good"][-1:] == [current]:
+            return False
+        content["good"] = [number for number in content["good"] if number != current] + [current]
+        store.write_record(root / RECORD, content)
     return True
 
 
 def go_back(root: Path, number: int) -> bool:
     """Put an earlier generation in force again, by one rename; False when it is."""
-    if number not in store.generations(root):
-        there = ", ".join(str(n) for n in store.generations(root)) or "none"
-        raise UsageError(f"There is no generation {number} on this host.", f"Choose one of: {there}.")
-    if store.current_generation(root) == number:
-        return False
-    for target in store.describe(root, number)["links"].values():
-        if not (root / target / store.MARKER).exists():
-            step = "Choose another generation, or plan anew: docs/runbooks/rebuild.md."
-            raise UsageError(f"Generation {number} needs {target}, which is not whole.", step)
-    note(root, number, BACK)
-    try:
-        store.point_current(root, number)
-    except OSError as error:
-        raise store.unwritable(error, root) from error
+    with store.changing(root, f"going back to generation {number}"):
+        if number not in store.generations(root):
+            there = ", ".join(str(n) for n in store.generations(root)) or "none"
+            raise UsageError(f"There is no generation {number} on this host.", f"Choose one of: {there}.")
+        if store.current_generation(root) == number:
+            return False
+        for target in store.describe(root, number)["links"].values():
+            if not (root / target / store.MARKER).exists():
+                step = "Choose another generation, or plan anew: docs/runbooks/rebuild.md."
+                raise UsageError(f"Generation {number} needs {target}, which is not whole.", step)
+        note(root, number, BACK)
+        try:
+            store.point_current(root, number)
+        except OSError as error:
+            raise store.unwritable(error, root) from error
     return True
 
 
@@ -169,14 +186,30 @@ def in_runpath(facts: Json) -> List[str]:
     return sorted(set(re.findall(r"store/[^/:\"]+", json.dumps(facts.get("runpath", "")))))
 
 
-def collect(root: Path, found: Garbage) -> None:
-    """Delete what `garbage` has named: the generations first, so that none is there with a link to nothing."""
-    try:
-        for number in found.generations:
-            store.remove(root / "generations" / str(number))
-        for relative in found.folders:
-            # The marker goes first, so that what is taken down is never taken for whole.
-            store.remove(root / relative / store.MARKER)
-            store.remove(root / relative)
-    except OSError as error:
-        raise store.unwritable(error, root) from error
+def remove(root: Path) -> bool:
+    """Delete the whole store; first the name under which everything is used, then what it leads to. Was it there?"""
+    if not root.exists():
+        return False
+    with store.changing(root, "removing gpuhost"):
+        try:
+            files.remove(root / "current")
+            files.remove(root)
+        except OSError as error:
+            raise store.unwritable(error, root) from error
+    return True
+
+
+def collect(root: Path, count: int) -> Garbage:
+    """Delete what `garbage` names: the generations first, so that none is there with a link to nothing."""
+    with store.changing(root, "deleting what no generation needs"):
+        found = garbage(root, count)
+        try:
+            for number in found.generations:
+                files.remove(root / "generations" / str(number))
+            for relative in found.folders:
+                # The marker goes first, so that what is taken down is never taken for whole.
+                files.remove(root / relative / store.MARKER)
+                files.remove(root / relative)
+        except OSError as error:
+            raise store.unwritable(error, root) from error
+    return found

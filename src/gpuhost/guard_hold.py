@@ -8,8 +8,8 @@ import json
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from . import files, store
 from . import guard as rules
-from . import store
 from .errors import EnvironmentProblem
 from .probe import read_kernel
 from .probe_edges import Edges
@@ -38,6 +38,15 @@ class Outcome(NamedTuple):
 
 def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     """Hold the driver and its kernel at what is installed; without a driver, let go of what was held."""
+    seen = _hold(edges, root, patience_s, True)
+    if check or not seen.changed:
+        return seen
+    with store.changing(edges.path(root), "holding the driver's packages"):
+        return _hold(edges, root, patience_s, False)
+
+
+def _hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
+    """The same, with the lock where anything is changed."""
     driver = recorded(edges, f"{root}/{DRIVER_RECORD}", "./run ansible-playbook playbooks/driver.yml writes it anew.")
     before = recorded(edges, f"{root}/{rules.RECORD}", LOST)
     if driver is None:
@@ -45,20 +54,20 @@ def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
             return Outcome(
                 False, False, "There is no driver on this host by gpuhost, so there is nothing to guard.", []
             )
-        return release(edges, root, patience_s, check)._replace(
+        return _release(edges, root, patience_s, check)._replace(
             told="The driver is gone from this host, so its guard is released."
         )
     refuse_other_kernel(edges, driver)
     packages = read(edges)
     wanted = rules.record(packages, driver["kernel"], before)
-    files = {rules.PREFERENCES: rules.preferences(wanted["pins"]), rules.UNATTENDED: rules.unattended(wanted["pins"])}
+    texts = {rules.PREFERENCES: rules.preferences(wanted["pins"]), rules.UNATTENDED: rules.unattended(wanted["pins"])}
     missing = rules.to_hold(packages, wanted)
     stale = rules.to_unhold(packages, before, wanted)
-    diff = differences(edges, root, wanted, files) + hold_diff(missing, stale)
+    diff = differences(edges, root, wanted, texts) + hold_diff(missing, stale)
     what = f"the driver {driver['version']} and kernel {driver['kernel']}"
     told = f"{len(wanted['pins'])} packages stay as they are: {what}."
     if diff and not check:
-        write(edges, root, wanted, files)
+        write(edges, root, wanted, texts)
         mark(edges, "unhold", stale, patience_s)
         mark(edges, "hold", missing, patience_s)
     return Outcome(bool(diff), True, told, diff)
@@ -66,6 +75,15 @@ def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
 
 def release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     """Let go of exactly what the guard has set: its holds, its two files, its record."""
+    seen = _release(edges, root, patience_s, True)
+    if check or not seen.changed:
+        return seen
+    with store.changing(edges.path(root), "releasing the driver's packages"):
+        return _release(edges, root, patience_s, False)
+
+
+def _release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
+    """The same, with the lock where anything is changed."""
     before = recorded(edges, f"{root}/{rules.RECORD}", LOST)
     if before is None and not leftovers(edges):
         return Outcome(False, False, "There is no guard on this host, so there is nothing to release.", [])
@@ -76,7 +94,7 @@ def release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     if not check:
         mark(edges, "unhold", ours, patience_s)
         for name in [*texts, f"{root}/{PROOF}", f"{root}/{rules.RECORD}"]:
-            store.remove(edges.path(name))
+            files.remove(edges.path(name))
     told = (
         f"THE GUARD IS RELEASED: the next update may replace {len((before or {}).get('pins', {}))} packages of the "
         "driver and its kernel. Upgrade now, then run site.yml, which holds again at what is then installed."
@@ -93,10 +111,11 @@ def is_proved(edges: Edges, root: str) -> bool:
 def note_proof(edges: Edges, root: str) -> None:
     """Note that the guard as its record says it was proved."""
     path = edges.path(f"{root}/{PROOF}")
-    try:
-        store.write_whole(path, edges.text(f"{root}/{rules.RECORD}") or "")
-    except OSError as error:
-        raise store.unwritable(error, path.parent) from error
+    with store.changing(edges.path(root), "noting that the guard was proved"):
+        try:
+            files.write_whole(path, edges.text(f"{root}/{rules.RECORD}") or "")
+        except OSError as error:
+            raise store.unwritable(error, path.parent) from error
 
 
 def refuse_other_kernel(edges: Edges, driver: Json) -> None:
@@ -141,9 +160,9 @@ def written(content: Json) -> str:
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
-def differences(edges: Edges, root: str, wanted: Json, files: Dict[str, str]) -> List[Dict[str, str]]:
+def differences(edges: Edges, root: str, wanted: Json, own: Dict[str, str]) -> List[Dict[str, str]]:
     """What the files and the record say, and will say, where that differs."""
-    texts = dict(files, **{f"{root}/{rules.RECORD}": written(wanted)})
+    texts = dict(own, **{f"{root}/{rules.RECORD}": written(wanted)})
     return [
         {"before": edges.text(name) or "", "after": text, "before_header": name, "after_header": name}
         for name, text in sorted(texts.items())
@@ -160,14 +179,13 @@ def hold_diff(missing: List[str], stale: List[str]) -> List[Dict[str, str]]:
     return [{"before": before, "after": after, "before_header": header, "after_header": header}]
 
 
-def write(edges: Edges, root: str, wanted: Json, files: Dict[str, str]) -> None:
+def write(edges: Edges, root: str, wanted: Json, own: Dict[str, str]) -> None:
     """Write the record, then both files."""
-    texts = [(f"{root}/{rules.RECORD}", written(wanted)), *sorted(files.items())]
+    texts = [(f"{root}/{rules.RECORD}", written(wanted)), *sorted(own.items())]
     for name, text in texts:
         path = edges.path(name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            store.write_whole(path, text)
+            files.write_whole(path, text)
         except OSError as error:
             raise store.unwritable(error, path.parent) from error
 

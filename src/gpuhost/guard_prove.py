@@ -5,11 +5,10 @@ unattended-upgrades' dry run downloads what it would install. Runs on the target
 """
 
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
+from . import files
 from . import guard as rules
 from . import guard_proof as proof
 from .errors import EnvironmentProblem
@@ -97,28 +96,23 @@ def simulate(edges: Edges, options: List[str]) -> Dict[str, proof.Change]:
 
 def simulate_without(edges: Edges, held: List[str]) -> Dict[str, proof.Change]:
     """The same as if our holds and our preferences were not there; what the user has set stays in force."""
-    folder = Path(tempfile.mkdtemp(prefix="gpuhost-guard-"))
     known = len(edges.problems)
-    try:
+    # apt reads as another user in places; the folder has to be open to it.
+    with files.temporary(files.FOLDER) as folder:
         parts = folder / "preferences.d"
-        parts.mkdir()
-        # apt reads as another user in places; the folder has to be open to it.
-        for path in (folder, parts):
-            path.chmod(0o755)
+        files.make_folder(parts)
         for name in edges.names(_PARTS) or []:
             text = edges.text(f"{_PARTS}/{name}")
             if name != Path(rules.PREFERENCES).name and text is not None:
-                (parts / name).write_text(text, encoding="utf-8")
+                files.write_whole(parts / name, text)
         status = edges.text(_STATUS)
         if not status:
             edges.problem(_STATUS, "It is missing or empty.")
         refuse_unread(edges, known, "Mend it: dpkg --audit")
-        (folder / "status").write_text(without_holds(status or "", held), encoding="utf-8")
+        files.write_whole(folder / "status", without_holds(status or "", held))
         return simulate(
             edges, ["-o", f"Dir::State::status={folder}/status", "-o", f"Dir::Etc::PreferencesParts={parts}"]
         )
-    finally:
-        shutil.rmtree(str(folder), ignore_errors=True)
 
 
 def without_holds(status: str, held: List[str]) -> str:

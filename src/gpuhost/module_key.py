@@ -3,18 +3,16 @@
 Made on the host, readable by root alone, and never sent anywhere. Runs on the target: Python 3.6, standard library.
 """
 
-import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from . import files
 from .errors import EnvironmentProblem
 from .kernel_modules import KEY_CONFIG, OWN_SUBJECT, key_subject
 from .probe_driver import CERTIFICATE, KEY_FOLDER
 from .probe_edges import Run, run_command
-from .store import write_whole
 from .work import Work, WorkFailed
 
 Json = Dict[str, Any]
@@ -38,27 +36,24 @@ def make(hostname: str, work: Work) -> bool:
         raise EnvironmentProblem(f"The certificate {CERTIFICATE} is there without its key {PRIVATE}.", step)
     if shutil.which("openssl") is None:
         raise EnvironmentProblem("There is no openssl to make a key with.", "Install it: apt-get install openssl")
-    Path(KEY_FOLDER).mkdir(parents=True, exist_ok=True)
-    Path(KEY_FOLDER).chmod(0o700)
-    before = os.umask(0o077)
+    files.make_private(Path(KEY_FOLDER))
     # Beside its place, so that both files come by a rename and are never there half.
-    folder = tempfile.mkdtemp(prefix=".new-", dir=KEY_FOLDER)
+    folder = Path(KEY_FOLDER) / ".new"
+    files.remove(folder)
+    files.make_private(folder)
     try:
-        config = Path(folder) / "openssl.cnf"
-        config.write_text(KEY_CONFIG.format(subject=key_subject(hostname)), encoding="utf-8")
+        config = folder / "openssl.cnf"
+        files.write_whole(config, KEY_CONFIG.format(subject=key_subject(hostname)), files.PRIVATE)
         argv = ["openssl", "req", "-config", str(config), "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-sha256"]
-        argv += ["-days", DAYS, "-outform", "DER", "-keyout", folder + "/priv", "-out", folder + "/der"]
+        argv += ["-days", DAYS, "-outform", "DER", "-keyout", str(folder / "priv"), "-out", str(folder / "der")]
         work.say("making this machine's own key")
         work.run(argv)
-        Path(folder, "priv").chmod(0o600)
-        Path(folder, "priv").rename(PRIVATE)
-        Path(folder, "der").chmod(0o644)
-        Path(folder, "der").rename(CERTIFICATE)
+        files.put(folder / "priv", Path(PRIVATE), files.PRIVATE)
+        files.put(folder / "der", Path(CERTIFICATE))
     except WorkFailed as error:
         raise EnvironmentProblem(f"The key could not be made:\n{error}\n", f"The log is {work.log}.") from error
     finally:
-        shutil.rmtree(folder)
-        os.umask(before)
+        files.remove(folder)
     return True
 
 
@@ -67,7 +62,7 @@ def tell_dkms() -> bool:
     path = Path(DKMS_FILE)
     if not path.parent.is_dir() or (path.is_file() and path.read_text(encoding="utf-8") == DKMS_TEXT):
         return False
-    write_whole(path, DKMS_TEXT)
+    files.write_whole(path, DKMS_TEXT)
     return True
 
 
@@ -82,11 +77,11 @@ def leavings(run: Run = run_command) -> List[Path]:
     return [path for path in found if path.exists()]
 
 
-def forget(files: List[Path]) -> str:
+def forget(ours: List[Path]) -> str:
     """Delete these files; what a person may still want to do, "" for nothing."""
-    for path in files:
-        path.unlink()
-    if Path(CERTIFICATE) not in files:
+    for path in ours:
+        files.remove(path)
+    if Path(CERTIFICATE) not in ours:
         return ""
     return "The firmware still knows this machine's key. To have it forgotten, at the next boot: mokutil --reset"
 
@@ -140,15 +135,15 @@ def sign(kernel: str, work: Work, run: Run = run_command) -> bool:
         work.say(f"signing {path.name}")
         # A copy is signed and renamed: a module that is half written would not load.
         copy = path.with_name(path.name + ".signing")
-        shutil.copy2(str(path), str(copy))
+        files.write_whole(copy, path.read_bytes())
         try:
             work.run([tool, "sha512" if tool.endswith("kmodsign") else "sha256", PRIVATE, CERTIFICATE, str(copy)])
         except WorkFailed as error:
-            copy.unlink()
+            files.remove(copy)
             raise EnvironmentProblem(
                 f"{path.name} could not be signed:\n{error}\n", f"The log is {work.log}."
             ) from error
-        copy.rename(path)
+        files.put(copy, path)
     return True
 
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-from . import bounded, strict_json
+from . import bounded, files, strict_json
 from .credentials import without_secrets
 from .errors import EnvironmentProblem
 from .text import printable
@@ -42,12 +42,12 @@ def ask(command: List[str]) -> Json:
 def build(command: List[str], log: Path, say: Callable[[str], None]) -> Json:
     """Build, with every line in the log and told; the same answer as `ask`, whose wheel is there then."""
     said: List[str] = []
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as kept, subprocess.Popen(  # noqa: S603 - the same
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    # close_fds=False: the lock of store.changing goes along, so that nobody starts anew beside this builder.
+    with files.appended(log) as kept, subprocess.Popen(  # noqa: S603 - the same
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, close_fds=False
     ) as job:
         for line in map(without_secrets, bounded.lines(job.stderr)):
-            kept.write(line + "\n")
+            kept.write((line + "\n").encode("utf-8"))
             kept.flush()
             said = [*said[-200:], line]
             if line.strip():

@@ -15,6 +15,7 @@ from .probe_answer import channel
 from .probe_driver import driver
 from .probe_edges import Edges, Run, run_command
 from .probe_guard import guard
+from .probe_rights import rights
 from .probe_signs import signs
 
 Json = Dict[str, Any]
@@ -38,6 +39,7 @@ def read(root: str, machine: str = "/", run: Run = run_command) -> Json:
     found = installed(edges, root)
     found["driver"] = driver(edges, observation["kernel"]["boots"], root)
     found["guard"] = guard(edges, root)
+    found["rights"] = rights(edges.path(root))
     found["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
     found["problems"] = edges.problems
     return {"observation": observation, "installed": found}
@@ -61,7 +63,8 @@ def installed(edges: Edges, root: str) -> Json:
                 "target": target,
                 "digest": None if marker is None else marker.get("digest"),
             }
-    current = f"{root}/current"
+    # Of one generation, even when another comes into force meanwhile.
+    current = f"{root}/current" if number is None else f"{root}/generations/{number}"
     found["cuda"] = toolkit_version(edges, f"{current}/cuda")
     found["nvcc"] = nvcc_version(edges, f"{current}/cuda/bin/nvcc")
     found["cudnn"] = cudnn_version(edges, f"{current}/cudnn/include")

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
-from . import checks, history, report_picture, store
+from . import checks, files, history, report_picture
 from .catalog import Json
 from .checks_base import FAIL, LONGEST, PASS, SKIP
 from .errors import EnvironmentProblem
@@ -88,7 +88,7 @@ def write(folder: Path) -> Path:
     target = folder / PAGE
     temporary = folder / f".{PAGE}.new-{os.getpid()}"
     try:
-        with store.turn(folder / TURN, lambda _: None, ""):
+        with files.held(folder / TURN, "writing the page", lambda _: None):
             temporary.write_text(page(*last_reports(folder)), encoding="utf-8")
             temporary.replace(target)
     except OSError as error:

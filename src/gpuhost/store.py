@@ -10,75 +10,71 @@ last, so a run that was killed leaves nothing that the next one takes for whole.
 
 import contextlib
 import errno
-import fcntl
 import fnmatch
-import hashlib
 import json
 import os
 import re
-import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
-from . import strict_json
+from . import files, strict_json
 from .errors import EnvironmentProblem
 
 MARKER = ".gpuhost.json"
+#: Held by whoever changes anything of this project on a host; open to root alone.
+LOCK = "lock"
+#: Where temporary files go while the lock is held.
+TEMPORARY = "tmp"
 Json = Dict[str, Any]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all: a temporary name beside it, flushed, then renamed."""
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.chmod(0o644)
-    temporary.rename(path)
-    flush_folder(path.parent)
+@contextlib.contextmanager
+def changing(root: Path, what: str, say: Optional[Callable[[str], None]] = None) -> Iterator[int]:
+    """Be the only run that changes this host while the block lasts; the lock's descriptor, for children to inherit.
 
+    One lock stands for the store, its generations and caches, their records, the driver and its guard. Whoever has to
+    wait is told who holds it; without `say` that is a `files.Busy`. A thread that holds the lock already may come here
+    again.
 
-def flush_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut."""
-    handle = os.open(str(folder), os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in iter(lambda: handle.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    Within the block, and in what is started there, no mode depends on the umask that was inherited, and temporary files
+    go to a folder of our own: /tmp may be small, or mounted so that nothing in it can be run.
+    """
+    lock = files.holding(root / LOCK)
+    if lock is not None:
+        yield lock
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(files.held(root / LOCK, what, say))
+            stack.callback(os.umask, os.umask(files.UMASK))
+            stack.enter_context(own_temporary(root / TEMPORARY))
+        except OSError as error:
+            raise unwritable(error, root) from error
+        yield lock
 
 
 @contextlib.contextmanager
-def turn(path: Path, say: Callable[[str], None], waiting: str) -> Iterator[int]:
-    """Be the only holder of the lock file `path` while the block lasts; its descriptor, for children to inherit.
+def own_temporary(folder: Path) -> Iterator[None]:
+    """Let temporary files go to an empty folder that nobody else can enter; it is empty again afterwards.
 
-    Whoever has to wait is told `waiting` once. The kernel's lock lasts until every copy of the file is closed: a
-    command that outlives a killed run, with a copy of its own, keeps the next run waiting instead of meeting it.
+    The folder itself stays, so that a host whose disk is full can still be tidied.
     """
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(waiting)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield handle.fileno()
-
-
-def remove(path: Path) -> None:
-    """Remove a folder, a file or a link, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(str(path))
-    elif path.exists() or path.is_symlink():
-        path.unlink()
+    before = {"tempdir": tempfile.tempdir, "TMPDIR": os.environ.get("TMPDIR")}
+    files.make_private(folder)
+    for stale in folder.iterdir():
+        files.remove(stale)
+    try:
+        tempfile.tempdir, os.environ["TMPDIR"] = None, str(folder)
+        yield
+    finally:
+        tempfile.tempdir = before["tempdir"]
+        if before["TMPDIR"] is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before["TMPDIR"]
+        for left in folder.iterdir() if folder.is_dir() else ():  # gone with all the rest, where gpuhost is removed
+            give_up(left)
 
 
 def read_json(path: Path) -> Optional[Json]:
@@ -93,8 +89,7 @@ def read_json(path: Path) -> Optional[Json]:
 def write_record(path: Path, content: Json) -> None:
     """Put a JSON object into a file, whole or not at all; its folder is made."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+        files.write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
     except OSError as error:
         raise unwritable(error, path.parent) from error
 
@@ -112,7 +107,7 @@ def seal(folder: Path, content: Json) -> None:
     would lie.
     """
     os.sync()
-    write_whole(folder / MARKER, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    files.write_whole(folder / MARKER, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def unwritable(error: OSError, folder: Path) -> EnvironmentProblem:
@@ -129,29 +124,35 @@ def stay_inside(names: Iterable[str]) -> None:
             raise EnvironmentProblem(f"The name '{name}' leads out of the store.", "Restore the project from git.")
 
 
-def write_tree(folder: Path, files: Dict[str, str], digest: str) -> bool:
+def write_tree(folder: Path, contents: Dict[str, str], digest: str) -> bool:
     """Put text files (relative path -> content) into the store folder at once; False when it was there already."""
+    stay_inside(contents)
     if is_whole(folder, digest):
         return False
-    stay_inside(files)
     temporary = folder.with_name(folder.name + ".new")
-    try:
-        # The marker goes first, so that what is taken down is never taken for whole.
-        for stale in (temporary, folder / MARKER, folder):
-            remove(stale)
-        temporary.mkdir(parents=True)
-        for name, content in sorted(files.items()):
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
-        seal(temporary, {"digest": digest, "files": sorted(files)})
-        temporary.rename(folder)
-        flush_folder(folder.parent)
-    except OSError as error:
-        # On a full disk, what is half written must not stay to fill it.
-        shutil.rmtree(str(temporary), ignore_errors=True)
-        raise unwritable(error, folder) from error
+    with changing(folder.parent.parent, f"writing {folder.name}"):
+        if is_whole(folder, digest):  # whoever had the lock before has written it
+            return False
+        try:
+            # The marker goes first, so that what is taken down is never taken for whole.
+            for stale in (temporary, folder / MARKER, folder):
+                files.remove(stale)
+            files.make_folder(temporary)
+            for name, content in sorted(contents.items()):
+                with files.new(temporary / name) as handle:
+                    handle.write(content.encode("utf-8"))
+            seal(temporary, {"digest": digest, "files": sorted(contents)})
+            files.put_folder(temporary, folder)
+        except OSError as error:
+            give_up(temporary)
+            raise unwritable(error, folder) from error
     return True
+
+
+def give_up(temporary: Path) -> None:
+    """Take away what is half written: on a full disk it must not stay to fill it."""
+    with contextlib.suppress(OSError):
+        files.remove(temporary)
 
 
 def current_generation(root: Path) -> Optional[int]:
@@ -175,8 +176,8 @@ def describe(root: Path, number: int) -> Json:
     """What a generation holds: its stack and its links (name -> target below `root`)."""
     folder = root / "generations" / str(number)
     links = {}
-    for top, folders, files in os.walk(str(folder)):
-        for name in folders + files:
+    for top, folders, names in os.walk(str(folder)):
+        for name in folders + names:
             path = Path(top) / name
             if path.is_symlink():
                 links[str(path.relative_to(folder))] = os.path.relpath(str(path.resolve()), str(root.resolve()))
@@ -202,36 +203,32 @@ def switch(root: Path, stack: Json, links: Dict[str, str]) -> int:
     the new one.
     """
     stay_inside([*links, *links.values()])
-    for target in links.values():
-        if not (root / target / MARKER).exists():
-            raise EnvironmentProblem(
-                f"{target} is not whole, so it is not put in force.", "Run the same command again."
-            )
-    number = max(generations(root) or [0]) + 1
-    folder = root / "generations" / str(number)
-    temporary = root / "generations" / ".new"
-    try:
-        remove(temporary)
-        temporary.mkdir(parents=True)
-        for name, target in sorted(links.items()):
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Seen from generations/<n>/<name>, the root is as many steps up as the name is deep, and two more.
-            path.symlink_to(Path(*[".."] * (2 + name.count("/")), target))
-        write_whole(temporary / "stack.json", json.dumps(stack, indent=2, sort_keys=True) + "\n")
-        temporary.rename(folder)
-        flush_folder(folder.parent)
-        point_current(root, number)
-    except OSError as error:
-        shutil.rmtree(str(temporary), ignore_errors=True)
-        raise unwritable(error, folder) from error
+    with changing(root, "putting a generation in force"):
+        for target in links.values():
+            if not (root / target / MARKER).exists():
+                raise EnvironmentProblem(
+                    f"{target} is not whole, so it is not put in force.", "Run the same command again."
+                )
+        number = max(generations(root) or [0]) + 1
+        folder = root / "generations" / str(number)
+        temporary = root / "generations" / ".new"
+        try:
+            files.remove(temporary)
+            files.make_folder(temporary)
+            for name, target in sorted(links.items()):
+                # Seen from generations/<n>/<name>, the root is as many steps up as the name is deep, and two more.
+                files.link(str(Path(*[".."] * (2 + name.count("/")), target)), temporary / name)
+            files.write_whole(temporary / "stack.json", json.dumps(stack, indent=2, sort_keys=True) + "\n")
+            files.put_folder(temporary, folder)
+            point_current(root, number)
+        except OSError as error:
+            give_up(temporary)
+            if current_generation(root) != number:
+                give_up(folder)
+            raise unwritable(error, folder) from error
     return number
 
 
 def point_current(root: Path, number: int) -> None:
     """Let `current` name a generation, by one rename."""
-    temporary = root / ".current.new"
-    remove(temporary)
-    temporary.symlink_to(f"generations/{number}")
-    temporary.rename(root / "current")
-    flush_folder(root)
+    files.link(f"generations/{number}", root / "current")

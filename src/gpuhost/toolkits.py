@@ -5,12 +5,11 @@ Runs on the target: Python 3.6, standard library. A specification comes from the
 under its final name, because installers write absolute paths, and sealed last.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-from . import store, toolkits_archive, toolkits_runfile, toolkits_wheels
+from . import files, store, toolkits_archive, toolkits_runfile, toolkits_wheels
 from .errors import EnvironmentProblem, GpuhostError, UsageError
 from .probe_edges import Edges, run_command
 from .probe_installed import cudnn_version, nvcc_version, toolkit_version
@@ -78,12 +77,9 @@ def install(root: Path, spec: Json, artifact: Optional[Path], python: str, say: 
     """
     folder = folder_of(root, spec)
     try:
-        for needed in (folder.parent, root / "log", root / "state", root / "cache" / "wheels"):
-            needed.mkdir(parents=True, exist_ok=True)
-        # An installer outside the store (its droppings) and pip's downloads: one at a time.
-        file = root / "log" / "toolkit.turn"
-        with store.turn(file, say, "waiting for another run that installs a toolkit") as turn:
-            os.set_inheritable(turn, True)  # the installer, which may outlive this process, takes a copy along
+        with store.changing(root, "installing {} {}".format(TITLES[spec["name"]], spec["version"]), say):
+            for needed in (folder.parent, root / "log", root / "state", root / "cache" / "wheels"):
+                files.make_folder(needed)
             if not store.is_whole(folder, spec["digest"]):
                 make(root, spec, artifact, python, say)
     except OSError as error:
@@ -128,7 +124,7 @@ def given(artifact: Optional[Path], spec: Json) -> Path:
 def take_down(folder: Path) -> None:
     """Remove a store folder, its marker first, so that it is never taken for whole."""
     for stale in (folder / store.MARKER, folder):
-        store.remove(stale)
+        files.remove(stale)
 
 
 def users(root: Path, folder: Path) -> List[int]:
@@ -141,6 +137,18 @@ def remove(root: Path, name: str, version: str, check: bool = False) -> Json:
     """Delete a version's store folders that no generation needs: {"removed": [...], "kept": {folder: [n, ...]}}."""
     if name not in TITLES or not version or "/" in version:
         raise UsageError(f"{name} {version} names nothing that could be removed.", "Give a version as the plan has it.")
+    found = unneeded(root, name, version)
+    if check or not found["removed"]:
+        return found
+    with store.changing(root, f"removing {TITLES[name]} {version}"):
+        found = unneeded(root, name, version)
+        for folder in found["removed"]:
+            take_down(root / "store" / folder)
+    return found
+
+
+def unneeded(root: Path, name: str, version: str) -> Json:
+    """Which store folders of a version no generation needs, and which are needed by which."""
     found: Json = {"removed": [], "kept": {}}
     for folder in sorted((root / "store").glob(f"{name}-{'*' if version == 'all' else version}-*")):
         needing = users(root, folder)
@@ -148,8 +156,6 @@ def remove(root: Path, name: str, version: str, check: bool = False) -> Json:
             found["kept"][folder.name] = needing
         else:
             found["removed"].append(folder.name)
-            if not check:
-                take_down(folder)
     return found
 
 

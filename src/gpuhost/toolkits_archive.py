@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+from . import files
 from .errors import ArtifactError
 
 FOLDERS = {"include": "include", "lib": "lib", "lib64": "lib"}
@@ -44,7 +45,7 @@ def check_link(name: str, where: str, target: str) -> None:
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack into the folder, which is new; `ArtifactError` for an archive that is none, or that leads out."""
-    folder.mkdir(parents=True)
+    files.make_folder(folder)
     links: List[Tuple[str, str]] = []
     try:
         with tarfile.open(str(archive)) as packed:
@@ -53,9 +54,8 @@ def unpack(archive: Path, folder: Path) -> None:
                 if where is None or member.isdir():
                     continue
                 path = folder / where
-                if path.exists() or any(where.startswith(link + "/") for link, _ in links):
+                if path.exists() or any((where + "/").startswith(link + "/") for link, _ in links):
                     raise refused(member.name, "is there twice")
-                path.parent.mkdir(parents=True, exist_ok=True)
                 if member.issym():
                     check_link(member.name, where, member.linkname)
                     links.append((where, member.linkname))
@@ -63,15 +63,14 @@ def unpack(archive: Path, folder: Path) -> None:
                 content = packed.extractfile(member) if member.isfile() else None
                 if content is None:
                     raise refused(member.name, "is no file, folder or link")
-                with path.open("wb") as handle:
+                with files.new(path, 0o755 if member.mode & 0o100 else 0o644) as handle:
                     shutil.copyfileobj(content, handle, 1 << 20)
-                path.chmod(0o755 if member.mode & 0o100 else 0o644)
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise ArtifactError(f"{archive.name} cannot be unpacked: {error}.", "Run the same command again.") from error
     # Links come last, so that no file is ever written through one.
     for where, target in links:
-        (folder / where).symlink_to(target)
+        files.link(target, folder / where)
     for needed in ("include", "lib"):
         if not (folder / needed).is_dir():
             raise ArtifactError(f"{archive.name} holds no {needed}/.", "Do not use this file.")
-    (folder / "lib64").symlink_to("lib")
+    files.link("lib", folder / "lib64")

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from . import store
+from . import files, store
 from .errors import EnvironmentProblem
 from .probe_edges import run_command
 
@@ -71,21 +71,20 @@ def listed(root: Path, links: Dict[str, str]) -> bool:
 def apply(root: Path, top: Path, todo: Json) -> None:
     """Do it: the record is taken down first and written last."""
     try:
-        store.remove(root / RECORD)
+        files.remove(root / RECORD)
         for name, (_, after) in sorted(todo["files"].items()):
             if after:
-                store.write_whole(Path(name), after)
+                files.write_whole(Path(name), after)
             else:
-                store.remove(Path(name))
+                files.remove(Path(name))
         if todo["ldconfig"]:
             code, out, err = run_command(["ldconfig"], TIMEOUT_S)
             if code != 0:
                 step = "Run ldconfig as root and correct what it names, then run the same command again."
                 raise EnvironmentProblem(f"The linker's cache cannot be rebuilt: {(err or out).strip()}.", step)
         if todo["links"]:
-            (root / RECORD).parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"schema": 1, "links": todo["links"]}, indent=1, sort_keys=True)
-            store.write_whole(root / RECORD, text + "\n")
+            files.write_whole(root / RECORD, text + "\n")
     except OSError as error:
         raise store.unwritable(error, root) from error
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-from . import store, venvs
+from . import files, store, venvs
 from .probe_edges import run_command
 
 Json = Dict[str, Any]
@@ -49,11 +49,11 @@ def tidy(record: Path, top: Path) -> List[str]:
     now = outside(top)
     for path in sorted(set(now) | set(before)):
         if path not in before or (before[path] is not None and now.get(path) != before[path]):
-            store.remove(Path(path))
+            files.remove(Path(path))
             if path in before:
-                Path(path).symlink_to(before[path])
+                files.link(before[path], Path(path))
             done.append(path)
-    store.remove(record)
+    files.remove(record)
     return done
 
 
@@ -68,16 +68,16 @@ def install(
     """Install into the folder; the unpacking goes to the store's own disk, for /tmp is often too small."""
     record, scratch = root / "state" / "runfile.json", root / "cache" / ("new-" + folder.name)
     tidy(record, top)
-    store.remove(scratch)
-    scratch.mkdir(parents=True)
-    store.remove(top / STALE)
-    store.write_whole(record, json.dumps(outside(top), indent=1, sort_keys=True) + "\n")
+    files.remove(scratch)
+    files.make_folder(scratch)
+    files.remove(top / STALE)
+    files.write_whole(record, json.dumps(outside(top), indent=1, sort_keys=True) + "\n")
     say("running NVIDIA's installer, which is silent for some minutes")
     try:
         venvs.run(command(runfile, folder, scratch, spec["options"]), log)
     finally:
         cleared = tidy(record, top)
-        store.remove(scratch)
+        files.remove(scratch)
     if any("ld.so.conf.d" in path for path in cleared):
         say("rebuilding the linker's cache")
         run_command(["ldconfig"], LDCONFIG_S)  # the role's own linker step tells when this fails

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-from . import store, venvs
+from . import files, venvs
 from .errors import ArtifactError
 
 Json = Dict[str, Any]
@@ -28,8 +28,8 @@ def fetch(root: Path, spec: Json, scratch: Path, python: str, log: Path, say: Ca
     venvs.check_python(python)
     say("preparing pip")
     environment = scratch / "pip"
-    store.remove(scratch)
-    scratch.mkdir(parents=True)
+    files.remove(scratch)
+    files.make_folder(scratch)
     venvs.run([python, "-I", "-m", "venv", str(environment)], log)
     pip = [str(environment / "bin" / "python"), "-I", "-m", "pip"]
     locked = [p for p in packages if p["name"] == "pip"]
@@ -37,7 +37,7 @@ def fetch(root: Path, spec: Json, scratch: Path, python: str, log: Path, say: Ca
     if lacking:
         venvs.fetch(pip, lacking, wheels, scratch / "files", log)
     wanted = scratch / "requirements.txt"
-    store.write_whole(wanted, venvs.requirements(locked))
+    files.write_whole(wanted, venvs.requirements(locked))
     options = ["--no-cache-dir", "--no-index", "--find-links", str(wheels), "--require-hashes"]
     venvs.run([*pip, "install", *options, "-r", str(wanted)], log)
     done, whole = 0, sum(p["size"] for p in absent)
@@ -63,19 +63,19 @@ def assemble(root: Path, folder: Path, spec: Json, python: str, log: Path, say: 
     try:
         fetch(root, spec, scratch, python, log, say)
     finally:
-        store.remove(scratch)
+        files.remove(scratch)
     packages = [p for p in spec["packages"] if p["name"] != "pip"]
     libraries = "lib" if spec["name"] == "cudnn" else "lib64"
-    folder.mkdir(parents=True)
+    files.make_folder(folder)
     for number, package in enumerate(packages, 1):
         say("unpacking {} of {}: {name} {version}".format(number, len(packages), **package))
         unpack(root / "cache" / "wheels" / package["file"], folder, libraries, package)
-    (folder / libraries).mkdir(exist_ok=True)
-    (folder / ("lib64" if libraries == "lib" else "lib")).symlink_to(libraries)
+    files.make_folder(folder / libraries)
+    files.link(libraries, folder / ("lib64" if libraries == "lib" else "lib"))
     for path in sorted((folder / libraries).iterdir()):
         link_plain(path)
     if spec["name"] == "cuda":
-        store.write_whole(folder / "version.json", record(spec, packages))
+        files.write_whole(folder / "version.json", record(spec, packages))
 
 
 def destination(name: str, libraries: str, package: Json) -> str:
@@ -106,11 +106,9 @@ def unpack(wheel: Path, folder: Path, libraries: str, package: Json) -> None:
                     text = "{} of {} is another file than a wheel before it holds.".format(where, package["file"])
                     raise ArtifactError(text, "The lock joins wheels that do not fit: restore it from git.")
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with packed.open(member) as source, path.open("wb") as handle:
-                shutil.copyfileobj(source, handle, 1 << 20)
             runs = "/bin/" in "/" + where or ((member.external_attr >> 16) & 0o100)
-            path.chmod(0o755 if runs else 0o644)
+            with packed.open(member) as source, files.new(path, 0o755 if runs else 0o644) as handle:
+                shutil.copyfileobj(source, handle, 1 << 20)
 
 
 def link_plain(path: Path) -> None:
@@ -118,7 +116,7 @@ def link_plain(path: Path) -> None:
     match = VERSIONED.match(path.name)
     plain = path.with_name(match.group(1)) if match else path
     if not plain.exists() and not plain.is_symlink():
-        plain.symlink_to(path.name)
+        files.link(path.name, plain)
 
 
 def record(spec: Json, packages: List[Json]) -> str:

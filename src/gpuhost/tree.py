@@ -15,6 +15,7 @@ PARTS = (
     "__init__.py",
     "credentials.py",
     "errors.py",
+    "files.py",
     "reading.py",
     "strict_json.py",
     "text.py",

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Callable, Deque, Dict, List, Sequence
 
-from . import bounded, store
+from . import bounded, files, store
 from .credentials import without_secrets
 from .errors import ArtifactError, EnvironmentProblem, GpuhostError
 
@@ -38,8 +38,8 @@ def run(argv: Sequence[str], log: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
     environment.update(QUIET)
     last: Deque[str] = collections.deque(maxlen=TAIL)
-    with log.open("a", encoding="utf-8") as handle:
-        handle.write("$ {}\n".format(without_secrets(" ".join(argv))))
+    with files.appended(log) as handle:
+        handle.write("$ {}\n".format(without_secrets(" ".join(argv))).encode("utf-8"))
         handle.flush()
         # close_fds=False: the turn of `install` goes along, so that nobody starts anew beside this command.
         with subprocess.Popen(  # noqa: S603 - no shell reads these arguments of the lock and this module
@@ -53,7 +53,7 @@ def run(argv: Sequence[str], log: Path) -> None:
         ) as running:
             # pip tells the addresses of its index and proxy; what it tells of their logins and tokens is not kept.
             for line in map(without_secrets, bounded.lines(running.stdout)):
-                handle.write(line + "\n")
+                handle.write((line + "\n").encode("utf-8"))
                 handle.flush()
                 last.append(line)
     if running.returncode != 0:
@@ -75,9 +75,9 @@ def missing(packages: List[Json], wheels: Path) -> List[Json]:
     for package in packages:
         path = wheels / package["file"]
         if path.is_file():
-            if store.sha256(path) == package["sha256"]:
+            if files.sha256(path) == package["sha256"]:
                 continue
-            path.unlink()
+            files.remove(path)
         found.append(package)
     return found
 
@@ -106,10 +106,10 @@ def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log
     user's would keep a second copy of everything, and outlive a removal.
     """
     own = wheels.with_name("pip")
-    store.remove(scratch)
-    scratch.mkdir(parents=True)
+    files.remove(scratch)
+    files.make_folder(scratch)
     wanted = scratch / "requirements.txt"
-    store.write_whole(wanted, requirements(packages))
+    files.write_whole(wanted, requirements(packages))
     # --no-build-isolation: pip prepares an sdist's metadata even for a download; the lock's own tools do that.
     options = ["--no-deps", "--require-hashes", "--no-build-isolation", "-r", str(wanted), "-d", str(scratch)]
     try:
@@ -118,11 +118,11 @@ def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log
         raise not_fetched(str(error), wheels) from error
     for package in packages:
         source = scratch / package["file"]
-        if not source.is_file() or store.sha256(source) != package["sha256"]:
+        if not source.is_file() or files.sha256(source) != package["sha256"]:
             step = "The lock may be damaged: restore src/gpuhost/data/environments from git."
             raise ArtifactError("pip did not deliver {}.".format(package["file"]), step)
-        source.rename(wheels / package["file"])
-    store.remove(own)
+        files.put(source, wheels / package["file"])
+    files.remove(own)
 
 
 def folder_of(root: Path, name: str, lock: Json) -> Path:
@@ -144,12 +144,12 @@ def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callab
         if part:
             say(f"installing {amount(part)}")
             wanted = folder / "requirements.txt"
-            store.write_whole(wanted, requirements(part))
+            files.write_whole(wanted, requirements(part))
             options = ["--no-cache-dir", "--no-index", "--find-links", str(wheels), "--no-deps", "--require-hashes"]
             run([*pip, "install", *options, "--no-build-isolation", "-r", str(wanted)], log)
     say("checking that the packages agree")
     run([*pip, "check"], log)
-    store.remove(scratch)
+    files.remove(scratch)
 
 
 def check_space(root: Path, name: str, lock: Json) -> None:
@@ -199,7 +199,7 @@ def clear(folder: Path, cache: Path) -> None:
     """Take down an environment that is not whole, and its unfinished downloads."""
     # The marker goes first, so that what is taken down is never taken for whole.
     for stale in (folder / store.MARKER, folder, scratch_of(folder, cache)):
-        store.remove(stale)
+        files.remove(stale)
 
 
 def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> Path:
@@ -212,11 +212,9 @@ def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str],
     folder = folder_of(root, name, lock)
     log = root / "log" / f"{name}.log"
     try:
-        for needed in (root / "cache" / "wheels", log.parent, folder.parent):
-            needed.mkdir(parents=True, exist_ok=True)
-        file = root / "log" / f"{name}.turn"
-        with store.turn(file, say, "waiting for another run that is making it") as turn:
-            os.set_inheritable(turn, True)  # pip, which may outlive this process, takes a copy along
+        with store.changing(root, f"making the environment {name}", say):
+            for needed in (root / "cache" / "wheels", log.parent, folder.parent):
+                files.make_folder(needed)
             if not store.is_whole(folder, lock["digest"]):
                 make(root, name, lock, python, say)
     except OSError as error:

@@ -3,13 +3,14 @@
 Runs on the target: Python 3.6, standard library.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
-from . import store
+from . import files, store
 from .errors import EnvironmentProblem
 from .probe_edges import Edges
-from .watch_run import MOTD, RECORD, TEXTFILE
+from .watch_run import LOOKED, METRICS, MOTD, RECORD, TEXTFILE
 
 Json = Dict[str, Any]
 SERVICE, TIMER = "gpuhost-watch.service", "gpuhost-watch.timer"
@@ -26,7 +27,7 @@ Description=Look whether the GPU stack of this host is still whole
 
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/python3 -I -B {folder}/{launcher} --root {root}{more}
+ExecStart=/usr/bin/python3 -I -B {folder}/{launcher} --root {root}
 # It waits as long as apt changes packages.
 TimeoutStartSec=1h
 Nice=10
@@ -36,7 +37,7 @@ ProtectSystem=strict
 ProtectHome=yes
 PrivateNetwork=yes
 NoNewPrivileges=yes
-ReadWritePaths={writes}
+ReadWritePaths={root}/state
 """
 _TIMER = """\
 # {head}
@@ -62,7 +63,10 @@ _LOGIN = """\
 #!/bin/sh
 # {head} What the watch found wrong, and whether it still looks.
 [ -r {motd} ] && cat {motd}
-if [ "$(cut -d. -f1 /proc/uptime)" -gt 900 ] && [ -z "$(find {root}/{record} -mmin -180 2>/dev/null)" ]; then
+# Counted from the start of the machine: no setting of the clock changes that.
+now=$(cut -d. -f1 /proc/uptime)
+last=$(cat {looked} 2>/dev/null)
+if [ "$now" -gt 900 ] && [ $((now - ${{last:--10801}})) -gt 10800 ]; then
     echo "gpuhost: the watch has said nothing for three hours. Look at: systemctl status {service}"
 fi
 exit 0
@@ -77,17 +81,13 @@ class Outcome(NamedTuple):
     diff: List[Dict[str, str]]
 
 
-def files(root: str, folder: str, textfile: str) -> Dict[str, str]:
-    """The files of the watch by path; `folder` is that of its program, `textfile` the collector's or ""."""
-    writes = f"{root}/state" + (f" -{textfile}" if textfile else "")
-    more = f" --textfile {textfile}" if textfile else ""
+def own_files(root: str, folder: str) -> Dict[str, str]:
+    """The files of the watch by path; `folder` is that of its program."""
     return {
-        f"{UNITS}/{SERVICE}": _SERVICE.format(
-            head=HEAD, folder=folder, launcher=LAUNCHER, root=root, more=more, writes=writes
-        ),
+        f"{UNITS}/{SERVICE}": _SERVICE.format(head=HEAD, folder=folder, launcher=LAUNCHER, root=root),
         f"{UNITS}/{TIMER}": _TIMER.format(head=HEAD),
         APT: _APT.format(head=HEAD, service=SERVICE),
-        LOGIN: _LOGIN.format(head=HEAD, motd=MOTD, root=root, record=RECORD, service=SERVICE),
+        LOGIN: _LOGIN.format(head=HEAD, motd=MOTD, looked=LOOKED, service=SERVICE),
     }
 
 
@@ -95,48 +95,83 @@ def present(edges: Edges, root: str, name: str, textfile: str, check: bool) -> O
     """Have the watch whose program is the store's folder `name`; in check mode only say what would change."""
     for word in (root, textfile):
         plain_path(word)
-    wanted = files(root, f"{root}/store/{name}", textfile)
-    diff = differences(edges, wanted)
+    wanted = own_files(root, f"{root}/store/{name}")
+    diff = differences(edges, wanted) + link_difference(edges, root, textfile)
     changed = bool(diff) or not is_on(edges)
     if changed and not check:
-        try:
-            edges.path(f"{root}/state").mkdir(parents=True, exist_ok=True)
-            for path, text in sorted(wanted.items()):
-                put(edges.path(path), text, 0o755 if path == LOGIN else 0o644)
-        except OSError as error:
-            raise store.unwritable(error, Path(root)) from error
-        systemctl(edges, ["daemon-reload"])
-        systemctl(edges, ["enable", "--now", TIMER])
-        # Not waited for: it may find something wrong, and that is its own to say.
-        systemctl(edges, ["start", "--no-block", SERVICE])
+        with store.changing(edges.path(root), "putting the watch on"):
+            put_on(edges, root, wanted, textfile)
     if not check:
         forget(edges, root, name)
     return Outcome(changed, "The watch looks at boot, each hour and after each run of dpkg.", diff)
 
 
+def put_on(edges: Edges, root: str, wanted: Dict[str, str], textfile: str) -> None:
+    """Write its files and switch it on."""
+    try:
+        files.make_folder(edges.path(f"{root}/state"))
+        for path, text in sorted(wanted.items()):
+            files.write_whole(edges.path(path), text, 0o755 if path == LOGIN else 0o644)
+        if textfile:
+            files.link(f"{root}/{METRICS}", edges.path(f"{textfile}/{TEXTFILE}"))
+    except OSError as error:
+        raise store.unwritable(error, Path(root)) from error
+    systemctl(edges, ["daemon-reload"])
+    systemctl(edges, ["enable", "--now", TIMER])
+    # Not waited for: it may find something wrong, and that is its own to say.
+    systemctl(edges, ["start", "--no-block", SERVICE])
+
+
+def link_difference(edges: Edges, root: str, textfile: str) -> List[Dict[str, str]]:
+    """What the link in the collector's folder is and will be, where that differs.
+
+    The watch itself writes in our own folder only. The collector's often belongs to a service's user, and root writes
+    nothing there but this link, once.
+    """
+    path, after = f"{textfile}/{TEXTFILE}", f"-> {root}/{METRICS}\n"
+    try:
+        before = f"-> {os.readlink(str(edges.path(path)))}\n"
+    except OSError:
+        before = "a file\n" if is_there(edges, path) else ""
+    if not textfile or before == after:
+        return []
+    return [{"before": before, "after": after, "before_header": path, "after_header": path}]
+
+
+def is_there(edges: Edges, path: str) -> bool:
+    """Is there anything of that name, be it a link to nothing?"""
+    return os.path.lexists(str(edges.path(path)))
+
+
 def absent(edges: Edges, root: str, textfile: str, check: bool) -> Outcome:
     """Have no watch."""
-    ours = [*files(root, "", textfile), MOTD, f"{root}/{RECORD}"]
+    ours = [*own_files(root, ""), MOTD, LOOKED, f"{root}/{RECORD}", f"{root}/{METRICS}"]
     ours += [f"{textfile}/{TEXTFILE}"] if textfile else []
-    there = [path for path in ours if edges.exists(path)]
+    there = [path for path in ours if is_there(edges, path)]
     diff = [{"before": edges.text(p) or "", "after": "", "before_header": p, "after_header": p} for p in there]
     if there and not check:
-        if edges.exists(f"{UNITS}/{TIMER}"):
-            systemctl(edges, ["disable", "--now", TIMER])
-        if edges.exists(f"{UNITS}/{SERVICE}"):
-            systemctl(edges, ["stop", SERVICE])
-            # One that has failed would be kept as failed even when its file is gone. Never started, it is not known.
-            edges.run(["systemctl", "reset-failed", SERVICE], _TIMEOUT_S)
-        try:
-            for path in there:
-                store.remove(edges.path(path))
-        except OSError as error:
-            raise store.unwritable(error, Path(root)) from error
-        systemctl(edges, ["daemon-reload"])
+        with store.changing(edges.path(root), "taking the watch away"):
+            take_off(edges, root, there)
     if not check:
         forget(edges, root, "")
     told = "The watch is gone." if there else "There is no watch on this host."
     return Outcome(bool(there), told, diff)
+
+
+def take_off(edges: Edges, root: str, there: List[str]) -> None:
+    """Switch it off and delete its files."""
+    if edges.exists(f"{UNITS}/{TIMER}"):
+        systemctl(edges, ["disable", "--now", TIMER])
+    if edges.exists(f"{UNITS}/{SERVICE}"):
+        systemctl(edges, ["stop", SERVICE])
+        # One that has failed would be kept as failed even when its file is gone. Never started, it is not known.
+        edges.run(["systemctl", "reset-failed", SERVICE], _TIMEOUT_S)
+    try:
+        for path in there:
+            files.remove(edges.path(path))
+    except OSError as error:
+        raise store.unwritable(error, Path(root)) from error
+    systemctl(edges, ["daemon-reload"])
 
 
 def plain_path(text: str) -> None:
@@ -162,13 +197,6 @@ def is_on(edges: Edges) -> bool:
     )
 
 
-def put(path: Path, text: str, mode: int) -> None:
-    """Write a file whole, with its mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_whole(path, text)
-    path.chmod(mode)
-
-
 def systemctl(edges: Edges, words: List[str]) -> None:
     """systemctl, or one sentence of why not."""
     code, out, err = edges.run(["systemctl", *words], _TIMEOUT_S)
@@ -179,6 +207,8 @@ def systemctl(edges: Edges, words: List[str]) -> None:
 
 def forget(edges: Edges, root: str, name: str) -> None:
     """Take away the programs of earlier watches."""
-    for path in edges.path(f"{root}/store").glob("watch-*"):
-        if path.name != name:
-            store.remove(path)
+    stale = [path for path in edges.path(f"{root}/store").glob("watch-*") if path.name != name]
+    if stale:
+        with store.changing(edges.path(root), "deleting the programs of earlier watches"):
+            for path in stale:
+                files.remove(path)

@@ -11,14 +11,18 @@ import time
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from . import store
+from . import files
 from .errors import GpuhostError
 from .probe_edges import Edges, run_command
 from .watch import UNREADABLE, Finding, State, judge
 from .watch_read import read
 from .watch_tell import EXIT, journal, metrics, motd, record
 
-RECORD, MOTD, TEXTFILE = "state/watch.json", "/run/gpuhost/motd", "gpuhost_watch.prom"
+RECORD, MOTD = "state/watch.json", "/run/gpuhost/motd"
+#: When it looked last, in seconds since the start of the machine, which no setting of the clock changes.
+LOOKED = "/run/gpuhost/looked"
+#: Its name in our own folder, and that of the link to it in the collector's.
+METRICS, TEXTFILE = "state/gpuhost_watch.prom", "gpuhost_watch.prom"
 #: Held by apt for as long as it changes packages, by dpkg alone while it does, and where dpkg notes each change.
 DPKG_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
 DPKG_STATUS = "/var/lib/dpkg/status"
@@ -80,28 +84,29 @@ def look(edges: Edges, root: str, patience_s: float) -> State:
 def put(path: Path, text: str) -> None:
     """Write a file whole; an empty text takes it away."""
     if text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store.write_whole(path, text)
+        files.write_whole(path, text)
     else:
-        store.remove(path)
+        files.remove(path)
 
 
 def main(argv: List[str], edges: Optional[Edges] = None) -> int:
     """Look and tell; the exit status is 0 when nothing is wrong, 1 when something is, 4 when that cannot be seen."""
     parser = argparse.ArgumentParser(prog="gpuhost-watch")
     parser.add_argument("--root", default="/opt/gpuhost")
-    parser.add_argument("--textfile", default="", help="the folder of node_exporter's textfile collector")
     parser.add_argument("--patience", type=float, default=1800.0, help="seconds to wait for dpkg")
     arguments = parser.parse_args(argv)
     edges = edges or Edges("/", run_command)
     state, when = look(edges, arguments.root, arguments.patience), time.time()
     sys.stdout.write(journal(state))
     sys.stdout.flush()
-    files = [(MOTD, motd(state)), (f"{arguments.root}/{RECORD}", record(state, when))]
-    if arguments.textfile:
-        files.append((f"{arguments.textfile}/{TEXTFILE}", metrics(state, when)))
+    told = [
+        (MOTD, motd(state)),
+        (LOOKED, (edges.text("/proc/uptime") or "").partition(".")[0]),
+        (f"{arguments.root}/{RECORD}", record(state, when)),
+        (f"{arguments.root}/{METRICS}", metrics(state, when)),
+    ]
     code = EXIT[state.status]
-    for name, text in files:
+    for name, text in told:
         try:
             put(edges.path(name), text)
         except OSError as error:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import IO, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
-from . import bounded, store
+from . import bounded, files, store
 from .credentials import without_secrets
 from .text import printable
 
@@ -21,7 +21,8 @@ _STEP = re.compile(
     r"^(Get:\d+|Fetched|Unpacking|Setting up|Removing|Processing triggers|Building|Signing|update-initramfs)"
 )
 _POLL_S = 0.5
-_NOT_THEIRS = ("APT_CONFIG", "DEBIAN_PRIORITY", "PYTHONPATH", "PYTHONHOME")
+# TMPDIR: it is a folder of root's (store.changing), and apt does part of its work as another user.
+_NOT_THEIRS = ("APT_CONFIG", "DEBIAN_PRIORITY", "PYTHONPATH", "PYTHONHOME", "TMPDIR")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -38,16 +39,14 @@ class Work:
         self._turn: Tuple[int, ...] = ()
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Be the only run that changes the driver while the block lasts.
+    def turn(self, root: Path, what: str, wait: bool) -> Iterator[None]:
+        """Be the only run that changes this host while the block lasts; `wait` as `store.changing` waits, else stop.
 
         The commands inherit the lock: when this process is killed, what it started goes on for a while, and keeps the
         next run waiting instead of meeting it.
         """
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        file = self.log.with_suffix(".turn")
-        with store.turn(file, self.say, "waiting for another run that installs the driver") as turn:
-            self._turn = (turn,)
+        with store.changing(root, what, self.say if wait else None) as lock:
+            self._turn = (lock,)
             try:
                 yield
             finally:
@@ -55,25 +54,24 @@ class Work:
 
     def note(self, text: str) -> None:
         """Write a line of our own into the log."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as handle:
-            handle.write(text.rstrip() + "\n")
+        with files.appended(self.log) as handle:
+            handle.write((text.rstrip() + "\n").encode("utf-8"))
 
-    def run(self, argv: Sequence[str], stdin: Optional[bytes] = None, cwd: str = "/") -> None:
+    def run(self, argv: Sequence[str], stdin: Optional[bytes] = None, own_tmp: bool = False) -> None:
         """Run a command to its end; WorkFailed with the last lines when it fails.
 
-        What goes to its standard input is neither logged nor shown.
+        What goes to its standard input is neither logged nor shown. `own_tmp`: its temporary files go where ours do.
         """
         self.note("$ " + without_secrets(" ".join(argv)))
         start = self.log.stat().st_size
-        with self.log.open("ab") as handle:
+        with files.appended(self.log) as handle:
             process = subprocess.Popen(  # noqa: S603 - a fixed argument list, no shell
                 list(argv),
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=handle,
                 stderr=subprocess.STDOUT,
-                env=environment(),
-                cwd=cwd,
+                env=environment(own_tmp),
+                cwd="/",
                 pass_fds=self._turn,
             )
         if stdin is not None and process.stdin is not None:
@@ -126,8 +124,8 @@ def feed(pipe: "IO[bytes]", data: bytes) -> None:
         return
 
 
-def environment() -> Dict[str, str]:
+def environment(own_tmp: bool = False) -> Dict[str, str]:
     """The variables of a command that must neither ask nor speak another language."""
-    kept = {key: value for key, value in os.environ.items() if key not in _NOT_THEIRS}
+    kept = {k: v for k, v in os.environ.items() if k not in _NOT_THEIRS or (own_tmp and k == "TMPDIR")}
     path = "{}:{}".format(kept.get("PATH", ""), _PATH).lstrip(":")
     return dict(kept, LC_ALL="C", DEBIAN_FRONTEND="noninteractive", PATH=path)

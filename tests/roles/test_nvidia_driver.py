@@ -16,7 +16,9 @@ from .conftest import Ansible, Result
 
 # Stands in for the module: it notes the phase it was asked for, and answers what the host's file says.
 MODULE = """#!/usr/bin/python
+import glob
 import json
+import os
 from ansible.module_utils.basic import AnsibleModule
 
 OPTIONS = "phase root driver boots distribution secure_boot file mok_password kept_only wait_s".split()
@@ -26,6 +28,11 @@ with open(root + "/asked", "a") as handle:
     handle.write(phase + "\\n")
 with open(root + "/answers.json") as handle:
     answers = json.load(handle)
+if phase == "enrol":  # who could read the password now?
+    seen = {path: open(path, "rb").read() for path in glob.glob("/proc/[0-9]*/cmdline") if os.access(path, os.R_OK)}
+    word = module.params["mok_password"].encode()
+    with open(root + "/seen", "w") as handle:
+        json.dump([len(seen), [path for path, text in seen.items() if word in text]], handle)
 module.exit_json(**{"changed": phase not in ("check", "boot"), **answers.get(phase, {})})
 """
 P2000 = observed("ubuntu1804-quadro-p2000")
@@ -135,3 +142,23 @@ def test_a_dry_run_asks_and_changes_nothing(runs: Runs) -> None:
     assert runs.asked_dry["bare"] == ["check", "preflight", "nouveau"]
     assert runs.asked_dry["done"] == ["check"]
     assert all(runs.dry.failure(name) == "" for name in CASES)
+
+
+def test_the_password_of_the_key_is_not_in_ps(ansible: Ansible, runs: Runs) -> None:
+    """From a file it comes through, and no process shows it meanwhile; on the command line it is refused."""
+    secret = ansible.folder / "secret.yml"
+    secret.write_text("nvidia_driver_mok_password: a-quiet-word\n", encoding="utf-8")
+    play = {
+        "hosts": "key",
+        "tasks": [{"import_role": {"name": "nvidia_driver", "tasks_from": "reboot"}}],
+    }
+    arguments = ["--module-path", str(ansible.folder / "library")]
+    asked(ansible.folder)
+    quiet = ansible.play([play], *arguments, "-e", f"@{secret}", "-vvv")
+    assert "a-quiet-word" not in quiet.out
+    assert asked(ansible.folder)["key"] == ["enrol", "boot"]
+    looked_at, showing = json.loads((ansible.folder / "key" / "seen").read_text(encoding="utf-8"))
+    assert looked_at > 2 and showing == []
+    loud = ansible.play([play], *arguments, "-e", "nvidia_driver_mok_password=a-loud-word")
+    assert asked(ansible.folder)["key"] == []
+    assert loud.rc != 0 and "-e @FILE" in loud.out and "a-loud-word" not in loud.out

@@ -192,6 +192,7 @@ def host(observation: Json, locked: Json) -> Json:
         "guard": guard(observation["kernel"]["boots"]) if gpu else dict(NO_GUARD),
         "signs": signs(observation),
         "problems": [],
+        "rights": {"wrong": [], "more": 0, "whole": True},
     }
     return {
         "host": "box",

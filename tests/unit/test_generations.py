@@ -78,7 +78,7 @@ def test_what_is_kept(tmp_path: Path) -> None:
     generations.go_back(tmp_path, 4)
     generations.go_back(tmp_path, 5)
     assert generations.kept(tmp_path, 1) == {2, 4, 5, 8}
-    generations.collect(tmp_path, generations.garbage(tmp_path, 1))
+    generations.collect(tmp_path, 1)
     assert store.generations(tmp_path) == [2, 4, 5, 8]
     assert names(tmp_path) == ["cuda-2", "cuda-4", "cuda-5", "cuda-8"]
     assert generations.go_back(tmp_path, 2) and (tmp_path / "current/cuda/f").read_text() == "cuda-2"

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence, Set, Tuple
 
 import pytest
 
-from gpuhost import guard, guard_hold, probe_guard
+from gpuhost import guard, guard_hold, probe_guard, store
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.probe_edges import Edges
 
@@ -76,8 +76,9 @@ class Host:
         return json.loads(self.path(f"{ROOT}/{guard.RECORD}").read_text())  # type: ignore[no-any-return]
 
     def files(self) -> List[str]:
-        """Every file below the root, with its content."""
-        return sorted(f"{p}: {p.read_text()}" for p in self.folder.rglob("*") if p.is_file())
+        """Every file below the root, with its content; the host's lock stays as long as its folder."""
+        lock = self.path(f"{ROOT}/{store.LOCK}")
+        return sorted(f"{p}: {p.read_text()}" for p in self.folder.rglob("*") if p.is_file() and p != lock)
 
 
 @pytest.fixture

@@ -24,14 +24,15 @@ STEPS = (
     (os, "fsync"),
     (os, "unlink"),
     (os, "rmdir"),
-    (Path, "rename"),
-    (Path, "unlink"),
-    (Path, "mkdir"),
-    (Path, "symlink_to"),
-    (Path, "write_text"),
-    (Path, "open"),
-    (Path, "chmod"),
+    (os, "rename"),
+    (os, "mkdir"),
+    (os, "symlink"),
+    (os, "open"),
+    (os, "fchmod"),
 )
+
+
+OPEN = os.open
 
 
 class Killed(BaseException):
@@ -50,6 +51,8 @@ class Steps:
         """The same call, counted."""
 
         def step(*args: Any, **kwargs: Any) -> Any:
+            if real is OPEN and not args[1] & os.O_CREAT:
+                return real(*args, **kwargs)  # nothing changes by it
             if self.count == self.last:
                 raise Killed
             self.count += 1
@@ -131,6 +134,8 @@ def test_an_old_tree_loses_its_marker_first(tmp_path: Path, monkeypatch: pytest.
     store.write_tree(folder, OLD, "old")
 
     def killed_halfway(path: str) -> None:
+        if Path(path) != folder:
+            return
         next(Path(path).rglob("0")).unlink()
         raise Killed
 

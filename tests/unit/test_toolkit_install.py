@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from gpuhost import store, toolkits, toolkits_archive, toolkits_linker, toolkits_runfile, toolkits_wheels, venvs
+from gpuhost import files, store, toolkits, toolkits_archive, toolkits_linker, toolkits_runfile, toolkits_wheels, venvs
 from gpuhost.errors import ArtifactError, EnvironmentProblem, GpuhostError, UsageError
 
 from . import standins
@@ -342,7 +342,7 @@ def test_two_runs_take_turns(top: Path, root: Path, tmp_path: Path) -> None:
 
     install(root, RUN, artifact, say)
     first.join()
-    assert said == ["waiting for another run that installs a toolkit"]
+    assert len(said) == 1 and "Another run is changing this host: installing CUDA 11.8.0 (process" in said[0]
 
 
 def test_removing_keeps_what_a_generation_needs(top: Path, root: Path, tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_removing_keeps_what_a_generation_needs(top: Path, root: Path, tmp_path:
     assert toolkits.remove(root, "cuda", "10.0.130") == {"removed": [], "kept": {"cuda-10.0.130-cc": [1]}}
     assert "kept: generation 1 links to it" in toolkits.told("cuda", toolkits.remove(root, "cuda", "10.0.130"))
     store.switch(root, {}, store.links_without(both, ["cuda-10.*"]))
-    store.remove(root / "generations" / "1")
+    files.remove(root / "generations" / "1")
     assert toolkits.remove(root, "cuda", "10.0.130", check=True)["removed"] == ["cuda-10.0.130-cc"]
     assert (root / "store/cuda-10.0.130-cc").exists()
     assert toolkits.remove(root, "cuda", "10.0.130") == {"removed": ["cuda-10.0.130-cc"], "kept": {}}

@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from gpuhost import store, venvs
+from gpuhost import files, store, venvs
 from gpuhost.errors import ArtifactError, EnvironmentProblem
 
 from . import wheelhouse
@@ -89,7 +89,7 @@ def test_the_environment_imports_and_is_not_made_twice(made: Path, lock: Dict[st
     folder = folder_in(made, lock)
     assert versions(folder) == "1.0 2.5 1.0"
     assert store.is_whole(folder, lock["digest"])
-    cached = {p.name: store.sha256(p) for p in (made / "cache" / "wheels").iterdir()}
+    cached = {p.name: files.sha256(p) for p in (made / "cache" / "wheels").iterdir()}
     assert cached == {p["file"]: p["sha256"] for p in lock["packages"]}
     assert sorted(p.name for p in (made / "cache").iterdir()) == ["wheels"]
     assert not (house.with_name("pip-cache")).exists()  # of the user who runs it
@@ -216,7 +216,13 @@ def test_a_killed_run_s_pip_is_waited_for(
     try:
         with start(tmp_path, lock) as second:
             assert second.stdout is not None
-            assert second.stdout.readline() == "waiting for another run that is making it\n"
+            waiting = second.stdout.readline()
+            if "making the environment opencv_cuda" not in waiting:
+                gate.unlink()  # else leaving this block would wait for ever
+            told = f"(process {first.pid}, which has ended, while something that it started goes on)"
+            assert (
+                "Another run is changing this host: making the environment opencv_cuda" in waiting and told in waiting
+            )
             assert (folder / "of-the-first").exists(), "the folder was taken down under a working pip"
             gate.unlink()
             said = second.stdout.read()

@@ -216,24 +216,26 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_broken_and_mended(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """Said everywhere while it lasts, and gone when it is over."""
-    machine.put("/metrics/old", "")
-    assert machine.look("--textfile", "/metrics") == 0
+    assert machine.look() == 0
     assert machine.text(watch_run.MOTD) == "" and "<6>gpuhost: ok" in capsys.readouterr().out
-    assert "gpuhost_watch_ok 1" in machine.text("/metrics/gpuhost_watch.prom")
+    assert "gpuhost_watch_ok 1" in machine.text(f"/opt/gpuhost/{watch_run.METRICS}")
     machine.packages.update(NEWER)
-    assert machine.look("--textfile", "/metrics") == 1
+    assert machine.look() == 1
     told = machine.text(watch_run.MOTD)
     assert "driver.installed: libnvidia-compute-525 is 525.147.05" in told and "./run pytest verify/" in told
     assert "<3>gpuhost: THE GPU STACK OF THIS HOST IS BROKEN" in capsys.readouterr().out
-    assert 'check="driver.installed"' in machine.text("/metrics/gpuhost_watch.prom")
+    assert 'check="driver.installed"' in machine.text(f"/opt/gpuhost/{watch_run.METRICS}")
     state = json.loads(machine.text("/opt/gpuhost/state/watch.json"))
     assert (state["status"], [f["id"] for f in state["findings"]]) == ("broken", ["driver.installed"])
     machine.packages["libnvidia-compute-525"] = machine.seen["machine"]["installed"]["guard"]["stack"][
         "libnvidia-compute-525"
     ]
-    assert machine.look("--textfile", "/metrics") == 0
+    assert machine.look() == 0
     assert machine.text(watch_run.MOTD) == ""
-    assert sorted(p.name for p in (machine.folder / "metrics").iterdir()) == ["gpuhost_watch.prom", "old"]
+    assert sorted(p.name for p in (machine.folder / "opt/gpuhost/state").glob("*watch*")) == [
+        "gpuhost_watch.prom",
+        "watch.json",
+    ]
 
 
 @pytest.mark.parametrize("command", ["dpkg-query", "modinfo"])
@@ -258,7 +260,7 @@ def test_a_disk_that_takes_nothing_is_told(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(watch_run.store, "write_whole", full)
+    monkeypatch.setattr(watch_run.files, "write_whole", full)
     assert machine.look() == 4
     assert "state/watch.json cannot be written: No space left on device" in capsys.readouterr().out
     machine.held.clear()
@@ -327,7 +329,7 @@ def test_the_program_runs_by_itself(machine: Machine, tmp_path: Path) -> None:
     for python in pythons:
         argv = [python, "-I", "-B", str(folder / "gpuhost-watch.py"), "--help"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "") and "--textfile" in done.stdout
+        assert (done.returncode, done.stderr) == (0, "") and "--patience" in done.stdout
         words = [str(folder), str(machine.folder), str(tmp_path / "said.json")]
         for word, code in (("hold", 0), ("install", 1)):
             (tmp_path / "said.json").write_text(json.dumps(said).replace("hold", word), encoding="utf-8")

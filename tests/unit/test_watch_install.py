@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -89,12 +90,12 @@ def test_check_mode_shows_and_changes_nothing(host: Host) -> None:
 def test_removal_leaves_nothing(host: Host) -> None:
     """The state of the last look and the metrics go as well; a second removal changes nothing."""
     host.present(textfile="/var/lib/node")
-    for name in (watch_run.MOTD, f"{ROOT}/{watch_run.RECORD}", f"/var/lib/node/{watch_run.TEXTFILE}"):
+    for name in (watch_run.MOTD, watch_run.LOOKED, f"{ROOT}/{watch_run.RECORD}", f"{ROOT}/{watch_run.METRICS}"):
         path = host.folder / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x", encoding="utf-8")
     assert watch_install.absent(host.edges, ROOT, "/var/lib/node", False).changed
-    left = [name for name in host.files() if "watch" in name or "gpuhost/motd" in name or "95-gpuhost" in name]
+    left = [name for name in host.files() if "watch" in name or "run/gpuhost/" in name or "95-gpuhost" in name]
     assert left == [] and not host.on
     assert not watch_install.absent(host.edges, ROOT, "/var/lib/node", False).changed
 
@@ -160,8 +161,8 @@ def test_the_line_at_login(host: Host, tmp_path: Path) -> None:
     """Nothing while all is well and the watch has looked; its words when not; and a watch that is silent is named."""
     host.present()
     script = (host.folder / watch_install.LOGIN.lstrip("/")).read_text(encoding="utf-8")
-    motd, state, uptime = tmp_path / "motd", tmp_path / "watch.json", tmp_path / "uptime"
-    script = script.replace(watch_run.MOTD, str(motd)).replace(f"{ROOT}/{watch_run.RECORD}", str(state))
+    motd, looked, uptime = tmp_path / "motd", tmp_path / "looked", tmp_path / "uptime"
+    script = script.replace(watch_run.MOTD, str(motd)).replace(watch_run.LOOKED, str(looked))
     script = script.replace("/proc/uptime", str(uptime))
     uptime.write_text("1000.5 1\n", encoding="utf-8")
 
@@ -174,7 +175,44 @@ def test_the_line_at_login(host: Host, tmp_path: Path) -> None:
     uptime.write_text("60.5 1\n", encoding="utf-8")
     assert login() == ""
     uptime.write_text("1000.5 1\n", encoding="utf-8")
-    state.write_text("{}", encoding="utf-8")
+    looked.write_text("900", encoding="utf-8")
     assert login() == ""
     motd.write_text("broken\n", encoding="utf-8")
     assert login() == "broken\n"
+
+
+def test_a_clock_that_was_set_back_does_not_silence_the_line(host: Host, tmp_path: Path) -> None:
+    """Its record then has a time in the future, for as long as the clock was set back."""
+    host.present()
+    script = (host.folder / watch_install.LOGIN.lstrip("/")).read_text(encoding="utf-8")
+    looked, uptime, record = tmp_path / "looked", tmp_path / "uptime", tmp_path / "watch.json"
+    for name, path in ((watch_run.LOOKED, looked), ("/proc/uptime", uptime), (f"{ROOT}/{watch_run.RECORD}", record)):
+        script = script.replace(name, str(path))
+        path.write_text("1000", encoding="utf-8")
+        os.utime(str(path), (4102444800, 4102444800))
+    for now, silent in (("11800.2 9", False), ("11801.2 9", True)):
+        uptime.write_text(now, encoding="utf-8")
+        done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False)
+        assert ("has said nothing" in done.stdout, done.stderr) == (silent, "")
+
+
+def test_the_collector_s_folder_gets_a_link_and_nothing_else(host: Host) -> None:
+    """The metrics themselves are written in our own folder; an old file of ours, or a foreign link, is replaced."""
+    folder = host.folder / "var/lib/node"
+    folder.mkdir(parents=True)
+    victim = host.folder / "victim"
+    victim.write_text("precious", encoding="utf-8")
+    name = folder / watch_run.TEXTFILE
+    for prepare in (lambda: name.write_text("old", encoding="utf-8"), lambda: name.symlink_to(victim)):
+        if os.path.lexists(str(name)):
+            name.unlink()
+        prepare()
+        assert host.present(textfile="/var/lib/node").changed
+        assert os.readlink(str(name)) == f"{ROOT}/{watch_run.METRICS}"
+        assert not host.present(textfile="/var/lib/node").changed
+    assert [path.name for path in folder.iterdir()] == [watch_run.TEXTFILE]
+    assert victim.read_text(encoding="utf-8") == "precious"
+    unit = (host.folder / OURS[2].lstrip("/")).read_text(encoding="utf-8")
+    assert [line for line in unit.splitlines() if "ReadWritePaths" in line] == [f"ReadWritePaths={ROOT}/state"]
+    assert watch_install.absent(host.edges, ROOT, "/var/lib/node", False).changed
+    assert list(folder.iterdir()) == [] and victim.read_text(encoding="utf-8") == "precious"

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuhost.errors import ArtifactError, EnvironmentProblem
+from gpuhost.files import sha256
 from gpuhost.yolo import counter, models, synthetic, weights
-from gpuhost.yolo.files import sha256_of, whole_file
+from gpuhost.yolo.files import whole_file
 from gpuhost.yolo.networks import MODELS, PROBE, layers_of
 
 GOLDEN = {
@@ -56,7 +57,7 @@ def test_made_weights_are_the_known_bytes(model: str, tmp_path: Path) -> None:
     assert made.sha256 == GOLDEN[model]
     assert made.bytes == path.stat().st_size
     weights.check_length(path, layers_of(model))
-    assert sha256_of(path) == made.sha256
+    assert sha256(path) == made.sha256
 
 
 @pytest.fixture(name="probe")
@@ -143,7 +144,7 @@ def test_damaged_weights_are_made_again(tmp_path: Path) -> None:
     with path.open("r+b") as handle:
         handle.seek(1000)
         handle.write(b"\1")
-    assert sha256_of(models.synthetic_weights("yolov4-tiny", tmp_path)) == GOLDEN["yolov4-tiny"]
+    assert sha256(models.synthetic_weights("yolov4-tiny", tmp_path)) == GOLDEN["yolov4-tiny"]
 
 
 def test_other_bits_than_everywhere_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +174,7 @@ def test_the_published_file_is_preferred(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(models, "facts_of", lambda model: facts)
     files = models.model_files("yolov4-tiny", 64, tmp_path / "work", folder)
     assert (files.weights_kind, files.weights) == ("real", folder / "yolov4-tiny.weights")
-    assert files.cfg_sha256 == sha256_of(files.cfg)
+    assert files.cfg_sha256 == sha256(files.cfg)
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
-from .. import errors
+from .. import errors, files
 from . import archs, compilers, install, keys, machine, make, options, plan, proof, resources, toolkit
 from . import recipe as recipes_file
 from .failures import failure
@@ -303,6 +303,7 @@ def interrupted(_: int, __: Any) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The entry point: every known failure becomes one paragraph and its exit code."""
     signal.signal(signal.SIGTERM, interrupted)
+    os.umask(files.UMASK)
     try:
         return carry_out(parser().parse_args(argv))
     except errors.GpuhostError as error:

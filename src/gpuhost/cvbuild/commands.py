@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
-from .. import bounded
+from .. import bounded, files
 from ..credentials import without_secrets
 from .failures import failure
 
@@ -50,10 +50,9 @@ def follow(
 
     When `heard` raises, the command and everything it has started is ended first.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     last: List[str] = []
-    with log.open("a", encoding="utf-8") as handle:
-        handle.write("$ " + without_secrets(" ".join(argv)) + "\n")
+    with files.appended(log) as handle:
+        handle.write(("$ " + without_secrets(" ".join(argv)) + "\n").encode("utf-8"))
         handle.flush()
         with subprocess.Popen(  # noqa: S603 - argv is made by this package, no shell reads it
             list(argv),
@@ -63,10 +62,12 @@ def follow(
             env=environment(more),
             cwd=str(cwd) if cwd else None,
             start_new_session=True,
+            # The lock of this build goes along: a compiler that outlives a killed run keeps the next one waiting.
+            close_fds=False,
         ) as running:
             try:
                 for line in map(without_secrets, bounded.lines(running.stdout)):
-                    handle.write(line + "\n")
+                    handle.write((line + "\n").encode("utf-8"))
                     last = [*last[-(TAIL - 1) :], line]
                     heard(line)
             except BaseException:

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Sequence
 
+from .. import files
 from . import code_in, machine, proof
 from .archs import must_cover
 from .commands import follow
@@ -56,4 +57,4 @@ def look_into(wheel: Path, folder: Path) -> code_in.Library:
 
 def written(path: Path, proven: Proven) -> None:
     """Leave a proof as JSON for whoever checks later."""
-    path.write_text(json.dumps({"held": proven.held, "unproven": proven.unproven}, indent=1) + "\n", encoding="utf-8")
+    files.write_whole(path, json.dumps({"held": proven.held, "unproven": proven.unproven}, indent=1) + "\n")

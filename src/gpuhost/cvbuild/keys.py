@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from .. import strict_json
-from ..store import sha256
+from .. import files, strict_json
 from .options import Option
 from .wheel import NAME, facts_of
 
@@ -55,7 +55,7 @@ def kept(cache: Path, wanted: str) -> Optional[Path]:
     try:
         note = strict_json.load(folder / "wheel.json")
         path = folder / str(note["file"])
-        whole = path.is_file() and sha256(path) == note["sha256"] and facts_of(path)["key"] == wanted
+        whole = path.is_file() and files.sha256(path) == note["sha256"] and facts_of(path)["key"] == wanted
     except (OSError, ValueError, KeyError):
         return None
     return path if whole else None
@@ -69,7 +69,7 @@ def described(wheel: Path) -> Json:
         "version": wheel.name.split("-")[1],
         "file": wheel.name,
         "kind": "wheel",
-        "sha256": sha256(wheel),
+        "sha256": files.sha256(wheel),
         "size": wheel.stat().st_size,
     }
 
@@ -77,12 +77,8 @@ def described(wheel: Path) -> Json:
 def keep(cache: Path, wanted: str, wheel: Path) -> Path:
     """Put a wheel into the cache under its key; the note that makes it count is written last."""
     folder = cache / wanted
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / wheel.name
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(wheel.read_bytes())
-    temporary.rename(path)
-    note = folder / "wheel.json.new"
-    note.write_text(json.dumps({"file": wheel.name, "sha256": sha256(path)}) + "\n", encoding="utf-8")
-    note.rename(folder / "wheel.json")
+    with wheel.open("rb") as given, files.whole(path) as handle:
+        shutil.copyfileobj(given, handle, 1 << 20)
+    files.write_whole(folder / "wheel.json", json.dumps({"file": wheel.name, "sha256": files.sha256(path)}) + "\n")
     return path

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
+from .. import files
 from . import code_in, commands, configured, keys, progress, resources, sources, unity, wheel
 from .failures import failure
 from .plan import Plan, build_folder, hooks_folder, source_folder
@@ -72,7 +73,6 @@ def wrapper(plan: Plan, places: Places) -> Path:
 def write_wrapper(plan: Plan, places: Places) -> None:
     """Write it. The toolkit's build line stands for all of its programs: nvcc's own bytes say nothing about cicc."""
     path = wrapper(plan, places)
-    path.parent.mkdir(parents=True, exist_ok=True)
     launch, ccache = "", ""
     if plan.tools.ccache:
         launch = f'CCACHE_COMPILERCHECK="string:{plan.toolkit.said}" '
@@ -80,11 +80,9 @@ def write_wrapper(plan: Plan, places: Places) -> None:
     text = WRAPPER.format(
         launch="", ccache=f"env {launch}{ccache}" if ccache else "", nvcc=plan.toolkit.root / "bin/nvcc"
     )
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o755)
+    files.write_whole(path, text, 0o755)
     hooks = hooks_folder(places.work, plan.key)
-    hooks.mkdir(exist_ok=True)
-    (hooks / "POST_CREATE_MODULE_LIBRARY.cmake").write_text(unity.hook(plan.recipe.opencv), encoding="utf-8")
+    files.write_whole(hooks / "POST_CREATE_MODULE_LIBRARY.cmake", unity.hook(plan.recipe.opencv))
 
 
 def build(
@@ -102,7 +100,7 @@ def build(
         return found
     work = Work(build_folder(places.work, plan.key).parent, plan.key)
     try:
-        places.work.mkdir(parents=True, exist_ok=True)
+        files.make_folder(places.work)
         with work.turn():
             if fresh:
                 work.clear()
@@ -157,12 +155,11 @@ def take_sources(plan: Plan, places: Places, given: List[Path], fresh: bool) -> 
         sources.check_tree(folder)
         return folder.name
     rows = plan.recipe.sources
-    files = [
+    found = [
         sources.obtain(row, places.artifacts, next((g for g in given if g.name == sources.name_of(row)), None))
         for row in rows
     ]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    sources.unpack(files, folder)
+    sources.unpack(found, folder)
     sources.places(folder)
     return folder.name
 
@@ -171,10 +168,10 @@ def configure(plan: Plan, places: Places) -> str:
     """Run CMake into an empty build folder (a stale cache is D20's favourite cause), watching what it says."""
     folder = build_folder(places.work, plan.key)
     shutil.rmtree(str(folder), ignore_errors=True)
-    folder.mkdir(parents=True)
+    files.make_folder(folder)
     write_wrapper(plan, places)
     own = folder.parent / "configure.log"
-    own.write_text("", encoding="utf-8")
+    files.write_whole(own, "")
     said = commands.follow(plan.configure(places.work), own, configured.stop_at, environment(plan, places))
     if said:
         commands.raise_known(said, str(folder), own)
@@ -280,5 +277,6 @@ def copy_to(path: Path, out: Optional[Path]) -> Path:
     """The wheel in a folder of the user's."""
     if out is None:
         return path
-    out.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copy(str(path), str(out / path.name)))
+    with path.open("rb") as given, files.whole(out / path.name, None) as handle:
+        shutil.copyfileobj(given, handle, 1 << 20)
+    return out / path.name

@@ -13,9 +13,8 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from .. import artifacts, https, strict_json
+from .. import artifacts, files, https, strict_json
 from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
-from ..store import sha256
 from .failures import failure
 
 Json = Dict[str, Any]
@@ -97,7 +96,11 @@ def name_of(row: Json) -> str:
 
 def check_file(path: Path, wanted: str) -> None:
     """Refuse a source file that is not the one of the checksum."""
-    found = sha256(path)
+    check_sum(path, files.sha256(path), wanted)
+
+
+def check_sum(path: Path, found: str, wanted: str) -> None:
+    """The same, of a checksum that was taken."""
     if found != wanted:
         raise failure(
             "B-sources-tampered",
@@ -132,7 +135,7 @@ def tree_digest(folder: Path) -> str:
     """A digest over every file of a tree, names and contents."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL):
-        digest.update(f"{path.relative_to(folder)}\0{sha256(path)}\n".encode())
+        digest.update(f"{path.relative_to(folder)}\0{files.sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -140,21 +143,24 @@ def unpack(archives: List[Path], folder: Path) -> None:
     """Unpack into a fresh folder and seal it with the digest of what came out."""
     temporary = folder.with_name(folder.name + ".new")
     for stale in (temporary, folder):
-        shutil.rmtree(str(stale), ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for archive in archives:
-        with tarfile.open(str(archive)) as handle:
-            # One pass: asking for all members first would decompress everything twice.
-            for member in handle:
-                if safe(member):
-                    target = temporary / member.name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    content = handle.extractfile(member)
+        files.remove(stale)
+    try:
+        files.make_folder(temporary)
+        for archive in archives:
+            with tarfile.open(str(archive)) as handle:
+                # One pass: asking for all members first would decompress everything twice.
+                for member in handle:
+                    content = handle.extractfile(member) if safe(member) else None
                     if content is not None:
-                        with target.open("wb") as out:
+                        with files.new(temporary / member.name) as out:
                             shutil.copyfileobj(content, out, 1 << 20)
-    (temporary / SEAL).write_text(tree_digest(temporary), encoding="ascii")
-    temporary.rename(folder)
+        files.write_whole(temporary / SEAL, tree_digest(temporary))
+        os.sync()  # the seal vouches for every file
+        files.put_folder(temporary, folder)
+    except OSError:
+        # On a full disk, what is half written must not stay to fill it.
+        shutil.rmtree(str(temporary), ignore_errors=True)
+        raise
 
 
 def safe(member: tarfile.TarInfo) -> bool:

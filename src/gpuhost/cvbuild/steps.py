@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
-import shutil
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator
 
-from .. import strict_json
+from .. import files, strict_json
 from .failures import failure
 
+#: The lock of the folder.
+TURN = "lock"
 ORDER = ("sources", "configure", "check", "build", "wheel")
 
 
@@ -43,32 +43,23 @@ class Work:
         """Stamp a step with what it left, and take away the stamps of all later ones."""
         stamps = {name: value for name, value in self.stamps().items() if ORDER.index(name) < ORDER.index(step)}
         stamps[step] = {"left": left, "seconds": round(time.monotonic() - began, 1)}
-        temporary = self.file.with_name(self.file.name + ".new")
-        with temporary.open("w", encoding="utf-8") as handle:
-            handle.write(json.dumps({"key": self.key, "steps": stamps}, indent=1, sort_keys=True) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.rename(self.file)
+        # What the stamp vouches for must be on the disk before it.
+        os.sync()
+        files.write_whole(self.file, json.dumps({"key": self.key, "steps": stamps}, indent=1, sort_keys=True) + "\n")
 
     def clear(self) -> None:
         """Start over: everything of this folder goes, the stamps first."""
-        if self.file.exists():
-            self.file.unlink()
+        files.remove(self.file)
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(str(path))
-            elif path.name != "turn":
-                path.unlink()
+            if path.name != TURN:
+                files.remove(path)
 
-    @contextmanager
+    @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Hold the folder for this run; another run that is at it is an error, not something to wait for unseen."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "turn").open("w") as handle:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise failure(
-                    "B-busy", f"Another run is at work in {self.folder}.", "Wait for it, or give --work DIR."
-                ) from None
+                stack.enter_context(files.held(self.folder / TURN, f"building OpenCV in {self.folder}"))
+            except files.Busy as busy:
+                raise failure("B-busy", busy.holder, "Wait for it, or give --work DIR.") from None
             yield

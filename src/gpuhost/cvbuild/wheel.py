@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from .. import strict_json
+from .. import files, strict_json
 from .archs import Architectures, flat
 from .failures import failure
 
@@ -114,14 +114,12 @@ def make(package: Path, wheel: Identity, facts: Json, numpy: str, licences: List
     record = "".join(f"{name},{digest(data)},{len(data)}\n" for name, data in parts)
     parts.append((f"{wheel.info}/RECORD", f"{record}{wheel.info}/RECORD,,\n".encode()))
     path = folder / wheel.file
-    temporary = path.with_name(path.name + ".new")
-    with zipfile.ZipFile(str(temporary), "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+    with files.whole(path) as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name, data in parts:
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.external_attr = (0o755 if name.endswith(".so") else 0o644) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, data)
-    temporary.rename(path)
     return path
 
 

@@ -237,7 +237,7 @@ def run(settings: Settings, progress: Progress, show: Callable[[str], None]) -> 
         if faults is not None:
             report["photos"]["unusable"] = faults.as_json()
         if settings.report is not None:
-            write_text(settings.report, json.dumps(report, indent=1, allow_nan=False) + "\n")
+            write_text(settings.report, json.dumps(report, indent=1, allow_nan=False) + "\n", None)
     return report
 
 

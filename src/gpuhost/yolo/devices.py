@@ -9,16 +9,17 @@ An engine beside OpenCV (ONNX Runtime, OpenVINO) computes on its own, so there t
 """
 
 import pathlib
-import tempfile
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
 import cv2
 import numpy as np
 
+from ..files import temporary
 from . import auto, engine_onnxruntime, engine_openvino
 from .counter import stream, uniforms
 from .darknet import cfg_text
+from .files import write_text
 from .memory import give_back
 from .models import ModelFiles
 from .native import captured_output, verbose
@@ -180,7 +181,7 @@ def _prove(device: Device, layers: Sequence[Layer], found: List[Any], expected: 
 def probe_files(folder: pathlib.Path) -> ModelFiles:
     """The small network that the device table is found out with, made in `folder`."""
     cfg, weights, layers = folder / "probe.cfg", folder / "probe.weights", layers_of(PROBE)
-    cfg.write_text(cfg_text(layers, PROBE_SIZE), encoding="ascii")
+    write_text(cfg, cfg_text(layers, PROBE_SIZE))
     made = write_weights(weights, layers)
     return ModelFiles(PROBE, PROBE_SIZE, layers, cfg, "", weights, made.sha256, "synthetic")
 
@@ -190,8 +191,8 @@ def survey(cv: Any = cv2) -> List[Dict[str, Any]]:
     available, code, reason, next_step.
     """
     rows = []
-    with tempfile.TemporaryDirectory(prefix="gpuhost-yolo-") as folder:
-        files = probe_files(pathlib.Path(folder))
+    with temporary() as folder:
+        files = probe_files(folder)
         for device in DEVICES:
             row: Dict[str, Any] = {"name": device.name, "title": device.title, "precision": device.precision}
             try:

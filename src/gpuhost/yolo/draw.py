@@ -56,5 +56,5 @@ def save(path: pathlib.Path, picture: Any) -> None:
     done, data = cv2.imencode(path.suffix, picture)
     if not done:
         raise UsageError(f"The picture cannot be written as {path.suffix}.", next_step="Name it .jpg or .png.")
-    with whole_file(path) as handle:
+    with whole_file(path, None) as handle:
         handle.write(data.tobytes())

@@ -1,14 +1,12 @@
-"""Files that are either whole or not there: written under another name, then renamed."""
+"""Files of the work folder, which may be locked: whoever runs a detector there changes nothing."""
 
 import contextlib
-import hashlib
-import os
 import pathlib
-from typing import IO, Iterator, List
+from typing import IO, Iterator, List, Optional
 
+from .. import files
 from ..errors import EnvironmentProblem
 
-_BLOCK = 1 << 20
 _locked: List[pathlib.Path] = []
 
 
@@ -23,35 +21,15 @@ def nothing_written(folder: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def whole_file(path: pathlib.Path) -> Iterator[IO[bytes]]:
-    """Open a new file for writing; it takes the name `path` only when the block ends well, and leaves
-    nothing otherwise.
-    """
+def whole_file(path: pathlib.Path, mode: Optional[int] = files.FILE) -> Iterator[IO[bytes]]:
+    """Open a new file for writing, as `files.whole` does; refused where nothing may be written."""
     if any(folder in path.resolve().parents for folder in _locked):
         raise EnvironmentProblem(f"{path} is missing or is not as it was made.", next_step="Run `prepare` again.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.part-{os.getpid()}")
-    try:
-        with temporary.open("wb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+    with files.whole(path, mode) as handle:
+        yield handle
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
+def write_text(path: pathlib.Path, text: str, mode: Optional[int] = files.FILE) -> None:
     """Write `text` (UTF-8) as a whole file."""
-    with whole_file(path) as handle:
+    with whole_file(path, mode) as handle:
         handle.write(text.encode("utf-8"))
-
-
-def sha256_of(path: pathlib.Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in iter(lambda: handle.read(_BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -10,9 +10,10 @@ from typing import Any, Dict, List, NamedTuple, Optional
 import numpy as np
 
 from ..errors import ArtifactError, CatalogError, EnvironmentProblem
+from ..files import sha256
 from . import synthetic
 from .darknet import cfg_text
-from .files import sha256_of, write_text
+from .files import write_text
 from .networks import Layer, layers_of
 from .weights import check_length
 
@@ -68,7 +69,7 @@ def real_weights(model: str, folder: Optional[pathlib.Path]) -> Optional[pathlib
     if folder is None or not (folder / (model + ".weights")).is_file():
         return None
     path, expected = folder / (model + ".weights"), facts_of(model)["weights"]
-    found = sha256_of(path)
+    found = sha256(path)
     if found != expected["sha256"]:
         raise ArtifactError(
             "{} is not the published weight file: its SHA-256 is {}, not {}.".format(path, found, expected["sha256"]),
@@ -81,7 +82,7 @@ def synthetic_weights(model: str, work: pathlib.Path) -> pathlib.Path:
     """The made weight file of `model` in `work`; made again when it is missing or is not the known bytes."""
     expected = facts_of(model)["synthetic"]
     path = work / "{}-synthetic-{}.weights".format(model, expected["seed"])
-    if path.is_file() and sha256_of(path) == expected["sha256"]:
+    if path.is_file() and sha256(path) == expected["sha256"]:
         return path
     made = synthetic.write_weights(path, layers_of(model), expected["seed"])
     if made.sha256 != expected["sha256"]:
@@ -106,4 +107,4 @@ def model_files(model: str, size: int, work: pathlib.Path, weights_dir: Optional
     weights = real or synthetic_weights(model, work)
     check_length(weights, layers)
     row = facts_of(model)["weights" if real else "synthetic"]
-    return ModelFiles(model, size, layers, cfg, sha256_of(cfg), weights, row["sha256"], "real" if real else "synthetic")
+    return ModelFiles(model, size, layers, cfg, sha256(cfg), weights, row["sha256"], "real" if real else "synthetic")

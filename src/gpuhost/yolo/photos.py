@@ -16,8 +16,9 @@ import numpy as np
 
 from .. import strict_json
 from ..errors import EnvironmentProblem, UsageError
+from ..files import sha256
 from .counter import hashes, stream, uniforms
-from .files import sha256_of, whole_file, write_text
+from .files import whole_file, write_text
 
 COUNT = 192
 """As many photos as the measurement had that this benchmark is compared with."""
@@ -118,7 +119,7 @@ def make(
     for number in range(count):
         path = folder / _name(number)
         digest = before.get(path.name)
-        if digest is None or not path.is_file() or sha256_of(path) != digest:
+        if digest is None or not path.is_file() or sha256(path) != digest:
             encoded, buffer = cv2.imencode(".jpg", pixels(number), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
             if not encoded:
                 raise EnvironmentProblem(
@@ -126,7 +127,7 @@ def make(
                 )
             with whole_file(path) as handle:
                 handle.write(buffer.tobytes())
-            digest = sha256_of(path)
+            digest = sha256(path)
         after[path.name] = digest
         report(number + 1, count)
     kept = dict(before, **after)
