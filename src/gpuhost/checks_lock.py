@@ -220,6 +220,7 @@ CHECKS = (
         "Only root can change the store",
         "Whoever can write there runs code as root, and a user who cannot read it has no stack.",
         rights,
+        (),
         ("lock.provisioned",),
     ),
 )
