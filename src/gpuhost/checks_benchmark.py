@@ -93,7 +93,8 @@ def are_all_photos(report: Json, options: Json) -> bool:
     count, own = report["models"][0]["headline"]["photos"], options["images"] is not None
     if (report["photos"]["kind"] == "made") == own:
         return False
-    return count == (report["photos"].get("count") if own else options["photos"]) and count <= options["photos"]
+    wanted = report["photos"].get("count") if own else options["photos"]
+    return bool(count == wanted and count <= options["photos"])
 
 
 CHECKS = tuple(

@@ -322,8 +322,8 @@ def test_the_lock_of_a_host_is_its_own(tmp_path: Path) -> None:
 
 
 PRINT = (
-    "import sys, json; sys.path.insert(0, sys.argv[1]); from gpuhost import probe_environment; sys.path[:] = sys.argv[2:]"
-    " + [p for p in sys.path if 'site-packages' in p or 'lib/python' in p];"
+    "import sys, json; sys.path.insert(0, sys.argv[1]); from gpuhost import probe_environment;"
+    " sys.path[:] = sys.argv[2:] + [p for p in sys.path if 'site-packages' in p or 'lib/python' in p];"
     " print(json.dumps(probe_environment.distributions().get('twice')))"
 )
 
