@@ -14,10 +14,19 @@ _TIMEOUT_S = 60.0
 
 
 def guard(edges: Edges, root: str) -> Json:
-    """The guard's state.
+    """The guard's state: that of its holds, and `pins` and `blacklist`, what our two files say."""
+    return {
+        **holds(edges, root),
+        "pins": rules.parse_preferences(edges.text(rules.PREFERENCES) or ""),
+        "blacklist": rules.parse_unattended(edges.text(rules.UNATTENDED) or ""),
+    }
 
-    `held` are all packages that dpkg has on hold, `stack` the computed hold set with its versions, `pins` and
-    `blacklist` what our two files say, and `record` what the guard has noted (None: there is no guard).
+
+def holds(edges: Edges, root: str) -> Json:
+    """What is on hold and should be.
+
+    `held` are all packages that dpkg has on hold, `stack` the computed hold set with its versions, and `record` what
+    the guard has noted (None: there is no guard).
     """
     packages = installed_packages(edges)
     driver = edges.record(f"{root}/{DRIVER_RECORD}") or {}
@@ -25,8 +34,6 @@ def guard(edges: Edges, root: str) -> Json:
         "record": edges.record(f"{root}/{rules.RECORD}"),
         "held": sorted(name for name, package in packages.items() if package.held),
         "stack": rules.stack(packages, driver.get("kernel")),
-        "pins": rules.parse_preferences(edges.text(rules.PREFERENCES) or ""),
-        "blacklist": rules.parse_unattended(edges.text(rules.UNATTENDED) or ""),
     }
 
 

@@ -33,7 +33,9 @@ class State(NamedTuple):
 def judge(seen: Json) -> State:
     """The state of a host, from what `watch_read.read` gives."""
     if seen["generation"] is None:
-        return State(NOTHING, [])
+        if not seen["left"]:
+            return State(NOTHING, [])
+        return State(BROKEN, [Finding("lock.provisioned", f"nothing is in force, and there is {few(seen['left'])}")])
     plan = planned(seen["stack"])
     if plan is None:
         what = f"the record of generation {seen['generation']} (stack.json) is missing or damaged"
@@ -52,7 +54,8 @@ def planned(stack: Any) -> Any:
     if not isinstance(gpus, list) or not isinstance(rows, list):
         return None
     whole = all(isinstance(row, dict) and isinstance(row.get("pci_id"), str) for row in rows)
-    return stack["plan"] if whole else None
+    # A plan without a card for a host with one is cut.
+    return stack["plan"] if whole and (gpus or not rows) else None
 
 
 def cards(locked: List[Json], present: List[str]) -> List[Finding]:
@@ -76,7 +79,7 @@ def chain(seen: Json, has_card: bool) -> List[Finding]:
     told = replaced(record["packages"], packages)
     if told:
         return [Finding("driver.installed", few(told))]
-    return guarded(packages, seen["guard"]["held"]) + next_boot(seen, record, has_card)
+    return guarded(seen["guard"]) + next_boot(seen, record, has_card)
 
 
 def is_record(record: Any) -> bool:
@@ -102,10 +105,14 @@ def replaced(recorded: Dict[str, str], there: Dict[str, str]) -> List[str]:
     return told
 
 
-def guarded(packages: Dict[str, str], held: List[str]) -> List[Finding]:
-    """Is every package of the driver and its kernel on hold?"""
-    free = sorted(set(packages) - set(held))
-    return [Finding("guard.holds", "not on hold: " + few(free))] if free else []
+def guarded(found: Json) -> List[Finding]:
+    """Is there a guard, and every package of the driver and its kernel on hold?"""
+    packages = found["stack"]
+    free = sorted(set(packages) - set(found["held"]))
+    if free or found["record"] is None or not packages:
+        what = "not on hold: " + few(free) if free else "there is no record of a guard, or nothing that it guards"
+        return [Finding("guard.holds", what)]
+    return []
 
 
 def next_boot(seen: Json, record: Json, has_card: bool) -> List[Finding]:

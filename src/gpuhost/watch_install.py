@@ -10,7 +10,8 @@ from typing import Any, Dict, List, NamedTuple
 from . import files, store
 from .errors import EnvironmentProblem
 from .probe_edges import Edges
-from .watch_run import LOOKED, METRICS, MOTD, RECORD, TEXTFILE
+from .watch_read import MOTD, RECORD
+from .watch_run import LOOKED, METRICS, TEXTFILE
 
 Json = Dict[str, Any]
 SERVICE, TIMER = "gpuhost-watch.service", "gpuhost-watch.timer"

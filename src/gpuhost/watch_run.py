@@ -5,6 +5,7 @@ Runs on the target: Python 3.6, standard library. Changes nothing but its own fi
 
 import argparse
 import fcntl
+import os
 import struct
 import sys
 import time
@@ -15,10 +16,9 @@ from . import files
 from .errors import GpuhostError
 from .probe_edges import Edges, run_command
 from .watch import UNREADABLE, Finding, State, judge
-from .watch_read import read
+from .watch_read import MOTD, RECORD, read
 from .watch_tell import EXIT, journal, metrics, motd, record
 
-RECORD, MOTD = "state/watch.json", "/run/gpuhost/motd"
 #: When it looked last, in seconds since the start of the machine, which no setting of the clock changes.
 LOOKED = "/run/gpuhost/looked"
 #: Its name in our own folder, and that of the link to it in the collector's.
@@ -26,7 +26,7 @@ METRICS, TEXTFILE = "state/gpuhost_watch.prom", "gpuhost_watch.prom"
 #: Held by apt for as long as it changes packages, by dpkg alone while it does, and where dpkg notes each change.
 DPKG_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
 DPKG_STATUS = "/var/lib/dpkg/status"
-BLINDING = ("dpkg-query", "modinfo")
+BLINDING = ("dpkg --print-architecture", "dpkg-query", "modinfo")
 #: struct flock of x86_64: type, whence, start, length, pid.
 _FLOCK = "hhqqi4x"
 _PAUSE_S = 1.0
@@ -37,11 +37,17 @@ _TURNS = 5
 def is_locked(path: Path) -> bool:
     """Does a process hold this lock file? It is only asked: to take the lock would make an apt that starts now fail."""
     try:
-        with path.open("rb") as handle:
-            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
-            return bool(struct.unpack(_FLOCK, fcntl.fcntl(handle, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+        # A pipe in a file's place would make the reader wait for ever.
+        handle = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
+        return bool(struct.unpack(_FLOCK, fcntl.fcntl(handle, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
 
 
 def wait(edges: Edges, patience_s: float) -> None:
@@ -70,6 +76,8 @@ def look(edges: Edges, root: str, patience_s: float) -> State:
             state = judge(read(edges, root))
         except GpuhostError as error:
             state = State(UNREADABLE, [Finding("host.observed", str(error))])
+        except Exception as error:  # a watch that ends without a word would look like a host that is well
+            state = State(UNREADABLE, [Finding("host.observed", f"{type(error).__name__}: {error}")])
         told = [Finding("host.observed", f"{p['what']}: {p['error']}") for p in edges.problems[known:]]
         # Without dpkg's list or modinfo everything would seem to be gone. Else a finding says more than that something
         # beside it could not be read.

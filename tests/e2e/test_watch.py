@@ -25,6 +25,7 @@ ONE = "libnvidia-common-525"
 LOGIN = "/etc/update-motd.d/95-gpuhost"
 WATCHED = ["/etc", "/opt", "/usr", "/var/lib/dpkg"]
 MODINFO = "#!/bin/sh\nprintf 'filename: /x/nvidia.ko\\nversion: 525.105.17\\nsigner: x\\nlicense: NVIDIA\\n'\n"
+GUARD = {"schema": 1, "held": sorted(STACK), "pins": {}, "blacklist": [], "kernel": RECORD["kernel"]}
 LOCK = {"schema": 1, "host": "localhost", "cards": [], "plan": {"gpus": [{"pci_id": "10de:1c30"}]}}
 
 
@@ -63,6 +64,7 @@ def bed(bed_tools: None, months: List[Path], tmp_path_factory: pytest.TempPathFa
         made.run(["apt-mark", "hold", *sorted(STACK)])
         for name, text, target in (
             ("driver.json", json.dumps(RECORD), "/opt/gpuhost/state/driver.json"),
+            ("guard.json", json.dumps(GUARD), "/opt/gpuhost/state/guard.json"),
             ("stack.json", json.dumps(LOCK), "/opt/gpuhost/generations/1/stack.json"),
             ("modinfo", MODINFO, "/usr/local/sbin/modinfo"),
         ):

@@ -228,3 +228,23 @@ def test_a_guard_counts_as_proved_only_as_it_was_then(tmp_path: Path) -> None:
     assert not guard_hold.is_proved(host.edges, ROOT)
     guard_hold.release(host.edges, ROOT, 0, False)
     assert not host.path(f"{ROOT}/{guard_hold.PROOF}").exists()
+
+
+@pytest.mark.parametrize("name", [probe_guard.DRIVER_RECORD, guard.RECORD])
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_record_is_not_taken_for_none(host: Host, name: str, text: str) -> None:
+    """Without the driver's record the guard would be let go; without its own, holds would stay for ever."""
+    host.hold()
+    marks = list(host.marks)
+    host.path(f"{ROOT}/{name}").write_text(text)
+    with pytest.raises(EnvironmentProblem, match=f"{name} cannot be read"):
+        host.hold()
+    if name == guard.RECORD:
+        with pytest.raises(EnvironmentProblem, match="cannot be read"):
+            guard_hold.release(host.edges, ROOT, 0, False)
+    assert host.marks == marks
+
+
+def test_what_is_not_there_was_not_proved(tmp_path: Path) -> None:
+    """Neither the record nor the proof: nothing agrees with nothing."""
+    assert not guard_hold.is_proved(Edges(str(tmp_path), lambda argv, timeout: (1, "", "")), ROOT)

@@ -240,3 +240,29 @@ def test_a_package_may_wait_for_one_that_waits() -> None:
     beside = Change("beside", "1", "2")
     assert explained(relation="beside (>= 2)", others=[beside]) == "2 needs beside >= 2"
     assert explained(relation="beside (>= 2)") is None
+
+
+@pytest.mark.parametrize("name", ["/var/lib/dpkg/status", "/etc/apt/preferences.d/users"])
+@pytest.mark.parametrize("way", ["gone", "empty", "loop"])
+def test_nothing_is_proved_from_what_could_not_be_read(host: Host, tmp_path: Path, name: str, way: str) -> None:
+    """With no packages to upgrade, nothing would be kept back. A user's preferences may be empty, or not be there."""
+    path = tmp_path / name.lstrip("/")
+    path.unlink()
+    if way == "empty":
+        path.touch()
+    if way == "loop":
+        path.symlink_to(path.name)
+    if way != "loop" and path.name == "users":
+        return
+    with pytest.raises(EnvironmentProblem, match=name):
+        guard_prove.prove(host.edges, ROOT)
+
+
+def test_a_simulation_that_says_nothing_proves_nothing(host: Host) -> None:
+    """apt-get counts its changes also when there are none; unattended-upgrade -d says what it does."""
+    host.unattended = (0, "", "")
+    with pytest.raises(EnvironmentProblem, match="It printed nothing"):
+        guard_prove.prove(host.edges, ROOT)
+    host.guarded = ""
+    with pytest.raises(EnvironmentProblem, match="it printed nothing"):
+        guard_prove.prove(host.edges, ROOT)

@@ -311,8 +311,7 @@ def test_the_benchmark_command_is_safe_and_reads_only() -> None:
 
 PRINT = (
     "import sys, json; sys.path.insert(0, sys.argv[1]); from gpuhost import probe_environment;"
-    " sys.path[:] = sys.argv[2:]"
-    " + [p for p in sys.path if 'site-packages' in p or 'lib/python' in p];"
+    " sys.path[:] = sys.argv[2:] + [p for p in sys.path if 'site-packages' in p or 'lib/python' in p];"
     " print(json.dumps(probe_environment.distributions().get('twice')))"
 )
 

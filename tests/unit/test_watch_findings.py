@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuhost import checks, tree, watch, watch_run, watch_tell
+from gpuhost import checks, tree, watch, watch_read, watch_run, watch_tell
 from gpuhost.checks_base import FAIL
 from gpuhost.probe_edges import Edges
 from gpuhost.watch import Finding, State
@@ -64,6 +64,7 @@ FAULTS: List[Tuple[str, Change]] = [
     ("driver.installed", lambda seen: guard(seen)["stack"].update(NEWER)),
     ("driver.installed", lambda seen: guard(seen)["stack"].pop("libnvidia-compute-525")),
     ("guard.holds", lambda seen: guard(seen).update(held=guard(seen)["held"][1:])),
+    ("guard.holds", lambda seen: guard(seen).update(record=None)),
     ("kernel.boots", lambda seen: driver(seen).update(kernel="5.4.0-999-generic")),
     ("kernel.boots", lambda seen: driver(seen).update(kernel=None)),
     ("driver.module", lambda seen: driver(seen).update(module=None)),
@@ -104,8 +105,10 @@ def test_nodes_that_are_missing(nodes: List[str]) -> None:
 
 
 def test_without_a_card_or_a_generation_nothing_is_watched() -> None:
-    """And nothing is said at a login."""
-    for seen in (watched(cpu_host()), {**watched(gpu_host()), "generation": None}):
+    """And nothing is said at a login. What is left of gpuhost shows that there was a generation."""
+    left = watch.judge({"generation": None, "left": ["/opt/gpuhost/state/driver.json"]})
+    assert (left.status, [f.id for f in left.findings]) == ("broken", ["lock.provisioned"])
+    for seen in (watched(cpu_host()), {"generation": None, "left": []}):
         state = watch.judge(seen)
         assert state == State("nothing to watch", [])
         assert (watch_tell.motd(state), watch_tell.EXIT[state.status]) == ("", 0)
@@ -160,6 +163,7 @@ class Machine:
         self.put(f"{root}/generations/3/stack.json", json.dumps(found["stack"]))
         (folder / "opt/gpuhost/current").symlink_to("generations/3")
         self.put(f"{root}/state/driver.json", json.dumps(found["driver"]["record"]))
+        self.put(f"{root}/state/guard.json", json.dumps(found["guard"]["record"]))
         self.put(f"/boot/vmlinuz-{self.kernel}", "")
         self.put(f"/lib/modules/{self.kernel}/modules.dep", "")
         self.put("/proc/sys/kernel/osrelease", self.kernel)
@@ -217,11 +221,11 @@ def machine(tmp_path: Path) -> Machine:
 def test_broken_and_mended(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """Said everywhere while it lasts, and gone when it is over."""
     assert machine.look() == 0
-    assert machine.text(watch_run.MOTD) == "" and "<6>gpuhost: ok" in capsys.readouterr().out
+    assert machine.text(watch_read.MOTD) == "" and "<6>gpuhost: ok" in capsys.readouterr().out
     assert "gpuhost_watch_ok 1" in machine.text(f"/opt/gpuhost/{watch_run.METRICS}")
     machine.packages.update(NEWER)
     assert machine.look() == 1
-    told = machine.text(watch_run.MOTD)
+    told = machine.text(watch_read.MOTD)
     assert "driver.installed: libnvidia-compute-525 is 525.147.05" in told and "./run pytest verify/" in told
     assert "<3>gpuhost: THE GPU STACK OF THIS HOST IS BROKEN" in capsys.readouterr().out
     assert 'check="driver.installed"' in machine.text(f"/opt/gpuhost/{watch_run.METRICS}")
@@ -231,7 +235,7 @@ def test_broken_and_mended(machine: Machine, capsys: pytest.CaptureFixture[str])
         "libnvidia-compute-525"
     ]
     assert machine.look() == 0
-    assert machine.text(watch_run.MOTD) == ""
+    assert machine.text(watch_read.MOTD) == ""
     assert sorted(p.name for p in (machine.folder / "opt/gpuhost/state").glob("*watch*")) == [
         "gpuhost_watch.prom",
         "watch.json",
@@ -243,7 +247,7 @@ def test_a_watch_that_cannot_see_says_so(machine: Machine, command: str) -> None
     """It is not told that everything is gone, nor that all is well."""
     machine.broken = (command,)
     assert machine.look() == 4
-    assert "CANNOT BE READ" in machine.text(watch_run.MOTD) and f"{command}: " in machine.text(watch_run.MOTD)
+    assert "CANNOT BE READ" in machine.text(watch_read.MOTD) and f"{command}: " in machine.text(watch_read.MOTD)
 
 
 def test_without_sysfs_it_says_so(machine: Machine) -> None:

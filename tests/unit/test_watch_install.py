@@ -11,7 +11,7 @@ from typing import List, Sequence, Tuple
 
 import pytest
 
-from gpuhost import watch_install, watch_run
+from gpuhost import watch_install, watch_read, watch_run
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.probe_edges import Edges
 
@@ -90,7 +90,7 @@ def test_check_mode_shows_and_changes_nothing(host: Host) -> None:
 def test_removal_leaves_nothing(host: Host) -> None:
     """The state of the last look and the metrics go as well; a second removal changes nothing."""
     host.present(textfile="/var/lib/node")
-    for name in (watch_run.MOTD, watch_run.LOOKED, f"{ROOT}/{watch_run.RECORD}", f"{ROOT}/{watch_run.METRICS}"):
+    for name in (watch_read.MOTD, watch_run.LOOKED, f"{ROOT}/{watch_read.RECORD}", f"{ROOT}/{watch_run.METRICS}"):
         path = host.folder / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x", encoding="utf-8")
@@ -162,7 +162,7 @@ def test_the_line_at_login(host: Host, tmp_path: Path) -> None:
     host.present()
     script = (host.folder / watch_install.LOGIN.lstrip("/")).read_text(encoding="utf-8")
     motd, looked, uptime = tmp_path / "motd", tmp_path / "looked", tmp_path / "uptime"
-    script = script.replace(watch_run.MOTD, str(motd)).replace(watch_run.LOOKED, str(looked))
+    script = script.replace(watch_read.MOTD, str(motd)).replace(watch_run.LOOKED, str(looked))
     script = script.replace("/proc/uptime", str(uptime))
     uptime.write_text("1000.5 1\n", encoding="utf-8")
 
