@@ -333,6 +333,16 @@ def test_running_command_keeps_its_files_while_a_pull_brings_others(at_work):
     assert not bed.slot(1).exists() and bed.slot(2).exists()
 
 
+def test_running_command_keeps_its_files_when_no_python_is_left_to_make_others(at_work):
+    bed, process = at_work
+    bed.renew()
+    (bed.bin / "python3.11").unlink()
+    bed.script("id", "#!/bin/sh\necho 0\n")
+    bed.script("apt-get", "#!/bin/sh\necho 'E: Unable to locate package'\nexit 100\n")
+    assert bed.run("true")[0] == 7
+    assert process.communicate("", timeout=30)[0] == "ended\n"
+
+
 def test_changed_pyproject_does_not_touch_what_is_in_use(at_work):
     bed, process = at_work
     (bed.project / "pyproject.toml").write_text("[project]\nname = 'x'\n")

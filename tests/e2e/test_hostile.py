@@ -1,0 +1,106 @@
+"""Twenty hosts that lie, in each of the project's playbooks: nothing of theirs runs, writes or shows on the controller.
+
+`GPUHOST_SEED=N` repeats a run; each failure prints its seed and what each host had put where.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import runpy
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+
+import pytest
+
+from .beds.bed import PROJECT
+from .hostile import CODE, Attacked, HostileBed, complaints, payloads, vary, words_to_ansible
+
+HOSTS = 20
+
+
+class Way(NamedTuple):
+    """A playbook that a user types, and the modules whose answers are replaced."""
+
+    name: str
+    playbook: str
+    arguments: Tuple[str, ...] = ()
+    #: Whether the hosts have locks when it begins, made from an honest answer.
+    locked: bool = True
+
+
+WAYS = [
+    Way("plan", "playbooks/plan.yml", locked=False),
+    Way("compare", "playbooks/plan.yml"),
+    Way("site", "site.yml", ("--check", "--diff")),
+    Way("verify", "playbooks/verify.yml"),
+    Way("rollback", "playbooks/rollback.yml", ("--check",)),
+    Way("rebuild", "playbooks/rebuild.yml", ("--check", "--diff")),
+]
+
+
+def honest() -> Dict[str, Any]:
+    """What an honest host answers, by module: the recorded workstation."""
+    recorded = runpy.run_path(str(PROJECT / "tests/recorded.py"))
+    observation = recorded["observed"]("ubuntu1804-quadro-p2000")
+    return {"gpuhost_facts": {"observation": observation}}
+
+
+@pytest.fixture(scope="module")
+def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileBed]:
+    """The one bed that plays them all."""
+    names = [f"hostile-{number:02}" for number in range(HOSTS)]
+    made = HostileBed(names, tmp_path_factory.mktemp("hostile"))
+    with made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def sockets() -> Iterator[Path]:
+    """A folder for ssh's connections, with a path that is short enough for them."""
+    with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def locked(bed: HostileBed, sockets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a controller with a lock for each host, made while all of them told the truth."""
+    folder = tmp_path_factory.mktemp("locked") / "controller"
+    for name in bed.names:
+        bed.answer(name, honest())
+    ran = Attacked(folder, bed.inventory(sockets)).run("playbooks/plan.yml")
+    assert ran.rc == 0, ran.out[-4000:].decode("utf-8", "replace")
+    return folder
+
+
+@pytest.mark.parametrize("way", WAYS, ids=[way.name for way in WAYS])
+def test_hostile_answers_are_only_words(
+    bed: HostileBed, sockets: Path, tmp_path: Path, request: pytest.FixtureRequest, way: Way
+) -> None:
+    """An example a host, all in one run."""
+    like = request.getfixturevalue("locked") if way.locked else None
+    attacked = Attacked(tmp_path / "controller", bed.inventory(sockets), like)
+    seed = int(os.environ.get("GPUHOST_SEED") or random.randrange(10**6))  # noqa: S311 - nothing secret
+    print(f"seed {seed}")
+    dice = random.Random(f"{seed} {way.name}")  # noqa: S311 - nothing secret
+    truth = honest()
+    kinds, own = payloads(attacked.marks), words_to_ansible(attacked.marks)
+    told: List[str] = []
+    firsts = [*CODE, *CODE, *dice.sample(sorted(set(kinds) - set(CODE)), HOSTS - 2 * len(CODE))]
+    dice.shuffle(firsts)
+    for name in bed.names:
+        answers = {}
+        for module, answer in truth.items():
+            answers[module], what = vary(dice, answer, kinds, firsts.pop(), own)
+            told += [f"{name} {module}: {one}" for one in what]
+        bed.answer(name, answers)
+    print("\n".join(told))
+    found = []
+    # What a lock was made of is not obeyed the next time either.
+    for number in ("first",) if way.locked else ("first", "second"):
+        ran = attacked.run(way.playbook, *way.arguments)
+        print(f"{number} run: {ran.seconds:.0f} s, {ran.peak >> 20} MiB, exit code {ran.rc}")
+        assert all(bed.seen(name) for name in bed.names), "a host was never asked"
+        found += [f"{number} run: {one}" for one in complaints(attacked, ran)]
+    assert not found, f"seed {seed}:\n" + "\n".join(found)
