@@ -76,7 +76,7 @@ def look(edges: Edges, root: str, patience_s: float) -> State:
             state = judge(read(edges, root))
         except GpuhostError as error:
             state = State(UNREADABLE, [Finding("host.observed", str(error))])
-        except Exception as error:  # a watch that ends without a word would look like a host that is well
+        except Exception as error:  # noqa: BLE001 - a watch that ends without a word would look like a host that is well
             state = State(UNREADABLE, [Finding("host.observed", f"{type(error).__name__}: {error}")])
         told = [Finding("host.observed", f"{p['what']}: {p['error']}") for p in edges.problems[known:]]
         # Without dpkg's list or modinfo everything would seem to be gone. Else a finding says more than that something

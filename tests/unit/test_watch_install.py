@@ -186,7 +186,7 @@ def test_a_clock_that_was_set_back_does_not_silence_the_line(host: Host, tmp_pat
     host.present()
     script = (host.folder / watch_install.LOGIN.lstrip("/")).read_text(encoding="utf-8")
     looked, uptime, record = tmp_path / "looked", tmp_path / "uptime", tmp_path / "watch.json"
-    for name, path in ((watch_run.LOOKED, looked), ("/proc/uptime", uptime), (f"{ROOT}/{watch_run.RECORD}", record)):
+    for name, path in ((watch_run.LOOKED, looked), ("/proc/uptime", uptime), (f"{ROOT}/{watch_read.RECORD}", record)):
         script = script.replace(name, str(path))
         path.write_text("1000", encoding="utf-8")
         os.utime(str(path), (4102444800, 4102444800))
