@@ -12,7 +12,7 @@ import pytest
 
 from gpuhost import watch_read, watch_run
 from gpuhost.probe_edges import NOT_FOUND, TIMED_OUT, Edges
-from gpuhost.store import write_whole
+from gpuhost.files import write_whole
 
 from .test_watch_findings import NEWER, Machine
 
