@@ -45,12 +45,13 @@ class Followed:
 
     def patiently(self, task_vars: Variables, display: Callable[[str], None], arguments: Variables = None) -> Result:
         """Run the module at once, and again while another run holds the host's lock; who holds it is told."""
-        told, host = 0.0, (task_vars or {}).get("inventory_hostname", "")
+        host = (task_vars or {}).get("inventory_hostname", "")
+        told: Optional[float] = None
         while True:
             answer = self._execute_module(module_args=arguments, task_vars=task_vars)
             if not answer.get("busy"):
                 return answer
-            if not told or time.monotonic() - told >= REPEAT_S:
+            if told is None or time.monotonic() - told >= REPEAT_S:
                 told = time.monotonic()
                 display(f"[{host}] waiting. {printable(answer['busy'], 300)}")
             time.sleep(PAUSE_S)
