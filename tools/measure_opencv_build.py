@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+from gpuhost.cli_opencv import Catalog
 from gpuhost.cvbuild import cli, make, plan
 
 Json = Dict[str, Any]
@@ -161,7 +162,9 @@ def main() -> int:
             result[case] = run([*script, "--arch-bin", card], env, quiet=False)
         else:
             profile = ["--profile", "full"] if case == "b" else []
-            arguments = cli.parser().parse_args([*common, "--arch-bin", CARDS[0], *profile])
+            arguments = cli.parser().parse_args(
+                [*common, "--arch-bin", CARDS[0], *profile], argparse.Namespace(known=Catalog())
+            )
             made, where, _ = cli.planned(arguments)
             build = root / "case-a" if case == "a" else plan.build_folder(where.work, made.key)
             timed = {**env, **(make.environment(made, where) if case == "b" else {}), "CCACHE_DISABLE": "1"}

@@ -30,10 +30,10 @@ from gpuhost import (
     tree,
 )
 from gpuhost.catalog import shipped
-from gpuhost.cli_plan import request_of
 from gpuhost.environments import chosen, load_environment, lock_digest
 from gpuhost.errors import GpuhostError, LockError, UsageError
 from gpuhost.model import COMPONENTS
+from gpuhost.request import request_of
 from gpuhost.resolve import resolver
 from gpuhost.text import folder_name
 
@@ -120,7 +120,10 @@ def make_rebuild(
     """What a rebuild of a host comes to; `path` is its lock's file."""
     old, coming = lock.load(Path(path), str(host)), pending_lock(path, host)
     cards = rebuild.wanted_cards(future)
-    return rebuild.prepare(resolver(), str(host), observation, old, coming, wishes(asked), ignore_gpus, cards, there)
+    made = rebuild.prepare(resolver(), str(host), observation, old, coming, wishes(asked), ignore_gpus, cards, there)
+    if made["refused"]:
+        made["lines"] += ["", *render.plan_text(made["plan"]).splitlines()]
+    return made
 
 
 def make_rollback(observation: Dict[str, Any], host: str, path: str, to: Any, there: Dict[str, Any]) -> Dict[str, Any]:

@@ -17,7 +17,6 @@ ROOT = Path(__file__).parent
 #: What of this package builds: a package, and the modules that it imports, which bring along what they import. The
 #: catalog stays on the controller.
 BUILDER, MODULES = "cvbuild", ("artifacts", "code", "versions")
-SCRIPT = Path("build") / "opencv_cmake.py"
 CV2 = "opencv-contrib-python"
 
 
@@ -75,7 +74,6 @@ def tree(lock: Json) -> Dict[str, Any]:
     for module in MODULES:
         for name, text in bundle.sources(module).items():
             files["gpuhost/__init__.py" if name == "gpuhost" else f"{name.replace('.', '/')}.py"] = text
-    files["opencv_cmake.py"] = (ROOT.parents[1] / SCRIPT).read_text(encoding="utf-8")
     recipe = recipes.of_lock(shipped(), lock).as_json()
     files["recipe.json"] = json.dumps(recipe, indent=1, sort_keys=True) + "\n"
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]

@@ -10,12 +10,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from . import lock as locks
 from . import plan as plans
-from . import rebuild_cost, render
+from . import rebuild_cost, words
 from .catalog import Json
-from .cli_plan import request_from, request_of, secure_boot
 from .errors import UnreadableError, UsageError
 from .gpu import parse
 from .model import COMPONENTS, NAMES, Request
+from .request import request_from, request_of, secure_boot
 from .resolve import Resolver
 from .versions import specifier
 
@@ -106,7 +106,7 @@ def described(name: str, part: Optional[Json]) -> str:
     """A component in a few words: its version, and what else can differ."""
     if part is None:
         return "none"
-    more = [render.came_from(name, part) if name == "driver" else "", render.remark(name, part)]
+    more = [words.came_from(name, part) if name == "driver" else "", words.remark(name, part)]
     return "; ".join([str(part["version"]), *(text for text in more if text)])
 
 
@@ -200,7 +200,8 @@ def prepare(
     """Everything that a rebuild has to know before it begins.
 
     `lock` is the new lock, None when none of it can be; `differs` says whether there is anything to do; `resumed`
-    whether the new lock is that of an earlier, unfinished rebuild; `refused` why it cannot be; `lines` tell it all.
+    whether the new lock is that of an earlier, unfinished rebuild; `refused` why it cannot be, and `plan` then the plan
+    with the reasons; `lines` tell it all.
     """
     observed = seen_by(found, observation)
     if not future:
@@ -215,11 +216,10 @@ def prepare(
     else:
         made = plans.make(found, request)
         if made["status"] != "planned":
-            lines += ["", *render.plan_text(made).splitlines()]
             refused = (
                 "No stack fits the cards of this host; the reasons and what would do are above. Nothing was changed."
             )
-            return {"lock": None, "differs": True, "resumed": False, "refused": refused, "lines": lines}
+            return {"lock": None, "differs": True, "resumed": False, "refused": refused, "lines": lines, "plan": made}
         new = lock_for(host, observation, made, future)
     differs = bool(told) or bool(future) or (resumed and pending != old)
     if not differs:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, List, Optional
 
 from . import lock as locks
-from . import rebuild, render
+from . import rebuild, words
 from .catalog import Json
 from .errors import LockError, RefusedError, UsageError
 from .model import COMPONENTS, NAMES
@@ -80,7 +80,7 @@ def listed(found: Json) -> str:
 
 def lines(found: Json, number: int, stack: Json, now: Optional[Json], observation: Json) -> List[str]:
     """What going back means, for a person."""
-    told = [f"generations: {listed(found)}", f"going back to generation {number}: {render.cards(stack['plan'])}"]
+    told = [f"generations: {listed(found)}", f"going back to generation {number}: {words.cards(stack['plan'])}"]
     for name in COMPONENTS:
         before, after = (now or {"plan": {}})["plan"].get(name), stack["plan"][name]
         there, here = rebuild.described(name, after), rebuild.described(name, before)

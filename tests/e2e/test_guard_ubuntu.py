@@ -19,7 +19,7 @@ import pytest
 from gpuhost import checks, checks_card, checks_collect, checks_driver, checks_gpu, checks_guard, lock, plan
 from gpuhost.checks_base import FAIL, PASS, Result
 from gpuhost.checks_base import held as outcome
-from gpuhost.cli_plan import request_of
+from gpuhost.request import request_of
 from gpuhost.resolve import resolver
 
 from .beds.archive import next_month

@@ -18,8 +18,8 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from gpuhost import plan
-from gpuhost.cli_plan import request_from
 from gpuhost.gpu import parse
+from gpuhost.request import request_from
 from gpuhost.resolve import resolver
 
 from .beds.bed import PROJECT

@@ -9,8 +9,8 @@ from typing import Any, Dict, List
 
 from gpuhost import checks, checks_benchmark, checks_environments, checks_tensorflow, lock, plan
 from gpuhost.checks_base import Result
-from gpuhost.cli_plan import request_of
 from gpuhost.probe import observe
+from gpuhost.request import request_of
 from gpuhost.resolve import resolver
 
 HOSTS = Path(__file__).resolve().parents[1] / "hosts"

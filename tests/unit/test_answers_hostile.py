@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpuhost import answers, lock, opencv_plan, plan, preflight, rebuild, render, rollback
-from gpuhost.cli_plan import request_of
 from gpuhost.errors import GpuhostError
+from gpuhost.request import request_of
 from gpuhost.resolve import resolver
 
 from ..recorded import observed

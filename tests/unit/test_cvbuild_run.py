@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gpuhost.cvbuild import cli, compilers, failures, make, proof, resources
+from gpuhost import cli_opencv
+from gpuhost.cvbuild import compilers, failures, make, proof, resources
 from gpuhost.cvbuild.wheel import facts_of
 
 from .workshop import OBJECTS, Workshop, cudnn, elf, toolkit
@@ -99,7 +100,7 @@ def test_two_builds_give_the_same_bytes(shop: Workshop) -> None:
 def test_killed_half_way_it_goes_on(shop: Workshop) -> None:
     """A run ended in the middle of ninja is resumed without configuring, or compiling an object, again."""
     shop.fault("kill-5")
-    program = "import sys; from gpuhost.cvbuild import cli; sys.exit(cli.main(sys.argv[1:]))"
+    program = "import sys; from gpuhost import cli_opencv; sys.exit(cli_opencv.main(sys.argv[1:]))"
     assert shop.run() == 130, program
     assert shop.work is not None
     made = {p.name: p.read_text() for p in (shop.work / "build").glob("*.o")}
@@ -281,26 +282,26 @@ def test_another_run_at_the_same_wheel(shop: Workshop, capsys: Any) -> None:
 
 def test_seven_built_and_a_five_present(shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """--arch-bin 7.5 on a host with a 5.0: the original's mistake."""
-    monkeypatch.setattr(cli, "cards_here", lambda: ["5.0"])
+    monkeypatch.setattr(cli_opencv.Catalog, "cards_here", lambda self: ["5.0"])
     rest = shop.arguments()[2:]
-    says(capsys, "D17-card-not-covered", cli.main(["--arch-bin", "7.5", *rest]), 3)
+    says(capsys, "D17-card-not-covered", cli_opencv.main(["--arch-bin", "7.5", *rest]), 3)
 
 
 def test_a_wheel_for_elsewhere_does_not_ask_about_here(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """The same with --elsewhere is allowed: the wheel is for another machine."""
-    monkeypatch.setattr(cli, "cards_here", lambda: ["5.0"])
+    monkeypatch.setattr(cli_opencv.Catalog, "cards_here", lambda self: ["5.0"])
     rest = shop.arguments()[2:]
-    assert cli.main(["--arch-bin", "7.5", "--elsewhere", "--dry-run", *rest]) == 0
+    assert cli_opencv.main(["--arch-bin", "7.5", "--elsewhere", "--dry-run", *rest]) == 0
     assert "-DCUDA_ARCH_BIN=7.5 " in capsys.readouterr().out
 
 
 def test_unreadable_card(shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """A card that is there but not read is an error, never a guess; a machine without one is told so."""
-    monkeypatch.setattr(cli, "cards_here", lambda: [])
+    monkeypatch.setattr(cli_opencv.Catalog, "cards_here", lambda self: [])
     rest = shop.arguments()[2:]
-    says(capsys, "D25-detection-failed", cli.main(rest), 4)
+    says(capsys, "D25-detection-failed", cli_opencv.main(rest), 4)
 
 
 def facts() -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any, Callable, Dict
 import pytest
 
 from gpuhost import lock, plan
-from gpuhost.cli_plan import request_of
 from gpuhost.errors import LockError
+from gpuhost.request import request_of
 from gpuhost.resolve import resolver
 
 from ..recorded import observed

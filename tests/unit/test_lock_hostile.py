@@ -12,8 +12,8 @@ import pytest
 
 from gpuhost import lock, plan
 from gpuhost.catalog import DATA, shipped
-from gpuhost.cli_plan import request_of
 from gpuhost.errors import LockError, UsageError
+from gpuhost.request import request_of
 from gpuhost.resolve import resolver
 
 from ..recorded import observed

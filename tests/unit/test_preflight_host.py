@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gpuhost import driver_setup, preflight, probe, probe_driver, rebuild
-from gpuhost.cli_plan import request_of
 from gpuhost.errors import UnreadableError
+from gpuhost.request import request_of
 from gpuhost.resolve import resolver
 
 from ..recorded import HOSTS, observed

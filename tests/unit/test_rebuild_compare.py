@@ -8,8 +8,8 @@ from typing import Any, Dict, List, Optional
 import pytest
 
 from gpuhost import lock, plan, rebuild
-from gpuhost.cli_plan import request_of
 from gpuhost.errors import UnreadableError, UsageError
+from gpuhost.request import request_of
 from gpuhost.resolve import resolver
 
 from ..recorded import observed
@@ -92,9 +92,7 @@ def test_a_card_that_nothing_serves_is_refused() -> None:
     """With the rules that block it, and what would do."""
     answer = prepared(with_cards("2b85"))
     assert answer["lock"] is None and "No stack fits" in answer["refused"]
-    assert any("cuda-platform" in line for line in answer["lines"]) and any(
-        "would do" in line for line in answer["lines"]
-    )
+    assert "cuda-platform" in {row["rule"] for row in answer["plan"]["reasons"]} and answer["plan"]["nearest"]
 
 
 def test_a_dead_card_is_refused() -> None:

@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict, List, Tuple
 import pytest
 
 from gpuhost import watch_read, watch_run
-from gpuhost.probe_edges import NOT_FOUND, TIMED_OUT, Edges
 from gpuhost.files import write_whole
+from gpuhost.probe_edges import NOT_FOUND, TIMED_OUT, Edges
 
 from .test_watch_findings import NEWER, Machine
 

@@ -15,7 +15,7 @@ import pytest
 
 from gpuhost import history, lock, plan, report, watch
 from gpuhost.checks_base import FAIL, PASS, SKIP
-from gpuhost.cli_plan import request_of
+from gpuhost.request import request_of
 from gpuhost.resolve import resolver
 
 from . import collected

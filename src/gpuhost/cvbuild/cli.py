@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Protocol, Sequence, Tuple
 
 from .. import errors, files
 from . import archs, compilers, install, keys, machine, make, options, plan, proof, resources, toolkit
@@ -88,29 +88,36 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def cards_here() -> List[str]:
-    """The capabilities of this machine's cards: by the catalog, else ([]) there is none; unreadable is an error."""
-    from ..catalog import shipped
-    from ..gpu import from_observation
-    from ..probe import observe
+class Known(Protocol):
+    """What only the catalog knows: it stays on the controller, where gpuhost.cli_opencv has it."""
 
-    try:
-        seen = observe()
-        found = from_observation(shipped(), seen["gpus"], seen["nvidia"]["smi"]["status"])
-    except errors.UnreadableError as error:
-        raise failure("D25-detection-failed", error.message, error.next_step or "Say it: --arch-bin 6.1") from None
-    return sorted({card.compute_capability for card in found})
+    def cards_here(self) -> List[str]:
+        """Return the capabilities of this machine's cards; [] when there is none, an error when one is unreadable."""
+
+    def capability(self, card: str) -> str:
+        """Return the capability of a card by its name or PCI id."""
+
+    def builds(self, series: str) -> List[str]:
+        """Return the capabilities that a toolkit's series builds for."""
+
+    def recipe(self, opencv: str, cuda: str, cudnn: str, platform: str, cards: List[str]) -> Recipe:
+        """Return the recipe of an OpenCV release ("" for the newest that fits) for cards on a platform."""
+
+
+def known(arguments: argparse.Namespace) -> Known:
+    """The catalog, or a refusal where the builder runs without one."""
+    if arguments.known is None:
+        raise failure(
+            "B-usage", "There is no catalog here to decide from.", "Give what was decided elsewhere: --recipe FILE"
+        )
+    found: Known = arguments.known
+    return found
 
 
 def cards_asked(arguments: argparse.Namespace) -> List[str]:
     """The capabilities that the command line names, by capability or by card."""
     found = [archs.checked(c.strip()) for text in arguments.arch_bin or [] for c in text.replace(";", ",").split(",")]
-    if arguments.gpu:
-        from ..catalog import shipped
-        from ..gpu import parse
-
-        found += [parse(shipped(), name).compute_capability for name in arguments.gpu]
-    return found
+    return found + [known(arguments).capability(name) for name in arguments.gpu or []]
 
 
 def chosen_cards(arguments: argparse.Namespace) -> Tuple[List[str], List[str]]:
@@ -119,7 +126,7 @@ def chosen_cards(arguments: argparse.Namespace) -> Tuple[List[str], List[str]]:
     if arguments.elsewhere:
         return asked, []
     try:
-        here = cards_here()
+        here = known(arguments).cards_here()
     except errors.GpuhostError:
         # A machine whose cards cannot be read can still build for what the user says.
         if not asked:
@@ -147,15 +154,9 @@ def tool_kit(arguments: argparse.Namespace, root: Path) -> Tuple[toolkit.Toolkit
         raise failure(
             "B-usage", "--assume-cuda and --assume-cudnn go together, with --dry-run.", "Add what is missing."
         )
-    from ..catalog import shipped
-    from ..recipes import toolkit_row
-
     series = ".".join(arguments.assume_cuda.split(".")[:2])
-    row = toolkit_row(shipped(), series)
-    if row is None:
-        raise failure("B-usage", f"The catalog has no CUDA {series}.", "gpuhost plan names those it has.")
     return (
-        toolkit.Toolkit(cuda, arguments.assume_cuda, list(row["capabilities"]), ""),
+        toolkit.Toolkit(cuda, arguments.assume_cuda, known(arguments).builds(series), ""),
         toolkit.Cudnn(cudnn / "include", cudnn / "lib64" / "libcudnn.so", arguments.assume_cudnn),
     )
 
@@ -164,14 +165,9 @@ def the_recipe(arguments: argparse.Namespace, kit: toolkit.Toolkit, cudnn: toolk
     """The recipe: a file's, or the catalog's for what was asked."""
     if arguments.recipe:
         return recipes_file.load(arguments.recipe)
-    from ..catalog import shipped
-    from ..recipes import make as made
-    from ..recipes import newest_for
-
     if not cards:
         archs.choose([], kit.builds, [], "0.0", [], "")
-    wanted = arguments.opencv or newest_for(shipped(), kit.series, cudnn.version, cards)
-    return made(shipped(), wanted, kit.series, platform_here(), cards)
+    return known(arguments).recipe(arguments.opencv or "", kit.series, cudnn.version, platform_here(), cards)
 
 
 def platform_here() -> str:
@@ -300,12 +296,15 @@ def interrupted(_: int, __: Any) -> None:
     raise KeyboardInterrupt
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """The entry point: every known failure becomes one paragraph and its exit code."""
+def main(argv: Optional[Sequence[str]] = None, catalog: Optional[Known] = None) -> int:
+    """The entry point: every known failure becomes one paragraph and its exit code.
+
+    Without a `catalog` everything that it would decide comes from --recipe.
+    """
     signal.signal(signal.SIGTERM, interrupted)
     os.umask(files.UMASK)
     try:
-        return carry_out(parser().parse_args(argv))
+        return carry_out(parser().parse_args(argv, argparse.Namespace(known=catalog)))
     except errors.GpuhostError as error:
         sys.stderr.write(f"error: {error.message}\n{error.next_step}\n")
         return error.exit_code
