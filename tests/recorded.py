@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Sequence, Tuple
 
-from gpuhost.probe import observe
+from gpuhost.host.probe.machine import observe
 
 HOSTS = Path(__file__).resolve().parent / "hosts"
 

@@ -11,10 +11,11 @@ import statistics
 import time
 from typing import Dict, List, Sequence
 
-from gpuhost import gpu, plan
-from gpuhost.catalog import shipped
-from gpuhost.model import Request
-from gpuhost.resolve import resolver
+from gpuhost.planning import gpus as gpu
+from gpuhost.planning import plan
+from gpuhost.planning.candidates import Request
+from gpuhost.planning.catalog import shipped
+from gpuhost.planning.resolve import resolver
 
 
 def measured(platforms: Sequence[str], step: int) -> Dict[str, List[float]]:

@@ -26,8 +26,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from gpuhost import environments
-from gpuhost.environments import Lock, bootstrap_text, lock_name, requirements_text
+from gpuhost.planning import environments
+from gpuhost.planning.environments import Lock, bootstrap_text, lock_name, requirements_text
 
 COMPONENTS = {"dl4cv": "tensorflow", "opencv_cuda": "opencv", "opencv_cuda_engines": "opencv", "opencv_build": "cmake"}
 #: What an environment holds besides its component: the newest release that fits the target's Python and glibc.

@@ -135,7 +135,7 @@ def page(reports: Dict[Path, Dict[str, Any]], text: str) -> Tuple[str, Dict[str,
     """The page with its figures renewed, and its pictures by file name. Reports of one machine have one name before
     the last hyphen.
     """
-    from gpuhost.bench_picture import svg
+    from gpuhost.report.bench_picture import svg
 
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)

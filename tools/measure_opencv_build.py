@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-from gpuhost.cli_opencv import Catalog
+from gpuhost.cli.opencv import Catalog
 from gpuhost.cvbuild import cli, make, plan
 
 Json = Dict[str, Any]

@@ -12,14 +12,15 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-from gpuhost import diagnoses, plan
-from gpuhost.catalog import Json
 from gpuhost.cvbuild import failures, options
 from gpuhost.cvbuild.archs import Architectures
-from gpuhost.gpu import parse
-from gpuhost.model import COMPONENTS, NAMES, Request
-from gpuhost.resolve import resolver
-from gpuhost.rules import RULES
+from gpuhost.diagnoses import table as diagnoses
+from gpuhost.planning import plan
+from gpuhost.planning.candidates import COMPONENTS, NAMES, Request
+from gpuhost.planning.catalog import Json
+from gpuhost.planning.gpus import parse
+from gpuhost.planning.resolve import resolver
+from gpuhost.planning.rules.table import RULES
 from gpuhost.versions import specifier
 
 ROOT = Path(__file__).resolve().parent.parent

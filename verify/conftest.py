@@ -4,8 +4,8 @@
     ./run pytest verify/ --hosts=ansible://NAME             a host, or several, of the inventory
     ./run pytest verify/ --hosts=ssh://root@NAME            a host by ssh
 
-Nothing is changed on a host, and it needs nothing but Python 3.6. The checks are in gpuhost.checks*; here is
-only pytest.
+Nothing is changed on a host, and it needs nothing but Python 3.6. The checks are in gpuhost.checks; here is only
+pytest.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ import testinfra
 from testinfra.backend.ansible import AnsibleBackend
 from testinfra.backend.base import BaseBackend, CommandResult
 
-from gpuhost import bounded, checks_collect, history, report, report_bundle, report_fleet
-from gpuhost import lock as locks
-from gpuhost.checks_base import FAIL, SKIP
-from gpuhost.checks_benchmark import PHOTOS
-from gpuhost.checks_fleet import Crew, named
+from gpuhost.checks.base import FAIL, SKIP
+from gpuhost.checks.benchmark import PHOTOS
 from gpuhost.errors import GpuhostError
+from gpuhost.host import bounded
+from gpuhost.planning import lock as locks
+from gpuhost.report import fleet as report_fleet
+from gpuhost.report import history, report
+from gpuhost.report import support as report_bundle
 from gpuhost.text import folder_name, printable
+from gpuhost.verification import collect as checks_collect
+from gpuhost.verification.fleet import Crew, named
 
 ORDER = (
     "test_host",

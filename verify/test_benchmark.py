@@ -6,7 +6,7 @@ from typing import Callable
 
 import pytest
 
-from gpuhost.checks_benchmark import MODELS
+from gpuhost.checks.benchmark import MODELS
 
 
 def test_installed(hold: Callable[[str], None]) -> None:

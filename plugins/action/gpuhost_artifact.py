@@ -14,9 +14,9 @@ from typing import Any, Dict, Optional
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from gpuhost import artifacts
-from gpuhost.asked import Asked
 from gpuhost.errors import GpuhostError, UsageError
+from gpuhost.host import download as artifacts
+from gpuhost.shipping.asked import Asked
 
 VIA = ("auto", "controller", "target")
 

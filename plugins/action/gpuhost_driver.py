@@ -8,7 +8,7 @@ from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from gpuhost.asked import Asked
+from gpuhost.shipping.asked import Asked
 
 PASSWORD = "nvidia_driver_mok_password"  # noqa: S105 - the variable's name
 OPENLY = (

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from gpuhost.asked import Asked
+from gpuhost.shipping.asked import Asked
 
 
 class ActionModule(Asked, ActionBase):  # type: ignore[misc]

@@ -1,10 +1,10 @@
-"""Run the module `gpuhost_tree` and check its answer (gpuhost.asked)."""
+"""Run the module `gpuhost_tree` and check its answer (gpuhost.shipping.asked)."""
 
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 
-from gpuhost.asked import Asked
+from gpuhost.shipping.asked import Asked
 
 
 class ActionModule(Asked, ActionBase):  # type: ignore[misc]

@@ -14,8 +14,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from gpuhost import bounded, history, lock
 from gpuhost.errors import GpuhostError
+from gpuhost.host import bounded
+from gpuhost.planning import lock
+from gpuhost.report import history
 from gpuhost.text import printable_lines
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -25,7 +27,7 @@ OPTIONS = {
     "photos": "--benchmark-photos",
     "reports": "--gpuhost-reports",
 }
-#: The variables by which a user says where the locks are, in the order of gpuhost.lock.place.
+#: The variables by which a user says where the locks are, in the order of gpuhost.planning.lock.place.
 PLACES = ("gpu_stack_locks", "gpu_stack_lock_file")
 KEPT_LINES = 1000
 REPORT = re.compile(r"^report: (.+)$")

@@ -14,27 +14,20 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from ansible.errors import AnsibleFilterError
 from ansible.utils.unsafe_proxy import wrap_var
 
-from gpuhost import (
-    checks_benchmark,
-    history,
-    links,
-    lock,
-    opencv_plan,
-    plan,
-    preflight,
-    rebuild,
-    render,
-    report_swap,
-    rollback,
-    toolkit_specs,
-    tree,
-)
-from gpuhost.catalog import shipped
-from gpuhost.environments import chosen, load_environment, lock_digest
+from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.errors import GpuhostError, LockError, UsageError
-from gpuhost.model import COMPONENTS
-from gpuhost.request import request_of
-from gpuhost.resolve import resolver
+from gpuhost.planning import links, lock, plan, preflight, rebuild, rollback
+from gpuhost.planning import opencv as opencv_plan
+from gpuhost.planning import toolkits as toolkit_specs
+from gpuhost.planning.candidates import COMPONENTS
+from gpuhost.planning.catalog import shipped
+from gpuhost.planning.environments import chosen, load_environment, lock_digest
+from gpuhost.planning.request import request_of
+from gpuhost.planning.resolve import resolver
+from gpuhost.report import history
+from gpuhost.report import swap as report_swap
+from gpuhost.report import terminal as render
+from gpuhost.shipping import tree
 from gpuhost.text import folder_name
 
 
@@ -215,7 +208,7 @@ class FilterModule:
             "gpuhost_opencv_build_environment": told(opencv_plan.build_environment),
             "gpuhost_opencv_command": told(opencv_command),
             "gpuhost_opencv_packages": told(opencv_plan.packages),
-            "gpuhost_opencv_tree": told(opencv_plan.tree),
+            "gpuhost_opencv_tree": told(tree.opencv),
             "gpuhost_opencv_wheel_files": told(opencv_plan.wheel_files),
             "gpuhost_opencv_with_wheel": told(opencv_plan.with_wheel),
             "gpuhost_plan_text": told(render.plan_text),

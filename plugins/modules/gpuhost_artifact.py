@@ -4,8 +4,9 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import artifacts, files, https, store
 from ansible.module_utils.gpuhost.errors import GpuhostError
+from ansible.module_utils.gpuhost.host import download as artifacts
+from ansible.module_utils.gpuhost.host import files, https, store
 
 DOCUMENTATION = r"""
 module: gpuhost_artifact

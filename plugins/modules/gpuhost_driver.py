@@ -6,11 +6,13 @@ import socket
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import files, module_key, packages, store
-from ansible.module_utils.gpuhost.driver_setup import Setup
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.kernel_modules import NOUVEAU_FILE, NOUVEAU_TEXT
-from ansible.module_utils.gpuhost.work import Work
+from ansible.module_utils.gpuhost.host import files, store
+from ansible.module_utils.gpuhost.host.driver import key as module_key
+from ansible.module_utils.gpuhost.host.driver import packages
+from ansible.module_utils.gpuhost.host.driver.modules import NOUVEAU_FILE, NOUVEAU_TEXT
+from ansible.module_utils.gpuhost.host.driver.setup import Setup
+from ansible.module_utils.gpuhost.host.work import Work
 
 DOCUMENTATION = r"""
 module: gpuhost_driver

@@ -4,8 +4,8 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import files, store, venvs
 from ansible.module_utils.gpuhost.errors import GpuhostError
+from ansible.module_utils.gpuhost.host import files, store, venvs
 
 DOCUMENTATION = r"""
 module: gpuhost_environment

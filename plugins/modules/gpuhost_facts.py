@@ -3,7 +3,7 @@
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.probe import observe
+from ansible.module_utils.gpuhost.host.probe.machine import observe
 
 DOCUMENTATION = r"""
 module: gpuhost_facts

@@ -2,9 +2,10 @@
 """Keep updates from the driver and its kernel, or let them through."""
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import guard_hold, guard_prove
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.probe_edges import Edges, run_command
+from ansible.module_utils.gpuhost.host.edges import Edges, run_command
+from ansible.module_utils.gpuhost.host.guard import hold as guard_hold
+from ansible.module_utils.gpuhost.host.guard import prove as guard_prove
 
 DOCUMENTATION = r"""
 module: gpuhost_guard

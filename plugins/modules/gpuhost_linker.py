@@ -4,8 +4,9 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import store, toolkits_linker
 from ansible.module_utils.gpuhost.errors import GpuhostError
+from ansible.module_utils.gpuhost.host import store
+from ansible.module_utils.gpuhost.host.toolkit import linker as toolkits_linker
 
 DOCUMENTATION = r"""
 module: gpuhost_linker

@@ -4,11 +4,12 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import added, store
-from ansible.module_utils.gpuhost.apt_set import Apt
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.probe_edges import run_command
-from ansible.module_utils.gpuhost.work import Work
+from ansible.module_utils.gpuhost.host import store
+from ansible.module_utils.gpuhost.host.driver import added
+from ansible.module_utils.gpuhost.host.driver.apt import Apt
+from ansible.module_utils.gpuhost.host.edges import run_command
+from ansible.module_utils.gpuhost.host.work import Work
 
 DOCUMENTATION = r"""
 module: gpuhost_packages

@@ -4,8 +4,9 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import files, store, toolkits
 from ansible.module_utils.gpuhost.errors import GpuhostError
+from ansible.module_utils.gpuhost.host import files, store
+from ansible.module_utils.gpuhost.host.toolkit import install as toolkits
 
 DOCUMENTATION = r"""
 module: gpuhost_toolkit

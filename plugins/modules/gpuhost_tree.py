@@ -4,8 +4,8 @@
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import store
 from ansible.module_utils.gpuhost.errors import GpuhostError
+from ansible.module_utils.gpuhost.host import store
 
 DOCUMENTATION = r"""
 module: gpuhost_tree

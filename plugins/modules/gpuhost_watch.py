@@ -2,9 +2,9 @@
 """Put the watch over the GPU stack on a host, or take it away."""
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost import watch_install
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.probe_edges import Edges, run_command
+from ansible.module_utils.gpuhost.host.edges import Edges, run_command
+from ansible.module_utils.gpuhost.host.watch import install as watch_install
 
 DOCUMENTATION = r"""
 module: gpuhost_watch

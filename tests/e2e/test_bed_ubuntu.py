@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gpuhost import preflight
+from gpuhost.planning import preflight
 
 from .beds import Archive, Mirror, UbuntuBed, next_month
 from .beds.bed import PROJECT
@@ -29,7 +29,7 @@ SIGNED += ["linux-modules-nvidia-525-generic-hwe-18.04=5.4.0-150.167~18.04.1"]
 INSTALL = ["apt-get", "install", "-y", "-q", "--no-install-recommends"]
 MOK = "/var/lib/shim-signed/mok/MOK.der"
 QUERY = ["nvidia-smi", "--query-gpu=pci.bus_id,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
-OBSERVE = "import json; from gpuhost.probe import observe; print(json.dumps(observe()))"
+OBSERVE = "import json; from gpuhost.host.probe.machine import observe; print(json.dumps(observe()))"
 
 
 @pytest.fixture(scope="module")

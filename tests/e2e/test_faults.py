@@ -18,9 +18,10 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import pytest
 
-from gpuhost import checks, guard
-from gpuhost.checks_base import FAIL, SKIP, Result
-from gpuhost.checks_collect import Host, Options
+from gpuhost.checks.base import FAIL, SKIP, Result
+from gpuhost.host.guard import rules as guard
+from gpuhost.verification import verdict as checks
+from gpuhost.verification.collect import Host, Options
 
 from .beds.archive import next_month
 from .beds.bionic import NEXT_HWE

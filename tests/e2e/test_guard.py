@@ -13,9 +13,9 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
-from gpuhost import checks
-from gpuhost.checks_base import FAIL, Result
-from gpuhost.checks_base import held as outcome
+from gpuhost.checks.base import FAIL, Result
+from gpuhost.checks.base import held as outcome
+from gpuhost.verification import verdict as checks
 
 from . import guard_archive as archive
 from .beds import Bed
@@ -80,8 +80,9 @@ def candidate(bed: Bed, name: str) -> str:
 def verified(bed: Bed) -> Dict[str, Result]:
     """What verify/ says of the driver's packages, its kernel and its guard, as they are read on the bed."""
     program = (
-        "import json; from gpuhost.probe import read_kernel; from gpuhost.probe_edges import Edges, run_command;"
-        "from gpuhost.probe_driver import record; from gpuhost.probe_guard import guard;"
+        "import json; from gpuhost.host.probe.machine import read_kernel;"
+        "from gpuhost.host.edges import Edges, run_command;"
+        "from gpuhost.host.probe.driver import record; from gpuhost.host.probe.guard import guard;"
         "edges = Edges('/', run_command);"
         "print(json.dumps({'guard': guard(edges, '/opt/gpuhost'), 'boots': read_kernel(edges)['boots'],"
         "'record': record(edges, '/opt/gpuhost')}))"

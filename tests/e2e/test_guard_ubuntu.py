@@ -16,11 +16,17 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from gpuhost import checks, checks_card, checks_collect, checks_driver, checks_gpu, checks_guard, lock, plan
-from gpuhost.checks_base import FAIL, PASS, Result
-from gpuhost.checks_base import held as outcome
-from gpuhost.request import request_of
-from gpuhost.resolve import resolver
+from gpuhost.checks import card as checks_card
+from gpuhost.checks import driver as checks_driver
+from gpuhost.checks import guard as checks_guard
+from gpuhost.checks import toolkit as checks_gpu
+from gpuhost.checks.base import FAIL, PASS, Result
+from gpuhost.checks.base import held as outcome
+from gpuhost.planning import lock, plan
+from gpuhost.planning.request import request_of
+from gpuhost.planning.resolve import resolver
+from gpuhost.verification import collect as checks_collect
+from gpuhost.verification import verdict as checks
 
 from .beds.archive import next_month
 from .beds.bed import PROJECT

@@ -17,10 +17,10 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
-from gpuhost import plan
-from gpuhost.gpu import parse
-from gpuhost.request import request_from
-from gpuhost.resolve import resolver
+from gpuhost.planning import plan
+from gpuhost.planning.gpus import parse
+from gpuhost.planning.request import request_from
+from gpuhost.planning.resolve import resolver
 
 from .beds.bed import PROJECT
 from .beds.snapshot import Snapshot

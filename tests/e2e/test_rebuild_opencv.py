@@ -17,8 +17,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple
 
 import pytest
 
-from gpuhost import recipes
-from gpuhost.catalog import shipped
+from gpuhost.planning import recipes
+from gpuhost.planning.catalog import shipped
 
 from .beds import Bed
 from .beds.base import PACKAGES

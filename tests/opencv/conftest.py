@@ -9,8 +9,11 @@ from typing import Any, Dict, NamedTuple
 
 import pytest
 
-from gpuhost import opencv_plan, toolkit_specs, toolkits, venvs
-from gpuhost.environments import load_environment, lock_digest
+from gpuhost.host import venvs
+from gpuhost.host.toolkit import install as toolkits
+from gpuhost.planning import opencv as opencv_plan
+from gpuhost.planning import toolkits as toolkit_specs
+from gpuhost.planning.environments import load_environment, lock_digest
 
 PYTHON = "/usr/bin/python3.11"
 PLAN: Dict[str, Any] = {"opencv": {"python": "3.11", "artifacts": [{"package_version": "4.14.0.94"}]}}

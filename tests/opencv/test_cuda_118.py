@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from gpuhost import toolkit_specs, toolkits
 from gpuhost.cvbuild.wheel import facts_of
+from gpuhost.host.toolkit import install as toolkits
+from gpuhost.planning import toolkits as toolkit_specs
 
 from .conftest import PYTHON, Tools, say
 from .debian_nvcc import assemble

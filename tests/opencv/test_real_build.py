@@ -17,10 +17,12 @@ from typing import List
 
 import pytest
 
-from gpuhost import opencv_plan, recipes, venvs
-from gpuhost.catalog import shipped
 from gpuhost.cvbuild.sources import is_sealed
 from gpuhost.cvbuild.wheel import facts_of
+from gpuhost.host import venvs
+from gpuhost.planning import opencv as opencv_plan
+from gpuhost.planning import recipes
+from gpuhost.planning.catalog import shipped
 
 from .conftest import PLAN, PYTHON, Tools, say
 

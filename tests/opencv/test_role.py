@@ -17,12 +17,12 @@ from typing import Any, Dict, Tuple
 
 import pytest
 
-from gpuhost import recipes
-from gpuhost.catalog import shipped
-from gpuhost.gpu import parse
-from gpuhost.model import Request
-from gpuhost.plan import make
-from gpuhost.resolve import resolver
+from gpuhost.planning import recipes
+from gpuhost.planning.candidates import Request
+from gpuhost.planning.catalog import shipped
+from gpuhost.planning.gpus import parse
+from gpuhost.planning.plan import make
+from gpuhost.planning.resolve import resolver
 
 from .conftest import Tools
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuhost.guard import PREFERENCES, UNATTENDED
+from gpuhost.host.guard.rules import PREFERENCES, UNATTENDED
 
 from .conftest import Ansible, Result
 

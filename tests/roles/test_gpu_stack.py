@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple
 
 import pytest
 
-from gpuhost import lock
+from gpuhost.planning import lock
 
 from ..recorded import observed
 from .conftest import Ansible, Result

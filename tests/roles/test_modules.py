@@ -13,7 +13,7 @@ from typing import Any, Dict, List, NamedTuple
 
 import pytest
 
-from gpuhost import store
+from gpuhost.host import store
 
 from ..unit import wheelhouse
 from .conftest import Ansible, Result

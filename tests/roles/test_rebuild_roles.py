@@ -8,7 +8,8 @@ from typing import Any, Dict, List, NamedTuple
 
 import pytest
 
-from gpuhost import generations, lock, store
+from gpuhost.host import generations, store
+from gpuhost.planning import lock
 
 from .conftest import Ansible, Result
 from .test_gpu_stack import CPU, P2000, host, texts, with_card

@@ -13,12 +13,12 @@ from typing import Any, Dict, Iterator, List, NamedTuple
 
 import pytest
 
-from gpuhost import store
-from gpuhost.catalog import shipped
-from gpuhost.gpu import parse
-from gpuhost.model import Request
-from gpuhost.plan import make
-from gpuhost.resolve import resolver
+from gpuhost.host import store
+from gpuhost.planning.candidates import Request
+from gpuhost.planning.catalog import shipped
+from gpuhost.planning.gpus import parse
+from gpuhost.planning.plan import make
+from gpuhost.planning.resolve import resolver
 
 from ..unit import standins
 from ..unit.vendor import CONTENT, Vendor, certificate

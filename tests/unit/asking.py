@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from gpuhost import gpu, plan
-from gpuhost.catalog import shipped
-from gpuhost.model import Request
-from gpuhost.resolve import resolver
+from gpuhost.planning import gpus as gpu
+from gpuhost.planning import plan
+from gpuhost.planning.candidates import Request
+from gpuhost.planning.catalog import shipped
+from gpuhost.planning.resolve import resolver
 from gpuhost.versions import specifier
 
 from .independent import Ask

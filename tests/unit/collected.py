@@ -7,11 +7,15 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-from gpuhost import checks, checks_benchmark, checks_environments, checks_tensorflow, lock, plan
-from gpuhost.checks_base import Result
-from gpuhost.probe import observe
-from gpuhost.request import request_of
-from gpuhost.resolve import resolver
+from gpuhost.checks import benchmark as checks_benchmark
+from gpuhost.checks import environments as checks_environments
+from gpuhost.checks import tensorflow as checks_tensorflow
+from gpuhost.checks.base import Result
+from gpuhost.host.probe.machine import observe
+from gpuhost.planning import lock, plan
+from gpuhost.planning.request import request_of
+from gpuhost.planning.resolve import resolver
+from gpuhost.verification import verdict as checks
 
 HOSTS = Path(__file__).resolve().parents[1] / "hosts"
 DIGEST = "0123456789ab"

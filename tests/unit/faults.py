@@ -17,10 +17,10 @@ import json
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
-from gpuhost.checks_collect import telling
-from gpuhost.probe_driver import parse_modinfo, parse_test_key
-from gpuhost.probe_environment import build_lines
-from gpuhost.probe_signs import parse_free_memory, telling_lines
+from gpuhost.host.probe.driver import parse_modinfo, parse_test_key
+from gpuhost.host.probe.environment import build_lines
+from gpuhost.host.probe.signs import parse_free_memory, telling_lines
+from gpuhost.verification.collect import telling
 
 from .collected import cpu_host, gpu_host
 

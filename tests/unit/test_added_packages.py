@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Dict, List, Sequence, Set, Tuple
 
-from gpuhost import added
+from gpuhost.host.driver import added
 
 
 class Host:

@@ -14,10 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuhost import answers, lock, opencv_plan, plan, preflight, rebuild, render, rollback
 from gpuhost.errors import GpuhostError
-from gpuhost.request import request_of
-from gpuhost.resolve import resolver
+from gpuhost.planning import lock, plan, preflight, rebuild, rollback
+from gpuhost.planning import opencv as opencv_plan
+from gpuhost.planning.request import request_of
+from gpuhost.planning.resolve import resolver
+from gpuhost.report import terminal as render
+from gpuhost.shipping import answers
 
 from ..recorded import observed
 

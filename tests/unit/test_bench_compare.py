@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuhost import bench_picture, cli
+from gpuhost.cli import main as cli
 from gpuhost.errors import RefusedError, UsageError
+from gpuhost.report import bench_picture
 from gpuhost.yolo import bench_compare
 
 

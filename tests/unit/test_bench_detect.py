@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import gpuhost
-from gpuhost import cli, cli_bench
+from gpuhost.cli import bench as cli_bench
+from gpuhost.cli import main as cli
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.yolo import commands, draw, images, options, photos
 from gpuhost.yolo.detector import Detection

@@ -9,7 +9,7 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost import checks_benchmark
+from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.errors import UnreadableError
 from gpuhost.yolo import options
 

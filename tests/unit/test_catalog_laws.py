@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 import pytest
 from packaging.version import Version
 
-from gpuhost.code import reach
+from gpuhost.gpucode import reach
 
 from . import independent
 from .independent import figures

@@ -10,8 +10,8 @@ from typing import Any, Callable, Dict, List
 import fastjsonschema
 import pytest
 
-from gpuhost.catalog import DATA, FILES, Catalog, load
 from gpuhost.errors import CatalogError
+from gpuhost.planning.catalog import DATA, FILES, Catalog, load
 
 Json = Dict[str, Any]
 #: Every JSON file that has a schema of its own name beside it.

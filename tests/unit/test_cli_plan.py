@@ -13,8 +13,9 @@ from typing import Any, Dict, List, Tuple
 import fastjsonschema
 import pytest
 
-from gpuhost import cli, cli_plan
-from gpuhost.catalog import DATA, validator
+from gpuhost.cli import main as cli
+from gpuhost.cli import plan as cli_plan
+from gpuhost.planning.catalog import DATA, validator
 
 from ..recorded import observed
 

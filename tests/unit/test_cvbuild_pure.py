@@ -9,15 +9,16 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost import opencv_plan, recipes
-from gpuhost.catalog import shipped
 from gpuhost.cvbuild import archs, code_in, compilers, configured, failures, machine, options, progress, resources
 from gpuhost.cvbuild import sources as sources_of
 from gpuhost.cvbuild.archs import Architectures
 from gpuhost.errors import GpuhostError
-from gpuhost.model import Request
-from gpuhost.plan import make as make_plan
-from gpuhost.resolve import resolver
+from gpuhost.planning import opencv as opencv_plan
+from gpuhost.planning import recipes
+from gpuhost.planning.candidates import Request
+from gpuhost.planning.catalog import shipped
+from gpuhost.planning.plan import make as make_plan
+from gpuhost.planning.resolve import resolver
 from gpuhost.versions import release
 
 from .workshop import SUMMARY, elf
@@ -288,7 +289,7 @@ def test_every_failure_has_an_id_of_the_list_and_a_meaning() -> None:
 
 def plan_for(card: str, platform: str, **asked: str) -> Dict[str, Any]:
     """The plan of a card."""
-    from gpuhost.gpu import parse
+    from gpuhost.planning.gpus import parse
     from gpuhost.versions import specifier
 
     found = resolver()

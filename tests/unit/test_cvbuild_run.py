@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gpuhost import cli_opencv
+from gpuhost.cli import opencv as cli_opencv
 from gpuhost.cvbuild import compilers, failures, make, proof, resources
 from gpuhost.cvbuild.wheel import facts_of
 

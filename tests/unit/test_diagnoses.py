@@ -12,8 +12,9 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 
-from gpuhost import checks, diagnoses
-from gpuhost.checks_base import FAIL, NO_GPU, PASS, SKIP, Outcome, Result
+from gpuhost.checks.base import FAIL, NO_GPU, PASS, SKIP, Outcome, Result
+from gpuhost.diagnoses import table as diagnoses
+from gpuhost.verification import verdict as checks
 
 from .collected import judged, with_status
 from .faults import FILES, HEALTHY, fresh, made, put, read

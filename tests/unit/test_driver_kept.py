@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gpuhost import added
 from gpuhost.errors import RefusedError
+from gpuhost.host.driver import added
 
 from .test_driver_setup import DEB, DRIVER, KERNEL, MEMBER, VERSION, Host
 

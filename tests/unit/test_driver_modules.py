@@ -8,8 +8,8 @@ from typing import Any, Dict, Sequence, Tuple
 
 import pytest
 
-from gpuhost import module_key
-from gpuhost.kernel_modules import boot_needed, key_subject, owns_key, told, unready
+from gpuhost.host.driver import key as module_key
+from gpuhost.host.driver.modules import boot_needed, key_subject, owns_key, told, unready
 
 KERNEL = "5.4.0-150-generic"
 SIGNED: Dict[str, Any] = {

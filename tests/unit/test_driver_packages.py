@@ -7,8 +7,8 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 
-from gpuhost import packages
-from gpuhost.packages import Change, parse_installed, parse_show, parse_simulation, refusals
+from gpuhost.host.driver import packages
+from gpuhost.host.driver.packages import Change, parse_installed, parse_show, parse_simulation, refusals
 
 BIONIC = "525.105.17-0ubuntu0.18.04.1"
 KERNEL = "5.4.0-150-generic"

@@ -9,13 +9,15 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
-from gpuhost import apt_set, driver_set, driver_setup
-from gpuhost.apt_set import Apt, held_by_others, short_of_space
-from gpuhost.driver_offer import component_lines
-from gpuhost.driver_setup import Setup
 from gpuhost.errors import ArtifactError, EnvironmentProblem, RefusedError
-from gpuhost.packages import Change
-from gpuhost.work import Work, WorkFailed
+from gpuhost.host.driver import apt as apt_set
+from gpuhost.host.driver import set as driver_set
+from gpuhost.host.driver import setup as driver_setup
+from gpuhost.host.driver.apt import Apt, held_by_others, short_of_space
+from gpuhost.host.driver.offer import component_lines
+from gpuhost.host.driver.packages import Change
+from gpuhost.host.driver.setup import Setup
+from gpuhost.host.work import Work, WorkFailed
 
 VERSION = "525.105.17-0ubuntu0.18.04.1"
 KERNEL = "5.4.0-150-generic"

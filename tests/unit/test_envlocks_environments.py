@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuhost import environments
 from gpuhost.errors import CatalogError, RefusedError
+from gpuhost.planning import environments
 
 LOCK = {
     "schema": 1,

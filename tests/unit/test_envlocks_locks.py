@@ -11,7 +11,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 from packaging.version import Version
 
-from gpuhost import environments
+from gpuhost.planning import environments
 
 NAMES = environments.environment_names()
 SCHEMA = Path(environments.__file__).parent / "data" / "environment.schema.json"

@@ -12,8 +12,10 @@ from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
-from gpuhost import files, watch_install, watch_run
-from gpuhost.probe_edges import Edges
+from gpuhost.host import files
+from gpuhost.host.edges import Edges
+from gpuhost.host.watch import install as watch_install
+from gpuhost.host.watch import run as watch_run
 
 NOBODY = 65534
 ROUNDS = 150

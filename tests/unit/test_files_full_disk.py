@@ -12,21 +12,16 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import pytest
 
-from gpuhost import (
-    added,
-    apt_set,
-    artifacts,
-    errors,
-    files,
-    generations,
-    store,
-    toolkits_archive,
-    toolkits_wheels,
-    venvs,
-)
+from gpuhost import errors
 from gpuhost.cvbuild import keys, sources, steps
 from gpuhost.errors import GpuhostError
-from gpuhost.work import Work
+from gpuhost.host import download as artifacts
+from gpuhost.host import files, generations, store, venvs
+from gpuhost.host.driver import added
+from gpuhost.host.driver import apt as apt_set
+from gpuhost.host.toolkit import archive as toolkits_archive
+from gpuhost.host.toolkit import wheels as toolkits_wheels
+from gpuhost.host.work import Work
 
 from . import standins, wheelhouse
 from .test_venvs_steps import Commands

@@ -1,4 +1,4 @@
-"""The law of writing: everything that the project changes on a disk of a host goes through `gpuhost.files`."""
+"""The law of writing: everything that the project changes on a disk of a host goes through `gpuhost.host.files`."""
 
 from __future__ import annotations
 

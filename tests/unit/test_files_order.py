@@ -10,9 +10,13 @@ from typing import Any, Callable, Dict, Sequence, Tuple
 
 import pytest
 
-from gpuhost import apt_set, artifacts, driver_setup, files, generations, store, toolkits_linker, venvs
 from gpuhost.cvbuild import keys, steps
-from gpuhost.work import Work
+from gpuhost.host import download as artifacts
+from gpuhost.host import files, generations, store, venvs
+from gpuhost.host.driver import apt as apt_set
+from gpuhost.host.driver import setup as driver_setup
+from gpuhost.host.toolkit import linker as toolkits_linker
+from gpuhost.host.work import Work
 
 from . import wheelhouse
 from .test_driver_setup import Host

@@ -6,8 +6,8 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost import following
-from gpuhost.following import Followed
+from gpuhost.shipping import following
+from gpuhost.shipping.following import Followed
 
 HOLDER = "Another run is changing this host: building \x1b[2JOpenCV (process 7), since 2026-01-01 00:00:00."
 

@@ -9,8 +9,8 @@ from typing import List
 
 import pytest
 
-from gpuhost import generations, store
 from gpuhost.errors import UsageError
+from gpuhost.host import generations, store
 
 
 def install(root: Path, *names: str) -> None:

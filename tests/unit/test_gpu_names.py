@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuhost import gpu
-from gpuhost.catalog import shipped
 from gpuhost.errors import GpuhostError, UnreadableError, UsageError
+from gpuhost.planning import gpus as gpu
+from gpuhost.planning.catalog import shipped
 
 from . import independent
 

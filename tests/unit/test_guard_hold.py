@@ -8,9 +8,12 @@ from typing import Any, Dict, List, Sequence, Set, Tuple
 
 import pytest
 
-from gpuhost import guard, guard_hold, probe_guard, store
 from gpuhost.errors import EnvironmentProblem
-from gpuhost.probe_edges import Edges
+from gpuhost.host import store
+from gpuhost.host.edges import Edges
+from gpuhost.host.guard import hold as guard_hold
+from gpuhost.host.guard import rules as guard
+from gpuhost.host.probe import guard as probe_guard
 
 from .test_guard_rules import KERNEL, LISTING, STACK
 

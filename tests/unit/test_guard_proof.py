@@ -8,10 +8,12 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
-from gpuhost import guard, guard_proof, guard_prove
 from gpuhost.errors import EnvironmentProblem
-from gpuhost.guard_proof import Change
-from gpuhost.probe_edges import NOT_FOUND, Edges
+from gpuhost.host.edges import NOT_FOUND, Edges
+from gpuhost.host.guard import proof as guard_proof
+from gpuhost.host.guard import prove as guard_prove
+from gpuhost.host.guard import rules as guard
+from gpuhost.host.guard.proof import Change
 
 from .test_guard_rules import KERNEL, LISTING, STACK, installed
 

@@ -8,7 +8,7 @@ from typing import Dict
 
 import pytest
 
-from gpuhost import guard
+from gpuhost.host.guard import rules as guard
 
 KERNEL = "5.4.0-150-generic"
 LISTING = (Path(__file__).resolve().parents[1] / "data" / "guard" / "installed.txt").read_text(encoding="utf-8")

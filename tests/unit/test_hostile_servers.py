@@ -14,10 +14,11 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
-from gpuhost import artifacts, https
-from gpuhost.artifacts import obtain, place
 from gpuhost.cvbuild import sources
 from gpuhost.errors import ArtifactError, EnvironmentProblem, GpuhostError
+from gpuhost.host import download as artifacts
+from gpuhost.host import https
+from gpuhost.host.download import obtain, place
 
 from .vendor import CONTENT, Vendor, certificate
 

@@ -13,7 +13,10 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 import yaml
 
-from gpuhost import bounded, bundle, checks_benchmark, opencv_job, opencv_plan, tree, venvs
+from gpuhost.checks import benchmark as checks_benchmark
+from gpuhost.host import bounded, opencv_job, venvs
+from gpuhost.planning import opencv as opencv_plan
+from gpuhost.shipping import bundle, tree
 
 from . import wheelhouse
 

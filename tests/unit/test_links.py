@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost import links
+from gpuhost.planning import links
 
 CPU: Dict[str, Any] = {"plan": {"driver": None, "opencv": {"source": "wheel"}}}
 GPU: Dict[str, Any] = {"plan": {"driver": {"version": "525.105.17"}, "opencv": {"source": "sdist"}}}

@@ -9,10 +9,10 @@ from typing import Any, Callable, Dict
 
 import pytest
 
-from gpuhost import lock, plan
 from gpuhost.errors import LockError
-from gpuhost.request import request_of
-from gpuhost.resolve import resolver
+from gpuhost.planning import lock, plan
+from gpuhost.planning.request import request_of
+from gpuhost.planning.resolve import resolver
 
 from ..recorded import observed
 

@@ -10,11 +10,11 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
-from gpuhost import lock, plan
-from gpuhost.catalog import DATA, shipped
 from gpuhost.errors import LockError, UsageError
-from gpuhost.request import request_of
-from gpuhost.resolve import resolver
+from gpuhost.planning import lock, plan
+from gpuhost.planning.catalog import DATA, shipped
+from gpuhost.planning.request import request_of
+from gpuhost.planning.resolve import resolver
 
 from ..recorded import observed
 

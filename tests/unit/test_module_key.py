@@ -13,9 +13,9 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost import module_key
 from gpuhost.errors import EnvironmentProblem
-from gpuhost.work import Work
+from gpuhost.host.driver import key as module_key
+from gpuhost.host.work import Work
 
 PASSWORD = "a-quiet-word"  # noqa: S105 - of a test
 #: Takes the password as mokutil does, twice, and looks at what every process of this machine shows of itself.

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuhost import parsers_apt as parsers
 from gpuhost.credentials import without_logins
+from gpuhost.host.parse import apt as parsers
 
 
 @pytest.mark.parametrize(

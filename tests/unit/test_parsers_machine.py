@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuhost import parsers
 from gpuhost.errors import UnreadableError
+from gpuhost.host.parse import machine as parsers
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuhost import parsers_nvidia as parsers
+from gpuhost.host.parse import nvidia as parsers
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuhost.parsers_versions import compare_versions, sort_versions
+from gpuhost.host.parse.versions import compare_versions, sort_versions
 
 VERSIONS = (
     "5.4.0-9-generic",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gpuhost import driver_setup, preflight, probe, probe_driver, rebuild
 from gpuhost.errors import UnreadableError
-from gpuhost.request import request_of
-from gpuhost.resolve import resolver
+from gpuhost.host.driver import setup as driver_setup
+from gpuhost.host.probe import driver as probe_driver
+from gpuhost.host.probe import machine as probe
+from gpuhost.planning import preflight, rebuild
+from gpuhost.planning.request import request_of
+from gpuhost.planning.resolve import resolver
 
 from ..recorded import HOSTS, observed
 

@@ -10,9 +10,9 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from gpuhost import preflight
-from gpuhost.catalog import shipped
-from gpuhost.parsers_apt import parse_deb822, parse_one_line
+from gpuhost.host.parse.apt import parse_deb822, parse_one_line
+from gpuhost.planning import preflight
+from gpuhost.planning.catalog import shipped
 
 from ..recorded import HOSTS, observed
 

@@ -10,7 +10,7 @@ from typing import Callable, Dict, Sequence, Tuple
 import pytest
 
 from gpuhost.errors import UnreadableError
-from gpuhost.probe import observe
+from gpuhost.host.probe.machine import observe
 
 HOST = Path(__file__).resolve().parents[1] / "hosts" / "ubuntu1804-quadro-p2000"
 CARD = "sys/bus/pci/devices/0000:01:00.0"

@@ -13,7 +13,7 @@ from typing import Any, Sequence
 import fastjsonschema
 import pytest
 
-from gpuhost.probe import observe
+from gpuhost.host.probe.machine import observe
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src"
@@ -122,7 +122,7 @@ def old_python() -> str:
 
 REPLAY_PROGRAM = """
 import json, sys
-from gpuhost.probe import observe
+from gpuhost.host.probe.machine import observe
 folder = sys.argv[1]
 with open(folder + "/commands.json", encoding="utf-8") as file:
     answers = {tuple(one["argv"]): (one["rc"], one["out"], one["err"]) for one in json.load(file)}
@@ -147,7 +147,7 @@ def test_an_old_python_observes_this_machine() -> None:
     """The real edges under the old Python: subprocess and pathlib differ between versions."""
     if not Path("/sys/bus/pci/devices").is_dir():
         pytest.skip("this machine shows no PCI devices in sysfs")
-    program = "import json; from gpuhost.probe import observe; print(json.dumps(observe()))"
+    program = "import json; from gpuhost.host.probe.machine import observe; print(json.dumps(observe()))"
     done = subprocess.run(
         [old_python(), "-B", "-c", program],
         env=dict(os.environ, PYTHONPATH=str(SOURCE)),
@@ -162,7 +162,7 @@ def test_target_side_files_keep_to_python_3_6() -> None:
     """The floor, held by vermin, for exactly the files that travel to a target for the probe."""
     pytest.importorskip("vermin", reason="vermin is a lint tool and not part of every environment")
     program = (
-        "import sys, gpuhost.probe; "
+        "import sys, gpuhost.host.probe.machine; "
         "print(*(module.__file__ for name, module in sys.modules.items() if name.startswith('gpuhost')), sep='\\n')"
     )
     listed = subprocess.run(

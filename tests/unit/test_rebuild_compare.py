@@ -7,10 +7,10 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from gpuhost import lock, plan, rebuild
 from gpuhost.errors import UnreadableError, UsageError
-from gpuhost.request import request_of
-from gpuhost.resolve import resolver
+from gpuhost.planning import lock, plan, rebuild
+from gpuhost.planning.request import request_of
+from gpuhost.planning.resolve import resolver
 
 from ..recorded import observed
 

@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost import render
+from gpuhost.report import terminal as render
 
 from . import asking
 

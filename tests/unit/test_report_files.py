@@ -15,11 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuhost import checks, history, report, report_fleet, report_html, report_picture, report_swap
-from gpuhost.catalog import DATA, validator
-from gpuhost.checks_collect import Host, Options
 from gpuhost.errors import EnvironmentProblem
-from gpuhost.lock import text
+from gpuhost.planning.catalog import DATA, validator
+from gpuhost.planning.lock import text
+from gpuhost.report import fleet as report_fleet
+from gpuhost.report import history, report
+from gpuhost.report import html as report_html
+from gpuhost.report import picture as report_picture
+from gpuhost.report import swap as report_swap
+from gpuhost.verification import verdict as checks
+from gpuhost.verification.collect import Host, Options
 
 from .collected import cpu_host, gpu_host, judged
 

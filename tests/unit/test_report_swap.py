@@ -10,9 +10,11 @@ from typing import Any, Callable, Dict, List, Optional
 import pytest
 from rich.console import Console
 
-from gpuhost import cli, report, report_swap
-from gpuhost.checks_collect import Host, Options
-from gpuhost.lock import text
+from gpuhost.cli import main as cli
+from gpuhost.planning.lock import text
+from gpuhost.report import report
+from gpuhost.report import swap as report_swap
+from gpuhost.verification.collect import Host, Options
 
 from .collected import gpu_host, judged
 
@@ -100,6 +102,6 @@ def test_history_of_one_host_ends_with_it(tmp_path: Path, monkeypatch: pytest.Mo
         report.write(found, tmp_path / "reports" / "box")
     for host, shown in (["box"], True), ([], False):
         said = io.StringIO()
-        monkeypatch.setattr("gpuhost.cli_history.Console", lambda said=said, **_: Console(file=said, width=300))
+        monkeypatch.setattr("gpuhost.cli.history.Console", lambda said=said, **_: Console(file=said, width=300))
         assert cli.main(["history", *host, "--reports", str(tmp_path / "reports")]) == 0
         assert ("4.00 times as fast" in said.getvalue()) is shown

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Tuple
 
 import pytest
 
-from gpuhost import plan
+from gpuhost.planning import plan
 
 from . import asking, independent
 from .independent import Ask, Card

@@ -9,10 +9,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import pytest
 
-from gpuhost import plan
-from gpuhost.catalog import shipped
-from gpuhost.model import Request
-from gpuhost.resolve import Resolver, Stack
+from gpuhost.planning import plan
+from gpuhost.planning.candidates import Request
+from gpuhost.planning.catalog import shipped
+from gpuhost.planning.resolve import Resolver, Stack
 
 from . import asking
 

@@ -14,8 +14,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import fastjsonschema
 import pytest
 
-from gpuhost import plan
-from gpuhost.catalog import DATA
+from gpuhost.planning import plan
+from gpuhost.planning.catalog import DATA
 
 from . import asking, independent
 from .independent import Ask

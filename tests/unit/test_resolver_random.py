@@ -14,8 +14,8 @@ from typing import Any, List, Optional, Tuple
 
 import pytest
 
-from gpuhost import plan
-from gpuhost.model import COMPONENTS
+from gpuhost.planning import plan
+from gpuhost.planning.candidates import COMPONENTS
 
 from . import asking, independent
 from .independent import Ask, Card

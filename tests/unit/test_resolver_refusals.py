@@ -10,11 +10,12 @@ from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
 import pytest
 
-from gpuhost import gpu, plan
-from gpuhost.explain import summary
-from gpuhost.model import COMPONENTS, Request
-from gpuhost.resolve import Resolver
-from gpuhost.rules import RULES
+from gpuhost.planning import gpus as gpu
+from gpuhost.planning import plan
+from gpuhost.planning.candidates import COMPONENTS, Request
+from gpuhost.planning.explain import summary
+from gpuhost.planning.resolve import Resolver
+from gpuhost.planning.rules.table import RULES
 
 from . import asking, independent
 from .test_resolver_exhaustive import ALIKE, PLATFORMS, ask_for

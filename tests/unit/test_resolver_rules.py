@@ -12,12 +12,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import pytest
 
 import gpuhost
-from gpuhost import plan
-from gpuhost.catalog import Catalog, shipped
-from gpuhost.code import target_for
-from gpuhost.model import COMPONENTS
-from gpuhost.resolve import Resolver
-from gpuhost.rules import RULES
+from gpuhost.gpucode import target_for
+from gpuhost.planning import plan
+from gpuhost.planning.candidates import COMPONENTS
+from gpuhost.planning.catalog import Catalog, shipped
+from gpuhost.planning.resolve import Resolver
+from gpuhost.planning.rules.table import RULES
 
 from . import asking, independent
 

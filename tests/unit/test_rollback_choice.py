@@ -6,8 +6,8 @@ from typing import Any, Dict, Optional
 
 import pytest
 
-from gpuhost import rollback
 from gpuhost.errors import RefusedError, UsageError
+from gpuhost.planning import rollback
 
 from ..recorded import observed
 from .test_rebuild_compare import locked, with_cards

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuhost import https, opencv_job, venvs
-from gpuhost.checks_base import Check, Outcome, Result
+from gpuhost.checks.base import Check, Outcome, Result
 from gpuhost.credentials import without_secrets
 from gpuhost.cvbuild import commands
 from gpuhost.errors import EnvironmentProblem, GpuhostError
-from gpuhost.following import Followed
-from gpuhost.redact import Redactor
-from gpuhost.work import Work, WorkFailed
+from gpuhost.host import https, opencv_job, venvs
+from gpuhost.host.work import Work, WorkFailed
+from gpuhost.report.redact import Redactor
+from gpuhost.shipping.following import Followed
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = (
@@ -62,7 +62,7 @@ def callback() -> Any:
 def checked(text: str) -> Result:
     """The result of a check that quotes a host."""
     check = Check("a.b", "A", "Why.", lambda _: Outcome("fail", "x", text, "y"), (), "machine")
-    from gpuhost import checks
+    from gpuhost.verification import verdict as checks
 
     return checks.judge(check, {}, {})
 
@@ -163,7 +163,7 @@ class Job(Followed):
 )
 def test_a_step_is_one_short_printable_line(progress: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the file on the host holds."""
-    monkeypatch.setattr("gpuhost.following.time.sleep", lambda _: None)
+    monkeypatch.setattr("gpuhost.shipping.following.time.sleep", lambda _: None)
     told: List[str] = []
     job = Job(progress)
     assert job._follow("1", {}, "/log/a b.progress", told.append) == {}
@@ -173,7 +173,8 @@ def test_a_step_is_one_short_printable_line(progress: str, shown: str, monkeypat
 
 def test_more_than_the_most_is_not_collected() -> None:
     """On a host as well: a command without end is ended, and its silence is a reason, not an answer."""
-    from gpuhost import bounded, probe_edges
+    from gpuhost.host import bounded
+    from gpuhost.host import edges as probe_edges
 
     with pytest.raises(bounded.TooMuch):
         bounded.run(["yes"], most=1 << 20)
@@ -185,7 +186,7 @@ def test_more_than_the_most_is_not_collected() -> None:
 
 def test_lines_and_ends_are_bounded(tmp_path: Path) -> None:
     """A line without end comes in pieces; of a log only the end is read."""
-    from gpuhost import bounded
+    from gpuhost.host import bounded
 
     file = tmp_path / "log"
     file.write_bytes(b"x" * (3 * bounded.LONGEST_LINE) + b"\nlast\xff\r\n")

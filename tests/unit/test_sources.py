@@ -15,9 +15,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import pytest
 
-from gpuhost import checks, report
-from gpuhost.checks_base import FAIL, PASS, SKIP
-from gpuhost.probe_edges import NOT_FOUND, TIMED_OUT, Edges
+from gpuhost.checks.base import FAIL, PASS, SKIP
+from gpuhost.host.edges import NOT_FOUND, TIMED_OUT, Edges
+from gpuhost.report import report
+from gpuhost.verification import verdict as checks
 
 from .collected import judged
 from .whole import EDITOR, VARIABLE, Answer, Whole

@@ -9,8 +9,8 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost import store
 from gpuhost.errors import EnvironmentProblem
+from gpuhost.host import store
 
 from .test_store_tree import killed_at_each_step
 

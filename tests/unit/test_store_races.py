@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from gpuhost import files, generations, store
+from gpuhost.host import files, generations, store
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 #: Carries out one change a line, at the moment that a gate opens, and answers how it ended. A `Busy` is tried again, as

@@ -11,8 +11,11 @@ from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 
-from gpuhost import answers, checks_lock, generations, probe_rights, store
-from gpuhost.checks_base import FAIL, PASS, SKIP
+from gpuhost.checks import lock as checks_lock
+from gpuhost.checks.base import FAIL, PASS, SKIP
+from gpuhost.host import generations, store
+from gpuhost.host.probe import rights as probe_rights
+from gpuhost.shipping import answers
 
 from .collected import cpu_host, judged, with_status
 

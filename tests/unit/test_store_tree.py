@@ -12,8 +12,8 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
-from gpuhost import store
 from gpuhost.errors import EnvironmentProblem
+from gpuhost.host import store
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 FILES = {"pkg/__init__.py": "", "pkg/a.py": "A = 1\n", "readme": "é\n"}

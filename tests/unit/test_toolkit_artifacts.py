@@ -14,9 +14,9 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from gpuhost import artifacts
-from gpuhost.artifacts import obtain, place
 from gpuhost.errors import ArtifactError, EnvironmentProblem, GpuhostError
+from gpuhost.host import download as artifacts
+from gpuhost.host.download import obtain, place
 
 from .vendor import CONTENT, Vendor, certificate
 
@@ -25,7 +25,7 @@ CHILD = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from gpuhost.artifacts import obtain
+from gpuhost.host.download import obtain
 print(obtain(Path(sys.argv[2]), json.loads(sys.argv[3])))
 """
 

@@ -13,8 +13,13 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from gpuhost import files, store, toolkits, toolkits_archive, toolkits_linker, toolkits_runfile, toolkits_wheels, venvs
 from gpuhost.errors import ArtifactError, EnvironmentProblem, GpuhostError, UsageError
+from gpuhost.host import files, store, venvs
+from gpuhost.host.toolkit import archive as toolkits_archive
+from gpuhost.host.toolkit import install as toolkits
+from gpuhost.host.toolkit import linker as toolkits_linker
+from gpuhost.host.toolkit import runfile as toolkits_runfile
+from gpuhost.host.toolkit import wheels as toolkits_wheels
 
 from . import standins
 from .standins import member

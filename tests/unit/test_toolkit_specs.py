@@ -11,13 +11,13 @@ from typing import Any, Dict, List
 
 import pytest
 
-from gpuhost import toolkit_specs as specs
-from gpuhost.catalog import shipped
 from gpuhost.errors import CatalogError, UsageError
-from gpuhost.gpu import parse
-from gpuhost.model import Request
-from gpuhost.plan import make
-from gpuhost.resolve import resolver
+from gpuhost.planning import toolkits as specs
+from gpuhost.planning.candidates import Request
+from gpuhost.planning.catalog import shipped
+from gpuhost.planning.gpus import parse
+from gpuhost.planning.plan import make
+from gpuhost.planning.resolve import resolver
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD: Dict[str, Any] = {

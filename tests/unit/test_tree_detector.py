@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gpuhost import __version__, store, tree
+from gpuhost import __version__
+from gpuhost.host import store
+from gpuhost.shipping import tree
 
 
 def test_the_tree_is_complete_and_runs_alone(tmp_path: Path) -> None:

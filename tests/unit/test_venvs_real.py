@@ -12,8 +12,8 @@ from typing import Any, Dict, List
 
 import pytest
 
-from gpuhost import files, store, venvs
 from gpuhost.errors import ArtifactError, EnvironmentProblem
+from gpuhost.host import files, store, venvs
 
 from . import wheelhouse
 

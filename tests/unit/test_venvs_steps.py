@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Sequence, Type
 
 import pytest
 
-from gpuhost import store, venvs
 from gpuhost.errors import ArtifactError, EnvironmentProblem, GpuhostError
+from gpuhost.host import store, venvs
 
 from . import wheelhouse
 

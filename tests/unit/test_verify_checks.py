@@ -10,10 +10,11 @@ from typing import Any, Callable, Dict
 
 import pytest
 
-from gpuhost import checks, checks_environments
-from gpuhost.checks_base import FAIL, PASS, SKIP
-from gpuhost.environments import environment_names, load_environment, lock_digest, with_engines
+from gpuhost.checks import environments as checks_environments
+from gpuhost.checks.base import FAIL, PASS, SKIP
+from gpuhost.planning.environments import environment_names, load_environment, lock_digest, with_engines
 from gpuhost.text import printable
+from gpuhost.verification import verdict as checks
 
 from .collected import cpu_host, gpu_host, judged, with_status
 

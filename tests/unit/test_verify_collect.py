@@ -13,11 +13,16 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 
-from gpuhost import bundle, checks_benchmark, checks_collect, probe_environment, probe_installed, store
-from gpuhost.checks_collect import Host, Options
-from gpuhost.lock import text
-from gpuhost.probe import observe
-from gpuhost.probe_edges import Edges, run_command
+from gpuhost.checks import benchmark as checks_benchmark
+from gpuhost.host import store
+from gpuhost.host.edges import Edges, run_command
+from gpuhost.host.probe import environment as probe_environment
+from gpuhost.host.probe import installed as probe_installed
+from gpuhost.host.probe.machine import observe
+from gpuhost.planning.lock import text
+from gpuhost.shipping import bundle
+from gpuhost.verification import collect as checks_collect
+from gpuhost.verification.collect import Host, Options
 
 from .collected import bench_report, cpu_host
 

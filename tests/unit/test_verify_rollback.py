@@ -8,9 +8,11 @@ from typing import Any, Dict, Tuple
 
 import pytest
 
-from gpuhost import checks_collect, generations, probe_installed, store
-from gpuhost.checks_collect import Host, Options
-from gpuhost.lock import text
+from gpuhost.host import generations, store
+from gpuhost.host.probe import installed as probe_installed
+from gpuhost.planning.lock import text
+from gpuhost.verification import collect as checks_collect
+from gpuhost.verification.collect import Host, Options
 
 from .collected import cpu_host
 

@@ -9,11 +9,12 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import pytest
 
-from gpuhost import checks_tensorflow, probe_environment
-from gpuhost.checks_collect import telling
-from gpuhost.environments import load_environment
-from gpuhost.probe_edges import NOT_FOUND, Edges
-from gpuhost.probe_signs import parse_free_memory, signs, telling_lines
+from gpuhost.checks import tensorflow as checks_tensorflow
+from gpuhost.host.edges import NOT_FOUND, Edges
+from gpuhost.host.probe import environment as probe_environment
+from gpuhost.host.probe.signs import parse_free_memory, signs, telling_lines
+from gpuhost.planning.environments import load_environment
+from gpuhost.verification.collect import telling
 
 from .collected import cpu_host, gpu_host
 

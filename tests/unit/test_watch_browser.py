@@ -17,7 +17,8 @@ from typing import Any, Dict, List
 
 import pytest
 
-from gpuhost import report, report_fleet
+from gpuhost.report import fleet as report_fleet
+from gpuhost.report import report
 
 from .test_report_files import made
 from .test_watch_fleet import fleet

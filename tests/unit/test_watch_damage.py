@@ -10,9 +10,10 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
-from gpuhost import watch_read, watch_run
-from gpuhost.files import write_whole
-from gpuhost.probe_edges import NOT_FOUND, TIMED_OUT, Edges
+from gpuhost.host.edges import NOT_FOUND, TIMED_OUT, Edges
+from gpuhost.host.files import write_whole
+from gpuhost.host.watch import read as watch_read
+from gpuhost.host.watch import run as watch_run
 
 from .test_watch_findings import NEWER, Machine
 

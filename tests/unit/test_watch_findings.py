@@ -14,10 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuhost import checks, tree, watch, watch_read, watch_run, watch_tell
-from gpuhost.checks_base import FAIL
-from gpuhost.probe_edges import Edges
-from gpuhost.watch import Finding, State
+from gpuhost.checks.base import FAIL
+from gpuhost.host.edges import Edges
+from gpuhost.host.watch import judge as watch
+from gpuhost.host.watch import read as watch_read
+from gpuhost.host.watch import run as watch_run
+from gpuhost.host.watch import tell as watch_tell
+from gpuhost.host.watch.judge import Finding, State
+from gpuhost.shipping import tree
+from gpuhost.verification import verdict as checks
 
 from .collected import cpu_host, gpu_host, judged
 
@@ -315,7 +320,7 @@ START = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from gpuhost import watch_run
-from gpuhost.probe_edges import Edges
+from gpuhost.host.edges import Edges
 said = json.load(open(sys.argv[3]))
 sys.exit(watch_run.main(["--patience", "0"], Edges(sys.argv[2], lambda argv, timeout: tuple(said[argv[0]]))))
 """

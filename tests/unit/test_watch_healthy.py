@@ -13,10 +13,12 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost import history, lock, plan, report, watch
-from gpuhost.checks_base import FAIL, PASS, SKIP
-from gpuhost.request import request_of
-from gpuhost.resolve import resolver
+from gpuhost.checks.base import FAIL, PASS, SKIP
+from gpuhost.host.watch import judge as watch
+from gpuhost.planning import lock, plan
+from gpuhost.planning.request import request_of
+from gpuhost.planning.resolve import resolver
+from gpuhost.report import history, report
 
 from . import collected
 from .test_watch_findings import watched

@@ -20,11 +20,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuhost import bundle, checks, guard, history, lock, probe_driver, report, report_html
-from gpuhost.catalog import DATA, validator
-from gpuhost.checks_collect import Host, Options
 from gpuhost.errors import GpuhostError, LockError
-from gpuhost.probe import observe
+from gpuhost.host.guard import rules as guard
+from gpuhost.host.probe import driver as probe_driver
+from gpuhost.host.probe.machine import observe
+from gpuhost.planning import lock
+from gpuhost.planning.catalog import DATA, validator
+from gpuhost.report import history, report
+from gpuhost.report import html as report_html
+from gpuhost.shipping import bundle
+from gpuhost.verification import verdict as checks
+from gpuhost.verification.collect import Host, Options
 
 from .collected import HOSTS, cpu_host, gpu_host
 

@@ -11,9 +11,11 @@ from typing import List, Sequence, Tuple
 
 import pytest
 
-from gpuhost import watch_install, watch_read, watch_run
 from gpuhost.errors import EnvironmentProblem
-from gpuhost.probe_edges import Edges
+from gpuhost.host.edges import Edges
+from gpuhost.host.watch import install as watch_install
+from gpuhost.host.watch import read as watch_read
+from gpuhost.host.watch import run as watch_run
 
 ROOT = "/opt/gpuhost"
 OURS = (watch_install.APT, watch_install.LOGIN, "/etc/systemd/system/gpuhost-watch.service")

@@ -9,9 +9,11 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 
-from gpuhost import checks, checks_fleet, lock
-from gpuhost.checks_collect import Host, Options
-from gpuhost.checks_fleet import Crew, named
+from gpuhost.planning import lock
+from gpuhost.verification import fleet as checks_fleet
+from gpuhost.verification import verdict as checks
+from gpuhost.verification.collect import Host, Options
+from gpuhost.verification.fleet import Crew, named
 
 from .test_watch_hostile import HEALTHY, Fake
 

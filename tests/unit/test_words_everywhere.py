@@ -20,7 +20,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gpuhost import bench_picture, cli_bench, cli_history, history, render, report, report_fleet, report_html
+from gpuhost.cli import bench as cli_bench
+from gpuhost.cli import history as cli_history
+from gpuhost.report import bench_picture, history, report
+from gpuhost.report import fleet as report_fleet
+from gpuhost.report import html as report_html
+from gpuhost.report import terminal as render
 from gpuhost.yolo import bench_compare
 
 from . import asking

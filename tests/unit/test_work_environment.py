@@ -10,9 +10,9 @@ from typing import Dict, List, Tuple
 
 import pytest
 
-from gpuhost import files, opencv_job, store, venvs
 from gpuhost.errors import EnvironmentProblem
-from gpuhost.work import Work
+from gpuhost.host import files, opencv_job, store, venvs
+from gpuhost.host.work import Work
 
 #: Says where its temporary files would go and what is open in it; a builder says it to the error output.
 ASK = """

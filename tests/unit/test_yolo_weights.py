@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuhost.errors import ArtifactError, EnvironmentProblem
-from gpuhost.files import sha256
+from gpuhost.host.files import sha256
 from gpuhost.yolo import counter, models, synthetic, weights
 from gpuhost.yolo.files import whole_file
 from gpuhost.yolo.networks import MODELS, PROBE, layers_of

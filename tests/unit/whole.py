@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-from gpuhost import guard, probe_installed, store
-from gpuhost.probe_driver import CERTIFICATE
-from gpuhost.probe_edges import NOT_FOUND
+from gpuhost.host import store
+from gpuhost.host.edges import NOT_FOUND
+from gpuhost.host.guard import rules as guard
+from gpuhost.host.probe import installed as probe_installed
+from gpuhost.host.probe.driver import CERTIFICATE
 
 from .collected import HOSTS, cpu_host, gpu_host
 

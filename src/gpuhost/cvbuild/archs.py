@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Iterable, List, NamedTuple, Sequence
 
-from ..code import reach, target_for
+from ..gpucode import reach, target_for
 from ..versions import capability
 from .failures import failure
 

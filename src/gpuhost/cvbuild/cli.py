@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, List, Optional, Protocol, Sequence, Tuple
 
-from .. import errors, files
+from .. import errors
+from ..host import files
 from . import archs, compilers, install, keys, machine, make, options, plan, proof, resources, toolkit
 from . import recipe as recipes_file
 from .failures import failure
@@ -89,7 +90,7 @@ def positive(text: str) -> int:
 
 
 class Known(Protocol):
-    """What only the catalog knows: it stays on the controller, where gpuhost.cli_opencv has it."""
+    """What only the catalog knows: it stays on the controller, where gpuhost.cli.opencv has it."""
 
     def cards_here(self) -> List[str]:
         """Return the capabilities of this machine's cards; [] when there is none, an error when one is unreadable."""
@@ -172,7 +173,7 @@ def the_recipe(arguments: argparse.Namespace, kit: toolkit.Toolkit, cudnn: toolk
 
 def platform_here() -> str:
     """This machine's platform, for the names of its packages."""
-    from ..parsers import parse_os_release
+    from ..host.parse.machine import parse_os_release
 
     try:
         return str(parse_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))["id"])

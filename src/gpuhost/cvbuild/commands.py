@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
-from .. import bounded, files
 from ..credentials import without_secrets
+from ..host import bounded, files
 from .failures import failure
 
 TAIL = 25  # lines of a failed command's output that a message carries

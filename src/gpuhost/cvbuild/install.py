@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Sequence
 
-from .. import files
+from ..host import files
 from . import code_in, machine, proof
 from .archs import must_cover
 from .commands import follow

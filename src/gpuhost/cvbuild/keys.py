@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from .. import files, strict_json
+from .. import strict_json
+from ..host import files
 from .options import Option
 from .wheel import NAME, facts_of
 

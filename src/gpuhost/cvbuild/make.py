@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from .. import files
+from ..host import files
 from . import code_in, commands, configured, keys, progress, resources, sources, unity, wheel
 from .failures import failure
 from .plan import Plan, build_folder, hooks_folder, source_folder

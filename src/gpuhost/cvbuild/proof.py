@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from .. import bounded, strict_json
+from .. import strict_json
+from ..host import bounded
 from . import code_in, configured, proving
 from .archs import must_cover
 from .commands import ask as answered

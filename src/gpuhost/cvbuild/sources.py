@@ -13,8 +13,10 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from .. import artifacts, files, https, strict_json
+from .. import strict_json
 from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
+from ..host import download as artifacts
+from ..host import files, https
 from .failures import failure
 
 Json = Dict[str, Any]

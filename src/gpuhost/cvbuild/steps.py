@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator
 
-from .. import files, strict_json
+from .. import strict_json
+from ..host import files
 from .failures import failure
 
 #: The lock of the folder.

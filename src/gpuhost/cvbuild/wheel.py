@@ -12,7 +12,8 @@ import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from .. import files, strict_json
+from .. import strict_json
+from ..host import files
 from .archs import Architectures, flat
 from .failures import failure
 

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import cv2
 import numpy as np
 
-from ..files import temporary
+from ..host.files import temporary
 from . import auto, engine_onnxruntime, engine_openvino
 from .counter import stream, uniforms
 from .darknet import cfg_text

@@ -4,8 +4,8 @@ import contextlib
 import pathlib
 from typing import IO, Iterator, List, Optional
 
-from .. import files
 from ..errors import EnvironmentProblem
+from ..host import files
 
 _locked: List[pathlib.Path] = []
 

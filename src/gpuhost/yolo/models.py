@@ -10,7 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 import numpy as np
 
 from ..errors import ArtifactError, CatalogError, EnvironmentProblem
-from ..files import sha256
+from ..host.files import sha256
 from . import synthetic
 from .darknet import cfg_text
 from .files import write_text

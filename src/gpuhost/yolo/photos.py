@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import strict_json
 from ..errors import EnvironmentProblem, UsageError
-from ..files import sha256
+from ..host.files import sha256
 from .counter import hashes, stream, uniforms
 from .files import whole_file, write_text
 

@@ -1,0 +1,1 @@
+"""Claims about a host, each judged from what was collected. Pure."""

@@ -1,0 +1,113 @@
+"""What a check is, and what comes out of one. Pure; no check opens a file or runs a command."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from ..credentials import without_secrets
+from ..planning.catalog import Json
+from ..text import printable
+
+PASS, FAIL, SKIP = "pass", "fail", "skip"
+#: A finding is read by a person, whatever a host says.
+LONGEST = 4000
+TOO_LONG = (
+    "The command is too long to be printed: a name on the host has thousands of characters. Look at that name first."
+)
+NO_GPU = "no GPU in the lock (CPU stack): not proven"
+INSTALL = "./run ansible-playbook site.yml"
+#: The driver alone, with the guard over it.
+DRIVER = "./run ansible-playbook playbooks/driver.yml"
+#: The guard alone.
+GUARD = "./run ansible-playbook playbooks/guard.yml"
+#: A new lock for what the host has become, carried out.
+RELOCK = f"./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true && {INSTALL}"
+#: Another card: shown first, carried out when a person types the host's name.
+REBUILD = "./run ansible-playbook playbooks/rebuild.yml"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one check ended: what was required, what was found, and, when it failed, the command that mends it."""
+
+    status: str
+    required: str
+    actual: str
+    remediation: str = ""
+
+
+def on_host(command: str, then_here: str = "") -> str:
+    """The remedy that is a command for a root shell of the host, and then one for this folder."""
+    return f"On the host: {command}" + (f" ; then here: {then_here}" if then_here else "")
+
+
+def held(ok: bool, required: str, actual: str, remediation: str) -> Outcome:
+    """A pass when `ok`, else a failure with its remedy. Which diagnosis it is, `diagnoses` finds out."""
+    if ok:
+        return Outcome(PASS, required, actual)
+    return Outcome(FAIL, required, actual, remediation)
+
+
+def skipped(required: str, reason: str, remediation: str = "") -> Outcome:
+    """A check that could not be made, and why."""
+    return Outcome(SKIP, required, reason, remediation)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim about a host.
+
+    `sources` are what the probe reads for it, by the names that they have in the `problems` of its answer, as patterns
+    (fnmatch; `{root}` is the store's folder): where one of them could not be read, the check cannot pass. An
+    environment and the benchmark answer for themselves, with an `error`. `needs` are the checks that must have passed
+    before this one can say anything; `part` is what has to be collected for it ("machine", an environment's name, or
+    "benchmark/<model>"); `gpu` marks a claim about a card.
+    """
+
+    id: str
+    title: str
+    purpose: str
+    judge: Callable[[Json], Outcome]
+    sources: Tuple[str, ...]
+    needs: Tuple[str, ...] = ()
+    part: str = "machine"
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """A check's outcome as the report holds it."""
+
+    id: str
+    title: str
+    purpose: str
+    status: str
+    required: str
+    actual: str
+    remediation: str
+    diagnosis: Optional[str]
+
+    def as_json(self) -> Dict[str, Any]:
+        """The result as plain JSON."""
+        return asdict(self)
+
+
+def result(check: Check, outcome: Outcome, diagnosis: Optional[str] = None) -> Result:
+    """The result of a check, with everything that came from a host made printable."""
+    return Result(
+        check.id,
+        check.title,
+        check.purpose,
+        outcome.status,
+        printable(outcome.required, LONGEST),
+        printable(without_secrets(outcome.actual), LONGEST),
+        whole_command(outcome.remediation),
+        diagnosis,
+    )
+
+
+def whole_command(text: str) -> str:
+    """Return a remedy that can be pasted as it is; half a command can remove more than the whole one."""
+    shown = printable(text)
+    return shown if len(shown) <= LONGEST else TOO_LONG

@@ -1,0 +1,175 @@
+"""Checks of the driver at work: loaded, of one version with its library, reachable, and seeing every locked card."""
+
+from __future__ import annotations
+
+import re
+from typing import List, Optional
+
+from ..host.probe.driver import LIBRARIES
+from ..planning.catalog import Json
+from .base import RELOCK, Check, Outcome, held, on_host
+from .driver import REBOOT, driver, unpacked_again, wanted
+from .host import CARDS, LOADED, observation
+from .lock import installed, obeyed
+
+LOOK = on_host("dmesg | grep -E 'NVRM|Xid'")
+#: The packages that hold the driver's library, on Ubuntu and on Debian.
+LIBRARY = r"libnvidia-compute-.*|libnvidia-ml1.*"
+#: The kernel's words about a module whose signature Secure Boot does not accept.
+REFUSED = "Loading of .*module.* is rejected|unsigned module loading is restricted"
+#: The kernel's words about a card that this branch of the driver no longer serves, and about one that is lost.
+LEGACY = "will ignore this GPU|is not supported by the|supported through the NVIDIA .* [Ll]egacy"
+FALLEN = "RmInitAdapter failed|fallen off the bus|Xid .*: (48|62|64|74|79|95|119|120)\\b|GPU has lost"
+
+
+def signs(seen: Json) -> Json:
+    """What the probe read beside it: the kernel's log, device nodes, free memory."""
+    return dict(installed(seen)["signs"])
+
+
+def kernel_says(seen: Json, pattern: str) -> Optional[str]:
+    """The last line of the kernel's log in which this stands; None also where the log may not be read."""
+    lines = [line for line in signs(seen)["kernel_log"] or [] if re.search(pattern, line)]
+    return str(lines[-1]) if lines else None
+
+
+def loaded(seen: Json) -> Outcome:
+    """Is the loaded kernel module the locked driver's?"""
+    version, found = wanted(seen)["version"], observation(seen)["nvidia"]
+    required, reboot = f"driver {version} is loaded", observation(seen)["reboot_required"]
+    if not found["module_loaded"]:
+        others, refused = holders(seen), kernel_says(seen, REFUSED)
+        actual = f"the nvidia module is not loaded; the card is held by {', '.join(others) or 'no driver'}"
+        actual += "; the host asks for a reboot" if reboot else ""
+        actual += f"; the kernel says: {refused}" if refused else ""
+        return held(False, required, actual, REBOOT)
+    actual = f"driver {found['module_version'] or 'of unknown version'} is loaded"
+    actual += f", the library is {driver(seen)['library']}" if are_apart(seen) else ""
+    return held(found["module_version"] == version, required, actual, REBOOT)
+
+
+def holders(seen: Json) -> List[str]:
+    """The kernel drivers that have the cards."""
+    return sorted({c["kernel_driver"] for c in observation(seen)["gpus"] if c["kernel_driver"]})
+
+
+def are_apart(seen: Json) -> bool:
+    """Are the loaded module and the driver's library there, and of two versions?"""
+    module_version, library = observation(seen)["nvidia"]["module_version"], driver(seen)["library"]
+    return library is not None and module_version is not None and library != module_version
+
+
+def match(seen: Json) -> Outcome:
+    """Are the driver's library and the loaded module of one version?"""
+    module_version, library = observation(seen)["nvidia"]["module_version"], driver(seen)["library"]
+    actual = f"the library is {library}" if library else "there is no libnvidia-ml.so.1"
+    return held(
+        library == module_version,
+        f"the library is {module_version}, as the module",
+        actual,
+        unpacked_again(seen, LIBRARY),
+    )
+
+
+def nodes(seen: Json) -> Outcome:
+    """Has the driver its device nodes, and can CUDA have its own? CUDA's may be made when it is first used."""
+    found, count = signs(seen), len(obeyed(seen)["cards"])
+    cards = [name for name in found["nodes"] if name[len("nvidia") :].isdigit()]
+    told = ["/dev/nvidiactl is not there"] if "nvidiactl" not in found["nodes"] else []
+    if len(cards) < count:
+        told.append(f"/dev has {len(cards)} of {count} nodes nvidia0, nvidia1, ...")
+    if uvm_is_missing(seen):
+        loaded = "is loaded" if found["uvm"]["loaded"] else "is not loaded"
+        told.append(f"/dev/nvidia-uvm cannot be used: the module nvidia_uvm {loaded}, nothing makes the node on demand")
+    required = "/dev/nvidiactl, a node for each card, and nvidia-uvm there or made on demand"
+    return held(not told, required, "; ".join(told) or ", ".join(found["nodes"]), REBOOT)
+
+
+def uvm_is_missing(seen: Json) -> bool:
+    """Is CUDA without the node of unified memory, and without the program that would make it?"""
+    found = signs(seen)
+    there = "nvidia-uvm" in found["nodes"] and found["uvm"]["loaded"]
+    return not there and not found["uvm"]["on_demand"]
+
+
+def listed(seen: Json) -> Outcome:
+    """Does the driver's own tool list each locked card?"""
+    smi = observation(seen)["nvidia"]["smi"]
+    required = f"nvidia-smi lists {len(obeyed(seen)['cards'])} locked cards"
+    said = kernel_says(seen, f"{LEGACY}|{FALLEN}")
+    more = f"; the kernel says: {said}" if said else ""
+    if smi["status"] != "ok":
+        return held(False, required, (smi["message"] or "nvidia-smi failed") + more, LOOK)
+    missing = not_listed(seen)
+    others = other_capabilities(seen)
+    actual = f"missing: {', '.join(missing)}{more}" if missing else "; ".join(others) or "all listed"
+    return held(not missing and not others, required, actual, LOOK if is_silent(seen) else RELOCK)
+
+
+def not_listed(seen: Json) -> List[str]:
+    """The locked cards that nvidia-smi does not list, by uuid where the lock has it, else by PCI id."""
+    cards, missing = list(observation(seen)["gpus"]), []
+    for card in obeyed(seen)["cards"]:
+        same = [c for c in cards if (c["uuid"] == card["uuid"] if card["uuid"] else c["pci_id"] == card["pci_id"])]
+        match = [c for c in same if c["readable"]]
+        if match:
+            cards.remove(match[0])
+        else:
+            missing.append(f"{card['uuid'] or card['pci_id']} ({card['pci_address']})")
+    return missing
+
+
+def is_silent(seen: Json) -> bool:
+    """Is a locked card on the bus, and does not answer? It has lost its uuid then, and is still what it was."""
+    silent = {c["pci_id"] for c in observation(seen)["gpus"] if not c["readable"]}
+    return any(card["pci_id"] in silent for card in obeyed(seen)["cards"])
+
+
+def other_capabilities(seen: Json) -> List[str]:
+    """The cards whose compute capability is not the one that was planned for, as far as the driver says it."""
+    planned = {g["pci_id"]: g["compute_capability"] for g in obeyed(seen)["plan"]["gpus"]}
+    return [
+        f"{c['pci_address']} is of capability {c['compute_capability']}, planned was {planned[c['pci_id']]}"
+        for c in observation(seen)["gpus"]
+        if c["compute_capability"] and planned.get(c["pci_id"], c["compute_capability"]) != c["compute_capability"]
+    ]
+
+
+CHECKS = (
+    Check(
+        "driver.loaded",
+        "The locked driver is loaded",
+        "What is installed counts only from the next boot on.",
+        loaded,
+        LOADED,
+        ("gpu.present", "driver.signed", "driver.nouveau"),
+        gpu=True,
+    ),
+    Check(
+        "driver.match",
+        "Library and module match",
+        "NVML and CUDA refuse a module of another version.",
+        match,
+        (*LOADED, *LIBRARIES),
+        ("driver.loaded",),
+        gpu=True,
+    ),
+    Check(
+        "driver.nodes",
+        "The device nodes are there",
+        "Programs reach the card through /dev; without nvidia-uvm nvidia-smi works and CUDA does not.",
+        nodes,
+        ("/dev*", "/sys/module*", "modinfo", *CARDS),
+        ("driver.match",),
+        gpu=True,
+    ),
+    Check(
+        "driver.cards",
+        "The driver lists each locked card",
+        "A driver that is loaded need not serve the card.",
+        listed,
+        ("nvidia-smi", *CARDS),
+        ("driver.nodes", "lock.cards"),
+        gpu=True,
+    ),
+)

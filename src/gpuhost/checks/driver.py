@@ -1,0 +1,211 @@
+"""Checks of the driver, from what is installed to what is loaded: the cause comes before what follows from it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Dict, List
+
+from ..host.guard.rules import is_family
+from ..host.probe.driver import MODPROBE_FOLDERS
+from ..planning.catalog import Json
+from .base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
+from .host import DRIVER_RECORD, KERNELS, LOADED, PACKAGES, observation
+from .lock import installed, obeyed
+
+#: What takes effect only from the next boot on.
+REBOOT = on_host("reboot")
+#: modprobe's configuration, as the probe reads it.
+MODPROBE = tuple(f"{folder}*" for folder in MODPROBE_FOLDERS)
+
+
+def wanted(seen: Json) -> Json:
+    """The lock's driver."""
+    return dict(obeyed(seen)["plan"]["driver"])
+
+
+def driver(seen: Json) -> Json:
+    """The driver as the probe read it for the kernel that will boot."""
+    return dict(installed(seen)["driver"])
+
+
+def unpacked_again(seen: Json, pattern: str) -> str:
+    """What mends files of the driver that are gone or changed, though dpkg has their packages. apt would say that all
+    is there, so the kept packages of these names are unpacked anew, and held again. Else what installs the driver.
+    """
+    record, there = driver(seen)["record"], installed(seen)["guard"]["stack"]
+    kept = {name: digest for name, digest in record["debs"].items() if re.fullmatch("[0-9a-f]{64}", digest)}
+    names = [name for name in sorted(kept) if re.fullmatch(pattern, name)]
+    if not names or any(there.get(name) != record["packages"].get(name) for name in names):
+        return DRIVER
+    folder = shlex.quote(f"{installed(seen)['root']}/cache/debs")
+    files = " ".join(f"{folder}/{kept[name]}/*.deb" for name in names)
+    return on_host(f"dpkg --install {files}", GUARD)
+
+
+def module_again(seen: Json) -> str:
+    """The same for the module of the kernel that will boot, where it is the archive's; else DKMS makes it again."""
+    if driver(seen)["record"]["modules_from"] != "signed":
+        return DRIVER
+    return unpacked_again(seen, f"linux-(modules|objects|signatures)-nvidia-.*{re.escape(driver(seen)['kernel'])}")
+
+
+def replaced(record: Json, there: Dict[str, str]) -> List[str]:
+    """The recorded driver packages that are no longer at their versions, each with both."""
+    told = []
+    for name, version in sorted(record["packages"].items()):
+        if there.get(name, version) != version:
+            told.append(f"{name} is {there[name]}, installed was {version}")
+        elif name not in there and is_family(name):
+            told.append(f"{name} {version} is gone")
+    return told
+
+
+def other_branches(record: Json, there: Dict[str, str]) -> List[str]:
+    """The installed driver packages of another branch; a transitional name that leads to this one is none."""
+    return [
+        name
+        for name, version in sorted(there.items())
+        if re.match(r"nvidia-driver-\d", name) and not version.startswith(f"{record['version']}-")
+        if name not in record["packages"]
+    ]
+
+
+def is_installed(seen: Json) -> Outcome:
+    """Is the locked driver installed, and still the one that was installed?"""
+    lock, found, there = wanted(seen), driver(seen), installed(seen)["guard"]["stack"]
+    record, required = found["record"], f"driver {lock['version']} from the {lock['source']}"
+    if record is None:
+        return held(False, required, "no driver was installed by gpuhost, or not to the end", DRIVER)
+    if (record["version"], record["source"]) != (lock["version"], lock["source"]):
+        actual = f"driver {record['version']} from the {record['source']} was installed"
+        return held(False, required, actual, DRIVER)
+    told = replaced(record, there)
+    told += [f"{name} {there[name]} came beside it" for name in other_branches(record, there)]
+    loaded = observation(seen)["nvidia"]["module_version"]
+    if told and loaded and found["library"] not in (None, loaded):
+        told.append(f"so nvidia-smi and CUDA fail (D01: loaded is {loaded}, the library is {found['library']})")
+    actual = "; ".join(told[:3] + told[3:][-1:]) or f"driver {record['version']}, as it was installed"
+    return held(not told, required, actual, DRIVER)
+
+
+def boots(seen: Json) -> Outcome:
+    """Is the kernel that will boot the one that the driver was made for?"""
+    found = driver(seen)
+    kernel, made = found["kernel"], found["record"]["kernel"]
+    actual = f"{kernel or 'no kernel with an image in /boot'} will boot"
+    return held(kernel == made, f"kernel {made}, which the driver was made for, will boot", actual, DRIVER)
+
+
+def headers(seen: Json) -> Outcome:
+    """Can DKMS build the module for the kernel that will boot?"""
+    found = driver(seen)
+    if found["record"]["modules_from"] != "dkms":
+        return held(True, "headers only where DKMS builds the module", "the archive's own modules need none", "")
+    required = f"headers of {found['kernel']} for DKMS"
+    actual = "there" if found["headers"] else f"/lib/modules/{found['kernel']}/build leads nowhere"
+    return held(found["headers"], required, actual, DRIVER)
+
+
+def module(seen: Json) -> Outcome:
+    """Is the locked module in place for the kernel that will boot, in the right flavour?"""
+    lock, found = wanted(seen), driver(seen)
+    required = f"the {lock['kernel_modules']} module {lock['version']} for kernel {found['kernel']}"
+    if found["module"] is None:
+        built = "; ".join(found["dkms"][:2])
+        actual = "there is no module nvidia for it" + (f" (dkms status: {built})" if built else "")
+        return held(False, required, actual, module_again(seen))
+    flavour = "open" if found["module"]["open"] else "proprietary"
+    right = (found["module"]["version"], flavour) == (lock["version"], lock["kernel_modules"])
+    actual = f"the {flavour} module {found['module']['version'] or 'of unknown version'}, {found['module']['path']}"
+    return held(right, required, actual, DRIVER)
+
+
+def signed(seen: Json) -> Outcome:
+    """Will Secure Boot let the kernel load the module?"""
+    state, found, signer = observation(seen)["secure_boot"], driver(seen), driver(seen)["module"]["signer"]
+    if state in ("disabled", "unsupported"):
+        return held(True, "a signature where Secure Boot asks for one", f"Secure Boot is {state}", "")
+    required = "the module is signed by a key that Secure Boot accepts"
+    if not signer:
+        if state == "unknown":
+            return skipped(
+                required, "the module is unsigned and Secure Boot's state cannot be read", on_host("mokutil --sb-state")
+            )
+        return held(False, required, "Secure Boot is enabled and the module is unsigned", module_again(seen))
+    key, loaded = found["key"], observation(seen)["nvidia"]["module_loaded"]
+    if wanted(seen)["secure_boot"] == "own-key" and not key["enrolled"] and (key["enrolled"] is False or not loaded):
+        return held(False, required, f"signed by {signer}, a key that is not enrolled", DRIVER)
+    return held(True, required, f"signed by {signer}", "")
+
+
+def nouveau(seen: Json) -> Outcome:
+    """Is nouveau kept out, now and at the next boot?"""
+    found, told = driver(seen)["nouveau"], []
+    if not found["blacklisted"]:
+        told.append("nouveau is not blacklisted")
+    if found["in_initramfs"]:
+        told.append("the initramfs loads it")
+    if found["loaded"]:
+        told.append("it is loaded now")
+    return held(not told, "nouveau stays out", "; ".join(told) or "blacklisted, and not loaded", DRIVER)
+
+
+INSTALLED = (
+    Check(
+        "driver.installed",
+        "The locked driver is installed",
+        "An update that replaces the driver leaves a module and libraries that do not fit one another.",
+        is_installed,
+        (*PACKAGES, DRIVER_RECORD),
+        ("lock.provisioned",),
+        gpu=True,
+    ),
+)
+CHECKS = (
+    Check(
+        "kernel.boots",
+        "The driver's kernel will boot",
+        "A newer kernel boots without the module that was made for the old one.",
+        boots,
+        (*KERNELS, DRIVER_RECORD),
+        ("driver.installed",),
+        gpu=True,
+    ),
+    Check(
+        "kernel.headers",
+        "The module can be built",
+        "DKMS skips a kernel without headers, and says so only in its log.",
+        headers,
+        (*KERNELS, DRIVER_RECORD),
+        ("kernel.boots",),
+        gpu=True,
+    ),
+    Check(
+        "driver.module",
+        "The module for that kernel is there",
+        "The next boot loads this one, whatever runs now.",
+        module,
+        (*KERNELS, "modinfo"),
+        ("kernel.headers",),
+        gpu=True,
+    ),
+    Check(
+        "driver.signed",
+        "Secure Boot accepts the module",
+        "A module without an accepted signature is refused at boot.",
+        signed,
+        (*KERNELS, "modinfo", "mokutil *", "/sys/firmware/*", *LOADED),
+        ("driver.module",),
+        gpu=True,
+    ),
+    Check(
+        "driver.nouveau",
+        "nouveau stays out",
+        "It takes the card first, and the driver cannot have it then.",
+        nouveau,
+        (*KERNELS, *MODPROBE, "lsinitramfs", "/proc/modules"),
+        ("driver.installed",),
+        gpu=True,
+    ),
+)

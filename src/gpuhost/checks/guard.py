@@ -1,0 +1,87 @@
+"""Checks of the guard that keeps updates from the driver and its kernel."""
+
+from __future__ import annotations
+
+from typing import Iterable, List
+
+from ..host.guard.rules import PREFERENCES, UNATTENDED
+from ..planning.catalog import Json
+from .base import GUARD, Check, Outcome, held
+from .host import DRIVER_RECORD, PACKAGES
+from .lock import installed
+
+
+def guard(seen: Json) -> Json:
+    """The guard as the probe read it."""
+    return dict(installed(seen)["guard"])
+
+
+def few(names: Iterable[str]) -> str:
+    """The first names of many, and how many more."""
+    told: List[str] = sorted(names)
+    return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
+
+
+def holds(seen: Json) -> Outcome:
+    """Is every installed package of the driver and its kernel on hold?"""
+    found = guard(seen)
+    free = set(found["stack"]) - set(found["held"])
+    released = "the guard is released: " if found["record"] is None else ""
+    actual = f"{released}not on hold: {few(free)}" if free else "all on hold"
+    required = f"{len(found['stack'])} packages of the driver and its kernel on hold"
+    if not free and (found["record"] is None or not found["stack"]):
+        actual = (
+            "there is no record of a guard" if found["stack"] else "no package of the driver and its kernel is there"
+        )
+        return held(False, required, actual, GUARD)
+    return held(not free, required, actual, GUARD)
+
+
+def pins(seen: Json) -> Outcome:
+    """Are they pinned at the versions that are installed?"""
+    found = guard(seen)
+    told = [
+        f"{name} {found['pins'].get(name, 'not at all')} instead of {version}"
+        for name, version in sorted(found["stack"].items())
+        if found["pins"].get(name) != version
+    ]
+    return held(not told, "each pinned at its installed version", few(told) or "each pinned", GUARD)
+
+
+def blacklist(seen: Json) -> Outcome:
+    """Does unattended-upgrades leave them alone?"""
+    found = guard(seen)
+    free = set(found["stack"]) - set(found["blacklist"])
+    required = "each on the blacklist of unattended-upgrades"
+    return held(not free, required, f"not on it: {few(free)}" if free else "all on it", GUARD)
+
+
+CHECKS = (
+    Check(
+        "guard.holds",
+        "The driver and its kernel are on hold",
+        "One package that is not held is enough for an update to take them apart.",
+        holds,
+        (*PACKAGES, DRIVER_RECORD, "{root}/state/guard.json"),
+        ("driver.installed",),
+        gpu=True,
+    ),
+    Check(
+        "guard.pins",
+        "They are pinned",
+        "A hold falls with one command; a transitional package brings another branch past it.",
+        pins,
+        (*PACKAGES, DRIVER_RECORD, PREFERENCES),
+        ("guard.holds",),
+        gpu=True,
+    ),
+    Check(
+        "guard.blacklist",
+        "Unattended upgrades pass them by",
+        "unattended-upgrades stops altogether when it meets a hold that it did not expect.",
+        blacklist,
+        (*PACKAGES, DRIVER_RECORD, UNATTENDED),
+        ("guard.holds",),
+        gpu=True,
+    ),
+)

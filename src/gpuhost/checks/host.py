@@ -1,0 +1,155 @@
+"""Checks of the machine itself: that it can be read, its platform, its apt sources, dpkg."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Dict, List
+
+from ..host.probe import machine as probe
+from ..planning import preflight
+from ..planning.catalog import Json, shipped
+from .base import Check, Outcome, held, on_host
+
+NEEDED = ("host.observed",)
+#: What the probe reads, by the names in its `problems`.
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+SOURCE_LISTS = ("/etc/apt/sources.list*",)
+APT = (*SOURCE_LISTS, "/var/lib/apt/lists*", "apt-cache *")
+PACKAGES = ("dpkg --print-architecture", "dpkg-query")
+CARDS = ("/sys/bus/pci/devices*",)
+LOADED = ("/proc/modules", "/sys/module", "/proc/driver/nvidia/version")
+KERNELS = ("/lib/modules*", "/boot*")
+DRIVER_RECORD = "{root}/state/driver.json"
+
+
+def observation(seen: Json) -> Json:
+    """The probe's observation of the host."""
+    return dict(seen["machine"]["observation"])
+
+
+def row(seen: Json) -> Json:
+    """The catalog's row of the host's platform."""
+    return dict(shipped().platforms["platforms"][observation(seen)["platform"]["id"]])
+
+
+def observed(seen: Json) -> Outcome:
+    """Could the host be read at all?"""
+    error = seen["machine"].get("error")
+    return held(
+        error is None,
+        "the host can be reached and read",
+        error or "read",
+        seen["machine"].get("next_step") or "",
+    )
+
+
+def platform(seen: Json) -> Outcome:
+    """Is it a platform that the catalog knows, on a machine that the artifacts are for?"""
+    known = shipped().platforms["platforms"]
+    machine, identity = observation(seen)["machine"], observation(seen)["platform"]["id"]
+    return held(
+        identity in known and machine == "x86_64",
+        f"{' or '.join(known)} on x86_64",
+        f"{identity} on {machine}",
+        "Use a supported platform; there is no way to mend this on the host.",
+    )
+
+
+def sources_readable(seen: Json) -> Outcome:
+    """Can every line of the source lists be read?"""
+    bad = observation(seen)["apt"]["problems"]
+    where = "; ".join(f"{p['file']} line {p['line']}: {p['error']}" for p in bad[:3])
+    first = on_host(f"${{EDITOR:-nano}} {shlex.quote(bad[0]['file'])}") if bad else ""
+    return held(not bad, "every apt source can be read", where or "all can be read", first)
+
+
+def findings(outcome: List[Dict[str, str]], required: str) -> Outcome:
+    """An outcome from a list of bad sources, each with what it is and the command that removes it."""
+    actual = " ".join(f["what"] for f in outcome) or "none"
+    remedies = list(dict.fromkeys(f["remedy"] for f in outcome))
+    return held(not outcome, required, actual, on_host(" ; ".join(remedies)))
+
+
+def of_another_release(seen: Json) -> List[Dict[str, str]]:
+    """The sources of another release of the distribution, whatever they offer."""
+    seen_apt = observation(seen)["apt"]
+    return preflight.foreign_sources({"apt": {**seen_apt, "foreign_packages": []}}, row(seen))
+
+
+def sources_release(seen: Json) -> Outcome:
+    """Is every source of the distribution one of this release?"""
+    codename = row(seen)["codename"]
+    return findings(of_another_release(seen), f"no apt source of another release than {codename}")
+
+
+def sources_foreign(seen: Json) -> Outcome:
+    """Does only the distribution's own archive offer packages of the stack?"""
+    others = of_another_release(seen)
+    offering = [s for s in preflight.foreign_sources(observation(seen), row(seen)) if s not in others]
+    unknown = preflight.unknown_sources(observation(seen), row(seen))
+    return findings(
+        offering + unknown,
+        "no source beside the distribution's own offers a package of the stack",
+    )
+
+
+def dpkg(seen: Json) -> Outcome:
+    """Is the package database in order, and at rest?"""
+    required, found = "every package is whole", observation(seen)
+    if preflight.dpkg_busy(found):
+        return held(
+            False, required, "another process is changing packages", "Wait, then verify again: ./run pytest verify/"
+        )
+    wrong = " ".join(preflight.dpkg_problems(found))
+    return held(not wrong, required, wrong or "in order", on_host("dpkg --configure -a && apt-get -f install"))
+
+
+CHECKS = (
+    Check(
+        "host.observed",
+        "The host can be read",
+        "Everything else rests on one observation of the host.",
+        observed,
+        (),
+    ),
+    Check(
+        "host.platform",
+        "Supported platform",
+        "Drivers and wheels are chosen for a release; on another they break.",
+        platform,
+        ("uname -m", *OS_RELEASE),
+        NEEDED,
+    ),
+    Check(
+        "host.sources-readable",
+        "apt sources can be read",
+        "A line that cannot be read may hide a source.",
+        sources_readable,
+        SOURCE_LISTS,
+        NEEDED,
+    ),
+    Check(
+        "host.sources-release",
+        "No apt source of another release",
+        "Mixed releases replace libraries under the driver at the next upgrade.",
+        sources_release,
+        (*APT, *OS_RELEASE),
+        ("host.platform",),
+    ),
+    Check(
+        "host.sources-foreign",
+        "The stack comes from the distribution only",
+        "A second source of driver or CUDA packages takes over at the next upgrade.",
+        sources_foreign,
+        (*APT, *OS_RELEASE),
+        ("host.platform",),
+    ),
+    Check(
+        "host.dpkg",
+        "dpkg is in order",
+        "A half-installed package stops every later installation.",
+        dpkg,
+        (*PACKAGES, "dpkg --audit", probe.INTERRUPTED),
+        NEEDED,
+    ),
+)

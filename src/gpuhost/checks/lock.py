@@ -1,0 +1,234 @@
+"""Checks of the lock against the host: is there one, was it made for this machine, and is it what is in
+force?
+"""
+
+from __future__ import annotations
+
+import shlex
+from functools import partial
+from typing import Optional, Sequence, Tuple
+
+from ..errors import LockError
+from ..host.store import LOCK, TEMPORARY
+from ..planning import lock as locks
+from ..planning.catalog import Json
+from .base import INSTALL, REBUILD, RELOCK, Check, Outcome, held, on_host, skipped
+from .host import CARDS, OS_RELEASE
+
+#: So many wrong entries are named in one sentence.
+FEW = 3
+
+
+def installed(seen: Json) -> Json:
+    """What the probe found below the store's root."""
+    return dict(seen["machine"]["installed"])
+
+
+def in_force(seen: Json) -> Optional[Json]:
+    """The lock that the generation in force was made from; None without a generation, or when its record is
+    damaged.
+    """
+    try:
+        return dict(locks.check(installed(seen)["stack"], "in force"))
+    except LockError:
+        return None
+
+
+def obeyed(seen: Json) -> Json:
+    """The lock that the host is held against: the one in force, so that an edited lock shows in
+    lock.generation and only
+    there; the lock of the inventory as long as nothing is in force."""
+    return in_force(seen) or dict(seen["lock"])
+
+
+def present(seen: Json) -> Outcome:
+    """Is there a whole lock for this host?"""
+    error = seen["lock_error"] or {}
+    return held(
+        seen["lock"] is not None,
+        f"a lock for {seen['host']}",
+        error.get("message") or "present",
+        error.get("next_step") or INSTALL,
+    )
+
+
+def platform(seen: Json) -> Outcome:
+    """Is the host still the platform of its lock?"""
+    locked, found = obeyed(seen)["plan"]["platform"], seen["machine"]["observation"]["platform"]["id"]
+    return held(locked == found, locked, found, RELOCK)
+
+
+def cards(seen: Json) -> Outcome:
+    """Are the cards in the machine those of the lock?"""
+    lock = obeyed(seen)
+    told = [
+        d
+        for d in locks.differences(lock, seen["machine"]["observation"], lock["plan"]["asked"])
+        if d.startswith("cards:")
+    ]
+    wanted = ", ".join(c["pci_id"] for c in lock["cards"]) or "no NVIDIA card"
+    found = ", ".join(c["pci_id"] for c in seen["machine"]["observation"]["gpus"]) or "no NVIDIA card"
+    return held(
+        not told,
+        wanted,
+        told[0] if told else found,
+        REBUILD,
+    )
+
+
+def changes(old: Json, new: Json, path: str = "") -> list[str]:
+    """Where two JSON objects differ, as `path: old value -> new value`."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, after, here = old.get(key), new.get(key), f"{path}{key}"
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += changes(before, after, f"{here}.")
+        elif before != after:
+            found.append(f"{here}: {str(before)[:60]} in force, {str(after)[:60]} in the lock")
+    return found
+
+
+def provisioned(seen: Json) -> Outcome:
+    """Is a generation of the store in force at all?"""
+    number = installed(seen)["generation"]
+    actual = "none: the host is not provisioned" if number is None else f"generation {number}"
+    return held(number is not None, f"a generation in force below {installed(seen)['root']}", actual, INSTALL)
+
+
+def generation(seen: Json) -> Outcome:
+    """Is the stack in force the lock's?"""
+    number, stack = installed(seen)["generation"], in_force(seen)
+    required = "the generation in force was made from this lock"
+    if stack is None:
+        return held(False, required, f"the record of generation {number} (stack.json) is missing or damaged", INSTALL)
+    told = changes(stack, seen["lock"])
+    actual = "; ".join(told[:3]) + (f"; {len(told) - 3} more" if len(told) > 3 else "")
+    remedy = f"Carry the lock out: {INSTALL}. If the lock was edited by mistake, restore it from git."
+    return held(not told, required, actual or f"generation {number}", remedy)
+
+
+def whole(name: str, seen: Json) -> Outcome:
+    """Does the generation's link `name` lead to a whole folder of the right content?"""
+    link = installed(seen)["links"].get(name)
+    required = f"current/{name} leads to a whole folder of the store"
+    if link is None:
+        return held(False, required, f"{name} is not there", INSTALL)
+    wanted = (seen["locked"].get(name.rpartition("/")[2]) or {}).get("digest")
+    if link["digest"] is None:
+        told = f"{name} leads to {link['target']}, which is not whole"
+    elif not link["target"].endswith(f"-{link['digest']}"):
+        told = f"{name} leads to {link['target']}, whose content is {link['digest']}"
+    elif wanted is not None and wanted != link["digest"]:
+        told = f"{name} is {link['digest']}, the lock wants {wanted}"
+    else:
+        return held(True, required, link["target"], INSTALL)
+    return held(False, required, told, INSTALL)
+
+
+#: What a wrong entry is, in words.
+RIGHTS = {"writable": "others may write to it", "foreign": "it is not root's", "closed": "users cannot read it"}
+
+
+def rights(seen: Json) -> Outcome:
+    """Can only root change the store, and can every user use it?"""
+    root, found = installed(seen)["root"], installed(seen).get("rights")
+    required = f"{root} is root's, nobody else may write there, and users can read it"
+    if found is None:
+        return skipped(required, "the rights of the store were not read", INSTALL)
+    told = [f"{row['path']}: {', '.join(RIGHTS[what] for what in row['what'])}" for row in found["wrong"]]
+    more = len(told) + found["more"] - FEW
+    actual = "; ".join(told[:FEW]) + (f"; {more} more" if more > 0 else "")
+    above = [row["path"] for row in found["wrong"] if root.startswith(row["path"].rstrip("/") + "/")]
+    if told:
+        return held(False, required, actual, rights_remedy(root, above))
+    if not found["whole"]:
+        return skipped(required, "there are too many files to look at all of them")
+    return held(True, required, "root's, and readable", "")
+
+
+def rights_remedy(root: str, above: Sequence[str]) -> str:
+    """The command that sets the rights right; `above` are folders that the store lies in."""
+    own, lock, temporary = (shlex.quote(f"{root}{name}") for name in ("", f"/{LOCK}", f"/{TEMPORARY}"))
+    # What users may read is opened; the lock, and the folder for temporary files, stay root's alone.
+    told = [f"chown root:root {shlex.quote(path)} && chmod o-w {shlex.quote(path)}" for path in above]
+    told += [
+        f"chown -R root:root {own}",
+        f"chmod -R u=rwX,go=rX {own}",
+        f"chmod -f 600 {lock} ; chmod -f 700 {temporary}",
+    ]
+    return on_host(" && ".join(told))
+
+
+def part(
+    identity: str, name: str, what: str, gpu: bool = False, needs: Tuple[str, ...] = ("lock.provisioned",)
+) -> Check:
+    """The check that a part of the generation is installed."""
+    return Check(
+        identity,
+        f"{what} is installed whole",
+        "A link to a half-made folder works until the first file that is missing.",
+        partial(whole, name),
+        (f"{{root}}/store/{name.rpartition('/')[2]}-*",),
+        needs,
+        gpu=gpu,
+    )
+
+
+CHECKS = (
+    Check(
+        "lock.present",
+        "The host has a lock",
+        "Without a lock there is nothing to hold the host against.",
+        present,
+        (),
+        ("host.observed",),
+    ),
+    Check(
+        "lock.platform",
+        "The lock is for this platform",
+        "A stack is chosen for one release.",
+        platform,
+        OS_RELEASE,
+        ("lock.present",),
+    ),
+    Check(
+        "lock.cards",
+        "The lock is for these cards",
+        "A stack is chosen, and OpenCV built, for the cards that were there.",
+        cards,
+        CARDS,
+        ("lock.present",),
+    ),
+    Check(
+        "lock.provisioned",
+        "The host is provisioned",
+        "Only what is in force can be used.",
+        provisioned,
+        ("{root}/current",),
+        ("lock.present",),
+    ),
+    Check(
+        "lock.generation",
+        "The lock is in force",
+        "A lock that was edited and not carried out promises what is not there.",
+        generation,
+        ("{root}/generations/*",),
+        ("lock.provisioned",),
+    ),
+    Check(
+        "lock.rights",
+        "Only root can change the store",
+        "Whoever can write there runs code as root, and a user who cannot read it has no stack.",
+        rights,
+        (),
+        ("lock.provisioned",),
+    ),
+)
+
+PARTS = (
+    part("cuda.installed", "cuda", "The toolkit", gpu=True),
+    part("cudnn.installed", "cudnn", "cuDNN", gpu=True),
+    part("opencv.installed", "venvs/opencv_cuda", "OpenCV's environment"),
+    part("tensorflow.installed", "venvs/dl4cv", "TensorFlow's environment"),
+    part("detector.installed", "yolo", "The detector", needs=("opencv.installed",)),
+)

@@ -1,0 +1,187 @@
+"""Checks of TensorFlow: it computes, it can load each CUDA library, and it computes on a card."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any, Dict, List, Optional
+
+from ..planning.catalog import Json, shipped
+from ..versions import release
+from .base import RELOCK, Check, Outcome, held, on_host
+from .environments import again, packages
+from .lock import obeyed
+
+#: Largest difference allowed of the convolution, of sums of 27 products of values below 1 (the error is about 1e-6).
+CONV_LIMIT = 1e-4
+CUDNN = "./run ansible-playbook playbooks/cudnn.yml"
+#: Makes the linker's cache anew and, where a library is really gone, the toolkit.
+LINKER = "ldconfig"
+CUDA = "./run ansible-playbook playbooks/cuda.yml"
+
+
+def environment(seen: Json) -> Json:
+    """What was collected of TensorFlow's environment."""
+    return dict(seen["environments"]["dl4cv"])
+
+
+def tested(lock: Json) -> Dict[str, str]:
+    """The CUDA and cuDNN series that the locked TensorFlow was built with."""
+    version = lock["plan"]["tensorflow"]["version"]
+    rows = [row["tested"] for row in shipped().tensorflow["releases"] if row["version"] == version]
+    return dict(rows[0]) if rows else {}
+
+
+def sonames(lock: Json) -> List[str]:
+    """The libraries that the locked TensorFlow loads by name when it looks for a card; none for a CPU lock.
+
+    The figures are the libraries' own: until CUDA 10.0 the toolkit's series, since then of each its own interface.
+    """
+    series = tested(lock)
+    if not lock["plan"]["gpus"] or not series:
+        return []
+    major, minor = release(series["cuda"])[:2]
+    if (major, minor) < (10, 1):
+        figures = dict.fromkeys(("cudart", "cublas", "cufft", "curand", "cusolver", "cusparse"), series["cuda"])
+    else:
+        figures = {
+            "cudart": series["cuda"] if major == 10 else f"{major}.0" if major == 11 else str(major),
+            "cublas": str(major),
+            "cufft": "11" if major == 12 else "10",
+            "curand": "10",
+            "cusolver": "10" if (major, minor) <= (11, 0) else "11",
+            "cusparse": str(major),
+        }
+    if major > 10:
+        figures["cublasLt"] = str(major)
+    figures["cudnn"] = str(release(series["cudnn"])[0])
+    return ["libcuda.so.1", *(f"lib{name}.so.{figure}" for name, figure in figures.items())]
+
+
+def computes(seen: Json) -> Outcome:
+    """Does TensorFlow import, and is a convolution right?"""
+    probed = environment(seen)
+    required = f"a convolution agrees with NumPy within {CONV_LIMIT:g}"
+    done = probed.get("computed")
+    if done is None:
+        return held(False, required, f"{probed['error']}{words(seen)}", again(seen, "dl4cv"))
+    actual = f"TensorFlow {done['version']}, off by {done['conv_error']:.1e} on {short_device(done['device'])}"
+    return held(done["conv_error"] <= CONV_LIMIT, required, actual, again(seen, "dl4cv"))
+
+
+def short_device(device: Any) -> str:
+    """The last part of TensorFlow's name of a device, such as CPU:0."""
+    return str(device).rpartition("device:")[2] or str(device)
+
+
+def words(seen: Json) -> str:
+    """The last of the telling lines that TensorFlow wrote, to follow what was found."""
+    lines = environment(seen).get("said") or []
+    return f"; it says: {lines[-1]}" if lines else ""
+
+
+def says(seen: Json, pattern: str) -> bool:
+    """Does TensorFlow say this, in its log or as its error?"""
+    probed = environment(seen)
+    return any(
+        re.search(pattern, text, re.IGNORECASE) for text in [*(probed.get("said") or []), probed.get("error") or ""]
+    )
+
+
+def libraries(seen: Json) -> Outcome:
+    """Does each library that TensorFlow loads by name load?"""
+    found = environment(seen).get("libraries") or {}
+    wanted = sonames(obeyed(seen))
+    told = [f"{name}: {(found.get(name) or {'error': 'not tried'})['error']}" for name in wanted]
+    bad = [line for name, line in zip(wanted, told) if (found.get(name) or {"error": ""})["error"] is not None]
+    more = f"; {len(bad) - 2} more" if len(bad) > 2 else ""
+    actual = "; ".join(bad[:2]) + more if bad else f"{len(wanted)} libraries load"
+    return held(not bad, f"{', '.join(wanted)} load", actual, on_host(LINKER, CUDA))
+
+
+def cudnn_library(seen: Json) -> Json:
+    """What came of loading cuDNN by the name that TensorFlow has for it; empty where that was not tried."""
+    found = environment(seen).get("libraries") or {}
+    return dict(next((told for name, told in found.items() if name.startswith("libcudnn.so.")), {}))
+
+
+def cudnn_at_run_time(seen: Json) -> Optional[str]:
+    """The version of the cuDNN that the linker gives TensorFlow, by its own answer: '8.6.0'."""
+    number = cudnn_library(seen).get("version")
+    if not isinstance(number, int):
+        return None
+    major = 10000 if number >= 90000 else 1000
+    return f"{number // major}.{number % major // 100}.{number % 100}"
+
+
+def cudnn(seen: Json) -> Outcome:
+    """Is the cuDNN that is loaded of the major version that TensorFlow was built with, and no older?"""
+    wanted, found = tested(obeyed(seen)).get("cudnn", ""), cudnn_at_run_time(seen)
+    required = f"cuDNN {wanted} or a later {wanted.partition('.')[0]}.x"
+    if found is None:
+        return held(False, required, "the library does not tell its version", on_host(LINKER, CUDNN))
+    right = release(found)[:1] == release(wanted)[:1] and release(found)[:2] >= release(wanted)[:2]
+    actual = f"the library is {found}, {cudnn_library(seen).get('path') or 'of an unknown place'}"
+    return held(right, required, actual, on_host(LINKER, CUDNN))
+
+
+def on_gpu(seen: Json) -> Outcome:
+    """Did the convolution run on a card, and are all locked cards there for TensorFlow?"""
+    done, count = environment(seen)["computed"], len(obeyed(seen)["cards"])
+    on_card = "GPU" in short_device(done["device"])
+    actual = f"{len(done['gpus'])} cards listed, computed on {short_device(done['device'])}"
+    right = on_card and len(done["gpus"]) == count
+    actual += "" if right else words(seen)
+    return held(right, f"{count} cards listed, computed on a GPU", actual, RELOCK)
+
+
+CHECKS = (
+    Check(
+        "tensorflow.packages",
+        "TensorFlow's environment holds the locked packages",
+        "A package that was changed by hand is no longer what was tested together.",
+        partial(packages, "tensorflow"),
+        (),
+        ("tensorflow.installed",),
+        "dl4cv",
+    ),
+    Check(
+        "tensorflow.computes",
+        "TensorFlow computes",
+        "An import that works proves little: a convolution is compared.",
+        computes,
+        (),
+        ("tensorflow.packages",),
+        "dl4cv",
+    ),
+    Check(
+        "tensorflow.libraries",
+        "TensorFlow can load each CUDA library",
+        "Where one cannot be loaded by its name, TensorFlow goes on without a card.",
+        libraries,
+        (),
+        ("tensorflow.packages", "driver.match", "cuda.toolkit", "cudnn.version"),
+        "dl4cv",
+        True,
+    ),
+    Check(
+        "tensorflow.cudnn",
+        "TensorFlow gets a cuDNN that will do",
+        "An older minor version than it was built with is refused at the first convolution.",
+        cudnn,
+        (),
+        ("tensorflow.libraries",),
+        "dl4cv",
+        True,
+    ),
+    Check(
+        "tensorflow.gpu",
+        "TensorFlow computes on the GPU",
+        "TensorFlow falls back to the CPU without an error.",
+        on_gpu,
+        (),
+        ("tensorflow.computes", "tensorflow.cudnn", "cuda.driver", "driver.cards"),
+        "dl4cv",
+        True,
+    ),
+)

@@ -1,0 +1,106 @@
+"""Checks of the card, and of the toolkit and cuDNN that stand under the environments."""
+
+from __future__ import annotations
+
+from ..host.toolkit.install import agrees
+from ..planning.candidates import Candidate
+from ..planning.catalog import Json, shipped
+from ..planning.rules.driver import toolkit as serves
+from ..versions import in_series
+from .base import FAIL, INSTALL, NO_GPU, RELOCK, SKIP, Check, Outcome, held, skipped
+from .host import CARDS, LOADED, observation
+from .lock import installed, obeyed
+
+
+def present(seen: Json) -> Outcome:
+    """Is there an NVIDIA card where the lock has one, and where one was demanded? That the cards are the locked ones,
+    lock.cards says.
+    """
+    if not obeyed(seen)["plan"]["gpus"]:
+        remedy = f"Put a card in, then plan anew: {RELOCK}"
+        status = FAIL if seen["options"]["require_gpu"] else SKIP
+        return Outcome(status, "a GPU, planned and locked", NO_GPU, remedy)
+    cards = [f"{c['name'] or c['pci_id']} at {c['pci_address']}" for c in observation(seen)["gpus"]]
+    return held(bool(cards), "an NVIDIA card in the machine", ", ".join(cards) or "none", RELOCK)
+
+
+def toolkit(seen: Json) -> Outcome:
+    """Is the toolkit in force the locked one, by its own record and by its compiler, where it has one?"""
+    wanted, found = obeyed(seen)["plan"]["cuda"]["version"], installed(seen)
+    said = [f"its record says {found['cuda']}"] if found["cuda"] else []
+    said += [f"nvcc says {found['nvcc']}"] if found["nvcc"] else []
+    said += ["it has no record"] if said and not found["cuda"] else []
+    right = (
+        found["cuda"] is not None
+        and agrees(wanted, found["cuda"])
+        and (found["nvcc"] is None or in_series(wanted, found["nvcc"]))
+    )
+    return held(
+        right,
+        f"CUDA {wanted}",
+        ", ".join(said) or "no toolkit below current/cuda",
+        INSTALL,
+    )
+
+
+def driver_serves(seen: Json) -> Outcome:
+    """Is the loaded driver new enough for the toolkit in force?"""
+    version, loaded = obeyed(seen)["plan"]["cuda"]["version"], observation(seen)["nvidia"]["module_version"]
+    rows = [row for row in shipped().cuda["releases"] if row["version"] == version]
+    if not rows:
+        return skipped(f"a driver for CUDA {version}", f"the catalog has no CUDA {version}")
+    problem = serves(Candidate("driver", loaded, "", {}), Candidate("cuda", version, "", rows[0]))
+    return held(problem is None, f"a driver that serves CUDA {version}", problem or f"driver {loaded}", RELOCK)
+
+
+def cudnn(seen: Json) -> Outcome:
+    """Is cuDNN in force the locked one? Its header gives three of the four figures."""
+    wanted, found = obeyed(seen)["plan"]["cudnn"]["version"], installed(seen)["cudnn"]
+    right = found is not None and in_series(wanted, found)
+    return held(
+        right,
+        f"cuDNN {wanted}",
+        f"the header says {found}" if found else "no header below current/cudnn",
+        INSTALL,
+    )
+
+
+CARD = (
+    Check(
+        "gpu.present",
+        "There is a card",
+        "A card that fell off the bus leaves everything else running on the CPU.",
+        present,
+        CARDS,
+        ("lock.cards",),
+    ),
+)
+CHECKS = (
+    Check(
+        "cuda.toolkit",
+        "The toolkit is the locked one",
+        "TensorFlow and OpenCV load one version of its libraries.",
+        toolkit,
+        ("{root}/current/cuda/*", "{root}/generations/*/cuda/*"),
+        ("cuda.installed",),
+        gpu=True,
+    ),
+    Check(
+        "cuda.driver",
+        "The driver is new enough for the toolkit",
+        "An older driver refuses every program of a newer toolkit.",
+        driver_serves,
+        LOADED,
+        ("cuda.toolkit", "driver.match"),
+        gpu=True,
+    ),
+    Check(
+        "cudnn.version",
+        "cuDNN is the locked one",
+        "Another minor version is refused, or is slow.",
+        cudnn,
+        ("{root}/current/cudnn/*", "{root}/generations/*/cudnn/*"),
+        ("cudnn.installed",),
+        gpu=True,
+    ),
+)

@@ -1,0 +1,1 @@
+"""The command `gpuhost`: arguments, exit codes, the terminal."""

@@ -1,0 +1,64 @@
+"""The command `gpuhost`. Exit codes: 0 done, 1 done but for some photos, 2 usage, 3 refused, 4 unreadable
+machine, 5 damaged catalog, 6 damaged file, 7 the machine cannot do it now, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from typing import Optional, Sequence
+
+from rich.console import Console
+
+from .. import __version__
+from ..errors import EnvironmentProblem, GpuhostError
+from ..report import terminal as render
+from . import bench as cli_bench
+from . import history as cli_history
+from . import plan as cli_plan
+
+EXIT_BROKEN_PIPE = 1  # the same as rich has, which prints the tables
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar; each command brings its own."""
+    top = argparse.ArgumentParser(prog="gpuhost", description="A lockfile for GPU hosts.")
+    top.add_argument("--version", action="version", version=f"gpuhost {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="command", required=True)
+    cli_plan.add_parser(commands)
+    cli_bench.add_parsers(commands)
+    cli_history.add_parser(commands)
+    return top
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """The entry point: every known failure becomes one paragraph and its exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return code
+    except GpuhostError as error:
+        render.show_error(Console(stderr=True), error.message, error.next_step)
+        return error.exit_code
+    except OSError as error:
+        return unwritten(error)
+
+
+def unwritten(error: OSError) -> int:
+    """What a standard output that takes no more means: a reader that has left (as in `| head`), or a full disk."""
+    if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        raise error
+    # Python flushes standard output once more when it ends, and would say so of its own.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return EXIT_BROKEN_PIPE
+    problem = EnvironmentProblem(f"The answer could not be written: {error.strerror}.", "Make room, or print it.")
+    render.show_error(Console(stderr=True), problem.message, problem.next_step)
+    return problem.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""`gpuhost plan`: from a command line, or from what a machine is, to a request, and the answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, Dict, List, Optional
+
+from rich.console import Console
+
+from ..errors import UnreadableError, UsageError
+from ..host.probe.machine import observe
+from ..planning import compare, plan
+from ..planning.candidates import COMPONENTS, Request
+from ..planning.catalog import Json
+from ..planning.gpus import Gpu, parse
+from ..planning.request import request_from, request_of
+from ..planning.resolve import Resolver, resolver
+from ..report import terminal as render
+from ..versions import release
+
+EXIT_REFUSED = 3
+
+
+def add_parser(commands: Any) -> None:
+    """The grammar of the command."""
+    p = commands.add_parser(
+        "plan",
+        help="say which stack a card gets on a platform, or why none",
+        description="Resolve one pinned, mutually compatible stack. Without --gpu this machine is read.",
+        epilog="Exit codes: 0 planned, 2 usage, 3 refused, 4 this machine could not be read, 5 damaged catalog.",
+    )
+    p.add_argument("--os", metavar="PLATFORM", help="the platform, such as ubuntu-18.04 (default: this machine's)")
+    p.add_argument(
+        "--gpu",
+        action="append",
+        metavar="CARD",
+        help="a name, a PCI id (10de:1c30) or a capability (6.1); several for a mixed host; 'none' for the CPU stack",
+    )
+    for name in COMPONENTS:
+        p.add_argument(
+            f"--{name}",
+            metavar="SPEC",
+            help=f"a version or specifier of {name}, such as 11.8 or '>=11.2,<12'"
+            if name == "cuda"
+            else f"the same for {name}",
+        )
+    p.add_argument("--kernel", metavar="VERSION", help="the kernel that will boot, such as 4.15.0-213-generic")
+    boot = p.add_mutually_exclusive_group()
+    boot.add_argument(
+        "--secure-boot", dest="secure_boot", action="store_true", default=None, help="plan for Secure Boot"
+    )
+    boot.add_argument(
+        "--no-secure-boot",
+        dest="secure_boot",
+        action="store_false",
+        help="plan without it (default: as read, else not considered)",
+    )
+    p.add_argument("--require-gpu", action="store_true", help="no card is an error, not a CPU plan")
+    p.add_argument("--compare", nargs=2, metavar=("A", "B"), help="put two cards side by side")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    p.set_defaults(run=lambda arguments: run(arguments, Console()))
+
+
+def asked_for(arguments: argparse.Namespace) -> Dict[str, str]:
+    """The components the user asked for, with the text given."""
+    return {name: getattr(arguments, name) for name in COMPONENTS if getattr(arguments, name) is not None}
+
+
+def requested(found: Resolver, arguments: argparse.Namespace) -> Request:
+    """The request of a command line: typed cards, or this machine's."""
+    asked = asked_for(arguments)
+    given: Dict[str, Any] = {}
+    if arguments.kernel is not None:
+        if len(release(arguments.kernel)) < 2:
+            raise UsageError(
+                f"'{arguments.kernel}' is not a kernel version.",
+                "Write it as uname -r does: --kernel 4.15.0-213-generic",
+            )
+        given["kernel"] = arguments.kernel
+    if arguments.secure_boot is not None:
+        given["secure_boot"] = arguments.secure_boot
+    typed: Optional[List[Gpu]] = None
+    if arguments.compare:
+        typed = []
+    elif arguments.gpu:
+        names = [g for g in arguments.gpu if g.strip().lower() != "none"]
+        if names and len(names) != len(arguments.gpu):
+            raise UsageError("--gpu none does not go with other cards.", "Leave one of them out.")
+        typed = [parse(found.catalog, g) for g in names]
+    if typed is not None and arguments.os is not None:
+        return request_from(found, arguments.os, typed, asked, **given)
+    observation = observe()
+    if typed is None:
+        return request_of(found, observation, asked, platform=arguments.os, **given)
+    here = str(observation["platform"]["id"])
+    if here not in found.catalog.platforms["platforms"]:
+        raise UsageError(
+            f"This machine's platform ({here}) is not in the catalog.",
+            "Say for which one to plan: --os ubuntu-18.04",
+        )
+    return request_from(found, here, typed, asked, **given)
+
+
+def run(arguments: argparse.Namespace, out: Console) -> int:
+    """`gpuhost plan`."""
+    found = resolver()
+    request = requested(found, arguments)
+    if arguments.compare:
+        if arguments.gpu:
+            raise UsageError("--compare takes its two cards itself.", "Leave --gpu out.")
+        table = compare.side_by_side(found, request, [parse(found.catalog, g) for g in arguments.compare])
+        emit(table, arguments.json) if arguments.json else render.show_comparison(out, table)
+        return 0 if all(c["plan"]["status"] == "planned" for c in table["cards"]) else EXIT_REFUSED
+    if arguments.require_gpu and not request.gpus:
+        raise UnreadableError(
+            "No NVIDIA card was found, and --require-gpu asks for one.",
+            "Look at lspci -nn | grep 10de; or leave --require-gpu out.",
+        )
+    made = plan.make(found, request)
+    emit(made, arguments.json) if arguments.json else render.show_plan(out, made)
+    return 0 if made["status"] == "planned" else EXIT_REFUSED
+
+
+def emit(value: Json, pretty: bool) -> None:
+    """Print JSON on standard output, untouched by terminal width."""
+    sys.stdout.write(json.dumps(value, indent=2 if pretty else None) + "\n")

@@ -1,0 +1,1 @@
+"""Known causes behind failed checks, as tables."""

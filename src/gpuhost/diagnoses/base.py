@@ -1,0 +1,52 @@
+"""What a diagnosis is: a known failure with its cause and its fix, and how it shows itself at a check of verify/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Optional, Tuple
+
+from ..planning.catalog import Json
+
+Remedy = Callable[[Json], str]
+
+
+def always(seen: Json) -> bool:
+    """The sign of a failure that can have one cause only."""
+    return True
+
+
+@dataclass(frozen=True)
+class Sign:
+    """How a diagnosis shows at a check that has failed.
+
+    `seen` looks at what was collected of the host; it is asked for failed checks only, and changes nothing. `remedy`
+    gives the command that mends it, where the check's own does not.
+    """
+
+    check: str
+    seen: Callable[[Json], bool] = always
+    remedy: Optional[Remedy] = None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another part of the project that gives the diagnosis, and the test that shows it."""
+
+    where: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One known failure. `fix` says what mends it in general; a sign's remedy is what to type on the host that has it.
+
+    `never` is the reason why a failure that others meet cannot happen to this stack; then nothing gives it.
+    """
+
+    id: str
+    title: str
+    cause: str
+    fix: str
+    signs: Tuple[Sign, ...] = ()
+    elsewhere: Tuple[Elsewhere, ...] = ()
+    never: str = ""

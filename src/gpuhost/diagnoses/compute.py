@@ -1,0 +1,208 @@
+"""Diagnoses of the toolkit, OpenCV, TensorFlow and the benchmark at run time."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+
+from ..checks.base import on_host
+from ..checks.card import signs
+from ..checks.environments import again, normal
+from ..checks.lock import installed
+from ..checks.opencv import environment as opencv
+from ..checks.opencv import providers
+from ..checks.tensorflow import CUDNN, LINKER, cudnn_library, says
+from ..planning.catalog import Json
+from ..planning.opencv import CV2
+from ..planning.preflight import literal
+from .base import Diagnosis, Elsewhere, Sign
+
+#: Below this many free MiB on a card TensorFlow's first convolution can fail for want of memory.
+LITTLE_MIB = 1024
+DRIVER_TOO_OLD = r"driver version is insufficient|\(35\)"
+NO_CODE = "no kernel image|not built to work with the selected device"
+NO_MEMORY = "convolution algorithm|CUDNN_STATUS_(ALLOC_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)|out of memory|OOM when"
+OTHER_CUDNN = "Loaded runtime CuDNN library"
+NOT_LOADED = "Could not load dynamic library|Cannot dlopen"
+ON_CPU = "took the CPU|switching to CPU|not built with CUDA"
+
+
+def renew(seen: Json) -> str:
+    """What puts the locked OpenCV in place of the one that is there."""
+    return again(seen, "opencv_cuda")
+
+
+def from_the_index(seen: Json) -> bool:
+    """Is it the package index's OpenCV, where the lock has one that is built here? (Its version has a + in it.)"""
+    there = {normal(name): versions for name, versions in opencv(seen)["packages"].items()}
+    built = "+" in str((seen["locked"]["opencv_cuda"].get("packages") or {}).get(CV2, ""))
+    return built and all("+" not in version for version in there.get(CV2, ["+"]))
+
+
+def little_memory(seen: Json) -> bool:
+    """Is a card nearly full? Where nvidia-smi did not say, the library's own words have to do."""
+    free = signs(seen)["free_mib"]
+    return not free or min(free.values()) < LITTLE_MIB
+
+
+def without_other_cudnn(seen: Json) -> str:
+    """The command that takes another cuDNN's folder out of the linker's way; where it is ours, what installs it."""
+    path = str(cudnn_library(seen).get("path") or "")
+    if not path.startswith("/") or path.startswith(installed(seen)["root"] + "/"):
+        return on_host(LINKER, CUDNN)
+    line = shlex.quote(rf"\#^{literal(posixpath.dirname(path))}/*$#d")
+    return on_host(f"sed -E -i {line} /etc/ld.so.conf.d/*.conf && ldconfig")
+
+
+def tells(pattern: str, seen: Json) -> bool:
+    """Does OpenCV's error on the card say this?"""
+    done = opencv(seen).get("computed") or {}
+    return re.search(pattern, done.get("cuda_error") or "") is not None
+
+
+def benchmark_tells(pattern: str, model: str, seen: Json) -> bool:
+    """Does the benchmark of a model end with words like these?"""
+    return re.search(pattern, str(seen["benchmark"].get(model, {}).get("error", ""))) is not None
+
+
+def shadowed(seen: Json) -> bool:
+    """Is the cv2 that is imported another one, or one of several?"""
+    where = opencv(seen).get("module")
+    if where is None:
+        return False
+    return len(providers(seen)) > 1 or not where.startswith(opencv(seen)["prefix"].rstrip("/") + "/")
+
+
+def at_benchmark(pattern: str) -> tuple[Sign, ...]:
+    """The signs of a diagnosis at the benchmarks, by the words of their error."""
+    return tuple(
+        Sign(f"benchmark.{model}", lambda seen, model=model: benchmark_tells(pattern, model, seen), renew)  # type: ignore[misc]
+        for model in ("yolov4-tiny", "yolov3")
+    )
+
+
+TABLE = (
+    Diagnosis(
+        "D15",
+        "The driver is older than the toolkit needs",
+        "CUDA's runtime refuses a driver that is older than its own release (error 35).",
+        "A newer driver or an older toolkit: plan anew, and the pair fits.",
+        signs=(
+            Sign("cuda.driver"),
+            Sign("opencv.cuda", lambda seen: tells(DRIVER_TOO_OLD, seen)),
+            Sign("tensorflow.gpu", lambda seen: says(seen, DRIVER_TOO_OLD)),
+        ),
+        elsewhere=(Elsewhere("the plan", "tests/unit/test_resolver_rules.py::test_rule_refuses_and_lets_pass"),),
+    ),
+    Diagnosis(
+        "D17",
+        "The library holds no code for this card",
+        "It was built for other compute capabilities (CUDA_ARCH_BIN of a tutorial, or of the card before).",
+        "Build it for the capabilities of the cards in the lock.",
+        signs=(
+            Sign("opencv.covers"),
+            Sign("opencv.cuda", lambda seen: tells(NO_CODE, seen), renew),
+            Sign("tensorflow.computes", lambda seen: says(seen, NO_CODE)),
+            *at_benchmark(NO_CODE),
+        ),
+        elsewhere=(
+            Elsewhere("build/opencv_cmake.py", "tests/unit/test_cvbuild_run.py::test_seven_built_and_a_five_present"),
+        ),
+    ),
+    Diagnosis(
+        "D18",
+        "OpenCV's networks run on the processor",
+        "OpenCV was built without CUDA or without cuDNN, or pip's build took the place of the one that had them.",
+        "Build it with both, and leave no other OpenCV in the environment.",
+        signs=(Sign("opencv.packages", from_the_index), Sign("opencv.built"), *at_benchmark(ON_CPU)),
+        elsewhere=(
+            Elsewhere(
+                "build/opencv_cmake.py", "tests/unit/test_cvbuild_run.py::test_a_cv2_that_is_not_what_was_planned"
+            ),
+            Elsewhere("gpuhost bench", "tests/unit/test_yolo_devices.py::test_a_device_that_is_not_served_is_an_error"),
+        ),
+    ),
+    Diagnosis(
+        "D29",
+        "OpenCV counts no card",
+        "Another cv2 is imported than the one that was built (0 cards), or the driver is missing or too old (-1).",
+        "Take the other cv2 out of the environment; else mend the driver first.",
+        signs=(
+            Sign("opencv.ours", shadowed),
+            Sign("opencv.cuda", lambda seen: opencv(seen)["computed"]["cuda_devices"] < 1),
+        ),
+        elsewhere=(
+            Elsewhere(
+                "build/opencv_cmake.py", "tests/unit/test_cvbuild_run.py::test_a_second_cv2_beside_ours_is_named"
+            ),
+        ),
+    ),
+    Diagnosis(
+        "D30",
+        "TensorFlow cannot load a CUDA library by its name",
+        "The toolkit is of another series than this TensorFlow names, or the linker does not know its folder.",
+        "The series that the lock pairs with this TensorFlow, known to the linker: playbooks/cuda.yml does both.",
+        signs=(Sign("tensorflow.libraries"), Sign("tensorflow.gpu", lambda seen: says(seen, NOT_LOADED))),
+    ),
+    Diagnosis(
+        "D31",
+        "cuDNN is older than TensorFlow was built with",
+        "TensorFlow takes the same major version and the same minor or a later one; another copy came first.",
+        "The locked cuDNN, and no other copy in the linker's way.",
+        signs=(
+            Sign("tensorflow.cudnn", remedy=without_other_cudnn),
+            Sign("tensorflow.computes", lambda seen: says(seen, OTHER_CUDNN)),
+        ),
+    ),
+    Diagnosis(
+        "D33",
+        "TensorFlow ignores the card",
+        "The wheel holds no code for the card's compute capability, so TensorFlow passes it over.",
+        "A TensorFlow whose wheels hold code for the card: plan anew.",
+        signs=(Sign("tensorflow.gpu", lambda seen: says(seen, "Ignoring visible gpu device")),),
+        elsewhere=(
+            Elsewhere("the plan", "tests/unit/test_resolver_design.py::test_gtx_750_ti_is_refused_tensorflow_2_3"),
+        ),
+    ),
+    Diagnosis(
+        "D32",
+        "The card's memory is full",
+        "Another program has taken it, mostly a TensorFlow that took all of it at its start.",
+        "End the other program, or let it take memory as it needs it (memory growth).",
+        signs=tuple(
+            Sign(
+                check,
+                lambda seen: says(seen, NO_MEMORY) and little_memory(seen),
+                lambda seen: on_host("nvidia-smi", "./run pytest verify/  # the first shows whose memory it is"),
+            )
+            for check in ("tensorflow.computes", "tensorflow.gpu")
+        ),
+    ),
+    Diagnosis(
+        "D27",
+        "Half precision is slow or fails",
+        "Cards below 5.3 have no such arithmetic and most before 7.0 are slow at it; some shapes find no algorithm.",
+        "Single precision, which is what the benchmark and the detector take unless they are told otherwise.",
+        elsewhere=(Elsewhere("gpuhost bench", "tests/unit/test_yolo_devices.py::test_a_card_that_works_is_taken"),),
+    ),
+    Diagnosis(
+        "D28",
+        "The first run takes a minute",
+        "The driver compiles PTX for the card, or CUDA and cuDNN are loaded and set up at their first use.",
+        "Code for the card itself; and a warm-up that is not counted, as the benchmark makes it.",
+        elsewhere=(
+            Elsewhere("gpuhost bench", "tests/unit/test_yolo_benchmark.py::test_warm_up_ends_when_the_median_rests"),
+        ),
+    ),
+    Diagnosis(
+        "D34",
+        "pip finds no TensorFlow",
+        "The pip of Ubuntu 18.04 does not know today's wheel tags, or the Python has no wheel.",
+        "A newer pip before anything else, and a Python that the release has wheels for.",
+        never="each environment gets the locked pip first, and then every wheel by its file name and checksum",
+        elsewhere=(
+            Elsewhere("site.yml", "tests/unit/test_venvs_steps.py::test_pip_goes_first_and_each_file_is_fetched_once"),
+        ),
+    ),
+)

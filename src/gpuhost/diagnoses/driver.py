@@ -1,0 +1,189 @@
+"""Diagnoses of the kernel's side: module, signature, nouveau, device nodes, and the card itself."""
+
+from __future__ import annotations
+
+import shlex
+
+from ..checks.base import DRIVER, RELOCK, on_host
+from ..checks.card import (
+    FALLEN,
+    LEGACY,
+    LOOK,
+    REFUSED,
+    are_apart,
+    holders,
+    is_silent,
+    kernel_says,
+    signs,
+    uvm_is_missing,
+)
+from ..checks.driver import REBOOT, driver, wanted
+from ..checks.host import observation
+from ..host.probe.driver import CERTIFICATE
+from ..planning.catalog import Json
+from .base import Diagnosis, Elsewhere, Sign
+
+SECURE_BOOT = "tests/unit/test_driver_modules.py::test_one_defect_is_one_need"
+
+
+def without_newer_kernel(seen: Json) -> str:
+    """The command that lets the driver's kernel boot again; where that one is gone, what installs the driver anew."""
+    made, boots = driver(seen)["record"]["kernel"], driver(seen)["kernel"]
+    names = [
+        name
+        for name, package in sorted(observation(seen)["packages"].items())
+        if name.startswith("linux-") and name.endswith(f"-{boots}") and package["state"] == "installed"
+    ]
+    there = made in observation(seen)["kernel"]["installed"]
+    return on_host(f"apt-get purge -y {' '.join(map(shlex.quote, names))}") if there and names else DRIVER
+
+
+def other_flavour(seen: Json) -> bool:
+    """Is the module of the other kind, open or closed, than the locked one?"""
+    module = driver(seen)["module"]
+    return module is not None and module["open"] != (wanted(seen)["kernel_modules"] == "open")
+
+
+def without_nouveau(seen: Json) -> str:
+    """What keeps nouveau out: a new initramfs where only that is old, a reboot where all is right for the next one."""
+    found = driver(seen)["nouveau"]
+    if not found["blacklisted"]:
+        return DRIVER
+    renew = f"update-initramfs -u -k {shlex.quote(str(driver(seen)['kernel']))}"
+    return on_host(renew) if found["in_initramfs"] else REBOOT
+
+
+def held_by_nouveau(seen: Json) -> bool:
+    """Has nouveau the card?"""
+    return "nouveau" in holders(seen)
+
+
+def refused(seen: Json) -> bool:
+    """Does the kernel's log say that it refused a module?"""
+    return kernel_says(seen, REFUSED) is not None
+
+
+def is_unsigned(seen: Json) -> bool:
+    """Has the module for the next boot no signature?"""
+    module = driver(seen)["module"]
+    return module is not None and not module["signer"]
+
+
+def not_served(seen: Json) -> bool:
+    """Does the kernel's log say that this driver passes the card over?"""
+    return kernel_says(seen, LEGACY) is not None
+
+
+def is_lost(seen: Json) -> bool:
+    """Is the card on the bus and silent, or does the kernel's log say that it is lost, or nvidia-smi that it fails?"""
+    failing = observation(seen)["nvidia"]["smi"]["status"] != "ok"
+    return kernel_says(seen, FALLEN) is not None or is_silent(seen) or failing
+
+
+def only_memory_is_missing(seen: Json) -> bool:
+    """Are the driver's own nodes there, and only CUDA's is not?"""
+    return uvm_is_missing(seen) and "nvidiactl" in signs(seen)["nodes"]
+
+
+TABLE = (
+    Diagnosis(
+        "D13",
+        "This driver does not serve this card",
+        "The branch has dropped the card's generation, or the module is of the wrong kind (open, closed) for it.",
+        "Plan anew: the last branch that serves the card is chosen, with the modules it needs.",
+        signs=(Sign("driver.module", other_flavour), Sign("driver.cards", not_served, lambda seen: RELOCK)),
+        elsewhere=(
+            Elsewhere("the plan", "tests/unit/test_resolver_design.py::test_kepler_and_ada_have_no_driver_in_common"),
+            Elsewhere("playbooks/driver.yml", SECURE_BOOT),
+        ),
+    ),
+    Diagnosis(
+        "D08",
+        "No module for the kernel that will boot",
+        "A newer kernel came in, and the module was not packaged or built for it: no headers, or no DKMS.",
+        "Install the module for that kernel, or the kernel that the module is for, and hold both.",
+        signs=(
+            Sign("kernel.boots", remedy=without_newer_kernel),
+            Sign("kernel.headers"),
+            Sign("driver.module"),
+        ),
+        elsewhere=(
+            Elsewhere(
+                "playbooks/driver.yml",
+                "tests/unit/test_driver_setup.py::test_a_kernel_that_the_lock_does_not_serve",
+            ),
+            Elsewhere(
+                "playbooks/guard.yml",
+                "tests/unit/test_guard_hold.py::test_a_kernel_that_the_driver_was_not_made_for_is_refused",
+            ),
+        ),
+    ),
+    Diagnosis(
+        "D12",
+        "The machine owner's key was never enrolled",
+        "The key was asked for, and the blue screen at the next start was missed.",
+        f"Ask for it again (mokutil --import {CERTIFICATE}), reboot, and choose Enroll MOK on the blue screen.",
+        signs=(
+            Sign(
+                "driver.signed",
+                lambda seen: not is_unsigned(seen),
+                lambda seen: on_host(f"mokutil --import {CERTIFICATE} && reboot  # on its blue screen: Enroll MOK"),
+            ),
+        ),
+        elsewhere=(
+            Elsewhere("playbooks/driver.yml", "tests/e2e/test_driver_ubuntu.py::test_the_run_is_led_to_the_key"),
+        ),
+    ),
+    Diagnosis(
+        "D11",
+        "Secure Boot refuses the module",
+        "Secure Boot is on, and the module is not signed, or not by a key that the firmware knows.",
+        "Take the archive's signed modules, or sign with the machine's own key and enrol it. Secure Boot stays on.",
+        signs=(Sign("driver.signed"), Sign("driver.loaded", refused)),
+        elsewhere=(Elsewhere("playbooks/driver.yml", SECURE_BOOT),),
+    ),
+    Diagnosis(
+        "D10",
+        "nouveau takes the card",
+        "It is not blacklisted, or the initramfs was made before it was, so that it loads first.",
+        "Blacklist it, make the initramfs anew and reboot: playbooks/driver.yml does.",
+        signs=(Sign("driver.nouveau", remedy=without_nouveau), Sign("driver.loaded", held_by_nouveau)),
+        elsewhere=(Elsewhere("playbooks/driver.yml", SECURE_BOOT),),
+    ),
+    Diagnosis(
+        "D01",
+        "Driver and library are of two versions",
+        "The libraries were upgraded while the older module was loaded; NVML and CUDA refuse to start.",
+        "Reboot, so that the module of the new version is loaded; then hold the packages.",
+        signs=(Sign("driver.loaded", are_apart), Sign("driver.match", are_apart)),
+        elsewhere=(Elsewhere("playbooks/driver.yml", SECURE_BOOT),),
+    ),
+    Diagnosis(
+        "D09",
+        "The new driver or kernel has not been booted yet",
+        "What was installed takes effect at the next start; until then the old kernel or module runs, or none.",
+        "Reboot, and verify after it.",
+        signs=(Sign("driver.loaded"),),
+        elsewhere=(Elsewhere("site.yml", "tests/unit/test_driver_modules.py::test_when_a_reboot_is_needed"),),
+    ),
+    Diagnosis(
+        "D14",
+        "nvidia-smi works, and CUDA says: unknown error",
+        "The module nvidia_uvm is not loaded, or its device node was never made.",
+        "Load it and make the node: nvidia-modprobe -u -c=0, or a reboot where the packages' rules do it.",
+        signs=(
+            Sign(
+                "driver.nodes",
+                only_memory_is_missing,
+                lambda seen: on_host("nvidia-modprobe -u -c=0 || reboot"),
+            ),
+        ),
+    ),
+    Diagnosis(
+        "D16",
+        "The card does not answer",
+        "It fell off the bus or could not be started: power, heat, its seat, firmware settings, or the card itself.",
+        "Read the kernel's lines, switch the machine off, look at cables, seat and fans; then start it again.",
+        signs=(Sign("driver.cards", is_lost, lambda seen: LOOK),),
+    ),
+)

@@ -1,0 +1,142 @@
+"""Diagnoses of apt sources, packages, and the guard over them."""
+
+from __future__ import annotations
+
+from typing import List
+
+from ..checks.base import on_host
+from ..checks.driver import driver, other_branches, replaced, wanted
+from ..checks.host import observation, row
+from ..checks.lock import installed
+from ..planning import preflight
+from ..planning.catalog import Json
+from .base import Diagnosis, Elsewhere, Sign
+
+#: Where NVIDIA's own repositories are. Their key was replaced in April 2022, and the old one opens nothing any more.
+VENDOR = "developer.download.nvidia."
+
+
+def stack(seen: Json) -> Json:
+    """The installed packages of the driver and its kernel, as the guard's probe computes them."""
+    return dict(installed(seen)["guard"]["stack"])
+
+
+def has_replaced(seen: Json) -> bool:
+    """Was a recorded package of the driver replaced or removed?"""
+    record = driver(seen)["record"]
+    return record is not None and bool(replaced(record, stack(seen)))
+
+
+def has_jumped(seen: Json) -> bool:
+    """Is another branch of the driver there than the one that was installed, or that the lock has?"""
+    record = driver(seen)["record"]
+    if record is None:
+        return False
+    return record["branch"] != wanted(seen)["branch"] or bool(other_branches(record, stack(seen)))
+
+
+def unread_vendor(seen: Json) -> List[Json]:
+    """NVIDIA's own repositories that are in force and that apt could not read."""
+    return [s for s in preflight.unread(observation(seen)) if any(VENDOR in uri for uri in s["uris"])]
+
+
+def without_vendor(seen: Json) -> str:
+    """The command that takes them out."""
+    sources = observation(seen)["apt"]["sources"]
+    return on_host(" ; ".join(preflight.removal(source, sources) for source in unread_vendor(seen)))
+
+
+def only_vendor_is_unknown(seen: Json) -> bool:
+    """Is an unreadable repository of NVIDIA's all that is wrong with the sources?"""
+    unknown = preflight.unknown_sources(observation(seen), row(seen))
+    return len(unread_vendor(seen)) == len(unknown) > 0
+
+
+TABLE = (
+    Diagnosis(
+        "D04",
+        "Another branch of the driver came in",
+        "A transitional package, or a package of a newer branch, brought its own dependencies past the pin.",
+        "Remove the other branch, install the locked one, pin and hold it: playbooks/driver.yml does all three.",
+        signs=(Sign("driver.installed", has_jumped), Sign("guard.pins")),
+        elsewhere=(
+            Elsewhere("playbooks/driver.yml", "tests/unit/test_driver_packages.py::test_another_branch_is_refused"),
+        ),
+    ),
+    Diagnosis(
+        "D02",
+        "The driver's packages were replaced, or are free to be",
+        "One package of the driver or its kernel was not on hold, and one is enough for an update.",
+        "Install the locked driver again from the kept files, and hold everything that is installed of it.",
+        signs=(Sign("driver.installed", has_replaced), Sign("guard.holds")),
+        elsewhere=(
+            Elsewhere(
+                "playbooks/guard.yml", "tests/unit/test_guard_proof.py::test_an_upgrade_of_a_held_package_is_an_error"
+            ),
+        ),
+    ),
+    Diagnosis(
+        "D03",
+        "Unattended upgrades stop at the hold",
+        "unattended-upgrades plans an upgrade of what is on hold and gives up when it finds that it may not.",
+        "Put each held package on its blacklist: playbooks/guard.yml does, and proves it with a dry run.",
+        signs=(Sign("guard.blacklist"),),
+        elsewhere=(
+            Elsewhere(
+                "playbooks/guard.yml",
+                "tests/unit/test_guard_proof.py::test_unattended_upgrades_that_stops_is_an_error",
+            ),
+        ),
+    ),
+    Diagnosis(
+        "D07",
+        "NVIDIA's repository cannot be read",
+        "The key that it is signed with was replaced in April 2022, so apt refuses its lists (NO_PUBKEY).",
+        "Take the repository out: nothing of this stack comes from it.",
+        signs=(Sign("host.sources-foreign", only_vendor_is_unknown, without_vendor),),
+    ),
+    Diagnosis(
+        "D06",
+        "Packages of several releases or sources are mixed",
+        "A source of another release, or of a third party, offers packages of the stack under the same names.",
+        "Take the source out, and install again what came from it.",
+        signs=(Sign("host.sources-release"), Sign("host.sources-foreign")),
+        elsewhere=(
+            Elsewhere("site.yml", "tests/roles/test_gpu_stack.py::test_every_foreign_source_is_in_the_message"),
+            Elsewhere(
+                "playbooks/driver.yml",
+                "tests/unit/test_driver_packages.py::test_what_is_not_the_locked_driver_is_refused",
+            ),
+        ),
+    ),
+    Diagnosis(
+        "D05",
+        "The archive no longer has the locked version",
+        "The release's archive keeps only the newest version of a package.",
+        "Install from the files that were kept on the host, or bring them there; each is held against its checksum.",
+        elsewhere=(
+            Elsewhere(
+                "playbooks/driver.yml",
+                "tests/unit/test_driver_setup.py::test_the_cache_stands_in_for_an_archive_that_moved_on",
+            ),
+        ),
+    ),
+    Diagnosis(
+        "D35",
+        "Another process has the package database",
+        "The daily update, or the first start of a cloud image, is installing packages.",
+        "Wait for it: the roles do, and say how long.",
+        elsewhere=(
+            Elsewhere(
+                "playbooks/guard.yml", "tests/unit/test_guard_hold.py::test_a_locked_package_database_is_waited_for"
+            ),
+        ),
+    ),
+    Diagnosis(
+        "D36",
+        "The host to be rebooted is the one that gives the order",
+        "Ansible cannot reboot the machine that it runs on and go on.",
+        "Reboot, then type the same command again: it goes on where it stopped.",
+        elsewhere=(Elsewhere("site.yml", "tests/roles/test_nvidia_driver.py::test_what_ends_a_run"),),
+    ),
+)

@@ -1,0 +1,43 @@
+"""All diagnoses, and which of them a failed check shows.
+
+Adding one is one entry in a table of `diagnoses_*` and one recorded host in tests/hosts/faults. Of several entries with
+a sign at one check the first whose sign is seen is taken, so that a special cause stands before a general one.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, NamedTuple, Optional
+
+from ..planning.catalog import Json
+from . import build as diagnoses_build
+from . import compute as diagnoses_compute
+from . import driver as diagnoses_driver
+from . import packages as diagnoses_packages
+from .base import Diagnosis, Remedy, always
+
+TABLE = (
+    *diagnoses_packages.TABLE,
+    *diagnoses_driver.TABLE,
+    *diagnoses_compute.TABLE,
+    *diagnoses_build.TABLE,
+)
+BY_ID: Dict[str, Diagnosis] = {one.id: one for one in sorted(TABLE, key=lambda one: one.id)}
+
+
+class Named(NamedTuple):
+    """The diagnosis of a failed check, and the remedy that it has for this host."""
+
+    diagnosis: str
+    remedy: Optional[Remedy]
+
+
+def named(check: str, seen: Json) -> Optional[Named]:
+    """The diagnosis that a failed check shows; None when no sign of a known one is seen."""
+    for one in TABLE:
+        for sign in one.signs:
+            if sign.check == check and sign.seen(seen):
+                return Named(one.id, sign.remedy)
+    return None
+
+
+__all__ = ["BY_ID", "TABLE", "Diagnosis", "Named", "always", "named"]

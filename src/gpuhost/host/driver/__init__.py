@@ -1,0 +1,1 @@
+"""Installing, keeping and removing the driver."""

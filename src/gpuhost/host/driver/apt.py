@@ -1,0 +1,315 @@
+"""apt and dpkg at work on one exact set of packages: simulate, fetch into our cache, install from it, purge.
+
+Every .deb is copied to cache/debs/<sha256>/ and what belongs together is written down in cache/debs/sets/, because
+the archive keeps only the newest version. Runs on the target: Python 3.6, standard library.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from ...errors import ArtifactError, EnvironmentProblem, RefusedError
+from .. import files, store
+from ..edges import Run, run_command
+from ..parse.apt import is_own_origin, parse_madison, parse_policy
+from ..work import Work, WorkFailed
+from .packages import Change, installed_version, lost, parse_installed, parse_show, parse_simulation
+
+Json = Dict[str, Any]
+Shows = Dict[Tuple[str, str], Json]
+
+ROW = "${binary:Package}\\t${Version}\\t${source:Package}\\t${Status}\\n"
+# apt says this when another process has its turn; nothing was begun then, so it can be asked again.
+BUSY = (
+    "Could not get lock",
+    "Unable to acquire the dpkg frontend lock",
+    "Unable to lock",
+    "is another process using it",
+)
+OURS = "gpuhost"  # how the names of our own files in /etc/apt/preferences.d begin
+_READ_S = 180.0
+_PAUSE_S = 5.0
+
+
+class Apt:
+    """apt on this host for one set. `say` is told each step; `wait_s` is how long another process may have the lock."""
+
+    def __init__(self, root: Path, distribution: str, work: Work, run: Run = run_command) -> None:
+        """Nothing is read or made yet."""
+        self.root, self.distribution, self.work, self.run = root, distribution, work, run
+        self.lists: Optional[Path] = None  # lists of a dry run's own, so that it changes none of the host's
+        self.scratch = root / "cache" / "debs" / "new"
+
+    # Reading
+
+    def read(self, argv: Sequence[str], may_fail: bool = False) -> str:
+        """What a reading command prints; its error is an EnvironmentProblem."""
+        code, out, err = self.run(argv, _READ_S)
+        if code != 0 and not may_fail:
+            said = " ".join((err or out).split())
+            raise EnvironmentProblem(
+                f"{' '.join(argv[:2])} failed: {said}", "Mend it, then run the same command again."
+            )
+        return out
+
+    def options(self) -> List[str]:
+        """What each call of apt gets: our guard's pins must not stop our own deliberate installation."""
+        given = ["-o", "Dir::Etc::PreferencesParts=" + str(self.preferences())]
+        if self.lists is not None:
+            given += [
+                "-o",
+                f"Dir::State::Lists={self.lists}",
+                "-o",
+                "Dir::Cache::pkgcache=",
+                "-o",
+                "Dir::Cache::srcpkgcache=",
+            ]
+        return given
+
+    def preferences(self) -> Path:
+        """A folder with the host's own apt preferences and without those of this project."""
+        theirs = Path("/etc/apt/preferences.d")
+        names = sorted(path.name for path in theirs.iterdir()) if theirs.is_dir() else []
+        if not any(name.startswith(OURS) for name in names):
+            return theirs
+        copy = Path("/run/gpuhost/preferences.d")
+        files.remove(copy)
+        files.make_folder(copy)
+        for name in names:
+            if not name.startswith(OURS) and (theirs / name).is_file():
+                files.write_whole(copy / name, (theirs / name).read_bytes())
+        return copy
+
+    def installed(self) -> Dict[str, Json]:
+        """Every package that dpkg knows; `packages.parse_installed` says what of each."""
+        return parse_installed(self.read(["dpkg-query", "-W", "-f=" + ROW]))
+
+    def names_installed(self) -> List[str]:
+        """The names of the packages that are installed."""
+        rows = self.installed()
+        return sorted(name for name in rows if installed_version(rows, name) is not None)
+
+    def offered(self, name: str) -> List[str]:
+        """The versions of a package that the distribution's own archives offer, newest first."""
+        own = self.own_indexes()
+        rows = parse_madison(self.read(["apt-cache", *self.options(), "madison", name], may_fail=True))
+        return [row["version"] for row in rows if row["package"] == name and row["index"] in own]
+
+    def own_policy(self) -> List[Dict[str, str]]:
+        """The package indexes of the distribution's own archives that apt has read."""
+        policy = parse_policy(self.read(["apt-cache", *self.options(), "policy"]))
+        return [row for row in policy if is_own_origin(row["origin"], self.distribution)]
+
+    def own_indexes(self) -> List[str]:
+        """Their names, as in "http://host/debian bookworm/main amd64"."""
+        return [row["index"] for row in self.own_policy()]
+
+    def own_sites(self) -> List[str]:
+        """The hosts that they come from."""
+        return sorted({row["site"] for row in self.own_policy()})
+
+    def simulate(self, words: Sequence[str], alone: bool = False) -> Tuple[List[Change], List[Change]]:
+        """What `apt-get install WORDS` would install and remove; what apt cannot do is refused in its words (D06).
+
+        `alone`: from the files among the words and without any archive.
+        """
+        argv = ["apt-get", *self.options(), *(ALONE if alone else ()), *INSTALL, "--simulate", "install", *words]
+        code, out, err = self.run(argv, _READ_S)
+        if code != 0:
+            said = " ".join((out.partition("The following information")[2] + " " + err).split())
+            step = f"Look at what keeps it: apt-get --simulate install {' '.join(words)} (D06)"
+            raise RefusedError(f"apt cannot install the locked set: {said}", step)
+        return parse_simulation(out)
+
+    def show(self, pairs: Sequence[Tuple[str, str]]) -> Shows:
+        """What apt knows of each (name, version)."""
+        if not pairs:
+            return {}
+        words = [f"{name}={version}" for name, version in pairs]
+        # A version that only dpkg knows (an older one, installed) is no failure: it has no row then.
+        return parse_show(self.read(["apt-cache", *self.options(), "show", *words], may_fail=True))
+
+    # Changing
+
+    def apt(self, words: Sequence[str], what: str) -> None:
+        """Run apt-get, waiting for its turn; what it says goes to the log, its end into the error."""
+        argv = ["apt-get", *self.options(), "--yes", *words]
+        try:
+            self.work.patiently(argv, BUSY, _PAUSE_S)
+        except WorkFailed as error:
+            if "No space left" in str(error):
+                step = "Make room and run the same command again."
+                raise EnvironmentProblem(f"There is no space left: {what} failed.", step) from error
+            step = f"The whole log is {self.work.log} on the host. Mend it, then run the same command again."
+            raise EnvironmentProblem(f"{what} failed:\n{error}\n", step) from error
+
+    def update(self) -> None:
+        """Read the archives' lists anew; in a dry run, into a folder of its own."""
+        self.work.say("reading the archives' package lists")
+        self.apt(["update"], "Reading the package lists")
+
+    def fetch(self, members: List[Json]) -> None:
+        """Bring every .deb of the set into the cache, each after its checksum was right."""
+        absent = [m for m in members if self.cached(m) is None]
+        if not absent:
+            return
+        files.remove(self.scratch)
+        files.make_folder(self.scratch / "partial")
+        megabytes = sum(m["size"] for m in absent) / 1e6
+        self.work.say(f"fetching {len(absent)} packages, {megabytes:.0f} MB")
+        words = [f"{m['name']}={m['version']}" for m in absent]
+        # Not `apt-get download`: this one resumes, and asks the archive only for what its signed lists name.
+        options = [
+            "-o",
+            f"Dir::Cache::archives={self.scratch}",
+            "--download-only",
+            "--reinstall",
+            *INSTALL,
+            *CHANGE_HELD,
+        ]
+        self.apt([*options, "install", *words], "Fetching the packages")
+        fetched = {path.name: path for path in self.scratch.glob("*.deb")}
+        for member in absent:
+            self.keep(member, fetched)
+        files.remove(self.scratch)
+
+    def keep(self, member: Json, there: Dict[str, Path]) -> None:
+        """Move one fetched .deb to its place in the cache."""
+        plain, quoted = member["name"].partition(":")[0], member["version"].replace(":", "%3a")
+        fetched = there.get(f"{plain}_{quoted}_{member['arch']}.deb")
+        if fetched is None:
+            name = "{name} {version}".format(**member)
+            raise ArtifactError(f"apt did not deliver {name}.", "Look at the archive's address, then run again.")
+        found = files.sha256(fetched)
+        if found != member["sha256"]:
+            name = "{name} {version}".format(**member)
+            text = f"{name} has the checksum {found} and should have {member['sha256']}. Nothing was installed."
+            raise ArtifactError(text, "Run apt-get update and try again; if it stays so, do not trust this archive.")
+        files.put(fetched, self.place(member))
+
+    def place(self, member: Json) -> Path:
+        """Where a member's .deb stands in the cache."""
+        return self.root / "cache" / "debs" / str(member["sha256"]) / str(member["file"])
+
+    def cached(self, member: Json) -> Optional[Path]:
+        """The member's .deb in the cache, if it is whole there; a damaged one is taken out."""
+        path = self.place(member)
+        if not member["sha256"] or not path.is_file():
+            return None
+        if files.sha256(path) != member["sha256"]:
+            files.remove(path)
+            return None
+        return path
+
+    def manifest(self, key: str) -> Path:
+        """The file that says which .debs make up a set."""
+        return self.root / "cache" / "debs" / "sets" / (key + ".json")
+
+    def write_manifest(self, key: str, members: List[Json]) -> None:
+        """Write down what a set comprises, so that it can be installed when the archive has moved on.
+
+        What an earlier run of the same set has installed belongs to it, although apt need not bring it any more.
+        """
+        path = self.manifest(key)
+        rows, now = self.installed(), {m["name"] for m in members}
+        for member in self.members(key):
+            if member["name"] not in now and installed_version(rows, member["name"]) == member["version"]:
+                members = [*members, member]
+        files.write_whole(path, json.dumps({"schema": 1, "digest": key, "members": members}, indent=1) + "\n")
+
+    def members(self, key: str) -> List[Json]:
+        """The members of a set that was written down."""
+        found: List[Json] = (store.read_json(self.manifest(key)) or {}).get("members", [])
+        return found
+
+    def whole_set(self, key: str) -> Optional[List[Json]]:
+        """The members of a set whose every .deb is in the cache, or None."""
+        members = self.members(key)
+        return members if members and all(self.cached(m) for m in members) else None
+
+    def install(self, members: List[Json], gone: Sequence[str], mend: bool = False) -> None:
+        """Install exactly these .debs, from the cache, and purge the packages `gone` in the same step.
+
+        `mend` also finishes what a killed run of ours left.
+        """
+        words = [str(self.place(m)) for m in members] + [name + "-" for name in gone]
+        self.work.say(f"installing {len(members)} packages")
+        fix = ["--fix-broken"] if mend else []
+        self.apt([*fix, *INSTALL, *CHANGE_HELD, *QUIET_DPKG, "--purge", *ALONE, "install", *words], "Installing")
+
+    def mend(self, members: List[Json]) -> None:
+        """Bring dpkg back in order after a run of ours was killed: unpack again what is broken, configure the rest."""
+        rows = self.installed()
+        broken = [m for m in members if rows.get(m["name"], {}).get("broken") and self.cached(m)]
+        self.work.say("finishing what an interrupted run left")
+        for argv in [["dpkg", "--unpack", str(self.place(m))] for m in broken] + [["dpkg", "--configure", "--pending"]]:
+            try:
+                self.work.patiently(argv, BUSY, _PAUSE_S)
+            except WorkFailed as error:
+                # A package whose dependency is not unpacked yet cannot be configured; installing the set does that.
+                self.work.note(f"left for the installation: {error}")
+
+    def purge(self, names: Sequence[str]) -> None:
+        """Purge exactly these packages, those that are there; refused where apt would take others with them."""
+        rows = self.installed()
+        there = [name for name in names if rows.get(name, {}).get("state", "not-installed") != "not-installed"]
+        if not there:
+            return
+        options = [*CHANGE_HELD, "-o", "APT::Get::AutomaticRemove=false"]
+        text = self.read(["apt-get", *options, "--simulate", "purge", *there])
+        found = lost(parse_simulation(text)[1], there)
+        if found:
+            raise RefusedError(" ".join(found), "Remove or keep those packages yourself first.")
+        self.work.say(f"removing {len(there)} packages")
+        self.apt([*options, *QUIET_DPKG, "purge", *there], "Removing the packages")
+
+    def lacking(self, members: List[Json]) -> List[Json]:
+        """The members that are not installed at their version."""
+        rows = self.installed()
+        return [m for m in members if installed_version(rows, m["name"]) != m["version"]]
+
+
+INSTALL = ("--no-install-recommends", "--allow-downgrades", "--ignore-hold", "-o", "APT::Get::AutomaticRemove=false")
+# Who else holds a package was asked before (driver_setup.foreign_holds); what is left are holds of our own guard.
+CHANGE_HELD = ("--allow-change-held-packages",)
+# apt then sees dpkg's own records and the files it is given, and no archive: nothing else can come along, and no
+# network is asked.
+ALONE = (
+    "-o", "Dir::Etc::SourceList=/dev/null", "-o", "Dir::Etc::SourceParts=/dev/null",
+    "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
+)  # fmt: skip
+QUIET_DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+
+
+def held_by_others(changes: Sequence[Change], rows: Dict[str, Json], ours: Sequence[str]) -> List[str]:
+    """The packages to be changed that somebody other than our guard has put on hold."""
+    return sorted(c.name for c in changes if rows.get(c.name, {}).get("held") and c.name not in ours)
+
+
+def free_bytes(path: Path) -> int:
+    """The free space of the file system that a path lies on, or would."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(str(path)).free
+
+
+def same_disk(path: Path) -> int:
+    """What tells file systems apart."""
+    while not path.exists():
+        path = path.parent
+    return path.stat().st_dev
+
+
+def short_of_space(needs: Sequence[Tuple[str, int]], free: Callable[[Path], int] = free_bytes) -> List[str]:
+    """Which file systems have too little room for what goes to each path (path, bytes)."""
+    sums: Dict[int, Tuple[List[str], int]] = {}
+    for path, amount in needs:
+        paths, total = sums.get(same_disk(Path(path)), ([], 0))
+        sums[same_disk(Path(path))] = ([*paths, path], total + amount)
+    found = []
+    for paths, total in sums.values():
+        left = free(Path(paths[0]))
+        if left < total:
+            found.append(f"{', '.join(paths)}: {total / 1e6:.0f} MB are needed and {left / 1e6:.0f} MB are free")
+    return found

@@ -1,0 +1,70 @@
+"""Why the archive does not give the locked driver, and what the administrator can do: the role never edits sources.
+
+Runs on the target: Python 3.6, standard library.
+"""
+
+from typing import Any, Dict, List, Optional
+
+from ...errors import RefusedError
+from ..edges import Edges
+from ..probe.apt import read_apt
+from .apt import Apt
+from .packages import installed_version
+
+Json = Dict[str, Any]
+
+RELOCK = "./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true"
+# Debian's driver needs packages of contrib as well.
+COMPONENTS = {"non-free": "contrib non-free"}
+
+
+def component_missing(apt: Apt, driver: Json) -> Optional[RefusedError]:
+    """The refusal when no source names the component that the driver is in; None when one does."""
+    component = driver.get("component")
+    if component is None or any(index.split()[1].endswith("/" + component) for index in apt.own_indexes()):
+        return None
+    sources = read_apt(Edges("/", apt.run), apt.distribution)["sources"]
+    lines = component_lines(sources, COMPONENTS.get(str(component), str(component)), apt.own_sites())
+    text = (
+        f"{driver['package']} is in the component {component} of the archive, and no apt source of this host names it."
+    )
+    step = f"Add to /etc/apt/sources.list, and type apt-get update: {'; '.join(lines) or 'the lines of your archive'}"
+    return RefusedError(text + " Nothing was changed.", step)
+
+
+def component_lines(sources: List[Json], components: str, sites: List[str]) -> List[str]:
+    """The source lines that add components to the archives that a host uses already."""
+    lines = []
+    for source in sources:
+        if not source["enabled"] or "deb" not in source["types"]:
+            continue
+        signed = "[signed-by={}] ".format(source["signed_by"]) if (source["signed_by"] or "").startswith("/") else ""
+        for uri in source["uris"]:
+            if any(site and site in uri for site in sites):
+                lines += [f"deb {signed}{uri} {suite} {components}" for suite in source["suites"]]
+    return lines
+
+
+def there(apt: Apt, name: str) -> bool:
+    """Is a package installed?"""
+    return installed_version(apt.installed(), name) is not None
+
+
+def no_longer_offered(apt: Apt, names: List[str], kernel: str) -> RefusedError:
+    """The refusal (D05) when the archive has other versions, or none, and our cache has not the whole set.
+
+    Headers that nobody has mean that the kernel that will boot is no longer the archive's, or never was (D08).
+    """
+    found = []
+    for word in names:
+        name, _, version = word.partition("=")
+        offers = apt.offered(name)
+        if name == f"linux-headers-{kernel}" and not offers and not there(apt, name):
+            text = f"Kernel {kernel} will boot, and its headers are neither installed nor offered, so no module can be"
+            step = f"Install {name}, or remove that kernel so that one with headers boots, then run again."
+            return RefusedError(f"{text} built for it. (D08) Nothing was changed.", step)
+        if not offers or (version and version not in offers):
+            found.append(f"{name} {version}".strip() + f" (it has {', '.join(offers) or 'no such package'})")
+    text = f"The archive no longer offers {'; '.join(found)}, and the .debs are not all in {apt.root}/cache/debs. (D05)"
+    step = f"Copy cache/debs from a host that has the set, or plan for what the archive has now: {RELOCK}"
+    return RefusedError(text + " Nothing was changed.", step)

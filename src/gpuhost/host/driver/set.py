@@ -1,0 +1,203 @@
+"""Which .debs make up a host's locked driver, and whether apt may go there: decided before anything is changed.
+
+Runs on the target: Python 3.6, standard library.
+"""
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from ...errors import ArtifactError, EnvironmentProblem, RefusedError
+from .. import store
+from ..edges import Run, run_command
+from ..work import Work
+from . import packages
+from .apt import Apt, held_by_others, short_of_space
+from .modules import owns_key
+from .offer import RELOCK, component_missing, no_longer_offered
+from .packages import Change, installed_version
+
+Json = Dict[str, Any]
+
+# Room that building a module takes below /var/lib/dkms and /tmp, and that a new initramfs takes beside the old one.
+_BUILD_BYTES = 900 * 10**6
+_BOOT_SPARE = 40 * 10**6
+
+
+class DriverSet:
+    """One host and the driver that its lock names.
+
+    `asked`: root, driver (the plan's), boots (the kernel that will boot), distribution, secure_boot, hostname, and
+    kept_only: whether nothing may come from the archive.
+    """
+
+    def __init__(self, asked: Json, work: Work, run: Run = run_command) -> None:
+        """Nothing is read yet."""
+        self.root = Path(asked["root"])
+        self.driver: Json = asked["driver"]
+        self.boots: Optional[str] = asked["boots"]
+        self.distribution: str = asked["distribution"]
+        self.secure_boot: str = asked["secure_boot"]
+        self.hostname: str = asked["hostname"]
+        self.kept_only: bool = asked.get("kept_only", False)
+        self.work, self.run = work, run
+        self.apt = Apt(self.root, self.distribution, work, run)
+
+    def kernel(self) -> str:
+        """The kernel that will boot, which must be known."""
+        if not self.boots:
+            text = "No kernel with an image in /boot was found, so it is not known which one will boot."
+            raise EnvironmentProblem(
+                text, "Install one, such as linux-image-generic or linux-image-amd64, and run again."
+            )
+        return self.boots
+
+    def key(self) -> str:
+        """What tells this lock on this kernel from another."""
+        return packages.digest(self.driver, self.kernel())
+
+    def back_to(self, wanted: str, boots: str) -> str:
+        """How the locked kernel boots again: by removing the newer one, where the locked one is still there."""
+        if not Path("/boot", f"vmlinuz-{wanted}").exists():
+            return f"Install linux-image-{wanted} and remove the newer kernel, or: {RELOCK}"
+        listed = self.apt.installed()
+        theirs = [name for name in listed if name.startswith("linux-") and name.endswith("-" + boots)]
+        newer = sorted(name for name in theirs if installed_version(listed, name) is not None)
+        return f"On the host: apt-get purge {' '.join(newer)} ; or: {RELOCK}"
+
+    def preflight(self) -> Tuple[List[Change], List[Change]]:
+        """Refuse what cannot end well; what apt would install and remove otherwise."""
+        kernel = self.kernel()
+        modules = self.driver.get("modules")
+        if self.driver["modules_from"] == "signed":
+            if modules is None:
+                raise RefusedError("The lock names no package of signed modules.", RELOCK)
+            if modules["kernel"] != kernel:
+                text = (
+                    f"The lock's signed modules are for kernel {modules['kernel']}, this host will boot {kernel}. (D08)"
+                )
+                raise RefusedError(text, self.back_to(modules["kernel"], kernel))
+        members, install, remove = self.exact_set()
+        self.check_space(members)
+        return install, remove
+
+    def exact_set(self) -> Tuple[List[Json], List[Change], List[Change]]:
+        """The .debs that make up the set, and what apt would do; from the archive, else from our cache, else D05."""
+        names = self.names()
+        rows = self.apt.installed()
+        others = [n + "-" for n in sorted(rows) if self.is_in_the_way(n, rows)]
+        if self.kept_only:
+            return self.from_files(self.kept_set(rows), others, rows)
+        offered = self.is_offered()
+        if not offered:
+            self.apt.update()
+            offered = self.is_offered()
+        if not offered:
+            kept = self.apt.whole_set(self.key())
+            if kept is None:
+                raise component_missing(self.apt, self.driver) or no_longer_offered(self.apt, names, self.kernel())
+            return self.from_files(kept, others, rows)
+        install, remove = self.apt.simulate(names + others)
+        mine = [] if self.driver["source"] != "archive" else sorted(self.already(rows, remove).items())
+        shows = self.apt.show([(c.name, c.new) for c in install] + mine)
+        self.judge(install, remove, shows, rows, self.distribution)
+        pairs = {**dict(mine), **{c.name: c.new for c in install}}
+        empty = {"sha256": "", "arch": "", "size": 0, "unpacked": 0, "file": ""}
+        members = [dict(empty, **shows.get(pair, {}), name=pair[0], version=pair[1]) for pair in sorted(pairs.items())]
+        return members, install, remove
+
+    def from_files(
+        self, members: List[Json], others: List[str], rows: Dict[str, Json]
+    ) -> Tuple[List[Json], List[Change], List[Change]]:
+        """A set whose files are all in our cache, and what apt would do with these files alone."""
+        files = [str(self.apt.place(m)) for m in members if m["sha256"]]
+        if not files and not others:
+            return members, [], []
+        install, remove = self.apt.simulate(files + others, alone=True)
+        self.judge(install, remove, {}, rows, "")
+        return members, install, remove
+
+    def kept_set(self, rows: Dict[str, Json]) -> List[Json]:
+        """The set as it was installed before, from our cache alone; refused where a file of it is gone.
+
+        What has no file there came with the system and must still be installed, as must what a `.run` was built with.
+        """
+        members = self.apt.members(self.key())
+        lacking = [m for m in members if not self.apt.cached(m) and installed_version(rows, m["name"]) != m["version"]]
+        wanted = [] if members else [word.partition("=")[::2] for word in self.names()]
+        gone = [f"{m['name']} {m['version']}" for m in lacking]
+        for name, version in wanted:
+            there = installed_version(rows, name)
+            if there is None or version not in ("", there):
+                gone.append(f"{name} {version}".strip())
+        if gone:
+            text = f"Of driver {self.driver['version']} for kernel {self.kernel()}, {', '.join(gone)} is not kept here."
+            step = f"Copy {self.root}/cache/debs from a host that has it, or rebuild: docs/runbooks/rebuild.md"
+            raise RefusedError(f"{text} (D05) Nothing was changed.", step)
+        return members
+
+    def names(self) -> List[str]:
+        """What apt is asked for."""
+        tools = ["mokutil"] if owns_key(self.driver, self.secure_boot) else []
+        if self.driver["source"] == "archive":
+            return packages.wanted_names(self.driver, self.kernel(), self.distribution) + tools
+        return packages.build_names(self.kernel()) + tools
+
+    def is_offered(self) -> bool:
+        """Does the distribution's own archive have what is asked for, at its version?"""
+        wanted = [name.partition("=")[::2] for name in self.names()]
+        rows = self.apt.installed()
+        for name, version in wanted:
+            there = installed_version(rows, name)
+            if there is not None and version in ("", there):
+                continue
+            offers = self.apt.offered(name)
+            if not offers or (version and version not in offers):
+                return False
+        return True
+
+    def is_in_the_way(self, name: str, rows: Dict[str, Json]) -> bool:
+        """Is an installed package of another branch than the lock's?"""
+        there = rows[name]["state"] not in ("not-installed", "config-files")
+        driver = bool(packages.SOURCES.match(rows[name]["source"]))
+        return there and driver and packages.other_branch(name, self.driver, self.distribution)
+
+    def already(self, rows: Dict[str, Json], remove: List[Change]) -> Dict[str, str]:
+        """The driver's packages that are installed and stay, by name with their version."""
+        gone = {change.name for change in remove}
+        mine = [n for n in rows if packages.is_family(n) and packages.SOURCES.match(rows[n]["source"])]
+        names = [n for n in mine if n not in gone and installed_version(rows, n)]
+        return {name: rows[name]["version"] for name in names}
+
+    def judge(self, install: List[Change], remove: List[Change], shows: Any, rows: Dict[str, Json], own: str) -> None:
+        """Refuse what apt would do, unless it is exactly the locked driver."""
+        found = packages.refusals(install, remove, shows, self.driver, own)
+        if found:
+            raise RefusedError(
+                "Nothing was changed. " + " ".join(found), "Look at apt-cache policy for these packages."
+            )
+        guard = store.read_json(self.root / "state" / "guard.json") or {}
+        held = held_by_others([*install, *remove], rows, guard.get("held", []))
+        if held:
+            text = f"{', '.join(held)} is on hold, and not by gpuhost, and would have to change."
+            raise RefusedError(text, f"If that may be: apt-mark unhold {' '.join(held)}")
+        main = shows.get((self.driver.get("package"), self.driver.get("package_version")))
+        if main is not None and main["sha256"] and main["sha256"] != self.driver["sha256"]:
+            text = (
+                f"The archive's {main['file']} has the checksum {main['sha256']}, the lock has {self.driver['sha256']}."
+            )
+            raise ArtifactError(text + " Nothing was changed.", f"Do not install it; if the archive is right: {RELOCK}")
+
+    def check_space(self, members: List[Json]) -> None:
+        """Refuse a host without room for the files, what they unpack to, a module's building and a new initramfs."""
+        lacking = self.apt.lacking(members)
+        needs = [(str(self.root), sum(m["size"] for m in lacking)), ("/usr", sum(m["unpacked"] for m in lacking))]
+        if self.driver["source"] == "runfile":
+            # A `.run` unpacks into our folder for temporary files.
+            needs += [(str(self.root), 2 * self.driver["size"]), ("/usr", 2 * self.driver["size"])]
+        if self.driver["modules_from"] == "dkms":
+            needs.append(("/var", _BUILD_BYTES))
+        image = Path(f"/boot/initrd.img-{self.kernel()}")
+        needs.append(("/boot", _BOOT_SPARE + (image.stat().st_size if image.exists() else 0)))
+        short = short_of_space(needs)
+        if short:
+            raise EnvironmentProblem(f"There is too little space: {'; '.join(short)}.", "Make room, then run again.")

@@ -1,0 +1,1 @@
+"""Keeping updates from the driver and its kernel, and proving it."""

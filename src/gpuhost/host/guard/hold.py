@@ -1,0 +1,207 @@
+"""Putting the update guard in force, and letting go of it: the holds, the two files and the record.
+
+The record is written first and taken away last. A run that is killed in between leaves a record that names every hold
+which may be ours, so the next run, or a release, takes it from there. Runs on the target: Python 3.6, standard library.
+"""
+
+import json
+import time
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from ...errors import EnvironmentProblem
+from .. import files, store
+from ..edges import Edges
+from ..probe.guard import DRIVER_RECORD, installed_packages
+from ..probe.machine import read_kernel
+from . import rules as rules
+
+Json = Dict[str, Any]
+_TIMEOUT_S = 60.0
+_PAUSE_S = 2.0
+_BUSY = "lock"
+#: A copy of the record that was proved.
+PROOF = "state/guard.proved"
+#: What to do about a record of the guard that is damaged.
+LOST = (
+    "Remove it and run the same command again; the holds that are set count as somebody else's then (apt-mark unhold)."
+)
+
+
+class Outcome(NamedTuple):
+    """What was done, or would be: did anything change, is there a guard now, a line for the user, before and after."""
+
+    changed: bool
+    guarded: bool
+    told: str
+    diff: List[Dict[str, str]]
+
+
+def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
+    """Hold the driver and its kernel at what is installed; without a driver, let go of what was held."""
+    seen = _hold(edges, root, patience_s, True)
+    if check or not seen.changed:
+        return seen
+    with store.changing(edges.path(root), "holding the driver's packages"):
+        return _hold(edges, root, patience_s, False)
+
+
+def _hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
+    """The same, with the lock where anything is changed."""
+    driver = recorded(edges, f"{root}/{DRIVER_RECORD}", "./run ansible-playbook playbooks/driver.yml writes it anew.")
+    before = recorded(edges, f"{root}/{rules.RECORD}", LOST)
+    if driver is None:
+        if before is None and not leftovers(edges):
+            return Outcome(
+                False, False, "There is no driver on this host by gpuhost, so there is nothing to guard.", []
+            )
+        return _release(edges, root, patience_s, check)._replace(
+            told="The driver is gone from this host, so its guard is released."
+        )
+    refuse_other_kernel(edges, driver)
+    packages = read(edges)
+    wanted = rules.record(packages, driver["kernel"], before)
+    texts = {rules.PREFERENCES: rules.preferences(wanted["pins"]), rules.UNATTENDED: rules.unattended(wanted["pins"])}
+    missing = rules.to_hold(packages, wanted)
+    stale = rules.to_unhold(packages, before, wanted)
+    diff = differences(edges, root, wanted, texts) + hold_diff(missing, stale)
+    what = f"the driver {driver['version']} and kernel {driver['kernel']}"
+    told = f"{len(wanted['pins'])} packages stay as they are: {what}."
+    if diff and not check:
+        write(edges, root, wanted, texts)
+        mark(edges, "unhold", stale, patience_s)
+        mark(edges, "hold", missing, patience_s)
+    return Outcome(bool(diff), True, told, diff)
+
+
+def release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
+    """Let go of exactly what the guard has set: its holds, its two files, its record."""
+    seen = _release(edges, root, patience_s, True)
+    if check or not seen.changed:
+        return seen
+    with store.changing(edges.path(root), "releasing the driver's packages"):
+        return _release(edges, root, patience_s, False)
+
+
+def _release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
+    """The same, with the lock where anything is changed."""
+    before = recorded(edges, f"{root}/{rules.RECORD}", LOST)
+    if before is None and not leftovers(edges):
+        return Outcome(False, False, "There is no guard on this host, so there is nothing to release.", [])
+    ours = rules.to_unhold(read(edges), before, None)
+    texts = {name: edges.text(name) or "" for name in leftovers(edges)}
+    diff = [{"before": text, "after": "", "before_header": name, "after_header": name} for name, text in texts.items()]
+    diff += hold_diff([], ours)
+    if not check:
+        mark(edges, "unhold", ours, patience_s)
+        for name in [*texts, f"{root}/{PROOF}", f"{root}/{rules.RECORD}"]:
+            files.remove(edges.path(name))
+    told = (
+        f"THE GUARD IS RELEASED: the next update may replace {len((before or {}).get('pins', {}))} packages of the "
+        "driver and its kernel. Upgrade now, then run site.yml, which holds again at what is then installed."
+    )
+    return Outcome(True, False, told, diff)
+
+
+def is_proved(edges: Edges, root: str) -> bool:
+    """Was the guard in force proved? A run that was killed before that leaves one that nobody has seen working."""
+    proof = edges.text(f"{root}/{PROOF}")
+    return proof is not None and proof == edges.text(f"{root}/{rules.RECORD}")
+
+
+def note_proof(edges: Edges, root: str) -> None:
+    """Note that the guard as its record says it was proved."""
+    path = edges.path(f"{root}/{PROOF}")
+    with store.changing(edges.path(root), "noting that the guard was proved"):
+        try:
+            files.write_whole(path, edges.text(f"{root}/{rules.RECORD}") or "")
+        except OSError as error:
+            raise store.unwritable(error, path.parent) from error
+
+
+def refuse_other_kernel(edges: Edges, driver: Json) -> None:
+    """Refuse where another kernel boots than the driver was made for: holding that would keep the fault (D08)."""
+    boots = read_kernel(edges)["boots"]
+    if boots != driver["kernel"]:
+        raise EnvironmentProblem(
+            f"D08: the kernel that will boot is {boots or 'not known'}, the driver was made for {driver['kernel']}.",
+            "Run ./run ansible-playbook site.yml, which sees to the driver for that kernel, and then guards both.",
+        )
+
+
+def read(edges: Edges) -> Dict[str, rules.Package]:
+    """The installed packages; what cannot be read must not be guarded half."""
+    known = len(edges.problems)
+    packages = installed_packages(edges)
+    refuse_unread(edges, known, "Mend it: dpkg --audit")
+    return packages
+
+
+def recorded(edges: Edges, name: str, step: str) -> Optional[Json]:
+    """A record, or None where there is none. A damaged one is refused: it is not the same as none."""
+    known = len(edges.problems)
+    found = edges.record(name)
+    refuse_unread(edges, known, step)
+    return found
+
+
+def refuse_unread(edges: Edges, known: int, step: str) -> None:
+    """Refuse where something could not be read since there were `known` problems."""
+    for problem in edges.problems[known:]:
+        raise EnvironmentProblem(f"{problem['what']} cannot be read: {problem['error']}", step)
+
+
+def leftovers(edges: Edges) -> List[str]:
+    """Our files that are there."""
+    return [name for name in (rules.PREFERENCES, rules.UNATTENDED) if edges.exists(name)]
+
+
+def written(content: Json) -> str:
+    """The text of the record."""
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def differences(edges: Edges, root: str, wanted: Json, own: Dict[str, str]) -> List[Dict[str, str]]:
+    """What the files and the record say, and will say, where that differs."""
+    texts = dict(own, **{f"{root}/{rules.RECORD}": written(wanted)})
+    return [
+        {"before": edges.text(name) or "", "after": text, "before_header": name, "after_header": name}
+        for name, text in sorted(texts.items())
+        if edges.text(name) != text
+    ]
+
+
+def hold_diff(missing: List[str], stale: List[str]) -> List[Dict[str, str]]:
+    """The holds to set and to take away, as a diff of `apt-mark showhold`."""
+    if not missing and not stale:
+        return []
+    header = "apt-mark showhold"
+    before, after = ("".join(name + "\n" for name in sorted(names)) for names in (stale, missing))
+    return [{"before": before, "after": after, "before_header": header, "after_header": header}]
+
+
+def write(edges: Edges, root: str, wanted: Json, own: Dict[str, str]) -> None:
+    """Write the record, then both files."""
+    texts = [(f"{root}/{rules.RECORD}", written(wanted)), *sorted(own.items())]
+    for name, text in texts:
+        path = edges.path(name)
+        try:
+            files.write_whole(path, text)
+        except OSError as error:
+            raise store.unwritable(error, path.parent) from error
+
+
+def mark(edges: Edges, word: str, names: List[str], patience_s: float) -> None:
+    """`apt-mark hold` or `unhold`, waiting for whoever has the package database locked (D35)."""
+    if not names:
+        return
+    deadline = time.monotonic() + patience_s
+    while True:
+        code, out, err = edges.run(["apt-mark", word, *names], _TIMEOUT_S)
+        if code == 0:
+            return
+        said = " ".join((err or out).split())
+        if _BUSY not in said.lower() or time.monotonic() > deadline:
+            raise EnvironmentProblem(
+                f"apt-mark {word} failed: {said[-300:]}", "Mend that, then run the same command again."
+            )
+        time.sleep(_PAUSE_S)

@@ -1,0 +1,1 @@
+"""Text that programs and files of a host say, as values. Pure."""

@@ -1,0 +1,1 @@
+"""Reading a machine. Changes nothing."""

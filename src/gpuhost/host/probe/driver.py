@@ -1,0 +1,193 @@
+"""Reading the driver as the kernel that will boot is going to find it: module, library, nouveau, keys, record.
+
+Not what is loaded now, but what the next boot will load: that is what an update breaks. Runs on the target:
+Python 3.6, standard library. Reads only.
+"""
+
+import os
+import posixpath
+import re
+from typing import Any, Dict, List, Optional
+
+from ..edges import NOT_FOUND, Edges
+from .gpu import loaded_modules
+
+Json = Dict[str, Any]
+
+ROOT = "/opt/gpuhost"
+RECORD = "state/driver.json"
+KEY_FOLDER = "/var/lib/shim-signed/mok"  # where Ubuntu's own tools make and look for the machine owner's key
+CERTIFICATE = KEY_FOLDER + "/MOK.der"
+# Debian builds the module under a name of its own and lets modprobe redirect `nvidia` to it.
+MODULE_NAMES = ("nvidia", "nvidia-current")
+# In the order of precedence: a file of the same name in a later folder is not read (modprobe.d(5)).
+MODPROBE_FOLDERS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
+LIBRARIES = tuple(
+    folder + "/libnvidia-ml.so.1" for folder in ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64")
+)
+
+_BLACKLIST = re.compile(r"^\s*blacklist\s+nouveau\s*(#.*)?$", re.MULTILINE)
+_NOUVEAU_FILE = re.compile(r"(^|/)nouveau\.ko(\.(xz|zst|gz))?$")
+_TIMEOUT_S = 60.0
+_LINKS = 20  # more than any chain of alternatives has
+
+
+def driver(edges: Edges, boots: Optional[str], root: str = ROOT) -> Json:
+    """The driver's state for the kernel `boots`, the one that will boot (None where it is not known).
+
+    `module` is what modprobe would load for that kernel (None: nothing), `library` the version of the user space,
+    `nouveau.in_initramfs` whether the initramfs of that kernel would load nouveau: it has the module and no blacklist
+    of it; None where there is no initramfs to look into. `key.enrolled` is None where that cannot be asked.
+    """
+    return {
+        "kernel": boots,
+        "module": module_for(edges, boots) if boots else None,
+        "library": library_version(edges),
+        "headers": bool(boots) and leads_to(edges, f"/lib/modules/{boots}/build") is not None,
+        "nouveau": nouveau(edges, boots),
+        "dkms": dkms_lines(edges),
+        "key": own_key(edges),
+        "record": record(edges, root),
+    }
+
+
+def module_for(edges: Edges, kernel: str) -> Optional[Json]:
+    """What `modprobe nvidia` would load for a kernel, as modinfo describes it; None when there is nothing."""
+    for name in MODULE_NAMES:
+        found = modinfo(edges, ["-k", kernel, name])
+        if found:
+            return parse_modinfo(found)
+        if found is None:
+            return None
+    return None
+
+
+def modinfo(edges: Edges, words: List[str]) -> Optional[str]:
+    """Return what modinfo says of a module: "" when there is no such module, None and a problem when it fails."""
+    code, out, err = edges.run(["modinfo", *words], _TIMEOUT_S)
+    if code == 0 and out.strip():
+        return out
+    if code == 1:
+        return ""
+    edges.problem("modinfo", " ".join(err.split()) or f"It printed nothing and ended with status {code}.")
+    return None
+
+
+def parse_modinfo(text: str) -> Json:
+    """Path, version, signer ("" for an unsigned module) and flavour of the module that modinfo describes."""
+    fields: Dict[str, str] = {}
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and name.strip() == name:
+            fields.setdefault(name, value.strip())
+    return {
+        "path": fields.get("filename", ""),
+        "version": fields.get("version", ""),
+        "signer": fields.get("signer", ""),
+        # NVIDIA's own license stands in the closed module; the open one is "Dual MIT/GPL".
+        "open": "GPL" in fields.get("license", ""),
+    }
+
+
+def leads_to(edges: Edges, name: str) -> Optional[str]:
+    """The path that a chain of symbolic links ends at, or None when nothing is there."""
+    for _ in range(_LINKS):
+        path = edges.path(name)
+        try:
+            if not path.is_symlink():
+                return name if path.exists() else None
+            # An absolute target counts from the machine's root, not from the one this process has.
+            name = posixpath.normpath(posixpath.join(posixpath.dirname(name), os.readlink(str(path))))
+        except OSError as error:
+            edges.problem(name, f"It cannot be followed: {error.strerror}.")
+            return None
+    return None
+
+
+def library_version(edges: Edges) -> Optional[str]:
+    """The version of the driver's user space: the suffix of the file that libnvidia-ml.so.1 leads to."""
+    for name in LIBRARIES:
+        end = leads_to(edges, name)
+        if end is not None:
+            found = re.search(r"\.so\.([0-9]+(?:\.[0-9]+)+)$", end)
+            return found.group(1) if found else None
+    return None
+
+
+def modprobe_files(edges: Edges) -> Dict[str, str]:
+    """The text of each modprobe configuration file in force, by file name."""
+    files: Dict[str, str] = {}
+    for folder in MODPROBE_FOLDERS:
+        for name in edges.names(folder) or []:
+            if name.endswith(".conf") and name not in files:
+                files[name] = edges.text(f"{folder}/{name}") or ""
+    return files
+
+
+def nouveau(edges: Edges, kernel: Optional[str]) -> Json:
+    """Whether nouveau is kept out: by modprobe's configuration, in the initramfs, and now."""
+    blacklists = [name for name, text in sorted(modprobe_files(edges).items()) if _BLACKLIST.search(text)]
+    return {
+        "blacklisted": bool(blacklists),
+        "in_initramfs": initramfs_loads_nouveau(edges, kernel, blacklists) if kernel else None,
+        "loaded": "nouveau" in loaded_modules(edges),
+    }
+
+
+def initramfs_loads_nouveau(edges: Edges, kernel: str, blacklists: List[str]) -> Optional[bool]:
+    """Would the kernel's initramfs load nouveau? None when there is none, or nothing that can list it."""
+    image = "/boot/initrd.img-" + kernel
+    if not edges.exists(image):
+        return None
+    listing = edges.output(["lsinitramfs", str(edges.path(image))], _TIMEOUT_S, "lsinitramfs")
+    return None if listing is None else listing_loads_nouveau(listing, blacklists)
+
+
+def listing_loads_nouveau(listing: str, blacklists: List[str]) -> bool:
+    """Whether an initramfs with these files holds nouveau and none of the files (by name) that blacklist it.
+
+    update-initramfs copies modprobe's configuration as it stands, so a file's name stands for its content.
+    """
+    names = [line.strip() for line in listing.splitlines()]
+    if not any(_NOUVEAU_FILE.search(name) for name in names):
+        return False
+    inside = {posixpath.basename(name) for name in names if "modprobe.d/" in name}
+    return not inside.intersection(blacklists)
+
+
+def dkms_lines(edges: Edges) -> List[str]:
+    """The lines of `dkms status` about NVIDIA's modules; none where there is no dkms."""
+    code, out, err = edges.run(["dkms", "status"], _TIMEOUT_S)
+    if code == NOT_FOUND:
+        return []
+    if code != 0:
+        edges.problem("dkms status", " ".join(err.split()) or f"It ended with status {code}.")
+    return [line.strip() for line in out.splitlines() if line.startswith("nvidia")]
+
+
+def own_key(edges: Edges) -> Json:
+    """The machine owner's key: whether it was made here, and whether the firmware knows it."""
+    made = edges.exists(CERTIFICATE)
+    enrolled: Optional[bool] = None
+    if made:
+        code, out, err = edges.run(["mokutil", "--test-key", str(edges.path(CERTIFICATE))], _TIMEOUT_S)
+        # Its exit status has changed its meaning between versions; the sentence has not.
+        enrolled = None if code == NOT_FOUND else parse_test_key(out + err)
+        if enrolled is None:
+            said = " ".join((err or out).split()) or f"It printed nothing and ended with status {code}."
+            edges.problem("mokutil --test-key", said)
+    return {"made": made, "enrolled": enrolled}
+
+
+def parse_test_key(text: str) -> Optional[bool]:
+    """What `mokutil --test-key` says: enrolled, not (only asked for counts as not), or neither."""
+    if "is already enrolled" in text or "trusted keyring" in text:
+        return True
+    if "is not enrolled" in text or "enrollment request" in text:
+        return False
+    return None
+
+
+def record(edges: Edges, root: str) -> Optional[Json]:
+    """The driver role's record of a finished installation, or None."""
+    return edges.record(f"{root}/{RECORD}")

@@ -1,0 +1,114 @@
+"""What gpuhost has put on a machine, read back: the generation in force, its links, toolkit and cuDNN
+versions, the driver, the guard over it, and what tells the causes of a failure apart.
+
+Runs on the target: Python 3.6, standard library. Reads only.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from ...errors import GpuhostError
+from .. import store
+from ..answer import channel
+from ..edges import Edges, Run, run_command
+from . import store as probe_store
+from .driver import driver
+from .guard import guard
+from .machine import observe
+from .rights import rights
+from .signs import signs
+
+Json = Dict[str, Any]
+_NVCC_TIMEOUT_S = 30.0
+
+
+def main(arguments: Json) -> int:
+    """Answer with one observation of this machine and of what is installed below `arguments["root"]`."""
+    answer = channel()
+    try:
+        answer(read(arguments["root"]))
+    except GpuhostError as error:
+        answer({"error": error.message, "next_step": error.next_step})
+        return error.exit_code
+    return 0
+
+
+def read(root: str, machine: str = "/", run: Run = run_command) -> Json:
+    """Return the observation of a machine (its files lie below `machine`) and what is installed below `root` there."""
+    observation, edges = observe(machine, run), Edges(machine, run)
+    found = installed(edges, root)
+    found["driver"] = driver(edges, observation["kernel"]["boots"], root)
+    found["guard"] = guard(edges, root)
+    found["rights"] = rights(edges.path(root))
+    found["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
+    found["problems"] = edges.problems
+    return {"observation": observation, "installed": found}
+
+
+def installed(edges: Edges, root: str) -> Json:
+    """The state of the store below `root`.
+
+    `generation` is None when none is in force. `links` maps each name in it to its store folder and that
+    folder's digest, None where it is not whole. `cuda`, `nvcc` and `cudnn` are the versions that the files
+    below `current` themselves say.
+    """
+    number = probe_store.in_force(edges, root)
+    found: Json = {"root": root, "generation": number, "stack": None, "links": {}}
+    if number is not None:
+        found["stack"] = probe_store.stack(edges, root, number)
+        links = store.describe(Path(str(edges.path(root))), number)["links"]
+        for name, target in sorted(links.items()):
+            marker = edges.record(f"{root}/{target}/{store.MARKER}")
+            found["links"][name] = {
+                "target": target,
+                "digest": None if marker is None else marker.get("digest"),
+            }
+    # Of one generation, even when another comes into force meanwhile.
+    current = f"{root}/current" if number is None else f"{root}/generations/{number}"
+    found["cuda"] = toolkit_version(edges, f"{current}/cuda")
+    found["nvcc"] = nvcc_version(edges, f"{current}/cuda/bin/nvcc")
+    found["cudnn"] = cudnn_version(edges, f"{current}/cudnn/include")
+    return found
+
+
+def toolkit_version(edges: Edges, folder: str) -> Optional[str]:
+    """The version that a CUDA toolkit's version.json (from 11.1 on) or version.txt (before) names; None without such a
+    file, and a problem where one names none.
+    """
+    name = f"{folder}/version.json"
+    if edges.exists(name):
+        part = (edges.record(name) or {}).get("cuda")
+        version = part.get("version") if isinstance(part, dict) else None
+    else:
+        name = f"{folder}/version.txt"
+        match = re.search(r"CUDA Version ([0-9.]+)", edges.text(name) or "")
+        version = match.group(1) if match else None
+    if not isinstance(version, str):
+        if edges.exists(name):
+            edges.problem(name, "It names no version.")
+        return None
+    return version
+
+
+def nvcc_version(edges: Edges, path: str) -> Optional[str]:
+    """The series ("11.8") that a toolkit's compiler says it is; None where there is no compiler, and a problem where
+    it does not say it.
+    """
+    if not edges.path(path).exists():
+        return None
+    out = edges.output([str(edges.path(path)), "--version"], _NVCC_TIMEOUT_S, path)
+    match = re.search(r"release ([0-9]+\.[0-9]+)", out or "")
+    if out is not None and match is None:
+        edges.problem(path, "It does not say its version.")
+    return match.group(1) if match else None
+
+
+def cudnn_version(edges: Edges, folder: str) -> Optional[str]:
+    """The version ("8.6.0") that cuDNN's header defines: cudnn_version.h from 8 on, cudnn.h before."""
+    for name in ("cudnn_version.h", "cudnn.h"):
+        text = edges.text(f"{folder}/{name}") or ""
+        parts = [re.search(rf"#define CUDNN_{part}\s+([0-9]+)", text) for part in ("MAJOR", "MINOR", "PATCHLEVEL")]
+        if all(parts):
+            return ".".join(part.group(1) for part in parts if part)
+    return None

@@ -1,0 +1,174 @@
+"""Reading a machine: one observation of everything a plan rests on, and no opinion about it.
+
+The target only observes and never sees the catalog. Runs there as part of an Ansible module, so Python 3.6
+and the standard library only. The observation's form is data/observation.schema.json.
+"""
+
+import re
+from typing import Any, Dict, Optional
+
+from ...errors import UnreadableError
+from ..edges import NOT_FOUND, Edges, Run, run_command
+from ..parse.machine import (
+    parse_audit,
+    parse_cpuinfo,
+    parse_df,
+    parse_dpkg_packages,
+    parse_meminfo,
+    parse_mokutil,
+    parse_os_release,
+    parse_python_version,
+    parse_secure_boot_variable,
+)
+from ..parse.versions import sort_versions
+from .apt import read_apt
+from .gpu import read_nvidia
+
+SCHEMA = 1
+# Stands as long as a run of ours is installing the driver's packages (driver_setup.PENDING).
+INTERRUPTED = "/opt/gpuhost/state/driver.pending"
+
+_TIMEOUT_S = 60.0
+_EFI_VARIABLES = "/sys/firmware/efi/efivars"
+_DPKG_FORMAT = "${Package}\\t${Architecture}\\t${Version}\\t${db:Status-Want}\\t${db:Status-Status}\\n"
+
+
+def observe(root: str = "/", run: Run = run_command) -> Dict[str, Any]:
+    """The observation of the machine whose files lie below `root` and whose commands `run` runs.
+
+    Changes nothing. Sizes are MiB. What cannot be read is named under `problems`; raises UnreadableError when
+    the machine has no os-release or no PCI devices, or a card without an id: nothing can be planned then.
+    """
+    edges = Edges(root, run)
+    platform = _read_platform(edges)
+    gpus, nvidia = read_nvidia(edges)
+    packages, audit = _read_packages(edges)
+    return {
+        "schema": SCHEMA,
+        "hostname": _one_line(edges, "/proc/sys/kernel/hostname"),
+        "machine": (edges.output(["uname", "-m"], _TIMEOUT_S, "uname -m") or "").strip(),
+        "platform": platform,
+        "kernel": read_kernel(edges),
+        "secure_boot": _read_secure_boot(edges),
+        "gpus": gpus,
+        "nvidia": nvidia,
+        "apt": read_apt(edges, platform["distribution"]),
+        "packages": packages,
+        "dpkg_audit": audit,
+        "pythons": _read_pythons(edges),
+        "memory_mib": _read_memory(edges),
+        "disk": _read_disk(edges),
+        "cpu": _read_cpu(edges),
+        "interrupted": edges.exists(INTERRUPTED),
+        "reboot_required": edges.exists("/run/reboot-required") or edges.exists("/var/run/reboot-required"),
+        "problems": edges.problems,
+    }
+
+
+def _one_line(edges: Edges, name: str) -> str:
+    """The one line of a small file of /proc; empty, and a problem, when there is none."""
+    text = (edges.text(name) or "").strip()
+    if not text:
+        edges.problem(name, "It is missing or empty.")
+    return text
+
+
+def _read_platform(edges: Edges) -> Dict[str, str]:
+    """The platform, from either place that os-release(5) names."""
+    for name in ("/etc/os-release", "/usr/lib/os-release"):
+        text = edges.text(name)
+        if text is not None:
+            return parse_os_release(text)
+    raise UnreadableError(
+        "This machine has no os-release file, so its distribution is unknown.",
+        next_step="On Debian and Ubuntu, apt-get install --reinstall base-files restores it.",
+    )
+
+
+def read_kernel(edges: Edges) -> Dict[str, Any]:
+    """The running kernel, the installed ones, and the one to boot next: the newest with an image in /boot."""
+    installed = sort_versions(
+        name
+        for name in edges.names("/lib/modules") or []
+        if edges.exists(f"/lib/modules/{name}/modules.dep") or edges.exists(f"/lib/modules/{name}/kernel")
+    )
+    bootable = [version for version in installed if edges.exists("/boot/vmlinuz-" + version)]
+    return {
+        "running": _one_line(edges, "/proc/sys/kernel/osrelease"),
+        "installed": installed,
+        "boots": bootable[-1] if bootable else None,
+    }
+
+
+def _read_secure_boot(edges: Edges) -> str:
+    """Secure Boot's state: from the firmware's variable, else from mokutil, else unknown."""
+    if not edges.exists("/sys/firmware/efi"):
+        return "unsupported"
+    state: Optional[str] = None
+    for name in edges.names(_EFI_VARIABLES) or []:
+        if name.startswith("SecureBoot-"):
+            state = parse_secure_boot_variable(edges.data(f"{_EFI_VARIABLES}/{name}") or b"")
+    if state is None:
+        code, out, err = edges.run(["mokutil", "--sb-state"], _TIMEOUT_S)
+        state = None if code == NOT_FOUND else parse_mokutil(out + err)
+        if state is None:
+            said = " ".join((err or out).split()) or f"It printed nothing and ended with status {code}."
+            edges.problem("mokutil --sb-state", said)
+    return state or "unknown"
+
+
+def _read_packages(edges: Edges) -> Any:
+    """The observed packages by name, and what dpkg's audit finds wrong."""
+    architecture = edges.output(["dpkg", "--print-architecture"], _TIMEOUT_S, "dpkg --print-architecture") or ""
+    listing = edges.output(["dpkg-query", "-W", "-f=" + _DPKG_FORMAT], _TIMEOUT_S, "dpkg-query") or ""
+    packages, unread = parse_dpkg_packages(listing, architecture.strip())
+    if unread:
+        edges.problem("dpkg-query", f"{len(unread)} lines cannot be read, the first: {unread[0]}")
+    # An audit that finds nothing says nothing.
+    return packages, parse_audit(edges.output(["dpkg", "--audit"], _TIMEOUT_S, "dpkg --audit", silent=True) or "")
+
+
+def _read_pythons(edges: Edges) -> Dict[str, str]:
+    """The versions of /usr/bin/python3 and /usr/bin/python3.N, as each itself says."""
+    pythons = {}
+    for name in edges.names("/usr/bin") or []:
+        if re.match(r"python3(\.[0-9]+)?$", name):
+            path = "/usr/bin/" + name
+            said = edges.output([path, "--version"], _TIMEOUT_S, path)
+            version = parse_python_version(said or "")
+            if version is not None:
+                pythons[path] = version
+            elif said is not None:
+                edges.problem(path, "It does not say its version.")
+    return pythons
+
+
+def _read_cpu(edges: Edges) -> Dict[str, Any]:
+    """The processors."""
+    cpu = parse_cpuinfo(edges.text("/proc/cpuinfo") or "")
+    if not cpu["count"]:
+        edges.problem("/proc/cpuinfo", "It shows no processor.")
+    return cpu
+
+
+def _read_memory(edges: Edges) -> Optional[int]:
+    """Installed memory in MiB."""
+    memory = parse_meminfo(edges.text("/proc/meminfo") or "")
+    if memory is None:
+        edges.problem("/proc/meminfo", "It does not say how much memory there is.")
+    return memory
+
+
+def _read_disk(edges: Edges) -> Dict[str, Dict[str, int]]:
+    """Free and total MiB of the file systems that / and /opt lie on."""
+    disk = {}
+    for place in ("/", "/opt"):
+        # A minimal host has no /opt yet; it will be made on the root file system.
+        asked = place if edges.exists(place) else "/"
+        said = edges.output(["df", "-P", "-k", asked], _TIMEOUT_S, "df " + asked)
+        space = parse_df(said or "")
+        if space is not None:
+            disk[place] = space
+        elif said is not None:
+            edges.problem("df " + asked, "It does not say how much space there is.")
+    return disk

@@ -1,0 +1,90 @@
+"""Reading what tells one cause of a failure from another: the kernel's log, device nodes, the memory left on the cards.
+
+Runs on the target: Python 3.6, standard library. Reads only.
+"""
+
+import re
+import stat
+from typing import Any, Dict, List
+
+from ..edges import Edges
+from ..parse.nvidia import parse_pci_address
+from .driver import modinfo
+
+Json = Dict[str, Any]
+
+MODPROBE = "/usr/bin/nvidia-modprobe"
+# Debian calls the module nvidia-current-uvm and lets modprobe redirect the usual name to it.
+UVM_MODULES = ("nvidia-uvm", "nvidia-current-uvm")
+KEPT_LINES, KEPT_CHARACTERS = 40, 300
+
+# The kernel's words about the card, about modules that it refused, and about nouveau.
+_TELLING = re.compile(r"NVRM|Xid|nouveau|Loading of .*module.* is rejected|unsigned module loading is restricted")
+_TIMESTAMP = re.compile(r"^(<[0-9]+>)?\[ *[0-9]+\.[0-9]+\](\[ *[TC][0-9]+\])? ")
+_NODE = re.compile(r"nvidia([0-9]+|ctl|-uvm)$")
+_TIMEOUT_S = 30.0
+_SMI_TIMEOUT_S = 90.0
+
+
+def signs(edges: Edges, kernel: str, smi_answers: bool) -> Json:
+    """The signs of a machine whose running kernel is `kernel`.
+
+    `smi_answers` says whether nvidia-smi has just listed the cards: it is not asked again where it fails, because that
+    may take minutes. What is not known is None.
+    """
+    return {
+        "kernel_log": kernel_log(edges),
+        "nodes": sorted(name for name in edges.names("/dev") or [] if _NODE.match(name)),
+        "uvm": {
+            "loaded": edges.exists("/sys/module/nvidia_uvm"),
+            "on_demand": is_setuid(edges, MODPROBE) and any(has_module(edges, kernel, name) for name in UVM_MODULES),
+        },
+        "free_mib": free_memory(edges) if smi_answers else None,
+    }
+
+
+def kernel_log(edges: Edges) -> Any:
+    """The telling lines of the kernel's log since the start, oldest first; None where it may not be read."""
+    out = edges.output(["dmesg"], _TIMEOUT_S, "dmesg", silent=True)
+    return None if out is None else telling_lines(out)
+
+
+def telling_lines(text: str) -> List[str]:
+    """The last telling lines of a kernel log, without their times; a line that repeats itself is kept once."""
+    found: List[str] = []
+    for line in text.splitlines():
+        plain = " ".join(_TIMESTAMP.sub("", line).split())[:KEPT_CHARACTERS]
+        if _TELLING.search(plain) and plain not in found:
+            found.append(plain)
+    return found[-KEPT_LINES:]
+
+
+def is_setuid(edges: Edges, name: str) -> bool:
+    """Is there a program that runs as root whoever starts it?"""
+    try:
+        return bool(edges.path(name).stat().st_mode & stat.S_ISUID)
+    except OSError:
+        return False
+
+
+def has_module(edges: Edges, kernel: str, name: str) -> bool:
+    """Is there a module of this name for a kernel?"""
+    return bool(modinfo(edges, ["-k", kernel, "-F", "filename", name]))
+
+
+def free_memory(edges: Edges) -> Any:
+    """The free memory of each card in MiB by PCI address; None when nvidia-smi does not say."""
+    query = ["nvidia-smi", "--query-gpu=pci.bus_id,memory.free", "--format=csv,noheader,nounits"]
+    out = edges.output(query, _SMI_TIMEOUT_S, "nvidia-smi memory.free")
+    return None if out is None else parse_free_memory(out)
+
+
+def parse_free_memory(text: str) -> Dict[str, int]:
+    """The free memory by card from nvidia-smi's CSV; a card that has no figure is left out."""
+    found = {}
+    for line in text.splitlines():
+        address, _, figure = line.partition(",")
+        place = parse_pci_address(address.strip())
+        if place is not None and re.match(r"\s*[0-9]{1,9}\s*$", figure):
+            found[place] = int(figure)
+    return found

@@ -1,0 +1,1 @@
+"""Installing CUDA and cuDNN into the store."""

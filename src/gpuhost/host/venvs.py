@@ -1,0 +1,225 @@
+"""Making a virtual environment in the store from a lock: every file by sha256, into the cache, then from it alone.
+
+Runs on the target: Python 3.6, standard library. pip does the fetching, from whatever index the host is set up for;
+its `--require-hashes` refuses any other file. The files stay in the cache, so that the same environment can be made
+again without a network.
+"""
+
+import collections
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Callable, Deque, Dict, List, Sequence
+
+from ..credentials import without_secrets
+from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
+from . import bounded, files, store
+
+Json = Dict[str, Any]
+# What pip needs in place before it can build an sdist without fetching build tools of its own choice.
+BUILD_TOOLS = ("pip", "setuptools", "wheel")
+TAIL = 15  # lines of a failed command's output that a message carries
+FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_USER")
+QUIET = {
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_NO_COLOR": "1",
+    "PYTHONNOUSERSITE": "1",
+}
+
+
+class CommandFailed(Exception):
+    """A command that ended badly, with the end of what it said."""
+
+
+def run(argv: Sequence[str], log: Path) -> None:
+    """Run a command with its output in the log file; `CommandFailed` with the last lines when it fails."""
+    environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+    environment.update(QUIET)
+    last: Deque[str] = collections.deque(maxlen=TAIL)
+    with files.appended(log) as handle:
+        handle.write("$ {}\n".format(without_secrets(" ".join(argv))).encode("utf-8"))
+        handle.flush()
+        # close_fds=False: the turn of `install` goes along, so that nobody starts anew beside this command.
+        with subprocess.Popen(  # noqa: S603 - no shell reads these arguments of the lock and this module
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd="/",
+            close_fds=False,
+        ) as running:
+            # pip tells the addresses of its index and proxy; what it tells of their logins and tokens is not kept.
+            for line in map(without_secrets, bounded.lines(running.stdout)):
+                handle.write((line + "\n").encode("utf-8"))
+                handle.flush()
+                last.append(line)
+    if running.returncode != 0:
+        raise CommandFailed("\n".join(last))
+
+
+def requirements(packages: List[Json]) -> str:
+    """Packages as pip takes them: exact version and hash, one a line.
+
+    With three signs: two would also take a wheel that was built here, 4.14.0.94+cuda130.sm86 for 4.14.0.94, and
+    prefer it.
+    """
+    return "".join("{name}==={version} --hash=sha256:{sha256}\n".format(**p) for p in packages)
+
+
+def missing(packages: List[Json], wheels: Path) -> List[Json]:
+    """The packages whose file is not in the cache with the right checksum; a wrong file is taken out."""
+    found = []
+    for package in packages:
+        path = wheels / package["file"]
+        if path.is_file():
+            if files.sha256(path) == package["sha256"]:
+                continue
+            files.remove(path)
+        found.append(package)
+    return found
+
+
+def amount(packages: List[Json]) -> str:
+    """How many packages, and the sum of the known sizes."""
+    megabytes = sum(p["size"] or 0 for p in packages) / 1e6
+    return f"{len(packages)} package{'' if len(packages) == 1 else 's'}, {megabytes:.0f} MB"
+
+
+def not_fetched(said: str, wheels: Path) -> Exception:
+    """What a failed download means for the user."""
+    if "DO NOT MATCH THE HASHES" in said:
+        step = "Do not install it. Try again; if it stays so, the index serves another file."
+        return ArtifactError(f"A downloaded package is not the file of the lock.\n{said}", step)
+    if "No space left" in said:
+        return EnvironmentProblem(f"There is no space left for {wheels}.", "Make room and run the same command again.")
+    step = "Check the network and pip's index (pip config list) on this host, then run the same command again."
+    return EnvironmentProblem(f"The packages could not be fetched:\n{said}\n", step)
+
+
+def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log: Path) -> None:
+    """Download packages into the cache, each only after its checksum was right.
+
+    pip's own cache stands beside it while it is needed: a file that a killed run had whole is taken from there. The
+    user's would keep a second copy of everything, and outlive a removal.
+    """
+    own = wheels.with_name("pip")
+    files.remove(scratch)
+    files.make_folder(scratch)
+    wanted = scratch / "requirements.txt"
+    files.write_whole(wanted, requirements(packages))
+    # --no-build-isolation: pip prepares an sdist's metadata even for a download; the lock's own tools do that.
+    options = ["--no-deps", "--require-hashes", "--no-build-isolation", "-r", str(wanted), "-d", str(scratch)]
+    try:
+        run([*pip, "download", "--cache-dir", str(own), *options], log)
+    except CommandFailed as error:
+        raise not_fetched(str(error), wheels) from error
+    for package in packages:
+        source = scratch / package["file"]
+        if not source.is_file() or files.sha256(source) != package["sha256"]:
+            step = "The lock may be damaged: restore src/gpuhost/data/environments from git."
+            raise ArtifactError("pip did not deliver {}.".format(package["file"]), step)
+        files.put(source, wheels / package["file"])
+    files.remove(own)
+
+
+def folder_of(root: Path, name: str, lock: Json) -> Path:
+    """Where the environment of a lock stands in the store."""
+    return root / "store" / "{}-{}-{}".format(name, lock["version"], lock["digest"])
+
+
+def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callable[[str], None]) -> None:
+    """Put the locked packages into a fresh environment: pip and the build tools first, as an old pip knows few."""
+    pip = [str(folder / "bin" / "python"), "-I", "-m", "pip"]
+    wheels, scratch = cache / "wheels", scratch_of(folder, cache)
+    tools = [p for p in packages if p["name"] in BUILD_TOOLS]
+    rest = [p for p in packages if p["name"] not in BUILD_TOOLS]
+    for part in (tools, rest):
+        absent = missing(part, wheels)
+        if absent:
+            say(f"fetching {amount(absent)}")
+            fetch(pip, absent, wheels, scratch, log)
+        if part:
+            say(f"installing {amount(part)}")
+            wanted = folder / "requirements.txt"
+            files.write_whole(wanted, requirements(part))
+            options = ["--no-cache-dir", "--no-index", "--find-links", str(wheels), "--no-deps", "--require-hashes"]
+            run([*pip, "install", *options, "--no-build-isolation", "-r", str(wanted)], log)
+    say("checking that the packages agree")
+    run([*pip, "check"], log)
+    files.remove(scratch)
+
+
+def check_space(root: Path, name: str, lock: Json) -> None:
+    """Refuse, before anything is begun, a file system without room for the files and the unpacked environment.
+
+    Unpacked, packages take up to four times their download (TensorFlow 2.21: 636 MB become 2.2 GB, measured).
+    """
+    needed = 5 * sum(p["size"] or 0 for p in lock["packages"]) // 10**6
+    free = shutil.disk_usage(str(root)).free // 10**6
+    if free < needed:
+        text = f"{name} needs about {needed} MB below {root}, {free} MB are free."
+        raise EnvironmentProblem(text, "Make room, or mount a larger disk there, and run the same command again.")
+
+
+def check_python(python: str) -> None:
+    """Refuse an interpreter that is not there, by its name and not by what fails without it."""
+    if shutil.which(python) is None:
+        name = Path(python).name
+        step = f"Install it: apt-get install {name} {name}-venv"
+        raise EnvironmentProblem(f"There is no {python} on this host.", step)
+
+
+def make(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> None:
+    """Make the environment's folder from nothing and seal it; whatever a killed run left of it goes first."""
+    folder, log = folder_of(root, name, lock), root / "log" / f"{name}.log"
+    clear(folder, root / "cache")
+    check_python(python)
+    check_space(root, name, lock)
+    say("making the environment")
+    try:
+        run([python, "-I", "-m", "venv", str(folder)], log)
+        fill(folder, lock["packages"], root / "cache", log, say)
+        versions = {p["name"]: p["version"] for p in lock["packages"]}
+        store.seal(folder, {"digest": lock["digest"], "environment": name, "packages": versions})
+    except (OSError, CommandFailed, GpuhostError):
+        # Half an environment would only hold the space that may be what was missing.
+        clear(folder, root / "cache")
+        raise
+
+
+def scratch_of(folder: Path, cache: Path) -> Path:
+    """Where downloads for an environment wait for their checksum."""
+    return cache / ("new-" + folder.name)
+
+
+def clear(folder: Path, cache: Path) -> None:
+    """Take down an environment that is not whole, and its unfinished downloads."""
+    # The marker goes first, so that what is taken down is never taken for whole.
+    for stale in (folder / store.MARKER, folder, scratch_of(folder, cache)):
+        files.remove(stale)
+
+
+def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> Path:
+    """Make the virtual environment of a lock in the store, if it is not whole there; its folder.
+
+    `lock` is an environment lock with its `digest`; `python` the interpreter; `say` is told each step. Two runs at once
+    (one whose controller was killed goes on by itself) take turns. Raises `ArtifactError` or `EnvironmentProblem`; what
+    is half made is removed by the next call.
+    """
+    folder = folder_of(root, name, lock)
+    log = root / "log" / f"{name}.log"
+    try:
+        with store.changing(root, f"making the environment {name}", say):
+            for needed in (root / "cache" / "wheels", log.parent, folder.parent):
+                files.make_folder(needed)
+            if not store.is_whole(folder, lock["digest"]):
+                make(root, name, lock, python, say)
+    except OSError as error:
+        raise store.unwritable(error, folder) from error
+    except CommandFailed as error:
+        step = f"The whole log is {log} on the host."
+        raise EnvironmentProblem(f"{name} could not be made:\n{error}\n", step) from error
+    return folder

@@ -1,0 +1,143 @@
+"""What the watch on a host finds wrong: the cheap part of verify/, from what the host itself knows it should be.
+
+What should be is on the host already: the lock of the generation in force, the driver's record and the guard's. Each
+finding has the id of the check in verify/ that is about the same thing. One cause is one finding, as there: what hangs
+on a fault is not told. Pure. Runs on the target: Python 3.6, standard library.
+"""
+
+from collections import Counter
+from typing import Any, Dict, List, NamedTuple
+
+from ..guard.rules import is_family
+
+Json = Dict[str, Any]
+OK, BROKEN, NOTHING, UNREADABLE = "ok", "broken", "nothing to watch", "unreadable"
+#: Most of these packages are named in one sentence.
+FEW = 4
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong: the id of verify's check, and what was found."""
+
+    id: str
+    what: str
+
+
+class State(NamedTuple):
+    """What the watch says of a host."""
+
+    status: str
+    findings: List[Finding]
+
+
+def judge(seen: Json) -> State:
+    """The state of a host, from what `watch_read.read` gives."""
+    if seen["generation"] is None:
+        if not seen["left"]:
+            return State(NOTHING, [])
+        return State(BROKEN, [Finding("lock.provisioned", f"nothing is in force, and there is {few(seen['left'])}")])
+    plan = planned(seen["stack"])
+    if plan is None:
+        what = f"the record of generation {seen['generation']} (stack.json) is missing or damaged"
+        return State(BROKEN, [Finding("lock.generation", what)])
+    if not plan["gpus"]:
+        return State(NOTHING, [])
+    found = cards(seen["stack"]["cards"], seen["cards"]) + chain(seen, bool(seen["cards"]))
+    return State(BROKEN if found else OK, found)
+
+
+def planned(stack: Any) -> Any:
+    """The plan in the lock of the generation, as far as it is read here; None when it has none."""
+    if not isinstance(stack, dict) or not isinstance(stack.get("plan"), dict):
+        return None
+    rows, gpus = stack.get("cards"), stack["plan"].get("gpus")
+    if not isinstance(gpus, list) or not isinstance(rows, list):
+        return None
+    whole = all(isinstance(row, dict) and isinstance(row.get("pci_id"), str) for row in rows)
+    # A plan without a card for a host with one is cut.
+    return stack["plan"] if whole and (gpus or not rows) else None
+
+
+def cards(locked: List[Json], present: List[str]) -> List[Finding]:
+    """Are the cards in the machine those of the lock, by PCI id?"""
+    wanted, there = Counter(row["pci_id"] for row in locked), Counter(present)
+    if wanted == there:
+        return []
+    return [Finding("lock.cards", f"locked are {listed(wanted)}, in the machine are {listed(there)}")]
+
+
+def listed(ids: "Counter[str]") -> str:
+    """Cards by id and number."""
+    return ", ".join(f"{n} x {i}" if n > 1 else i for i, n in sorted(ids.items())) or "none"
+
+
+def chain(seen: Json, has_card: bool) -> List[Finding]:
+    """The driver from what is installed to what is loaded: the first fault, and beside it what does not hang on it."""
+    record, packages = seen["driver"]["record"], seen["guard"]["stack"]
+    if not is_record(record):
+        return [Finding("driver.installed", "there is no whole record of a driver that gpuhost installed")]
+    told = replaced(record["packages"], packages)
+    if told:
+        return [Finding("driver.installed", few(told))]
+    return guarded(seen["guard"]) + next_boot(seen, record, has_card)
+
+
+def is_record(record: Any) -> bool:
+    """Is it the driver role's record, as far as it is read here?"""
+    if not isinstance(record, dict) or not isinstance(record.get("packages"), dict):
+        return False
+    return all(isinstance(record.get(name), str) for name in ("version", "kernel"))
+
+
+def few(told: List[str]) -> str:
+    """The first of many, and how many more."""
+    return "; ".join(told[:FEW]) + (f"; {len(told) - FEW} more" if len(told) > FEW else "")
+
+
+def replaced(recorded: Dict[str, str], there: Dict[str, str]) -> List[str]:
+    """The packages of the driver that are no longer as they were installed."""
+    told = []
+    for name, version in sorted(recorded.items()):
+        if there.get(name, version) != version:
+            told.append(f"{name} is {there[name]}, installed was {version}")
+        elif name not in there and is_family(name):
+            told.append(f"{name} {version} is gone")
+    return told
+
+
+def guarded(found: Json) -> List[Finding]:
+    """Is there a guard, and every package of the driver and its kernel on hold?"""
+    packages = found["stack"]
+    free = sorted(set(packages) - set(found["held"]))
+    if free or found["record"] is None or not packages:
+        what = "not on hold: " + few(free) if free else "there is no record of a guard, or nothing that it guards"
+        return [Finding("guard.holds", what)]
+    return []
+
+
+def next_boot(seen: Json, record: Json, has_card: bool) -> List[Finding]:
+    """Will the kernel that boots next find the driver, and does the one that runs have it?"""
+    kernel, module = seen["driver"]["kernel"], seen["driver"]["module"]
+    if kernel != record["kernel"]:
+        what = f"{kernel or 'no kernel'} will boot, the driver was made for {record['kernel']}"
+        return [Finding("kernel.boots", what)]
+    if module is None or module["version"] != record["version"]:
+        there = "there is none" if module is None else f"there is {module['version'] or 'one of unknown version'}"
+        return [Finding("driver.module", f"the module {record['version']} for kernel {kernel}: {there}")]
+    return now(seen, record["version"]) if has_card else []
+
+
+def now(seen: Json, version: str) -> List[Finding]:
+    """Is the driver loaded, of one version with its library, and reachable?"""
+    if seen["loaded"] is None:
+        return [Finding("driver.loaded", "the nvidia module is not loaded")]
+    library = seen["driver"]["library"]
+    if seen["loaded"] != version:
+        what = f"driver {seen['loaded'] or 'of unknown version'} is loaded, the record has {version}"
+        return [Finding("driver.loaded", f"{what}; the library is {library}")]
+    if library != version:
+        return [Finding("driver.match", f"the library is {library or 'missing'}, loaded is {version}")]
+    count = len([name for name in seen["nodes"] if name[len("nvidia") :].isdigit()])
+    if "nvidiactl" not in seen["nodes"] or count < len(seen["cards"]):
+        return [Finding("driver.nodes", f"/dev has {', '.join(seen['nodes']) or 'no nvidia nodes'}")]
+    return []

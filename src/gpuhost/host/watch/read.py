@@ -1,0 +1,68 @@
+"""Reading a host for the watch: records, packages, kernel, module, cards. No library is imported, no card is woken.
+
+Runs on the target: Python 3.6, standard library. Reads only.
+"""
+
+import re
+from typing import Any, Dict, List, Optional
+
+from ..edges import Edges
+from ..guard import rules as rules
+from ..parse.nvidia import parse_module_version
+from ..probe import store as probe_store
+from ..probe.driver import library_version, module_for, record
+from ..probe.gpu import loaded_modules, sysfs_cards
+from ..probe.guard import DRIVER_RECORD, holds
+from ..probe.machine import read_kernel
+from .judge import NOTHING
+
+Json = Dict[str, Any]
+#: What the watch found last, and its warning, which stands until it finds that nothing is wrong.
+RECORD, MOTD = "state/watch.json", "/run/gpuhost/motd"
+_NODE = re.compile(r"nvidia(ctl|[0-9]+)$")
+
+
+def read(edges: Edges, root: str) -> Json:
+    """What `watch.judge` takes; of a host with nothing in force only what is left there of gpuhost.
+
+    Raises UnreadableError where no card can be looked for.
+    """
+    number = probe_store.in_force(edges, root)
+    if number is None:
+        return {"generation": None, "left": left(edges, root)}
+    boots = read_kernel(edges)["boots"]
+    return {
+        "generation": number,
+        "stack": probe_store.stack(edges, root, number),
+        "driver": {
+            "record": record(edges, root),
+            "kernel": boots,
+            "module": module_for(edges, boots) if boots else None,
+            "library": library_version(edges),
+        },
+        "guard": holds(edges, root),
+        "cards": [card["pci_id"] for card in sysfs_cards(edges)],
+        "loaded": loaded(edges),
+        "nodes": [name for name in edges.names("/dev") or [] if _NODE.match(name)],
+    }
+
+
+def loaded(edges: Edges) -> Optional[str]:
+    """The loaded driver's version, "" where it does not say it, None where none is loaded."""
+    text = edges.text("/proc/driver/nvidia/version")
+    if text is not None:
+        return parse_module_version(text) or ""
+    return "" if "nvidia" in loaded_modules(edges) else None
+
+
+def left(edges: Edges, root: str) -> List[str]:
+    """What shows that gpuhost has installed something here; what the watch itself has said counts as well."""
+    names = [f"{root}/current", f"{root}/{DRIVER_RECORD}", f"{root}/{rules.RECORD}"]
+    found = [name for name in [*names, rules.PREFERENCES, rules.UNATTENDED, MOTD] if edges.exists(name)]
+    generations = f"{root}/generations"
+    if edges.names(generations) or (edges.exists(generations) and edges.names(generations) is None):
+        found.append(generations)
+    before = edges.record(f"{root}/{RECORD}")
+    if before is not None and before.get("status") != NOTHING:
+        found.append(f"{root}/{RECORD}")
+    return found

@@ -1,0 +1,175 @@
+"""The candidates a plan is chosen from: one small value per release, made from the catalog's rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, FrozenSet, List, Optional, Tuple
+
+from packaging.specifiers import SpecifierSet
+
+from ..versions import capability, release, version
+from .catalog import Catalog, Json
+from .gpus import Gpu
+
+NAMES = {"driver": "driver", "cuda": "CUDA", "cudnn": "cuDNN", "opencv": "OpenCV", "tensorflow": "TensorFlow"}
+COMPONENTS = tuple(NAMES)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One release of one component; `row` is its catalog row, `key` tells it apart from its siblings."""
+
+    component: str
+    version: str
+    key: str
+    row: Json = field(compare=False, hash=False, repr=False)
+
+    @property
+    def unverified(self) -> bool:
+        """Does the row rest on something no source that was read confirms?"""
+        return bool(self.row.get("unverified"))
+
+
+@dataclass(frozen=True)
+class Driver(Candidate):
+    """A driver package of a platform's archive, or a `.run` release (then `platform` is None).
+
+    `claims`: the PCI device ids that the package claims; `claimed_from` (shared by all): the lowest branch with
+    which any package of any archive claims a device.
+    """
+
+    platform: Optional[str]
+    branch: str
+    branch_row: Json = field(compare=False, hash=False, repr=False)
+    claims: FrozenSet[str] = field(compare=False, hash=False, repr=False)
+    claimed_from: Dict[str, int] = field(compare=False, hash=False, repr=False)
+
+    @property
+    def max_cuda(self) -> Optional[str]:
+        """The newest CUDA this branch serves without minor-version compatibility (None: not known)."""
+        value = self.branch_row["max_cuda"]
+        return None if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class TensorFlow(Candidate):
+    """A TensorFlow wheel for one Python."""
+
+    tag: str
+    wheel: Json = field(compare=False, hash=False, repr=False)
+
+    @property
+    def python(self) -> str:
+        """'3.8' for the tag cp38."""
+        return f"{self.tag[2]}.{self.tag[3:]}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything a plan depends on besides the catalog."""
+
+    platform: str
+    gpus: Tuple[Gpu, ...] = ()
+    wanted: Dict[str, SpecifierSet] = field(default_factory=dict)
+    asked: Dict[str, str] = field(default_factory=dict)
+    kernel: Optional[str] = None
+    secure_boot: Optional[bool] = None
+    avx: Optional[bool] = None
+
+    @property
+    def capabilities(self) -> List[str]:
+        """The distinct compute capabilities, lowest first."""
+        return sorted({g.compute_capability for g in self.gpus}, key=capability)
+
+
+def drivers(catalog: Catalog) -> List[Candidate]:
+    """Every driver of every archive, and every `.run` release."""
+    found: List[Candidate] = []
+    branches = catalog.drivers["branches"]
+    claimed: Dict[str, int] = {}
+    for p in (p for packages in catalog.drivers["archives"].values() for p in packages):
+        for device in p["claims"]:
+            claimed[device] = min(int(p["branch"]), claimed.get(device, 1000))
+    for platform, packages in catalog.drivers["archives"].items():
+        for p in packages:
+            key = f"{p['package']}={p['package_version']}"
+            found.append(
+                Driver(
+                    "driver",
+                    p["version"],
+                    key,
+                    p,
+                    platform,
+                    p["branch"],
+                    branches[p["branch"]],
+                    frozenset(p["claims"]),
+                    claimed,
+                )
+            )
+    for r in catalog.drivers["runfiles"]:
+        if r["variant"] == "diagnostic":
+            continue  # a field diagnostic of the vendor, no release for users
+        key = f"{r['version']}.run {r['variant']}"
+        found.append(
+            Driver("driver", r["version"], key, r, None, r["branch"], branches[r["branch"]], frozenset(), claimed)
+        )
+    return found
+
+
+def tensorflows(catalog: Catalog) -> List[Candidate]:
+    """Every TensorFlow wheel, newest release and newest Python first."""
+    rows = [(r, w) for r in catalog.tensorflow["releases"] for w in r["wheels"]]
+    rows.sort(key=lambda x: (version(x[0]["version"]), int(x[1]["tag"][3:])), reverse=True)
+    return [TensorFlow("tensorflow", r["version"], f"{r['version']} {w['tag']}", r, w["tag"], w) for r, w in rows]
+
+
+def newest_first(component: str, rows: List[Dict[str, Any]]) -> List[Candidate]:
+    """Plain release rows as candidates, what is verified before what is not, then newest first."""
+    plain = [Candidate(component, r["version"], f"{r['version']} {r.get('cuda', '')}".strip(), r) for r in rows]
+    return sorted(
+        plain,
+        key=lambda c: (not c.unverified, version(c.version), release(c.row.get("cuda", "0"))),
+        reverse=True,
+    )
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """All candidates of all components; positions in these lists are what the resolver's bit sets mean."""
+
+    driver: List[Candidate]
+    cuda: List[Candidate]
+    cudnn: List[Candidate]
+    opencv: List[Candidate]
+    tensorflow: List[Candidate]
+
+    def of(self, component: str) -> List[Candidate]:
+        """The list of one component by its name."""
+        found: List[Candidate] = getattr(self, component)
+        return found
+
+    @classmethod
+    def of_catalog(cls, catalog: Catalog) -> Candidates:
+        """Make the candidates of a catalog, each list in the order of preference as far as it is fixed."""
+        cuda = [Candidate("cuda", r["version"], r["version"], r) for r in catalog.cuda["releases"]]
+        return cls(
+            driver=drivers(catalog),
+            cuda=sorted(cuda, key=lambda c: version(c.version), reverse=True),
+            cudnn=newest_first("cudnn", catalog.cudnn["packages"]),
+            opencv=newest_first("opencv", catalog.opencv["releases"]),
+            tensorflow=tensorflows(catalog),
+        )
+
+
+def as_driver(c: Candidate) -> Driver:
+    """The candidate as a driver; the table of rules gives driver rules nothing else."""
+    if not isinstance(c, Driver):
+        raise TypeError(f"{c} is no driver")
+    return c
+
+
+def as_tensorflow(c: Candidate) -> TensorFlow:
+    """The candidate as a TensorFlow wheel; the table of rules gives TensorFlow rules nothing else."""
+    if not isinstance(c, TensorFlow):
+        raise TypeError(f"{c} is no TensorFlow")
+    return c

@@ -1,0 +1,92 @@
+"""The one place that opens the catalog: every fact and figure, from JSON files that each have a schema.
+
+A file that is missing, is not JSON or breaks its schema is a `CatalogError` that names the file and the place in
+it. Nothing else in the project reads these files.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, FrozenSet
+
+import fastjsonschema
+
+from ..errors import CatalogError
+from .environments import environment_names
+
+DATA = Path(__file__).parents[1] / "data"
+FILES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms", "yolo", "origins")
+
+Json = Dict[str, Any]
+
+
+def read_json(path: Path) -> Json:
+    """Read one JSON file of the package; a missing or damaged one is a `CatalogError`."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CatalogError(
+            f"The catalog file {path.name} is missing.", "Reinstall gpuhost, or restore the file from git."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CatalogError(
+            f"The catalog file {path.name} cannot be read: {error}.",
+            "Restore it: git checkout -- src/gpuhost/data",
+        ) from None
+    if not isinstance(value, dict):
+        raise CatalogError(
+            f"The catalog file {path.name} does not hold a JSON object.",
+            "Restore it: git checkout -- src/gpuhost/data",
+        )
+    return value
+
+
+@functools.lru_cache(maxsize=None)
+def validator(schema: Path) -> Callable[[Json], Json]:
+    """Compile a JSON schema (draft 7) once; the result raises `fastjsonschema.JsonSchemaException`."""
+    compiled: Callable[[Json], Json] = fastjsonschema.compile(read_json(schema), use_default=False)
+    return compiled
+
+
+def load(name: str, folder: Path = DATA) -> Json:
+    """Load `<name>.json` of the folder and hold it against `<name>.schema.json` of the package."""
+    path = folder / f"{name}.json"
+    value = read_json(path)
+    try:
+        validator(DATA / f"{name}.schema.json")(value)
+    except fastjsonschema.JsonSchemaException as error:
+        raise CatalogError(
+            f"The catalog file {path.name} breaks its schema: {error}.",
+            "Correct the row, or restore the file from git.",
+        ) from None
+    return value
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All tables, each as its JSON says (the schemas document the fields), and the names of the environment locks."""
+
+    gpus: Json
+    drivers: Json
+    cuda: Json
+    cudnn: Json
+    tensorflow: Json
+    opencv: Json
+    platforms: Json
+    yolo: Json
+    origins: Json
+    environments: FrozenSet[str]
+
+    @classmethod
+    def load(cls, folder: Path = DATA) -> Catalog:
+        """Load every table of a folder (the package's own unless a test says otherwise)."""
+        return cls(**{name: load(name, folder) for name in FILES}, environments=frozenset(environment_names()))
+
+
+@functools.lru_cache(maxsize=None)
+def shipped() -> Catalog:
+    """The catalog that comes with the package, read once a process."""
+    return Catalog.load()

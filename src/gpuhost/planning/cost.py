@@ -1,0 +1,111 @@
+"""What changing a stack costs: what has to be downloaded, what is in the caches, and what has to be built.
+
+Pure. `there` is what the module gpuhost_generations reads on the host. What is not known is said to be unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from ..errors import GpuhostError
+from . import opencv as opencv_plan
+from . import toolkits as toolkit_specs
+from .candidates import NAMES
+from .catalog import Json
+from .environments import load_environment
+
+
+class Item(NamedTuple):
+    """What one component needs: the bytes to fetch (None: not known), or where it is already."""
+
+    name: str
+    size: Optional[int]
+    cached: bool
+
+
+def of(old: Json, new: Json, there: Json) -> Json:
+    """`items` by component, `bytes` (of what is known), `unknown` (components), `build_s`, and `lines`."""
+    items = [item for name in NAMES if brings(name, old, new) for item in parts(name, new, there)]
+    unknown = [item.name for item in items if item.size is None and not item.cached]
+    known = sum(item.size or 0 for item in items if not item.cached)
+    build = build_seconds(new, there) if needs_build(old, new) else 0.0
+    return {
+        "items": [item._asdict() for item in items],
+        "bytes": known,
+        "unknown": unknown,
+        "build_s": build,
+        "lines": lines(items, known, unknown, build),
+    }
+
+
+def brings(name: str, old: Json, new: Json) -> bool:
+    """Are files of a component to be brought? The same TensorFlow may only be noted to reach another card."""
+    if new[name] is None or new[name] == old[name]:
+        return False
+    return name != "tensorflow" or new[name]["environment"] != old[name]["environment"]
+
+
+def parts(name: str, plan: Json, there: Json) -> List[Item]:
+    """What a component of the new plan brings."""
+    part = plan[name]
+    if name == "driver":
+        cached = part["sha256"] in [*there["artifacts"], *there["debs"]]
+        return [Item(name, part.get("size"), cached)]
+    if name in ("cuda", "cudnn"):
+        return [toolkit(name, plan, there)]
+    if name == "opencv":
+        environment = part.get("environment") or opencv_plan.run_environment(plan)
+        return [packages(name, environment, there)]
+    return [packages(name, part["environment"], there)] if part["environment"] else [Item(name, None, False)]
+
+
+def toolkit(name: str, plan: Json, there: Json) -> Item:
+    """CUDA or cuDNN: it may be in the store, or its file in the cache."""
+    try:
+        spec = toolkit_specs.cuda(plan) if name == "cuda" else toolkit_specs.cudnn(plan)
+    except GpuhostError:
+        return Item(name, None, False)  # the role says, with the remedy, what is missing
+    if "{name}-{version}-{digest}".format(**spec) in there["store"]:
+        return Item(name, 0, True)
+    if spec["kind"] == "wheels":
+        absent = [p for p in spec["packages"] if p["file"] not in there["wheels"]]
+        return Item(name, sum(p["size"] for p in absent), not absent)
+    return Item(name, None, spec["file"]["sha256"] in there["artifacts"])
+
+
+def packages(name: str, environment: str, there: Json) -> Item:
+    """A Python environment: the packages that are not in the cache of wheels."""
+    absent = [p for p in load_environment(environment)["packages"] if p["file"] not in there["wheels"]]
+    return Item(name, sum(p["size"] or 0 for p in absent), not absent)
+
+
+def needs_build(old: Json, new: Json) -> bool:
+    """Is another OpenCV to be built? (Whether a wheel of its key is there, the host knows when its toolkit is.)"""
+    if new["opencv"]["source"] == "wheel":
+        return False
+    return any(old[name] != new[name] for name in ("opencv", "cuda", "cudnn"))
+
+
+def build_seconds(new: Json, there: Json) -> Optional[float]:
+    """How long the build may take, by the longest that was made here; None when none was."""
+    taken: Dict[str, Any] = there["build_seconds"]
+    return max(taken.values()) if taken else None
+
+
+def lines(items: List[Item], known: int, unknown: List[str], build: Optional[float]) -> List[str]:
+    """The cost in words."""
+    told = [f"cost: {known / 1e6:.0f} MB to download"]
+    if unknown:
+        told[0] += f", and what is not known beforehand: {', '.join(NAMES[name] for name in dict.fromkeys(unknown))}"
+    cached = [NAMES[item.name] for item in items if item.cached]
+    if cached:
+        told.append(f"      in the caches of this host: {', '.join(cached)}")
+    if build is None:
+        told.append(
+            "      OpenCV is built, unless its wheel is there; how long is not known: none was built here before"
+        )
+    elif build:
+        told.append(
+            f"      OpenCV is built, unless its wheel is there: about {build / 60:.0f} min (the longest build here)"
+        )
+    return told

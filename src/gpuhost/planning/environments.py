@@ -1,0 +1,105 @@
+"""The locked Python environments of a target: the exact files that `opencv_cuda` and `dl4cv` consist of.
+
+Controller side. A lock is one JSON file under `data/environments/`, made by `tools/lock_environment.py` after
+the schema `data/environment.schema.json`. Everything here is pure but for reading that folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+from ..errors import CatalogError, RefusedError
+from ..host.venvs import BUILD_TOOLS, requirements
+
+Lock = Dict[str, Any]
+
+LOCKS = Path(__file__).parents[1] / "data" / "environments"
+
+
+def lock_name(environment: str, component: str, version: str, tag: str) -> str:
+    """Name a lock (its file name without `.json`), e.g. `dl4cv-tensorflow-2.13.1-cp38`."""
+    return f"{environment}-{component}-{version}-{tag}"
+
+
+def with_engines(name: str) -> str:
+    """Name the lock that adds the detector's optional engines to the environment of the lock `name`, whether it
+    is there or not: `opencv_cuda-opencv-…` becomes `opencv_cuda_engines-opencv-…`.
+    """
+    environment, _, rest = name.partition("-")
+    return f"{environment}_engines-{rest}"
+
+
+def chosen(name: str, engines: bool) -> str:
+    """Name the lock to install for the lock `name`, with the engines or without; RefusedError when the catalog
+    holds none with them.
+    """
+    if not engines or with_engines(name) in environment_names():
+        return with_engines(name) if engines else name
+    there = [one for one in environment_names() if one.startswith("opencv_cuda_engines-")]
+    raise RefusedError(
+        f"No locked environment joins ONNX Runtime and OpenVINO to {name}.",
+        next_step=f"Leave opencv_engines out. There are: {', '.join(there) or 'none'}.",
+    )
+
+
+def environment_names() -> List[str]:
+    """List the names of all locks that the catalog holds, sorted."""
+    return sorted(path.stem for path in LOCKS.glob("*.json"))
+
+
+def load_environment(name: str) -> Lock:
+    """Read one lock by its name; CatalogError when it is missing, damaged or says another name."""
+    path = LOCKS / f"{name}.json"
+    if name not in environment_names():
+        raise CatalogError(
+            f"The catalog holds no environment lock named {name!r}.",
+            next_step=f"Choose one of: {', '.join(environment_names()) or 'none is there'}.",
+        )
+    restore = f"Restore it from git, or make it again with tools/lock_environment.py: {path}"
+    try:
+        lock = json.loads(path.read_text(encoding="utf-8"))
+        said = lock_name(lock["environment"], lock["component"], lock["version"], lock["tag"])
+        requirements_text(lock), lock_digest(lock)
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"The environment lock {name} is damaged ({error!r})."
+        raise CatalogError(what, next_step=restore) from error
+    if said != name:
+        raise CatalogError(f"The environment lock {name} says that it is {said}.", next_step=restore)
+    return dict(lock)
+
+
+def _requirement_lines(packages: List[Dict[str, Any]]) -> str:
+    """Write packages as pip requirements, one a line, each bound to its file by sha256; sorted by name."""
+    return requirements(sorted(packages, key=lambda package: str(package["name"])))
+
+
+def requirements_text(lock: Lock) -> str:
+    """Write the whole lock as a pip requirements file with hashes.
+
+    Install it with `--require-hashes --no-deps --no-build-isolation`, after `bootstrap_text`.
+    """
+    return _requirement_lines(lock["packages"])
+
+
+def bootstrap_text(lock: Lock) -> str:
+    """Write the part of the lock that goes in first: pip, and setuptools and wheel where the lock has them.
+
+    An sdist is built with these locked tools, not with whatever pip would fetch for the build.
+    """
+    return _requirement_lines([row for row in lock["packages"] if row["name"] in BUILD_TOOLS])
+
+
+def lock_digest(lock: Lock) -> str:
+    """Name what the lock installs: the first 12 hex digits of the sha256 over its packages and Python.
+
+    The order of packages and keys, and when or with what the lock was made, do not change it.
+    """
+    content = {
+        "packages": sorted(lock["packages"], key=lambda package: str(package["name"])),
+        "python": lock["python"],
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]

@@ -1,0 +1,200 @@
+"""Why there is no stack: the rules that block it, with their figures, and the nearest change that would do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
+
+from ..versions import capability, span, version
+from .candidates import COMPONENTS, NAMES, Candidate, Request, as_driver
+from .gpus import Gpu
+from .resolve import Resolver, Stack, members
+from .rules.table import RULES, Rule
+
+
+def conflict(resolver: Resolver, request: Request, masks: Dict[str, int], without: FrozenSet[str]) -> Set[str]:
+    """The ids of a smallest set of rules that cannot be kept together, those of `without` left aside.
+
+    By deletion: a rule stays out when the request is refused without it as well. What is tried first is likelier to
+    stay out, so what the user asked and the rules about cards, which tell most, come last.
+    """
+    matter = [r for r in RULES if r.matters(request)]
+    out = set(without)
+    for r in sorted(matter, key=lambda r: (r.id.startswith("asked"), r.with_gpu and not r.without_gpu)):
+        if resolver.solve(request, masks, frozenset(out | {r.id})) is None:
+            out.add(r.id)
+    return {r.id for r in matter} - out
+
+
+def emptying(resolver: Resolver, component: str, masks: Dict[str, int]) -> Set[str]:
+    """The ids of the rules that leave no candidate of a component; empty when some is left.
+
+    A smallest set of rules that together leave none, and another one as long as, without those before, none is left.
+    """
+    mine = {r.id: masks[r.id] for r in RULES if r.id in masks and r.on == (component,)}
+    found: Set[str] = set()
+    while not resolver.domain(component, mine):
+        kept = set(mine)
+        for identity in mine:
+            if not resolver.domain(component, {i: mine[i] for i in kept - {identity}}):
+                kept.discard(identity)
+        found |= kept
+        mine = {i: mask for i, mask in mine.items() if i not in kept}
+    return found
+
+
+def blocking(resolver: Resolver, request: Request, masks: Dict[str, int]) -> List[Rule]:
+    """The rules to name: for each component with no candidate left, those that empty it.
+
+    Where each has some left: a smallest conflict, and another one as long as there is one that shares no rule with
+    those before, so that without the rules named the request could be served.
+    """
+    named: Set[str] = set()
+    for component in COMPONENTS:
+        named |= emptying(resolver, component, masks)
+    emptied = bool(named)
+    while not emptied and resolver.solve(request, masks, named) is None:
+        named |= conflict(resolver, request, masks, frozenset(named))
+    return [r for r in RULES if r.id in named]
+
+
+def newest(resolver: Resolver, component: str, bits: int) -> Optional[Candidate]:
+    """The newest candidate of a set."""
+    found = [resolver.candidates.of(component)[i] for i in members(bits)]
+    return max(found, key=lambda c: version(c.version), default=None)
+
+
+def sentence(resolver: Resolver, request: Request, masks: Dict[str, int], r: Rule, named: FrozenSet[str]) -> str:
+    """What the rule says of the newest candidates it rules out: those that pass all other rules, or else the named."""
+    for others in (frozenset({r.id}), frozenset(masks) - named | {r.id}, frozenset(masks)):
+        domains = [resolver.domain(name, masks, others) for name in r.on]
+        if r.unary:
+            candidate = newest(resolver, r.on[0], domains[0] & ~masks[r.id])
+            if candidate is not None:
+                return r.unary(resolver.catalog, request, candidate) or r.title
+            continue
+        firsts = [resolver.candidates.of(r.on[0])[i] for i in members(domains[0])]
+        for a in sorted(firsts, key=lambda c: version(c.version), reverse=True):
+            row = resolver.tables[r.id][resolver.candidates.of(r.on[0]).index(a)]
+            b = newest(resolver, r.on[1], domains[1] & ~row)
+            if b is not None and r.binary is not None:
+                return r.binary(a, b) or r.title
+    return r.title
+
+
+def wants(resolver: Resolver, request: Request, masks: Dict[str, int], r: Rule) -> str:
+    """What would keep the rule, in versions the catalog knows ('CUDA 12.8.0 or newer'), or that nothing does."""
+    name = NAMES[r.on[0]]
+    if not r.unary:
+        return f"a {name} and a {NAMES[r.on[1]]} that go together"
+    everything = sorted({c.version for c in resolver.candidates.of(r.on[0])}, key=version)
+    if r.id.startswith("asked"):
+        known = f"the catalog holds {name} {everything[0]} to {everything[-1]}"
+        return f"another {name}" if masks[r.id] else f"another {name}: {known}"
+    good = sorted({resolver.candidates.of(r.on[0])[i].version for i in members(masks[r.id])}, key=version)
+    if not good:
+        return f"no {name} of the catalog would do"
+    if good[-1] == everything[-1] and good[0] != everything[0]:
+        return f"{name} {good[0]} or newer"
+    return f"{name} {span(good)}"
+
+
+def reasons(resolver: Resolver, request: Request, masks: Dict[str, int]) -> List[Dict[str, str]]:
+    """The refusal's rows: rule id, what it says, what would keep it."""
+    rules = blocking(resolver, request, masks)
+    named = frozenset(r.id for r in rules)
+    return [
+        {
+            "rule": r.id,
+            "text": sentence(resolver, request, masks, r, named),
+            "needs": wants(resolver, request, masks, r),
+        }
+        for r in rules
+    ]
+
+
+def summary(stack: Stack) -> str:
+    """A stack in one line."""
+    return ", ".join(f"{NAMES[n]} {c.version}" for n, c in stack.parts().items())
+
+
+def nearest(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
+    """Changes that would do, nearest first: one demand dropped, another platform, the lowest capability that works."""
+    found: List[Dict[str, Any]] = []
+    for name in COMPONENTS:
+        if name in request.wanted:
+            rest = {k: v for k, v in request.wanted.items() if k != name}
+            stack = resolver.solve(replace(request, wanted=rest))
+            if stack:
+                found.append({"change": f"without --{name} {request.asked[name]}", "gives": summary(stack)})
+    for platform in resolver.catalog.platforms["platforms"]:
+        if platform != request.platform:
+            stack = resolver.solve(replace(request, platform=platform, kernel=None))
+            if stack:
+                found.append({"change": f"on {platform}", "gives": summary(stack)})
+    found.extend(other_card(resolver, request))
+    if len(request.gpus) > 1:
+        found.extend(fewer_cards(resolver, request))
+    return found
+
+
+def other_card(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
+    """The lowest and the highest compute capability of a single card that could be served as asked."""
+    if not request.gpus:
+        return []
+    rows = [(cc, str(row["name"])) for row in resolver.catalog.gpus["generations"] for cc in row["capabilities"]]
+    ordered = sorted(rows, key=lambda x: capability(x[0]))
+
+    def first(cards: Iterable[Tuple[str, str]]) -> Optional[Tuple[str, Stack]]:
+        """The first of these cards that could be served, with its stack."""
+        for cc, generation in cards:
+            stack = resolver.solve(replace(request, gpus=(Gpu(cc, generation),)))
+            if stack:
+                return cc, stack
+        return None
+
+    low, high = first(ordered), first(reversed(ordered))
+    if low is None or high is None:
+        return []
+    change = f"a card of compute capability {low[0]}" + ("" if low[0] == high[0] else f" to {high[0]}")
+    return [{"change": change, "gives": f"on {low[0]}: {summary(low[1])}"}]
+
+
+def fewer_cards(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
+    """On a mixed host: which single card could be taken out."""
+    found = []
+    for i, gpu in enumerate(request.gpus):
+        rest = request.gpus[:i] + request.gpus[i + 1 :]
+        stack = resolver.solve(replace(request, gpus=rest))
+        if stack:
+            found.append({"change": f"without the {gpu.label}", "gives": summary(stack)})
+    return found
+
+
+def card_needs(resolver: Resolver, request: Request, masks: Dict[str, int]) -> Dict[str, str]:
+    """What the cards need of each component, platform and demands aside: the version range of the catalog."""
+    of_card = {
+        "driver": ("driver-generation", "driver-claims"),
+        "cuda": ("cuda-builds",),
+        "cudnn": ("cudnn-cards",),
+        "opencv": ("opencv-floor",),
+        "tensorflow": ("tensorflow-code",),
+    }
+    found = {}
+    for component, ids in of_card.items():
+        only = {i: masks[i] for i in ids if i in masks}
+        if not only:
+            continue
+        good = [resolver.candidates.of(component)[i] for i in members(resolver.domain(component, only))]
+        versions = sorted({c.version for c in good}, key=version)
+        found[component] = span(versions) + ("" if versions else " in the catalog")
+        if (
+            component == "driver"
+            and good
+            and all(
+                set(g.generation for g in request.gpus) & set(as_driver(c).branch_row["open_modules_only"])
+                for c in good
+            )
+        ):
+            found[component] += ", open kernel modules"
+    return found

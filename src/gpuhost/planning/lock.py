@@ -1,0 +1,240 @@
+"""The lock: a plan written down for one host, in git, and the only thing the roles read.
+
+It stands in `locks/<host>/stack.json` beside the inventory's folder, where Ansible loads nothing by itself, under the
+one key `gpuhost_lock`. It holds no date and no path, so that the same host and catalog give the same bytes.
+
+A lock is input that others can change (a pull request, another host's folder, an editor), so `load` is the only way in:
+it accepts exactly the keys of `lock.schema.json`, a form and a length for every string, files from the origins in
+`origins.json` only, and a lock that names the host it is read for.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
+
+import fastjsonschema
+
+from .. import strict_json
+from ..errors import LockError, UsageError
+from ..text import folder_name, printable
+from .catalog import DATA, Json, shipped, validator
+
+SCHEMA = 1
+KEY = "gpuhost_lock"
+FILE = "stack.json"
+#: Added to the file's name: the lock that a rebuild is carrying out.
+PENDING = ".new"
+#: A lock has about 5 kB. A larger file is refused before it is read.
+LARGEST = 1_000_000
+AGAIN = "Restore it from git, or make it anew: ./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true"
+
+
+class Place(NamedTuple):
+    """Where a host's lock is kept, and where releases before 0.2 kept it (None where that is unknown)."""
+
+    file: Path
+    former: Optional[Path]
+
+
+def place(host: str, inventory: Any, locks: Any = "", file: Any = "") -> Place:
+    """Return the place of a host's lock.
+
+    `inventory` is the folder of the inventory (Ansible's `inventory_dir`; None for an inventory on the command line),
+    `locks` the folder of all locks when the user has set one (`gpu_stack_locks`), `file` the lock itself when the user
+    has set it (`gpu_stack_lock_file`).
+    """
+    former = Path(inventory) / "host_vars" / host / FILE if inventory and "/" not in host else None
+    if file:
+        return Place(Path(file), former)
+    if not locks and not inventory:
+        raise UsageError(
+            "This inventory is not a file, so it is not known where the locks are.",
+            "Say where: -e gpu_stack_locks=/path/to/locks",
+        )
+    # The parent is resolved first: beside a link to an inventory are not the locks of what it leads to.
+    folder = Path(locks) if locks else Path(inventory).resolve().parent / "locks"
+    return Place(folder / folder_name(host) / FILE, former)
+
+
+def make(host: str, observation: Json, plan: Json) -> Json:
+    """The lock of a host: its plan, and the cards (address, id, uuid where it can be read) that it was made for."""
+    cards = [] if not plan["gpus"] else cards_of(observation)
+    return {"schema": SCHEMA, "host": host, "cards": cards, "plan": plan}
+
+
+def cards_of(observation: Json) -> List[Json]:
+    """What tells one card from another, by PCI address."""
+    rows = [{"pci_address": g["pci_address"], "pci_id": g["pci_id"], "uuid": g["uuid"]} for g in observation["gpus"]]
+    return sorted(rows, key=lambda r: str(r["pci_address"]))
+
+
+def text(lock: Json) -> str:
+    """The file's content."""
+    return json.dumps({KEY: lock}, indent=2, ensure_ascii=False, sort_keys=False) + "\n"
+
+
+def check(lock: Any, where: str, host: Optional[str] = None) -> Json:
+    """Return the lock if it is a whole one, else raise a `LockError` that says what is wrong and what to do.
+
+    With `host` (its name in the inventory), the lock must be for that host.
+    """
+    if not isinstance(lock, dict):
+        raise LockError(f"The lock {where} is not a JSON object.", AGAIN)
+    if isinstance(lock.get("plan"), dict) and lock["plan"].get("status") == "refused":
+        raise LockError(f"The lock {where} holds no plan.", AGAIN)
+    try:
+        validator(DATA / "lock.schema.json")(lock)
+    except fastjsonschema.JsonSchemaException as error:
+        raise LockError(f"The lock {where} is damaged: {printable(error, 300)}.", AGAIN) from None
+    except RecursionError:
+        raise LockError(f"The lock {where} is damaged: it is nested too deeply.", AGAIN) from None
+    missing = [name for name in needed(lock["plan"]) if lock["plan"][name] is None]
+    if not missing and "environment" not in lock["plan"]["opencv"] and not can_be_built(lock["plan"]):
+        missing = ["source to build OpenCV from, or no CUDA to build it with"]
+    if missing:
+        raise LockError(f"The lock {where} is damaged: its plan has no {' and no '.join(missing)}.", AGAIN)
+    wrong = next(mistaken_files(lock["plan"]), None)
+    if wrong:
+        raise LockError(f"The lock {where} is refused: {wrong}.", AGAIN)
+    if host is not None and host not in hosts_of(lock):
+        named = printable(", ".join(hosts_of(lock)), 200)
+        raise LockError(
+            f"The lock {where} is for {named}, not for {printable(host)}.",
+            f'Make one for {printable(host)} ({AGAIN.partition("make it anew: ")[2]}), or list it under "host".',
+        )
+    return lock
+
+
+def hosts_of(lock: Json) -> List[str]:
+    """Return the hosts that a lock is for."""
+    return [lock["host"]] if isinstance(lock["host"], str) else list(lock["host"])
+
+
+def mistaken_files(plan: Json) -> Iterator[str]:
+    """Say for each file of a plan why it cannot be what the plan says it is: its origin, its name or its checksum.
+
+    The catalog does not have to know a file, since a lock outlives the catalog that it was made from. It must not know
+    the file's address or checksum as those of something else.
+    """
+    for name in ("driver", "cuda", "cudnn", "opencv", "tensorflow"):
+        part = plan[name] or {}
+        for file in [part, *part.get("artifacts", ())]:
+            url, said = file.get("url"), f"its {name} comes from {printable(file.get('url'), 200)}"
+            if url is not None and not url.startswith(origins(name)):
+                yield f"{said}, which is not one of the known origins ({', '.join(origins(name)) or 'it has none'})"
+            if url is not None and "file" in file and url.rpartition("/")[2] != file["file"]:
+                yield f"{said}, which is not the file {file['file']}"
+            for value in (url, file.get("sha256")):
+                known = owners().get(value, frozenset())
+                if known and (name, part["version"]) not in known:
+                    other, version = min(known)
+                    yield f"{printable(value, 200)} of its {name} {part['version']} belongs to {other} {version}"
+
+
+@functools.lru_cache(maxsize=None)
+def origins(component: str) -> Tuple[str, ...]:
+    """Return the address prefixes from which the files of a component may come."""
+    return tuple(row["prefix"] for row in shipped().origins["origins"] if component in row["components"])
+
+
+@functools.lru_cache(maxsize=None)
+def owners() -> Dict[str, FrozenSet[Tuple[str, str]]]:
+    """Return what the catalog knows each address and checksum as: a set of (component, version)."""
+    found: Dict[str, FrozenSet[Tuple[str, str]]] = {}
+    known = shipped()
+    rows = [("driver", row, [row]) for rows in known.drivers["archives"].values() for row in rows]
+    rows += [("driver", row, [row]) for row in known.drivers["runfiles"]]
+    rows += [("cuda", row, [row["runfile"]]) for row in known.cuda["releases"] if row.get("runfile")]
+    rows += [("cudnn", row, [row]) for row in known.cudnn["packages"]]
+    rows += [("opencv", row, row["artifacts"]) for row in known.opencv["releases"]]
+    rows += [("tensorflow", row, row["wheels"]) for row in known.tensorflow["releases"]]
+    for component, row, files in rows:
+        for value in (file.get(key) for file in files for key in ("url", "sha256")):
+            if value:
+                found[value] = found.get(value, frozenset()) | {(component, row["version"])}
+    return found
+
+
+def can_be_built(plan: Json) -> bool:
+    """Does the plan of an OpenCV that no environment holds name the sources and the CUDA that it is built with?"""
+    return plan["cuda"] is not None and bool(plan["opencv"].get("artifacts"))
+
+
+def needed(plan: Json) -> List[str]:
+    """The components that a plan must name: the frameworks, and with a card what stands under them."""
+    return ["opencv", "tensorflow"] + (["driver", "cuda", "cudnn"] if plan["gpus"] else [])
+
+
+def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Json:
+    """Read a lock file; missing, damaged, foreign or at its former place, it is a `LockError`.
+
+    `host` is the host that the lock must be for; None where only the file was named.
+    """
+    refuse_former(path, former)
+    try:
+        value = strict_json.load(path, LARGEST)
+    except FileNotFoundError:
+        raise LockError(f"There is no lock {path}.", "Make one: ./run ansible-playbook playbooks/plan.yml") from None
+    except (OSError, ValueError) as error:
+        raise LockError(f"The lock {path} cannot be read: {printable(error, 200)}.", "Restore it from git.") from None
+    if not isinstance(value, dict) or set(value) != {KEY}:
+        raise LockError(f"The lock {path} is damaged: it is not an object with the one key {KEY}.", AGAIN)
+    return check(value[KEY], str(path), host)
+
+
+def refuse_former(path: Path, former: Optional[Path]) -> None:
+    """Refuse a lock in host_vars, whose every key Ansible takes for a variable, with the command that moves it."""
+    if former is None or not former.exists():
+        return
+    old, new = shlex.quote(str(former)), shlex.quote(str(path.parent))
+    if path.exists():
+        step = f"Compare the two, then remove the old one: rm {old}"
+    else:
+        step = f"Move it: mkdir -p {new} && mv {old}* {new}/"
+    what = f"The lock {former} is in a folder that Ansible loads by itself."
+    raise LockError(f"{what} Locks are kept in {path.parent} now.", step)
+
+
+def differences(lock: Json, observation: Json, asked: Dict[str, str], ignore_gpus: bool = False) -> List[str]:
+    """Where the host, or what is asked of it, is no longer what the lock was made for; empty when all agrees.
+
+    A card counts as the same when its PCI id is; its uuid decides where both are known (another card of one model).
+    """
+    found = []
+    plan = lock["plan"]
+    if plan["platform"] != observation["platform"]["id"]:
+        found.append(f"platform: locked {plan['platform']}, present {observation['platform']['id']}")
+    present = [] if ignore_gpus else cards_of(observation)
+    locked_ids, present_ids = (
+        Counter(c["pci_id"] for c in lock["cards"]),
+        Counter(c["pci_id"] for c in present),
+    )
+    gone, new = locked_ids - present_ids, present_ids - locked_ids
+    if gone or new:
+        found.append(f"cards: locked {listed(locked_ids)}, present {listed(present_ids)}")
+    else:
+        locked_uuids = {c["uuid"] for c in lock["cards"]}
+        present_uuids = {c["uuid"] for c in present}
+        if None not in locked_uuids | present_uuids and locked_uuids != present_uuids:
+            found.append(
+                f"cards: of the same model, but locked {', '.join(sorted(locked_uuids))}, "
+                f"present {', '.join(sorted(present_uuids))}"
+            )
+    if plan["asked"] != asked:
+        found.append(f"asked: locked for {demands(plan['asked'])}, now {demands(asked)}")
+    return found
+
+
+def listed(ids: Counter[str]) -> str:
+    """Cards by id and number."""
+    return ", ".join(f"{n} x {i}" if n > 1 else i for i, n in sorted(ids.items())) or "none"
+
+
+def demands(asked: Dict[str, str]) -> str:
+    """What is asked of the components, in words."""
+    return ", ".join(f"{k} {v}" for k, v in sorted(asked.items())) or "nothing in particular"

@@ -1,0 +1,95 @@
+"""What the role `opencv` needs to build OpenCV on a host, decided on the controller from the lock and the catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List
+
+from ..errors import CatalogError, RefusedError
+from ..versions import version
+from . import recipes
+from .catalog import Json, shipped
+from .environments import environment_names, load_environment, lock_digest
+
+CV2 = "opencv-contrib-python"
+
+
+def tag_of(plan: Json) -> str:
+    """The lock's Python as a wheel's tag: 'cp38'."""
+    return "cp" + str(plan["opencv"]["python"]).replace(".", "")
+
+
+def newest(prefix: str, tag: str) -> str:
+    """The newest environment lock of a kind for a Python."""
+    names = [n for n in environment_names() if n.startswith(prefix) and n.endswith(f"-{tag}")]
+    if not names:
+        raise CatalogError(
+            f"No lock {prefix}...-{tag} comes with this release.", "tools/lock_environment.py makes one."
+        )
+    return max(names, key=lambda n: version(n[len(prefix) : -len(tag) - 1]))
+
+
+def build_environment(plan: Json) -> str:
+    """The lock of the build tools for the plan's Python."""
+    return newest("opencv_build-cmake-", tag_of(plan))
+
+
+def run_environment(plan: Json) -> str:
+    """The lock that gives opencv_cuda its other packages: that of the same release where there is one, else the newest
+    for the same Python. The wheel built here takes its OpenCV's place.
+    """
+    tag = tag_of(plan)
+    artifact = plan["opencv"]["artifacts"][0]
+    same = f"opencv_cuda-opencv-{artifact.get('package_version', '')}-{tag}"
+    return same if same in environment_names() else newest("opencv_cuda-opencv-", tag)
+
+
+def packages(plan: Json) -> List[str]:
+    """What the build needs of the archive: a compiler that the toolkit takes, Python's headers, ccache."""
+    platform = shipped().platforms["platforms"][plan["platform"]]
+    row = recipes.toolkit_row(shipped(), plan["cuda"]["series"]) or {}
+    low, high = row.get("gcc_min") or 0, row.get("gcc_max") or 10**6
+    fit = [n for n in platform["gcc"]["available"] if low <= int(n) <= high]
+    if not fit:
+        raise RefusedError(
+            f"The archive of {plan['platform']} has no compiler that CUDA {plan['cuda']['version']} accepts.",
+            "Choose another CUDA: -e '{gpu_stack_wanted: {cuda: \"...\"}}'",
+        )
+    # The release's own compiler where it will do: it is the one its libraries were built with.
+    chosen = platform["gcc"]["default"] if platform["gcc"]["default"] in fit else max(fit, key=int)
+    return [f"g++-{chosen}", f"libpython{plan['opencv']['python']}-dev", "ccache"]
+
+
+def with_wheel(plan: Json, wheel: Json) -> Json:
+    """The lock of opencv_cuda with the wheel built here in place of the index's OpenCV, and its digest."""
+    base = load_environment(run_environment(plan))
+    rest = [row for row in base["packages"] if row["name"] != CV2]
+    own = {name: wheel[name] for name in ("name", "version", "file", "kind", "sha256", "size")}
+    made = {**base, "version": wheel["version"], "packages": sorted([*rest, own], key=lambda row: str(row["name"]))}
+    return {**made, "digest": lock_digest(made)}
+
+
+def wheel_files(wheel: Json) -> List[str]:
+    """What a host's cache holds of a wheel, the note that makes it count last."""
+    return [str(wheel["path"]), str(Path(wheel["path"]).parent / "wheel.json")]
+
+
+def command(python: str, folder: str, root: str, cuda: str, cudnn: str, options: List[str]) -> List[str]:
+    """The builder's command line on the host."""
+    return [
+        python,
+        "-I",
+        "-c",
+        # -I keeps the host's own modules out; the builder's folder is the one exception.
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from gpuhost.cvbuild.cli import main; sys.exit(main())",
+        folder,
+        "--recipe",
+        f"{folder}/recipe.json",
+        "--root",
+        root,
+        "--cuda",
+        cuda,
+        "--cudnn",
+        cudnn,
+        *options,
+    ]

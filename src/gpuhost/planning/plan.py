@@ -1,0 +1,229 @@
+"""A plan as plain JSON: what the host should get, with every artifact's checksum, or a refusal with its reasons."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, FrozenSet, List, Optional
+
+from ..gpucode import reach, target_for
+from ..versions import capability, version
+from . import explain
+from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow
+from .catalog import Json
+from .resolve import Resolver, Stack, signed_kernel, signed_modules
+from .rules.cuda import integrated
+from .rules.frameworks import locked_wheel
+
+SCHEMA = 1
+
+
+def make(resolver: Resolver, request: Request) -> Json:
+    """The plan for a request: `status` is 'planned' or 'refused'."""
+    masks = resolver.masks(request)
+    stack = resolver.solve(request, masks)
+    plan: Json = {
+        "schema": SCHEMA,
+        "status": "planned" if stack else "refused",
+        "platform": request.platform,
+        "gpus": [g.as_json() for g in request.gpus],
+        "driver": None,
+        "cuda": None,
+        "cudnn": None,
+        "opencv": None,
+        "tensorflow": None,
+        "reasons": [],
+        "notes": notes_of_cards(request),
+        "asked": dict(sorted(request.asked.items())),
+    }
+    if stack is None:
+        plan["reasons"] = explain.reasons(resolver, request, masks)
+        plan["card_needs"] = explain.card_needs(resolver, request, masks)
+        plan["nearest"] = explain.nearest(resolver, request)
+        return plan
+    if stack.driver is not None and stack.cuda is not None and stack.cudnn is not None:
+        plan["driver"] = driver_json(resolver, request, stack.driver)
+        plan["cuda"] = cuda_json(request, stack.cuda)
+        plan["cudnn"] = {
+            "version": stack.cudnn.version,
+            "source": "wheels" if plan["cuda"]["source"] == "wheels" else "tarball",
+            **pick(stack.cudnn.row, "cuda", "file", "url", "sha256"),
+        }
+    plan["opencv"] = opencv_json(resolver, request, stack)
+    plan["tensorflow"] = tensorflow_json(resolver.catalog.environments, request, stack.tensorflow)
+    plan["notes"] += notes_of_stack(resolver, request, stack)
+    return plan
+
+
+def pick(row: Json, *names: str) -> Json:
+    """Some fields of a row, those that are there."""
+    return {n: row[n] for n in names if row.get(n) is not None}
+
+
+def driver_json(resolver: Resolver, request: Request, d: Driver) -> Json:
+    """The driver's part: where it comes from, which module flavour, and what Secure Boot will want."""
+    open_only = set(d.branch_row["open_modules_only"]) & {g.generation for g in request.gpus}
+    signed = signed_modules(request, d, resolver.catalog)
+    part: Json = {"version": d.version, "source": "archive" if d.platform else "runfile", "branch": d.branch}
+    part["kernel_modules"] = "open" if open_only else "proprietary"
+    part["modules_from"] = "signed" if signed else "dkms"
+    part["secure_boot"] = None if not request.secure_boot else ("signed" if signed else "own-key")
+    part["modules"] = modules_json(resolver, request, d)
+    fields = (
+        ("package", "package_version", "component", "modules_package", "file", "sha256")
+        if d.platform
+        else ("url", "sha256", "size", "variant")
+    )
+    return {**part, **pick(d.row, *fields)}
+
+
+def modules_json(resolver: Resolver, request: Request, d: Driver) -> Optional[Json]:
+    """The package of prebuilt, signed modules for the kernel that will boot; None where DKMS builds them, or where the
+    request names no kernel.
+    """
+    kernel = signed_kernel(request, d, resolver.catalog)
+    if kernel is None:
+        return None
+    return {
+        "package": f"{d.row['modules_package']}-{kernel['flavour']}",
+        "package_version": d.row["signed_modules"][kernel["flavour"]],
+        "kernel": kernel["release"],
+    }
+
+
+def cuda_json(request: Request, c: Candidate) -> Json:
+    """The toolkit's part, from the runfile or, where the platform has only these, from NVIDIA's wheels."""
+    via = c.row["platforms"][request.platform]["via"][0]
+    part: Json = {"version": c.version, "series": c.row["series"], "source": via}
+    return {**part, **(c.row["runfile"] if via == "runfile" else {})}
+
+
+def opencv_json(resolver: Resolver, request: Request, stack: Stack) -> Json:
+    """OpenCV's part: built for the cards from checksummed sources, or the ready wheel on a host without one."""
+    row = stack.opencv.row
+    part: Json = {"version": stack.opencv.version, "cuda_arch_bin": []}
+    if stack.cuda is None:
+        found = locked_wheel(resolver.catalog, request.platform, stack.opencv)
+        if found is None:
+            raise AssertionError("the rule opencv-wheel let a release without a wheel pass")
+        wheel, python, name = found
+        return {
+            **part,
+            "source": "wheel",
+            "python": python,
+            "environment": name,
+            "package_version": wheel["package_version"],
+            **pick(wheel, "file", "sha256"),
+        }
+    skip = integrated(resolver.catalog)
+    targets = {target_for(cc, stack.cuda.row["capabilities"], skip) for cc in request.capabilities}
+    part["cuda_arch_bin"] = sorted((t for t in targets if t), key=capability)
+    sdists = [a for a in row["artifacts"] if a.get("package") == "opencv-contrib-python"]
+    artifacts = sdists[-1:] or [a for a in row["artifacts"] if a["kind"].endswith("-tarball")]
+    return {
+        **part,
+        "source": "sdist" if sdists else "tarballs",
+        "python": stack.tensorflow.python,
+        "artifacts": artifacts,
+    }
+
+
+def tensorflow_json(environments: FrozenSet[str], request: Request, t: TensorFlow) -> Json:
+    """TensorFlow's part: the wheel, its Python, the lock of its environment, and how it reaches each card."""
+    name = f"dl4cv-tensorflow-{t.version}-{t.tag}"
+    part: Json = {"version": t.version, "package": t.row["package"], "python": t.python}
+    part["environment"] = name if name in environments else None
+    part["code"] = {cc: reach(t.row["code"], cc) for cc in request.capabilities}
+    return {**part, **pick(t.wheel, "file", "sha256")}
+
+
+def notes_of_cards(request: Request) -> List[Json]:
+    """What was assumed about the cards."""
+    return [{"about": "gpu", "unverified": False, "text": f"{g.label}: {g.note}"} for g in request.gpus if g.note]
+
+
+def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[Json]:
+    """What the plan rests on without a confirming source, and what the user should know before it is carried out."""
+    notes: List[Json] = []
+
+    def note(about: str, text: str, unverified: bool = False) -> None:
+        notes.append({"about": about, "unverified": unverified, "text": text})
+
+    for name, candidate in stack.parts().items():
+        doubt = candidate.row.get("unverified")
+        if doubt and (stack.cuda is not None or name == "tensorflow"):
+            note(name, str(doubt), True)
+    if stack.cuda is not None:
+        place = stack.cuda.row["platforms"][request.platform]
+        if place.get("unverified"):
+            note(
+                "cuda",
+                f"that CUDA {stack.cuda.version} runs on {request.platform} is inferred: {place['evidence']}",
+                True,
+            )
+    chips = set(resolver.catalog.gpus["unverified_chips"]) & {g.chip for g in request.gpus}
+    if chips:
+        note(
+            "gpu",
+            f"the capability of {', '.join(sorted(c for c in chips if c))} follows NVIDIA's naming, no source was read",
+            True,
+        )
+    if stack.driver is not None and stack.cuda is not None:
+        driver_notes(resolver, request, stack.driver, stack.cuda, note)
+    if "ptx-jit" in {reach(stack.tensorflow.row["code"], cc) for cc in request.capabilities}:
+        note(
+            "tensorflow",
+            "the wheel holds only PTX for a card: the driver compiles it on first use, which takes minutes once",
+        )
+    if tensorflow_json(resolver.catalog.environments, request, stack.tensorflow)["environment"] is None:
+        note(
+            "tensorflow",
+            f"no locked environment for TensorFlow {stack.tensorflow.version} comes with this release: "
+            "tools/lock_environment.py makes one",
+        )
+    return notes
+
+
+def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidate, note: Any) -> None:
+    """What there is to say about the driver."""
+    if release_is_older(d, cuda):
+        note(
+            "driver",
+            f"driver {d.version} is older than CUDA {cuda.version}'s own ({cuda.row['driver_min']}): "
+            "this rests on minor-version compatibility",
+        )
+    if d.platform is None:
+        packages = resolver.catalog.drivers["archives"].get(request.platform, [])
+        claimed = any(all(g.device in p["claims"] for g in request.gpus) for p in packages)
+        why = (
+            "no package of the archive that claims the cards is new enough here"
+            if claimed
+            else "no package of the archive claims every card"
+        )
+        note("driver", f"{why}: NVIDIA's .run is used, its module is built by DKMS")
+        if any(g.device and not g.first_listed_driver for g in request.gpus):
+            note(
+                "driver",
+                "no list names the card's PCI id for this driver: that it works rests on the card's generation",
+                True,
+            )
+        if set(d.branch_row["open_modules_only"]) & {g.generation for g in request.gpus}:
+            note("driver", "that the card needs the open kernel modules comes from third-party scripts", True)
+    if request.secure_boot and driver_unsigned(d):
+        note(
+            "driver",
+            "Secure Boot is on and no signed module exists: a key of its own is to be enrolled at the console",
+        )
+
+
+def driver_unsigned(d: Driver) -> bool:
+    """Has this driver no prebuilt, signed module in an archive?"""
+    return not d.row.get("signed_modules")
+
+
+def release_is_older(d: Driver, cuda: Candidate) -> bool:
+    """Is the driver older than the one made for the toolkit?"""
+    return version(d.version) < version(cuda.row["driver_min"])
+
+
+def components(plan: Json) -> Dict[str, Optional[str]]:
+    """The version of each component in a plan (None where it has none)."""
+    return {name: (plan[name] or {}).get("version") for name in COMPONENTS}

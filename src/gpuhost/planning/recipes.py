@@ -1,0 +1,106 @@
+"""The recipe of an OpenCV wheel, from the catalog and a lock or a wish: controller side, pure."""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional, Sequence
+
+from ..cvbuild.archs import checked
+from ..cvbuild.failures import failure
+from ..cvbuild.recipe import Recipe
+from ..versions import at_most, capability, release, version
+from .catalog import Catalog, Json
+from .rules.cuda import integrated
+
+
+def row_of(catalog: Catalog, wanted: str) -> Json:
+    """The catalog's row of an OpenCV release; '4.14' means the newest of that series."""
+    rows = [r for r in catalog.opencv["releases"] if release(r["version"])[: len(release(wanted))] == release(wanted)]
+    if not rows:
+        known = ", ".join(r["version"] for r in catalog.opencv["releases"])
+        raise failure("B-usage", f"The catalog has no OpenCV {wanted}.", f"It has {known}.")
+    return dict(max(rows, key=lambda r: version(r["version"])))
+
+
+def sources_of(row: Json) -> List[Json]:
+    """What to build from: the sdist that holds opencv and opencv_contrib, else the two tarballs."""
+    sdists = [a for a in row["artifacts"] if a.get("package") == "opencv-contrib-python"]
+    return sdists[-1:] or [a for a in row["artifacts"] if a["kind"].endswith("-tarball")]
+
+
+def toolkit_row(catalog: Catalog, series: str) -> Optional[Json]:
+    """A release of a toolkit's series in the catalog, for the bounds on its host compiler; None for an unknown one."""
+    return next((r for r in catalog.cuda["releases"] if r["series"] == series), None)
+
+
+def make(catalog: Catalog, opencv: str, cuda_series: str, platform: str, cards: Sequence[str]) -> Recipe:
+    """The recipe for an OpenCV release with a toolkit's series, for cards of these capabilities."""
+    row = row_of(catalog, opencv)
+    dnn = row["dnn_cuda"]
+    if dnn is None:
+        raise failure(
+            "B-opencv-without-cuda",
+            f"OpenCV {row['version']} has no CUDA backend for its DNN module.",
+            "Take 4.2.0 or newer; cards below 5.3 take 4.3.0 or newer.",
+        )
+    sources = sources_of(row)
+    if len(sources) != 1 and {a["kind"] for a in sources} != {"opencv-tarball", "opencv_contrib-tarball"}:
+        raise failure(
+            "B-opencv-without-cuda",
+            f"No checksummed sources of OpenCV {row['version']} together with opencv_contrib are known.",
+            "Take a neighbouring release.",
+        )
+    toolkit = toolkit_row(catalog, cuda_series) or {}
+    place: Json = catalog.platforms["platforms"].get(platform, {})
+    gcc = place.get("gcc", {"available": []})["available"]
+    return Recipe(
+        opencv=row["version"],
+        package_version=str(sources[0].get("package_version") or row["version"]),
+        sources=sources,
+        capability_min=dnn["capability_min"],
+        cudnn=dnn["cudnn"],
+        cuda=dnn["cuda"],
+        cmake_min=row["cmake_min"],
+        gcc={"min": toolkit.get("gcc_min"), "max": toolkit.get("gcc_max")},
+        gcc_packages=[f"g++-{n}" for n in sorted(gcc, key=int, reverse=True)],
+        integrated=sorted(set(integrated(catalog)), key=capability),
+        cards=sorted({checked(c) for c in cards}, key=capability),
+        platform=platform,
+    )
+
+
+def newest_for(catalog: Catalog, cuda_series: str, cudnn: str, cards: Sequence[str]) -> str:
+    """The newest OpenCV release that reads Darknet networks and takes this toolkit, this cuDNN and these cards."""
+    fit = [
+        r["version"]
+        for r in catalog.opencv["releases"]
+        if r["darknet_importer"] and takes(r, cuda_series, cudnn, cards)
+    ]
+    if not fit:
+        raise failure(
+            "B-opencv-without-cuda",
+            f"No OpenCV of the catalog takes CUDA {cuda_series} with cuDNN {cudnn} and cards of {', '.join(cards)}.",
+            "gpuhost plan --gpu ... names a set that fits together.",
+        )
+    return str(max(fit, key=version))
+
+
+def takes(row: Json, cuda_series: str, cudnn: str, cards: Sequence[str]) -> bool:
+    """Does a release take this toolkit, this cuDNN and these cards, by the catalog?"""
+    dnn: Any = row["dnn_cuda"]
+    if dnn is None or not sources_of(row):
+        return False
+    return (
+        version(cuda_series) >= version(dnn["cuda"]["min"])
+        and at_most(cuda_series, dnn["cuda"]["max"])
+        and version(cudnn) >= version(dnn["cudnn"]["min"])
+        and at_most(cudnn, dnn["cudnn"]["max"])
+        and all(capability(c) >= capability(dnn["capability_min"]) for c in cards)
+    )
+
+
+def of_lock(catalog: Catalog, lock: Json) -> Recipe:
+    """The recipe of a host's lock."""
+    plan = lock["plan"]
+    return make(
+        catalog, plan["opencv"]["version"], plan["cuda"]["series"], plan["platform"], plan["opencv"]["cuda_arch_bin"]
+    )

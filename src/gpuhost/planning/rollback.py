@@ -1,0 +1,93 @@
+"""Which generation a host goes back to, and what that means. Pure.
+
+Without a number it is the one before: the generation that was in force before the present one, or the present one
+itself where only the driver has changed (a rebuild that was stopped before its switch), or where an earlier going back
+was stopped. So the same command, typed again, always ends in the same generation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional
+
+from ..errors import LockError, RefusedError, UsageError
+from . import lock as locks
+from . import rebuild, words
+from .candidates import COMPONENTS, NAMES
+from .catalog import Json
+
+PLAYBOOK = "./run ansible-playbook playbooks/rollback.yml"
+
+
+def prepare(host: str, found: Json, lock: Optional[Json], pending: Optional[Json], to: Any, observation: Json) -> Json:
+    """`generation` (its number), `lock` (the one it carries out) and `lines` for a person.
+
+    The generation's record is the host's word, so it passes the same check as a lock from a file.
+    """
+    number = wanted(found, lock, pending, to)
+    rows = {int(row["number"]): row for row in found["generations"]}
+    stack = rows[number]["stack"]
+    try:
+        locks.check(stack, f"of generation {number}", host)
+    except LockError as error:
+        raise RefusedError(
+            f"Generation {number} has no whole stack.json for this host, so it is not known what it needs. Nothing was "
+            f"changed. {error.message}",
+            f"Choose another: {listed(found)}.",
+        ) from None
+    now = rows[found["current"]]["stack"] if found["current"] in rows else None
+    return {"generation": number, "lock": stack, "lines": lines(found, number, stack, now, observation)}
+
+
+def wanted(found: Json, lock: Optional[Json], pending: Optional[Json], to: Any) -> int:
+    """The number of the generation to go back to."""
+    numbers = [int(row["number"]) for row in found["generations"]]
+    if to not in (None, ""):
+        if not str(to).isdigit() or int(to) not in numbers:
+            raise UsageError(f"There is no generation {to} on this host.", f"Choose one of: {listed(found)}.")
+        return int(to)
+    current = found["current"]
+    if current is None:
+        raise RefusedError("No generation is in force on this host.", "Provision it: ./run ansible-playbook site.yml")
+    in_force = next(row["stack"] for row in found["generations"] if row["number"] == current)
+    # A rebuild that was stopped between its last two steps has gone through: only its own lock is left to be removed.
+    if pending is not None and pending != lock and in_force == lock:
+        return int(current)  # a rebuild that has not come to its switch
+    if found["came_by"] == "back":
+        return int(current)  # an earlier going back that was stopped behind its rename, or that has ended
+    if in_force not in (lock, pending):
+        text = f"The lock of this host is not that of generation {current}, which is in force."
+        raise RefusedError(
+            f"{text} Nothing was changed.", f"Say which one is meant: {PLAYBOOK} -e to=N ({listed(found)})"
+        )
+    if found["before"] is None:
+        raise RefusedError(f"There is no generation before {current}.", f"There are: {listed(found)}.")
+    return int(found["before"])
+
+
+def listed(found: Json) -> str:
+    """The generations of a host with their marks."""
+    told = []
+    for row in found["generations"]:
+        number = int(row["number"])
+        marks = [
+            word
+            for word, is_so in (("in force", number == found["current"]), ("good", number in found["good"]))
+            if is_so
+        ]
+        told.append(str(number) + (f" ({', '.join(marks)})" if marks else ""))
+    return ", ".join(told) or "none"
+
+
+def lines(found: Json, number: int, stack: Json, now: Optional[Json], observation: Json) -> List[str]:
+    """What going back means, for a person."""
+    told = [f"generations: {listed(found)}", f"going back to generation {number}: {words.cards(stack['plan'])}"]
+    for name in COMPONENTS:
+        before, after = (now or {"plan": {}})["plan"].get(name), stack["plan"][name]
+        there, here = rebuild.described(name, after), rebuild.described(name, before)
+        told.append(f"{NAMES[name]}: {there}" + ("" if before == after else f"  (now {here})"))
+    told += [
+        f"ATTENTION {text}"
+        for text in locks.differences(stack, observation, stack["plan"]["asked"])
+        if not text.startswith("asked:")
+    ]
+    return told

@@ -1,0 +1,1 @@
+"""The rules of the stack, as a table of small predicates."""

@@ -1,0 +1,70 @@
+"""The rules about CUDA and cuDNN."""
+
+from __future__ import annotations
+
+from typing import List, Optional
+
+from ...gpucode import target_for
+from ...versions import capability, in_series
+from ..candidates import Candidate, Request
+from ..catalog import Catalog
+from ..gpus import Gpu
+from .common import each_card
+
+
+def cuda_platform(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """NVIDIA makes a toolkit release for certain platforms."""
+    row = c.row["platforms"].get(request.platform)
+    if row and row["supported"]:
+        return None
+    return f"CUDA {c.version} is not made for {request.platform} ({row['evidence'] if row else 'nothing known'})"
+
+
+def integrated(catalog: Catalog) -> List[str]:
+    """The capabilities that only integrated chips have."""
+    return [r["compute_capability"] for r in catalog.gpus["integrated_chips"].values()]
+
+
+def cuda_builds(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """nvcc must be able to make real code that runs on each card."""
+    builds = c.row["capabilities"]
+
+    def fails(gpu: Gpu) -> Optional[str]:
+        if target_for(gpu.compute_capability, builds, integrated(catalog)):
+            return None
+        return f"CUDA {c.version} builds for {builds[0]} to {builds[-1]}, {gpu.label} is {gpu.compute_capability}"
+
+    return each_card(request, fails)
+
+
+def cuda_gcc(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """nvcc refuses a host compiler that is newer than it knows; the platform's archive must have one that fits."""
+    have = catalog.platforms["platforms"][request.platform]["gcc"]["available"]
+    low, high = c.row["gcc_min"] or 0, c.row["gcc_max"]
+    if any(low <= int(g) <= high for g in have):
+        return None
+    return f"CUDA {c.version} takes gcc {low or 'any'} to {high}, {request.platform} has {', '.join(have)}"
+
+
+def cudnn_cards(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """cuDNN holds code for a range of capabilities; that for the highest runs on later ones of its major too."""
+    low, high = c.row["capability_min"], c.row["capability_max"]
+
+    def fails(gpu: Gpu) -> Optional[str]:
+        cc = capability(gpu.compute_capability)
+        if capability(low) <= cc and (cc <= capability(high) or cc[0] == capability(high)[0]):
+            return None
+        holds = f"cuDNN {c.version} for CUDA {c.row['cuda']} holds code for {low} to {high}"
+        return f"{holds}, {gpu.label} is {gpu.compute_capability}"
+
+    return each_card(request, fails)
+
+
+def cudnn_cuda(n: Candidate, t: Candidate) -> Optional[str]:
+    """A cuDNN build is for one CUDA major version, or before 8.1 for one minor."""
+    series = n.row["cuda_supported"]
+    return (
+        None
+        if in_series(t.version, series)
+        else f"this cuDNN {n.version} is built for CUDA {series}, not for {t.version}"
+    )

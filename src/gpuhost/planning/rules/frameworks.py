@@ -1,0 +1,161 @@
+"""The rules about TensorFlow and OpenCV, alone and beside CUDA and cuDNN."""
+
+from __future__ import annotations
+
+import functools
+from typing import Optional, Tuple
+
+from packaging.utils import parse_wheel_filename
+
+from ...gpucode import reach
+from ...versions import at_most, capability, in_series, release, version
+from ..candidates import Candidate, Request, as_tensorflow
+from ..catalog import Catalog, Json
+from ..gpus import Gpu
+from .common import each_card
+
+
+def tf_code(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """The wheel must hold real code for each card, or PTX that can be compiled for it."""
+    code = c.row["code"]
+
+    def fails(gpu: Gpu) -> Optional[str]:
+        if reach(code, gpu.compute_capability) != "none":
+            return None
+        card = f"{gpu.label} ({gpu.compute_capability})"
+        return f"the wheels of TensorFlow {c.version} hold {', '.join(code)}: nothing that runs on {card}"
+
+    return each_card(request, fails)
+
+
+def tf_python(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """The wheel's Python must be in the platform's own archive, because no repository is added."""
+    c = as_tensorflow(c)
+    have = [p["version"] for p in catalog.platforms["platforms"][request.platform]["pythons"]]
+    if c.python in have:
+        return None
+    needs = f"TensorFlow {c.version} ({c.tag}) needs Python {c.python}"
+    return f"{needs}, the archive of {request.platform} has {', '.join(have)}"
+
+
+@functools.lru_cache(maxsize=None)
+def wheel_glibc(file: str) -> Tuple[int, ...]:
+    """The oldest glibc that a manylinux wheel runs on (PEP 600 and its aliases), from the tags in its file name."""
+    aliases = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
+    tags = parse_wheel_filename(file)[3]
+    names = [t.platform for t in tags]
+    found = [aliases.get(n.partition("_")[0]) or release(n.replace("manylinux_", "").replace("_", ".")) for n in names]
+    return min(found)
+
+
+def tf_glibc(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """A wheel runs on its glibc or a newer one."""
+    c = as_tensorflow(c)
+    has = catalog.platforms["platforms"][request.platform]["glibc"]
+    needs = wheel_glibc(c.wheel["file"])
+    return (
+        None
+        if release(has) >= needs
+        else f"the wheel needs glibc {'.'.join(map(str, needs))}, {request.platform} has {has}"
+    )
+
+
+def tf_avx(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """The official wheels use AVX instructions."""
+    return f"TensorFlow {c.version} needs a processor with AVX" if request.avx is False else None
+
+
+def tf_cuda(t: Candidate, c: Candidate) -> Optional[str]:
+    """TensorFlow is built and tested with one CUDA series and loads its libraries by name."""
+    tested = t.row["tested"]["cuda"]
+    return (
+        None
+        if in_series(c.version, tested)
+        else f"TensorFlow {t.version} is tested with CUDA {tested}, not with {c.version}"
+    )
+
+
+def tf_cudnn(t: Candidate, n: Candidate) -> Optional[str]:
+    """The cuDNN loaded must be of the tested major version and at least of the tested minor."""
+    tested = release(t.row["tested"]["cudnn"])
+    has = release(n.version)
+    if has[0] == tested[0] and has[: len(tested)] >= tested:
+        return None
+    takes = f"TensorFlow {t.version} is tested with cuDNN {t.row['tested']['cudnn']}"
+    return f"{takes} and takes that or a newer {tested[0]}.x, this is {n.version}"
+
+
+def opencv_darknet(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """The YOLO networks are read by OpenCV's Darknet importer."""
+    return None if c.row["darknet_importer"] else f"OpenCV {c.version} has no Darknet importer"
+
+
+def opencv_floor(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """The DNN module's CUDA backend exists from a certain release on and has a lowest capability."""
+    dnn = c.row["dnn_cuda"]
+    if dnn is None:
+        return f"OpenCV {c.version} has no CUDA backend for its DNN module"
+    floor = dnn["capability_min"]
+
+    def fails(gpu: Gpu) -> Optional[str]:
+        if capability(gpu.compute_capability) >= capability(floor):
+            return None
+        return f"the DNN CUDA backend of OpenCV {c.version} needs {floor}, {gpu.label} has {gpu.compute_capability}"
+
+    return each_card(request, fails)
+
+
+def opencv_sources(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """A build with CUDA needs opencv and opencv_contrib, both with a checksum: the contrib sdist, or both tarballs."""
+    kinds = {a["kind"] for a in c.row["artifacts"]} | {a.get("package") for a in c.row["artifacts"]}
+    if "opencv-contrib-python" in kinds or {"opencv-tarball", "opencv_contrib-tarball"} <= kinds:
+        return None
+    return f"no checksummed sources of OpenCV {c.version} together with opencv_contrib are known"
+
+
+def opencv_wheel(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """Without a GPU the ready wheel is used: it must suit the platform's glibc and be locked for one of its Pythons."""
+    return (
+        None
+        if locked_wheel(catalog, request.platform, c)
+        else f"no locked opencv-contrib-python {c.version} wheel suits {request.platform}"
+    )
+
+
+def wheel_runs(tag: str, python: str) -> bool:
+    """Does a wheel with this tag ('cp37-abi3', 'cp36-cp36m') run on that Python? abi3 also on later ones (PEP 425)."""
+    made_for, _, abi = tag.partition("-")
+    minor = int(made_for[3:])
+    return minor == release(python)[1] or (abi == "abi3" and minor <= release(python)[1])
+
+
+def locked_wheel(catalog: Catalog, platform: str, c: Candidate) -> Optional[Tuple[Json, str, str]]:
+    """The wheel row, the Python and the environment lock's name of an OpenCV release on a platform, or None."""
+    row = catalog.platforms["platforms"][platform]
+    for wheel in sorted(c.row["wheels"], key=lambda w: version(w["package_version"]), reverse=True):
+        for python in reversed(row["pythons"]):
+            name = f"opencv_cuda-opencv-{wheel['package_version']}-cp{python['version'].replace('.', '')}"
+            runs = wheel_runs(wheel["tag"], python["version"]) and release(row["glibc"]) >= release(wheel["glibc"])
+            if runs and name in catalog.environments:
+                return wheel, python["version"], name
+    return None
+
+
+def opencv_cuda(o: Candidate, t: Candidate) -> Optional[str]:
+    """An OpenCV release compiles with a range of CUDA toolkits."""
+    if o.row["dnn_cuda"] is None:
+        return None
+    bounds = o.row["dnn_cuda"]["cuda"]
+    if version(t.version) >= version(bounds["min"]) and at_most(t.version, bounds["max"]):
+        return None
+    return f"OpenCV {o.version} builds with CUDA {bounds['min']} to {bounds['max']}, this is {t.version}"
+
+
+def opencv_cudnn(o: Candidate, n: Candidate) -> Optional[str]:
+    """An OpenCV release compiles and runs with a range of cuDNN versions."""
+    if o.row["dnn_cuda"] is None:
+        return None
+    bounds = o.row["dnn_cuda"]["cudnn"]
+    if version(n.version) >= version(bounds["min"]) and at_most(n.version, bounds["max"]):
+        return None
+    return f"OpenCV {o.version} builds with cuDNN {bounds['min']} to {bounds['max']}, this is {n.version}"

@@ -1,0 +1,239 @@
+"""The constraints between card, platform and releases, each a named rule with its source.
+
+A rule looks at one candidate (and the request) or at a pair of candidates, and answers None when it holds, or one
+sentence with the figures when it does not. No rule names a card or a version: all figures come from the catalog.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Optional, Tuple
+
+from ...versions import admits
+from ..candidates import COMPONENTS, NAMES, Candidate, Request
+from ..catalog import Catalog
+from . import cuda as cuda
+from . import driver as driver
+from . import frameworks as frameworks
+
+Unary = Callable[[Catalog, Request, Candidate], Optional[str]]
+Binary = Callable[[Candidate, Candidate], Optional[str]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One constraint. `on` names the component it filters, or the pair it relates; `with_gpu` and `without_gpu` say on
+    which hosts it matters."""
+
+    id: str
+    on: Tuple[str, ...]
+    title: str
+    source: str
+    unary: Optional[Unary] = None
+    binary: Optional[Binary] = None
+    with_gpu: bool = True
+    without_gpu: bool = False
+
+    def matters(self, request: Request) -> bool:
+        """Does the rule apply to a host with, or without, GPUs?"""
+        return self.with_gpu if request.gpus else self.without_gpu
+
+
+def asked(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """What the user asked of a component."""
+    if c.component in request.wanted and c.component in ("driver", "cuda", "cudnn") and not request.gpus:
+        return f"{NAMES[c.component]} {request.asked[c.component]} was asked for, but there is no card for it"
+    if admits(request.wanted.get(c.component), c.version):
+        return None
+    return f"{NAMES[c.component]} {request.asked[c.component]} was asked for"
+
+
+RULES: Tuple[Rule, ...] = (
+    *(
+        Rule(
+            f"asked-{name}",
+            (name,),
+            f"the {name} that was asked for",
+            "the command line or group_vars",
+            unary=asked,
+            without_gpu=True,
+        )
+        for name in COMPONENTS
+    ),
+    Rule(
+        "driver-archive",
+        ("driver",),
+        "an archive package is for its platform",
+        "signed package indices",
+        unary=driver.archive,
+    ),
+    Rule(
+        "driver-generation",
+        ("driver",),
+        "the branch still serves the card's generation",
+        "drivers.json: generations",
+        unary=driver.generation,
+    ),
+    Rule(
+        "driver-claims",
+        ("driver",),
+        "the driver claims the card",
+        "Modaliases of the packages; open-gpu-kernel-modules README",
+        unary=driver.claims,
+    ),
+    Rule(
+        "driver-flavour",
+        ("driver",),
+        "one module flavour drives all cards",
+        "open-gpu-kernel-modules README",
+        unary=driver.flavour,
+    ),
+    Rule(
+        "driver-kernel",
+        ("driver",),
+        "the module compiles for the kernel",
+        "open-gpu-kernel-modules README",
+        unary=driver.kernel,
+    ),
+    Rule(
+        "driver-toolkit",
+        ("driver", "cuda"),
+        "the driver is new enough for the toolkit",
+        "CUDA 13.2.2 release notes, tables 2 and 3",
+        binary=driver.toolkit,
+    ),
+    Rule(
+        "driver-jit",
+        ("driver", "tensorflow"),
+        "the driver can compile the PTX",
+        "CUDA compatibility guide, minor version compatibility",
+        binary=driver.jit,
+    ),
+    Rule(
+        "cuda-platform",
+        ("cuda",),
+        "the toolkit is made for the platform",
+        "cuda.json: platforms",
+        unary=cuda.cuda_platform,
+    ),
+    Rule(
+        "cuda-builds",
+        ("cuda",),
+        "the toolkit builds for the card",
+        "ptxas --help, measured; CUDA.jl; CMake",
+        unary=cuda.cuda_builds,
+    ),
+    Rule(
+        "cuda-gcc",
+        ("cuda",),
+        "the platform has a host compiler that nvcc takes",
+        "spack build_systems/cuda.py",
+        unary=cuda.cuda_gcc,
+    ),
+    Rule(
+        "cudnn-cards",
+        ("cudnn",),
+        "cuDNN holds code for the card",
+        "cuDNN support matrices; wheels, measured",
+        unary=cuda.cudnn_cards,
+    ),
+    Rule(
+        "cudnn-cuda",
+        ("cudnn", "cuda"),
+        "cuDNN is built for this CUDA",
+        "cuDNN support matrices",
+        binary=cuda.cudnn_cuda,
+    ),
+    Rule(
+        "tensorflow-code",
+        ("tensorflow",),
+        "the wheel holds code for the card",
+        "code inside the wheels, measured",
+        unary=frameworks.tf_code,
+    ),
+    Rule(
+        "tensorflow-python",
+        ("tensorflow",),
+        "the archive has the wheel's Python",
+        "wheel tags; platforms.json",
+        unary=frameworks.tf_python,
+        without_gpu=True,
+    ),
+    Rule(
+        "tensorflow-glibc",
+        ("tensorflow",),
+        "the platform's glibc runs the wheel",
+        "PEP 600",
+        unary=frameworks.tf_glibc,
+        without_gpu=True,
+    ),
+    Rule(
+        "tensorflow-avx",
+        ("tensorflow",),
+        "the processor has AVX",
+        "tensorflow/docs install/pip.md",
+        unary=frameworks.tf_avx,
+        without_gpu=True,
+    ),
+    Rule(
+        "tensorflow-cuda",
+        ("tensorflow", "cuda"),
+        "TensorFlow's tested CUDA",
+        "tensorflow/docs install/source.md",
+        binary=frameworks.tf_cuda,
+    ),
+    Rule(
+        "tensorflow-cudnn",
+        ("tensorflow", "cudnn"),
+        "TensorFlow's tested cuDNN",
+        "tensorflow/docs install/source.md",
+        binary=frameworks.tf_cudnn,
+    ),
+    Rule(
+        "opencv-darknet",
+        ("opencv",),
+        "the Darknet importer is there",
+        "modules/dnn of each sdist",
+        unary=frameworks.opencv_darknet,
+        without_gpu=True,
+    ),
+    Rule(
+        "opencv-floor",
+        ("opencv",),
+        "the card reaches OpenCV's lowest capability",
+        "modules/dnn/CMakeLists.txt; opencv PR #16218",
+        unary=frameworks.opencv_floor,
+    ),
+    Rule(
+        "opencv-sources",
+        ("opencv",),
+        "the sources are known by checksum",
+        "opencv.json: artifacts",
+        unary=frameworks.opencv_sources,
+    ),
+    Rule(
+        "opencv-wheel",
+        ("opencv",),
+        "a locked wheel suits the platform",
+        "PEP 600; src/gpuhost/data/environments",
+        unary=frameworks.opencv_wheel,
+        with_gpu=False,
+        without_gpu=True,
+    ),
+    Rule(
+        "opencv-cuda",
+        ("opencv", "cuda"),
+        "OpenCV builds with this CUDA",
+        "sources and tags of OpenCV",
+        binary=frameworks.opencv_cuda,
+    ),
+    Rule(
+        "opencv-cudnn",
+        ("opencv", "cudnn"),
+        "OpenCV builds with this cuDNN",
+        "sources and tags of OpenCV",
+        binary=frameworks.opencv_cudnn,
+    ),
+)
+
+BY_ID = {r.id: r for r in RULES}

@@ -1,0 +1,1 @@
+"""What verification found, as a table, JUnit, HTML, pictures, a support bundle and a history."""

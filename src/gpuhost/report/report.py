@@ -1,0 +1,218 @@
+"""The report of one verified host: a JSON object, and from it a table for the terminal, JUnit XML and one
+HTML page.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+from xml.etree import ElementTree  # only writes here
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .. import __version__
+from ..checks.base import FAIL, LONGEST, PASS, SKIP, Result
+from ..errors import EnvironmentProblem
+from ..planning import preflight
+from ..planning.candidates import COMPONENTS, NAMES
+from ..planning.catalog import Json
+from ..planning.plan import components
+from ..text import printable
+from ..verification import verdict as checks
+from ..verification.collect import Host, describe
+from . import benchmark as report_benchmark
+from . import history
+from . import html as report_html
+
+SCHEMA = 1
+LONGEST_WORD, MOST_NOTES = 300, 200
+#: So many files that cannot be read are named below a host's table.
+MOST_NAMED = 3
+STYLES = {PASS: "green", FAIL: "bold red", SKIP: "yellow"}
+
+
+def make(host: Host, when: Optional[float] = None) -> Json:
+    """The report of a host that was verified; `when` is in seconds since 1970 (default: now)."""
+    results, seen = host.all_results(), host.seen
+    read = "error" not in seen.get("machine", {"error": ""})
+    return {
+        "schema": SCHEMA,
+        "gpuhost": __version__,
+        "host": word(host.name),
+        "when": history.stamp(when),
+        "verdict": checks.verdict(results, checks.is_provisioned(seen), checks.is_whole(seen)),
+        "plan": plan_summary(seen, read),
+        "checks": [r.as_json() for r in results],
+        "benchmark": report_benchmark.summary(seen["benchmark"].values()),
+        "environment": environment_summary(seen) if read else None,
+        "notes": notes(seen) if read else [],
+    }
+
+
+def plan_summary(seen: Json, read: bool) -> Optional[Json]:
+    """What the lock says in short, and the generation in force; None without a lock."""
+    if seen["lock"] is None:
+        return None
+    plan = seen["lock"]["plan"]
+    return {
+        "platform": word(plan["platform"]),
+        "gpus": [word(g["name"] or g["pci_id"] or "a card") for g in plan["gpus"]],
+        "components": {name: found and word(found) for name, found in components(plan).items()},
+        "generation": seen["machine"]["installed"]["generation"] if read else None,
+    }
+
+
+def environment_summary(seen: Json) -> Json:
+    """The machine that the results are from."""
+    observation = seen["machine"]["observation"]
+    return {
+        "hostname": word(observation["hostname"]),
+        "platform": word(observation["platform"]["pretty_name"]),
+        "kernel": word(observation["kernel"]["running"]),
+        "cpu": word(observation["cpu"]["model"]),
+        "cpus": observation["cpu"]["count"],
+        "memory_mib": observation["memory_mib"],
+        "gpus": [word(g["name"] or g["pci_id"]) for g in observation["gpus"]],
+    }
+
+
+def notes(seen: Json) -> List[str]:
+    """What is worth a word and is no failure: third-party sources that offer nothing of the stack, a reboot
+    that waits, and
+    what the probe could not read."""
+    observation = seen["machine"]["observation"]
+    found = preflight.remarks(observation)
+    if observation["reboot_required"]:
+        found.append("a package asks for a reboot")
+    told = [f"{p['what']} could not be read: {p['error']}" for p in checks.problems(seen)]
+    found += dict.fromkeys(told)
+    more = [f"and {len(found) - MOST_NOTES} more"] if len(found) > MOST_NOTES else []
+    return [printable(text, LONGEST) for text in [*found[:MOST_NOTES], *more]]
+
+
+def word(value: object) -> str:
+    """Return a name or a version from a host or a lock as the report has it."""
+    return printable(value, LONGEST_WORD)
+
+
+def original_line(model: Json) -> str:
+    """A model's result in the form of the original's log."""
+    what = f"{model['model']} at {model['size']} on {model['device']}, {model['weights']['kind']} weights"
+    return f"[INFO] {model['photos']} photos in {model['total_s']:.2f} s ({model['mean_s']:.3f} s each): {what}"
+
+
+def counts(report: Json) -> str:
+    """How many checks passed, failed and were skipped, in words."""
+    statuses = [c["status"] for c in report["checks"]]
+    return f"{statuses.count(PASS)} passed, {statuses.count(FAIL)} failed, {statuses.count(SKIP)} skipped"
+
+
+def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
+    """The report as a short table for a terminal of `width` columns."""
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+    )
+    verdict = Text(f"{report['host']}: {report['verdict']}", style="bold")
+    console.print(verdict.append(f" ({checks.MEANING[report['verdict']]}; {counts(report)})", style="not bold"))
+    if report["plan"] is not None:
+        found = report["plan"]["components"]
+        stack = ", ".join(f"{NAMES[c]} {found[c]}" for c in COMPONENTS if found[c]) or "nothing"
+        cards = ", ".join(report["plan"]["gpus"]) or "no GPU"
+        console.print(Text(f"stack: {stack}; {cards}; {report['plan']['platform']}"))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for row in report["checks"]:
+        table.add_row(
+            Text(row["status"], style=STYLES[row["status"]]),
+            Text(row["id"]),
+            Text(row["actual"], overflow="fold"),
+        )
+    console.print(table)
+    for model in (report["benchmark"] or {"models": []})["models"]:
+        console.print(Text(original_line(model)))
+    for note in report["notes"]:
+        console.print(Text(f"note: {note}"))
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def since_lines(report: Json, target: Path) -> List[str]:
+    """For each check that failed, since when, from the reports that are kept in the host's folder; then what of that
+    folder could not be read.
+    """
+    kept = history.read(target)
+    found = history.in_report(report, kept.reports)
+    lines = [f"{row['id']}: {found[row['id']]}" for row in report["checks"] if row["status"] == FAIL]
+    lines += [f"{bad['file']} is passed over: {bad['error']}" for bad in kept.unreadable[:MOST_NAMED]]
+    more = len(kept.unreadable) - MOST_NAMED
+    return lines + ([f"{more} more files are passed over: ./run gpuhost history names them"] if more > 0 else [])
+
+
+def junit(report: Json) -> str:
+    """The checks as JUnit XML."""
+    found = report["checks"]
+    fails, skips = (str(sum(c["status"] == status for c in found)) for status in (FAIL, SKIP))
+    attributes = {
+        "name": f"gpuhost verify {report['host']}",
+        "tests": str(len(found)),
+        "failures": fails,
+        "skipped": skips,
+        "errors": "0",
+    }
+    suite = ElementTree.Element("testsuite", {**attributes, "timestamp": report["when"].rstrip("Z")})
+    for row in found:
+        group, _, _ = row["id"].partition(".")
+        case = ElementTree.SubElement(suite, "testcase", {"classname": f"{report['host']}.{group}", "name": row["id"]})
+        if row["status"] == FAIL:
+            failure = ElementTree.SubElement(case, "failure", {"message": f"{row['title']}: {row['actual']}"})
+            failure.text = describe(Result(**row))
+        elif row["status"] == SKIP:
+            ElementTree.SubElement(case, "skipped", {"message": row["actual"]})
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def write(report: Json, target: Path) -> Dict[str, Path]:
+    """Keep the report in the history of the host's folder, and write the three files there, each whole or not at all;
+    their paths by kind.
+
+    The files are those of the last report: one that a later run has written stays.
+    """
+    history.keep(report, target)
+    kept = history.read(target).reports
+    texts: Dict[str, Any] = {
+        "json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
+        "html": report_html.page(report, kept),
+        "junit": junit(report),
+    }
+    names = {"json": "report.json", "html": "report.html", "junit": "junit.xml"}
+    paths = {kind: target / name for kind, name in names.items()}
+    if is_superseded(report, paths["json"]):
+        return paths
+    try:
+        for kind, path in paths.items():
+            temporary = target / f".{path.name}.new-{os.getpid()}"
+            temporary.write_text(texts[kind], encoding="utf-8")
+            temporary.replace(path)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"The report cannot be written to {target}: {error.strerror}.",
+            "Make room, or name another folder: --gpuhost-reports DIR",
+        ) from error
+    return paths
+
+
+def is_superseded(report: Json, path: Path) -> bool:
+    """Return whether a file holds a report that was made later than this one. One of the future does not count."""
+    try:
+        return bool(history.load(path)["when"] > report["when"])
+    except (OSError, ValueError):
+        return False

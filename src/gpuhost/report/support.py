@@ -1,0 +1,155 @@
+"""The support bundle: what verify/ saw of a host, redacted, in one archive that a user can attach to an issue."""
+
+from __future__ import annotations
+
+import calendar
+import getpass
+import io
+import json
+import os
+import platform
+import re
+import socket
+import sys
+import tarfile
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List
+
+from .. import __version__
+from ..errors import EnvironmentProblem
+from ..planning.catalog import Json, shipped
+from ..verification.collect import Host
+from . import history
+from .redact import Redactor
+
+README = "README.txt"
+ABOUT = {
+    "report.json": "the checks as verify/ reports them",
+    "machine.json": "what the probe read: cards, driver, kernel, packages of the stack, apt sources, store, records",
+    "lock.json": "the lock of the host",
+    "environments.json": "packages of both Python environments, and what OpenCV and TensorFlow computed",
+    "benchmark.json": "the benchmark's own reports",
+    "history.json": "since when each check says what it says",
+    "controller.json": "the machine that verified: its Python, its gpuhost, its ansible-core",
+}
+
+
+def versions(value: Any) -> Iterator[str]:
+    """Every text of a JSON value that is a version of four figures, and so looks like an address."""
+    inside: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for inner in inside:
+        yield from versions(inner)
+    if isinstance(value, str):
+        yield from re.findall(r"(?<![0-9.])[0-9]+(?:\.[0-9]+){3}(?![0-9.])", value)
+
+
+def controller() -> Json:
+    """The machine that verifies, without its name."""
+    try:
+        ansible = metadata.version("ansible-core")
+    except metadata.PackageNotFoundError:
+        ansible = None
+    return {
+        "gpuhost": __version__,
+        "python": sys.version.split()[0],
+        "ansible_core": ansible,
+        "platform": platform.platform(),
+    }
+
+
+def user() -> str:
+    """Who runs this; "" where that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def contents(host: Host, report: Json, kept: List[Json]) -> Dict[str, Any]:
+    """The files of a bundle by name, not yet redacted."""
+    seen = host.seen
+    since = [
+        {"check": row.check, "now": row.now._asdict(), "since": row.first._asdict(), "told": history.told(row)}
+        for row in history.since(kept)
+    ]
+    return {
+        "report.json": report,
+        "machine.json": seen.get("machine"),
+        "lock.json": seen["lock"],
+        "environments.json": seen["environments"],
+        "benchmark.json": seen["benchmark"],
+        "history.json": since,
+        "controller.json": controller(),
+    }
+
+
+def redactor(host: Host) -> Redactor:
+    """One that knows the names of this host, of this machine and of its user."""
+    observation = (host.seen.get("machine") or {}).get("observation") or {}
+    hosts = [host.name, str(observation.get("hostname") or ""), socket.gethostname()]
+    catalog = shipped()
+    # What the catalog says is public. A version that is only in a host's own words might be an address.
+    known = {
+        text for table in (catalog.cuda, catalog.cudnn, catalog.drivers, catalog.opencv) for text in versions(table)
+    }
+    return Redactor(hosts, [user(), os.environ.get("SUDO_USER", "")], known)
+
+
+def readme(counts: Dict[str, int]) -> str:
+    """What is in it, and what was taken out."""
+    rows = [f"  {name:<18}{what}" for name, what in ABOUT.items()]
+    taken = [f"  {number} x {kind}" for kind, number in counts.items()] or ["  nothing was found"]
+    return "\n".join(
+        [
+            "What gpuhost's verify/ saw of one host. Look through it before you pass it on.",
+            "",
+            *rows,
+            "",
+            "Taken out, the same thing by the same stand-in:",
+            *taken,
+            "Keys, passwords, tokens and serial numbers are taken out without a stand-in.",
+            "",
+        ]
+    )
+
+
+def archive(files: Dict[str, str], when: int) -> bytes:
+    """A tar.gz of texts that tells nothing of the machine that made it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for name, text in files.items():
+            data = text.encode("utf-8", "replace")
+            member = tarfile.TarInfo(f"gpuhost-support/{name}")
+            member.size, member.mtime, member.mode = len(data), when, 0o644
+            tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def texts(host: Host, report: Json, kept: List[Json]) -> Dict[str, str]:
+    """The bundle's files, redacted."""
+    clean, found = redactor(host), contents(host, report, kept)
+    # Twice: a name that is learned in the last file is taken out of the first one as well.
+    clean.value(found)
+    made = {name: json.dumps(clean.value(value), indent=1, sort_keys=True) + "\n" for name, value in found.items()}
+    return {README: readme(clean.counts), **made}
+
+
+def write(host: Host, report: Json, target: Path) -> Path:
+    """Write the bundle of a host into its folder of reports, readable by its owner only; its path."""
+    when = time.strptime(report["when"], "%Y-%m-%dT%H:%M:%SZ")
+    path = target / f"support-{re.sub(r'[-:]', '', report['when'])}.tar.gz"
+    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
+    files = texts(host, report, history.read(target).reports)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(archive(files, calendar.timegm(when)))
+        temporary.replace(path)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"The bundle cannot be written to {path}: {error.strerror}.",
+            "Make room, or name another folder: --gpuhost-reports DIR",
+        ) from error
+    return path

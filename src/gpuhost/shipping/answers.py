@@ -1,0 +1,178 @@
+"""What a host says, held against a schema before anything reads it: a host may be broken, or in enemy hands.
+
+This is the one place through which the words of a host come in, whatever brings them: the probe, an environment, a
+benchmark, or an Ansible module's result. Here text loses what could move a cursor, numbers and depth are bounded,
+unknown keys are dropped or refused, and names that become paths have their form. An answer of another form becomes an
+error like any other, so that the checks need not doubt every field.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
+
+import fastjsonschema
+
+from ..errors import LockError
+from ..planning import lock as locks
+from ..planning.catalog import DATA, Json, validator
+from ..text import printable
+
+STRANGE = "The host's answer is not of the form that was asked for"
+#: No honest answer nests deeper or has a longer text; a difference of a removed store has some 100 kB.
+DEEPEST, LONGEST_TEXT, LARGEST_NUMBER = 40, 1_000_000, 2**63
+#: What Ansible itself adds to a module's result, or shows of one that failed, and of what type it is. Everything else
+#: has to be in the schema.
+ANSIBLE_KEYS: Dict[str, Tuple[type, ...]] = {
+    **dict.fromkeys(("changed", "failed", "skipped", "unreachable"), (bool,)),
+    **dict.fromkeys(
+        ("msg", "next_step", "exception", "module_stdout", "module_stderr", "results_file", "busy"), (str,)
+    ),
+    **dict.fromkeys(("exit_code", "rc", "started", "finished", "retries", "attempts"), (int,)),
+    **dict.fromkeys(("warnings", "deprecations"), (list,)),
+    **dict.fromkeys(("ansible_facts", "invocation"), (dict,)),
+    "diff": (dict, list),
+    "ansible_job_id": (str,),
+}
+#: What a module answers in several lines. Elsewhere a line end could put a line of the host's own into the output.
+SEVERAL_LINES = frozenset({*ANSIBLE_KEYS, "enrolment", "told"})
+INTERPRETER = "discovered_interpreter_python"
+BLANKS = dict.fromkeys(map(ord, "\n\r\t\v\f"), " ")
+
+
+class Strange(ValueError):
+    """A value that no schema has to be asked about."""
+
+
+def tidy(value: Any, several_lines: bool = False, depth: int = 0) -> Any:
+    """Return a copy of a JSON value in which every text is safe to show and every number is an ordinary one.
+
+    Line ends and tabs become spaces, or stay with `several_lines`. Raises `Strange` for what is nested too deeply, not
+    finite, too large or not JSON.
+    """
+    if depth > DEEPEST:
+        raise Strange("it is nested too deeply")
+    if isinstance(value, str):
+        if len(value) > LONGEST_TEXT:
+            raise Strange(f"it has a text of {len(value)} characters")
+        # str(): Ansible's own kinds of string must not get into a plan.
+        text = str(value) if several_lines else str(value).translate(BLANKS)
+        return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)):
+        if not math.isfinite(value) if isinstance(value, float) else abs(value) >= LARGEST_NUMBER:
+            raise Strange("it has a number that is too large")
+        return value
+    if isinstance(value, Mapping):
+        return {tidy(str(key), False, depth + 1): tidy(one, several_lines, depth + 1) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [tidy(one, several_lines, depth + 1) for one in value]
+    raise Strange(f"it has a {type(value).__name__}")
+
+
+def tidied(answer: Json, several_lines: FrozenSet[str] = frozenset()) -> Json:
+    """Return `tidy` of an answer, or an `error`; the texts below the keys `several_lines` may have line ends."""
+    try:
+        return {tidy(str(key)): tidy(value, key in several_lines) for key, value in answer.items()}
+    except (Strange, RecursionError) as error:
+        return {"error": f"{STRANGE}: {printable(error, 200)}."}
+
+
+def misfit(value: Any, schema: str) -> Optional[str]:
+    """Where a value breaks a schema of this package, in one line; None when it fits."""
+    try:
+        validator(DATA / f"{schema}.schema.json")(value)
+    except fastjsonschema.JsonSchemaException as error:
+        return printable(error, 200)
+    except RecursionError:
+        return "it is nested too deeply"
+    return None
+
+
+def of_module(name: str, result: Json) -> Json:
+    """Return the result of one of this project's modules, checked; a strange one is a failed result.
+
+    `name` is the module's name without a collection. A result that failed, was skipped or could not be had keeps only
+    Ansible's own keys; one that succeeded keeps those and what `module_answers.schema.json` has for the module.
+    """
+    internal = {key: value for key, value in result.items() if str(key).startswith("_ansible_")}
+    clean = tidied({key: value for key, value in result.items() if key not in internal}, SEVERAL_LINES)
+    if set(clean) == {"error"}:
+        return {"failed": True, "changed": False, "msg": clean["error"]}
+    own: Json = {key: value for key, value in clean.items() if isinstance(value, ANSIBLE_KEYS.get(key, ()))}
+    facts = own.pop("ansible_facts", None)
+    if facts is not None and isinstance(facts.get(INTERPRETER), str):
+        own["ansible_facts"] = {INTERPRETER: facts[INTERPRETER]}
+    if own.get("failed") or own.get("skipped") or own.get("unreachable") or "ansible_job_id" in own:
+        return {**internal, "msg": "The host did not say why.", **own} if own.get("failed") else {**internal, **own}
+    answer = {key: value for key, value in clean.items() if key not in ANSIBLE_KEYS}
+    wrong = misfit({name: answer}, "module_answers") or unfit(name, answer)
+    if wrong is not None:
+        return {"failed": True, "changed": False, "msg": f"{STRANGE}: {wrong}. Nothing more was done there."}
+    return {**internal, **own, **answer}
+
+
+def unfit(name: str, answer: Json) -> Optional[str]:
+    """Say what is wrong with a module's answer beyond its schema; None when nothing is.
+
+    The generations' records are reduced in place to whole locks, or None.
+    """
+    if name == "gpuhost_facts":
+        return misfit(answer["observation"], "observation")
+    if name == "gpuhost_generations" and "found" in answer:
+        found = answer["found"]
+        numbers = [row["number"] for row in found["generations"]]
+        named = [*numbers, *found["good"], *(n for n in (found["current"], found["before"]) if n is not None)]
+        if len(set(numbers)) < len(numbers) or not set(named) <= set(numbers):
+            return "it names a generation twice, or one that it does not have"
+        for row in found["generations"]:
+            row["stack"] = whole(row["stack"])
+    if name == "gpuhost_opencv" and answer["wheel"] is not None:
+        end = f"/cache/wheels/opencv/{answer['key']}/{answer['wheel']['file']}"
+        if ".." in answer["wheel"]["path"].split("/") or not answer["wheel"]["path"].endswith(end):
+            return f"the wheel's path does not end in {end}"
+    return None
+
+
+def whole(stack: Any) -> Optional[Json]:
+    """Return a generation's record if it is a lock, else None."""
+    try:
+        return locks.check(stack, "of a generation")
+    except LockError:
+        return None
+
+
+def machine(answer: Json) -> Json:
+    """An answer of the probe, or an `error` when it is none. An error that the probe itself tells is passed on."""
+    answer = tidied(answer)
+    if "error" in answer:
+        told: Dict[str, str] = {name: str(answer.get(name) or "") for name in ("error", "next_step")}
+        return told
+    wrong = misfit(answer.get("observation"), "observation") or misfit(answer.get("installed"), "installed")
+    if wrong is None:
+        return answer
+    return {
+        "error": f"{STRANGE}: {wrong}.",
+        "next_step": "See what /usr/bin/python3 is there, and what /opt/gpuhost/state holds.",
+    }
+
+
+def environment(answer: Json, kind: str) -> Json:
+    """What an environment said of itself, or an `error`; `kind` is "opencv" or "tensorflow"."""
+    answer = tidied(answer)
+    if set(answer) == {"error"}:
+        return answer
+    wrong = misfit(answer, "environment_answer")
+    if wrong is None and "computed" in answer:
+        wrong = misfit(answer["computed"], f"{kind}_answer")
+    return answer if wrong is None else {"error": f"{STRANGE}: {wrong}."}
+
+
+def benchmark(report: Json) -> Json:
+    """A benchmark's report, or an `error`."""
+    report = tidied(report)
+    if set(report) == {"error"}:
+        return report
+    wrong = misfit(report, "benchmark_answer")
+    return report if wrong is None else {"error": f"{STRANGE}: {wrong}."}

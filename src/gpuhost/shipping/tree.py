@@ -1,0 +1,63 @@
+"""The files of this package that a target needs to run the detector, the watch or the builder, as text by path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Dict, List
+
+from .. import __version__
+from ..host.watch.install import LAUNCHER
+from ..planning import recipes
+from ..planning.catalog import Json, shipped
+from . import bundle
+
+#: What the detector reads beside its modules.
+YOLO_DATA = "data/yolo.json"
+
+#: The program of `python -I -c`, which runs a module from a folder: "folder", "module" and the module's own arguments
+#: follow. With -I neither the working folder nor a variable adds modules; the folder comes last, so that the
+#: environment's own NumPy and OpenCV are found before any beside this package.
+_START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), {}, '__main__', True)"
+
+#: Run with -I, so that no environment variable and no folder of a user's is read; its own folder it adds itself.
+_LAUNCHER = """\
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from gpuhost.host.watch.run import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(python: str, folder: str, module: str) -> List[str]:
+    """Return the start of a command line that runs a module from a folder, and imports from no other place that others
+    may write to.
+    """
+    return [python, "-I", "-B", "-c", _START, folder, module]
+
+
+def yolo(_: Any = None) -> Dict[str, Any]:
+    """The detector, as `described` tells it."""
+    files = bundle.files(*bundle.modules("yolo"), "yolo.__main__")
+    return described({**files, f"gpuhost/{YOLO_DATA}": (bundle.PACKAGE / YOLO_DATA).read_text(encoding="utf-8")})
+
+
+def watch(_: Any = None) -> Dict[str, Any]:
+    """The watch's program with the modules that it needs, as `described` tells it."""
+    return described({**bundle.files("host.watch.run"), LAUNCHER: _LAUNCHER})
+
+
+def opencv(lock: Json) -> Dict[str, Any]:
+    """The builder with a host's recipe, as `described` tells it; the catalog stays here."""
+    recipe = recipes.of_lock(shipped(), lock).as_json()
+    content = json.dumps(recipe, indent=1, sort_keys=True) + "\n"
+    return described({**bundle.files(*bundle.modules("cvbuild")), "recipe.json": content})
+
+
+def described(files: Dict[str, str]) -> Dict[str, Any]:
+    """`files`: path below the tree -> content; `digest`: 12 hex digits over all of it; `version`: the package's."""
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+    return {"files": files, "digest": digest, "version": __version__}

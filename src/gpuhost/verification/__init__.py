@@ -1,0 +1,1 @@
+"""Collect a host, judge it check by check, and reach a verdict: what `verify/` drives."""

@@ -1,0 +1,215 @@
+"""The edge of verify/: what the checks judge is collected from one host, each part once, with nothing changed
+there.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from ..checks import benchmark as checks_benchmark
+from ..checks import environments as checks_environments
+from ..checks import lock as checks_lock
+from ..checks import tensorflow as checks_tensorflow
+from ..checks.base import INSTALL, Check, Result, on_host
+from ..errors import LockError
+from ..planning import lock as locks
+from ..planning.catalog import Json
+from ..shipping import answers, bundle
+from . import verdict as checks
+
+#: Run a shell command on the host: status, output, error output.
+Run = Callable[[str], Tuple[int, str, str]]
+Say = Callable[[str], None]
+PROBES = {environment: component for component, environment in checks_environments.ENVIRONMENTS.items()}
+NOT_FOUND, TIMED_OUT = 127, 124
+#: A first import of TensorFlow from a cold disk takes most of a minute; compiling PTX for a new card takes
+#: minutes.
+PROBE_LIMIT_S = 900
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked of verify/."""
+
+    root: str = "/opt/gpuhost"
+    require_gpu: bool = False
+    benchmark: bool = True
+    images: Optional[str] = None
+    photos: int = checks_benchmark.PHOTOS
+
+
+def ended(code: int, err: str) -> str:
+    """How a command ended badly, in one sentence: by a signal, by its time limit, or with the last line that
+    it said.
+    """
+    number = -code if code < 0 else code - 128
+    if number in {s.value for s in signal.Signals}:
+        return f"It was ended by {signal.Signals(number).name}."
+    if code == TIMED_OUT:
+        return "It gave no answer in time."
+    lines = [line.strip() for line in err.splitlines() if line.strip()]
+    return f"It ended with status {code}" + (f": {lines[-1][:300]}" if lines else ".")
+
+
+class Host:
+    """One host under verification: collects on demand, judges, and keeps every result."""
+
+    def __init__(
+        self, name: str, run: Run, lock_file: Path, options: Options, former: Optional[Path] = None, named: bool = False
+    ) -> None:
+        """Read the lock; nothing is asked of the host yet.
+
+        `former` is where earlier releases kept the lock; with `named` the lock must name this host.
+        """
+        self.name = name
+        self.results: Dict[str, Result] = {}
+        self._run, self._options = run, options
+        self.seen: Json = {
+            "host": name,
+            "options": {
+                "require_gpu": options.require_gpu,
+                "benchmark": options.benchmark,
+                "photos": options.photos,
+                "images": options.images,
+            },
+            "environments": {},
+            "benchmark": {},
+            **read_lock(lock_file, name if named else None, former),
+        }
+
+    def result(self, name: str, say: Say) -> Result:
+        """The result of a check; what it needs is collected and judged before. `say` gets a line when
+        something long begins.
+        """
+        for check in checks.lineage(checks.BY_ID[name]):
+            if check.id not in self.results:
+                self._machine(say)
+                if checks.can_judge(check, self.seen, self.results):
+                    self._collect(check, say)
+                self.results[check.id] = checks.judge(check, self.seen, self.results)
+        return self.results[name]
+
+    def _machine(self, say: Say) -> None:
+        """See that the machine is observed, and what its environments should hold is known."""
+        if "machine" in self.seen:
+            return
+        say(f"{self.name}: reading the host")
+        self.seen["machine"] = machine(self._run, self._options.root)
+        if self.seen["lock"] is not None and "error" not in self.seen["machine"]:
+            obeyed = checks_lock.obeyed(self.seen)
+            self.seen["locked"] = checks_environments.locked(obeyed, self.seen["machine"]["installed"]["links"])
+            self.seen["benchmark_device"] = checks_benchmark.device(obeyed)
+
+    def _collect(self, check: Check, say: Say) -> None:
+        """See that the part of the host that a check speaks of is collected."""
+        kind, _, model = check.part.partition("/")
+        at = generation(self.seen)
+        if kind in PROBES and kind not in self.seen["environments"]:
+            say(f"{self.name}: {PROBES[kind]} computes")
+            wanted = checks_tensorflow.sonames(checks_lock.obeyed(self.seen)) if kind == "dl4cv" else ()
+            self.seen["environments"][kind] = environment(self._run, self._options.root, kind, wanted, at)
+        if kind == "benchmark" and self._options.benchmark and model not in self.seen["benchmark"]:
+            on = self.seen["benchmark_device"]
+            say(f"{self.name}: benchmark of {model} on {on}, {self._options.photos} photos")
+            self.seen["benchmark"][model] = benchmark(self._run, self._options, model, on, at)
+
+    def all_results(self) -> List[Result]:
+        """A result of every check there is; one that was not asked for in this run is skipped, with that
+        reason.
+        """
+        return [self.results.get(c.id) or checks.not_asked(c) for c in checks.CHECKS]
+
+
+def read_lock(file: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Json:
+    """`lock`, or None and `lock_error` with what to do."""
+    try:
+        return {"lock": locks.load(file, host, former), "lock_error": None}
+    except LockError as error:
+        missing = not file.exists() and not (former is not None and former.exists())
+        step = INSTALL if missing else error.next_step
+        return {"lock": None, "lock_error": {"message": error.message, "next_step": step, "missing": missing}}
+
+
+def machine(run: Run, root: str) -> Json:
+    """The observation of a host and what is installed there, or an `error`."""
+    code, out, err = run(bundle.command("python3", "host.probe.installed", {"root": root}, PROBE_LIMIT_S))
+    found = bundle.answers(out)
+    if found:
+        return answers.machine(found[-1])
+    if code == NOT_FOUND:
+        return {"error": "There is no python3 on the host.", "next_step": on_host("apt-get install python3")}
+    return {
+        "error": f"The host cannot be read. {ended(code, err)}",
+        "next_step": "Mend what the line says; the host needs Python 3.6 or newer.",
+    }
+
+
+#: Words of TensorFlow and CUDA that tell one cause from another. They go on at length, so only these lines are kept.
+TELLING = re.compile(
+    "dynamic library|dlopen|Ignoring visible gpu|CuDNN library|driver version|convolution algorithm|out of memory"
+    "|no kernel image|failed call to cuInit|CUDNN_STATUS|CUDA_ERROR"
+)
+KEPT_LINES, KEPT_CHARACTERS = 20, 300
+
+
+def telling(err: str) -> List[str]:
+    """The telling lines of what a program wrote to its error output."""
+    lines = [" ".join(line.split())[:KEPT_CHARACTERS] for line in err.splitlines() if TELLING.search(line)]
+    return list(dict.fromkeys(lines))[:KEPT_LINES]
+
+
+def generation(seen: Json) -> str:
+    """The folder below the root of the generation that was in force when the host was read.
+
+    All that is collected is of this one, even when another comes into force meanwhile (a rollback during verify/).
+    """
+    number = seen["machine"].get("installed", {}).get("generation")
+    return "current" if number is None else f"generations/{int(number)}"
+
+
+def environment(run: Run, root: str, name: str, sonames: Sequence[str] = (), at: str = "current") -> Json:
+    """What an environment says of itself: `packages`, `prefix`, `python`, `module`, `libraries` (what came of loading
+    each of `sonames`), `said` (telling lines of its log), and `computed` or else an `error`.
+    """
+    python = f"{root}/{at}/venvs/{name}/bin/python"
+    asked = {"kind": PROBES[name], "sonames": list(sonames)}
+    code, out, err = run(bundle.command(python, "host.probe.environment", asked, PROBE_LIMIT_S))
+    found: Json = {"said": telling(err)}
+    for answer in bundle.answers(out):
+        found.update(answer)
+    found = answers.environment(found, PROBES[name])
+    if "error" in found:
+        return {"said": telling(err), **found}
+    if "failed" in found:
+        found["error"] = str(found["failed"])
+    elif "computed" not in found:
+        what = "The import or the computation crashed." if "packages" in found else "Its Python does not start."
+        found["error"] = f"{what} {ended(code, err)}"
+    return found
+
+
+def benchmark(run: Run, options: Options, model: str, on: str, at: str = "current") -> Json:
+    """The report of the benchmark of one model, or an `error` with what to do."""
+    command = checks_benchmark.command(options.root, model, on, options.photos, options.images, at)
+    code, out, err = run(command)
+    start = out.find("{")
+    report = bundle.parsed(out[start:]) if start >= 0 else None
+    if code == 0 and report is not None:
+        return answers.benchmark(report)
+    told = [line for line in err.splitlines() if line.startswith("error: ")]
+    return {"error": told[-1][len("error: ") :] if told else ended(code, err)}
+
+
+def describe(value: Any) -> str:
+    """A result as a failure or a line of a log shows it."""
+    rows = [
+        ("required", value.required),
+        ("actual", value.actual),
+        ("remedy", value.remediation),
+        ("diagnosis", value.diagnosis),
+    ]
+    return "\n".join([f"{value.id}: {value.title}", *(f"  {name:<10}{text}" for name, text in rows if text)])

@@ -1,0 +1,169 @@
+"""All checks in causal order, how one cause gives one failure, and the verdict over a host.
+
+What is judged is one dict of what was collected about a host (`checks_collect` fills it):
+
+    host, lock, lock_error {message, next_step, missing} or None, options {require_gpu, benchmark},
+    machine {observation, installed} or {error, next_step}, locked, environments, benchmark, benchmark_device
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Dict, Iterable, List, Optional
+
+from ..checks import benchmark as checks_benchmark
+from ..checks import card as checks_card
+from ..checks import driver as checks_driver
+from ..checks import guard as checks_guard
+from ..checks import host as checks_host
+from ..checks import lock as checks_lock
+from ..checks import opencv as checks_opencv
+from ..checks import tensorflow as checks_tensorflow
+from ..checks import toolkit as checks_gpu
+from ..checks.base import FAIL, NO_GPU, PASS, SKIP, Check, Outcome, Result, result, skipped
+from ..diagnoses import table as diagnoses
+from ..planning.catalog import Json
+
+OK, BROKEN, INCOMPLETE, NOT_PROVISIONED = "ok", "broken", "incomplete", "not provisioned"
+MEANING = {
+    OK: "every check passed",
+    BROKEN: "at least one check failed",
+    INCOMPLETE: "nothing failed, but not everything was read and proven",
+    NOT_PROVISIONED: "there is no lock, or nothing is in force on the host",
+}
+
+CHECKS = (
+    *checks_host.CHECKS,
+    *checks_lock.CHECKS,
+    *checks_lock.PARTS,
+    *checks_gpu.CARD,
+    *checks_driver.INSTALLED,
+    *checks_guard.CHECKS,
+    *checks_driver.CHECKS,
+    *checks_card.CHECKS,
+    *checks_gpu.CHECKS,
+    *checks_opencv.CHECKS,
+    *checks_tensorflow.CHECKS,
+    *checks_benchmark.CHECKS,
+)
+BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
+#: Sources that only explain a failure: no check passes by what they say, so a verdict does not need them.
+EXPLAINING = ("dmesg", "dkms status", "nvidia-smi memory.free")
+
+
+def obstacle(check: Check, earlier: Dict[str, Result]) -> Optional[str]:
+    """The check at the root of why this one cannot be made; None when all that it needs has passed."""
+    for name in check.needs:
+        if earlier[name].status == FAIL:
+            return name
+        if earlier[name].status == SKIP:
+            return obstacle(BY_ID[name], earlier) or name
+    return None
+
+
+def without_gpu(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+    """Does the check speak of a card on a host whose lock has none?"""
+    return check.gpu and earlier["lock.present"].status == PASS and not checks_lock.obeyed(seen)["plan"]["gpus"]
+
+
+def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+    """Has this check to be judged by what is collected for it, or is its result settled already?"""
+    return not without_gpu(check, seen, earlier) and obstacle(check, earlier) is None
+
+
+def problems(seen: Json) -> List[Json]:
+    """Everything that the probe could not read on a host, each with `what` and `error`."""
+    machine = seen.get("machine") or {}
+    if "observation" not in machine:
+        return []
+    return [*machine["observation"]["problems"], *machine["installed"]["problems"]]
+
+
+def is_whole(seen: Json) -> bool:
+    """Return whether the probe could read all of a host, but for what only explains failures."""
+    return all(problem["what"] in EXPLAINING for problem in problems(seen))
+
+
+def unread(check: Check, seen: Json) -> List[Json]:
+    """What the probe could not read, of what this check rests on."""
+    return [problem for problem in problems(seen) if rests_on(check, problem["what"], seen)]
+
+
+def rests_on(check: Check, what: str, seen: Json) -> bool:
+    """Return whether this is one of the check's sources."""
+    root = seen["machine"]["installed"]["root"]
+    return any(fnmatchcase(what, source.replace("{root}", root)) for source in check.sources)
+
+
+def not_read(check: Check, missing: List[Json], seen: Json, earlier: Dict[str, Result]) -> Result:
+    """The result of a check that rests on what could not be read.
+
+    The first one that rests on it fails; the others are skipped with that one's name, so one cause is one failure.
+    """
+    first = missing[0]
+    told = "; ".join(f"{problem['what']} could not be read: {problem['error']}" for problem in missing[:2])
+    for name, found in earlier.items():
+        if found.status == FAIL and rests_on(BY_ID[name], first["what"], seen):
+            return result(check, skipped(check.title, f"not reached because of {name}: {told}", f"First mend {name}."))
+    remedy = "Mend what the line says on the host, then verify again: ./run pytest verify/"
+    return result(check, Outcome(FAIL, f"{check.title}, seen in what the host says", told, remedy))
+
+
+def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
+    """The result of one check, given what was collected and the results of the checks that it needs."""
+    if without_gpu(check, seen, earlier):
+        return result(check, skipped("a GPU, planned and locked", NO_GPU))
+    cause = obstacle(check, earlier)
+    if cause is not None:
+        return result(check, skipped(check.title, f"not reached because of {cause}", f"First mend {cause}."))
+    missing = unread(check, seen)
+    if missing:
+        return not_read(check, missing, seen, earlier)
+    return diagnosed(check, check.judge(seen), seen)
+
+
+def diagnosed(check: Check, outcome: Outcome, seen: Json) -> Result:
+    """A check's result; a failure carries the diagnosis whose sign is seen, and that sign's remedy if it has one."""
+    sign = diagnoses.named(check.id, seen) if outcome.status == FAIL else None
+    if sign is None:
+        return result(check, outcome)
+    remedy = sign.remedy(seen) if sign.remedy is not None else outcome.remediation
+    return result(check, replace(outcome, remediation=remedy), sign.diagnosis)
+
+
+def lineage(check: Check) -> List[Check]:
+    """Every check that has to be judged before this one, in order, and the check itself."""
+    names = {check.id, "lock.present"} if check.gpu else {check.id}
+    grown = True
+    while grown:
+        more = {need for name in names for need in BY_ID[name].needs} - names
+        names |= more
+        grown = bool(more)
+    return [c for c in CHECKS if c.id in names]
+
+
+def verdict(results: Iterable[Result], provisioned: bool, whole: bool) -> str:
+    """One word over a host; `whole` says that all of it could be read. What was skipped or could not be read, also
+    where no check rests on it, is not proven, so it never gives ok.
+    """
+    statuses = [r.status for r in results]
+    if not provisioned:
+        return NOT_PROVISIONED
+    if FAIL in statuses:
+        return BROKEN
+    return OK if whole and statuses and SKIP not in statuses else INCOMPLETE
+
+
+def is_provisioned(seen: Json) -> bool:
+    """Has this host a lock and a generation in force? A host that cannot be read is taken as one that should."""
+    if seen["lock_error"] is not None:
+        return not seen["lock_error"]["missing"]
+    if "error" in seen["machine"] or unread(BY_ID["lock.provisioned"], seen):
+        return True
+    return seen["machine"]["installed"]["generation"] is not None
+
+
+def not_asked(check: Check) -> Result:
+    """The result of a check that a run left out."""
+    return result(check, skipped(check.title, "not part of this run", "./run pytest verify/ makes every check."))
