@@ -11,6 +11,7 @@ import pytest
 from gpuhost import checks_collect, generations, probe_installed, store
 from gpuhost.checks_collect import Host, Options
 from gpuhost.lock import text
+from gpuhost.probe_edges import Edges, run_command
 
 from .collected import cpu_host
 
@@ -38,7 +39,7 @@ def test_the_probe_reads_one_generation(root: Path, monkeypatch: pytest.MonkeyPa
         return found
 
     monkeypatch.setattr(store, "describe", meanwhile)
-    found = probe_installed.installed(root)
+    found = probe_installed.installed(Edges("/", run_command), str(root))
     assert store.current_generation(root) == 1
     assert (found["generation"], found["stack"], found["cuda"]) == (2, {"who": "2"}, "2.0")
     assert found["links"] == {"cuda": {"target": "store/cuda-2", "digest": "2"}}
@@ -54,7 +55,7 @@ def test_a_generation_that_is_deleted_meanwhile_is_no_traceback(root: Path, monk
         return number
 
     monkeypatch.setattr(store, "current_generation", meanwhile)
-    found = probe_installed.installed(root)
+    found = probe_installed.installed(Edges("/", run_command), str(root))
     assert (found["generation"], found["stack"], found["links"], found["cuda"]) == (2, None, {}, None)
 
 
