@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gpuhost.cli.plan import request_of
 from gpuhost.errors import GpuhostError
 from gpuhost.planning import lock, plan, preflight, rebuild, rollback
 from gpuhost.planning import opencv as opencv_plan
-from gpuhost.planning.request import request_of
+from gpuhost.planning.catalog import DATA
 from gpuhost.planning.resolve import resolver
 from gpuhost.report import terminal as render
 from gpuhost.shipping import answers
@@ -25,6 +28,7 @@ from gpuhost.shipping import answers
 from ..recorded import observed
 
 Json = Dict[str, Any]
+ROOT = Path(__file__).resolve().parents[2]
 FOUND = resolver()
 HOSTS = [observed(name) for name in ("ubuntu1804-quadro-p2000", "ubuntu1804-foreign-sources", "debian12-no-gpu")]
 TEMPLATES = ["{{ lookup('pipe', 'id') }}", "{% for x in [1] %}{{ x }}{% endfor %}", "{# #}", "${HOME}", "{0.real}"]
@@ -265,3 +269,16 @@ def test_a_generation_whose_record_is_no_lock_has_none() -> None:
     there["generations"][0]["stack"]["plan"]["cuda"] = {"version": "{{ x }}"}  # type: ignore[index]
     found = answers.of_module("gpuhost_generations", {"changed": False, "found": there})["found"]
     assert [row["stack"] is None for row in found["generations"]] == [True, False]
+
+
+def test_every_module_has_its_schema() -> None:
+    """What a module documents to return is in its schema, and every module has an action plugin that checks it."""
+    properties = json.loads((DATA / "module_answers.schema.json").read_text(encoding="utf-8"))["properties"]
+    modules = {path.stem: path for path in (ROOT / "plugins/modules").glob("gpuhost_*.py")}
+    assert set(modules) == set(properties)
+    for name, path in modules.items():
+        text = path.read_text(encoding="utf-8").partition('RETURN = r"""')[2].partition('"""')[0]
+        documented = set(yaml.safe_load(text) or {}) - set(answers.ANSIBLE_KEYS)
+        assert documented <= set(properties[name]["properties"]), name
+        plugin = (ROOT / "plugins/action" / path.name).read_text(encoding="utf-8")
+        assert "(Asked, ActionBase)" in plugin, name

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuhost.host import edges as probe_edges
 from gpuhost.host.edges import NOT_FOUND, NOT_RUNNABLE, TIMED_OUT, Edges, run_command
 
 
@@ -75,10 +76,10 @@ def test_what_is_there_and_cannot_be_read_is_a_problem(tmp_path: Path, monkeypat
     """sysfs answers some reads with an error; root may read anything, so the error is made here."""
     (tmp_path / "file").write_text("x", encoding="utf-8")
 
-    def broken(self: Path) -> bytes:
+    def broken(path: Path, limit: int) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(Path, "read_bytes", broken)
+    monkeypatch.setattr(probe_edges, "content", broken)
     edges = Edges(str(tmp_path), no_command)
     assert edges.text("/file") is None
     assert edges.problems == [{"what": "/file", "error": "It cannot be read: Input/output error."}]

@@ -61,7 +61,7 @@ def callback() -> Any:
 
 def checked(text: str) -> Result:
     """The result of a check that quotes a host."""
-    check = Check("a.b", "A", "Why.", lambda _: Outcome("fail", "x", text, "y"), (), "machine")
+    check = Check("a.b", "A", "Why.", lambda _: Outcome("fail", "x", text, "y"), ())
     from gpuhost.verification import verdict as checks
 
     return checks.judge(check, {}, {})

@@ -95,8 +95,8 @@ SICK: List[Tuple[str, Sick, Tuple[str, ...]]] = [
     ("/opt/gpuhost/store/opencv_cuda-*/.gpuhost.json", instead('{"digest": "1"}'), ("opencv.installed",)),
     ("/opt/gpuhost/store/dl4cv-*/.gpuhost.json", instead('{"digest": "1"}'), ("tensorflow.installed",)),
     ("/opt/gpuhost/store/yolo-*/.gpuhost.json", swap("0", "1"), ("detector.installed",)),
-    ("/opt/gpuhost/current/cuda/version.json", swap("11.8", "10.0"), ("cuda.toolkit",)),
-    ("/opt/gpuhost/current/cudnn/include/cudnn_version.h", swap("MAJOR 8", "MAJOR 7"), ("cudnn.version",)),
+    ("/opt/gpuhost/generations/1/cuda/version.json", swap("11.8", "10.0"), ("cuda.toolkit",)),
+    ("/opt/gpuhost/generations/1/cudnn/include/cudnn_version.h", swap("MAJOR 8", "MAJOR 7"), ("cudnn.version",)),
     ("/opt/gpuhost/state/driver.json", swap("525", "470"), ("driver.installed",)),
     ("/opt/gpuhost/state/guard.json", None, ("guard.holds",)),
     ("/etc/apt/preferences.d/gpuhost", swap("525", "470"), ("guard.pins",)),
@@ -126,7 +126,7 @@ ONLY_EXPLAINS = (
     "/opt/gpuhost",
     "/opt/gpuhost/state/driver.pending",
     "/var/lib/apt/lists/*",
-    "/opt/gpuhost/current/cuda/bin/nvcc",
+    "/opt/gpuhost/generations/1/cuda/bin/nvcc",
     f"/lib/modules/{K}/build",
     "/var/lib/shim-signed/mok/MOK.der",
 )
@@ -343,7 +343,7 @@ def failed(whole: Whole) -> Set[str]:
 
 
 #: Files without which the probe looks in a second place.
-FIRST_PLACES = ("/etc/os-release", "/proc/modules", "/opt/gpuhost/current/cuda/version.json")
+FIRST_PLACES = ("/etc/os-release", "/proc/modules", "/opt/gpuhost/generations/1/cuda/version.json")
 
 
 def asked_of_all(tmp_path: Path) -> Iterator[Whole]:
@@ -382,8 +382,8 @@ ELSEWHERE = (
     "/lib64/libnvidia-ml.so.1",
     "/sys/module",
     "modinfo *nvidia-current*",
-    "/opt/gpuhost/current/cuda/version.txt",
-    "/opt/gpuhost/current/cudnn/include/cudnn.h",
+    "/opt/gpuhost/generations/1/cuda/version.txt",
+    "/opt/gpuhost/generations/1/cudnn/include/cudnn.h",
     "/lib/modules/*/kernel",
 )
 

@@ -9,6 +9,7 @@ from typing import Any, Dict, Tuple
 import pytest
 
 from gpuhost.host import generations, store
+from gpuhost.host.edges import Edges, run_command
 from gpuhost.host.probe import installed as probe_installed
 from gpuhost.planning.lock import text
 from gpuhost.verification import collect as checks_collect
@@ -40,7 +41,7 @@ def test_the_probe_reads_one_generation(root: Path, monkeypatch: pytest.MonkeyPa
         return found
 
     monkeypatch.setattr(store, "describe", meanwhile)
-    found = probe_installed.installed(root)
+    found = probe_installed.installed(Edges("/", run_command), str(root))
     assert store.current_generation(root) == 1
     assert (found["generation"], found["stack"], found["cuda"]) == (2, {"who": "2"}, "2.0")
     assert found["links"] == {"cuda": {"target": "store/cuda-2", "digest": "2"}}
@@ -56,7 +57,7 @@ def test_a_generation_that_is_deleted_meanwhile_is_no_traceback(root: Path, monk
         return number
 
     monkeypatch.setattr(store, "current_generation", meanwhile)
-    found = probe_installed.installed(root)
+    found = probe_installed.installed(Edges("/", run_command), str(root))
     assert (found["generation"], found["stack"], found["links"], found["cuda"]) == (2, None, {}, None)
 
 

@@ -146,7 +146,7 @@ class Whole:
             targets = {name: f"{ROOT}/{link['target']}" for name, link in self.installed["links"].items()}
             self.put(f"{targets['cuda']}/version.json", json.dumps({"cuda": {"version": self.installed["cuda"]}}))
             self.put(f"{targets['cuda']}/bin/nvcc", "")
-            compiler = str(top / "current/cuda/bin/nvcc")
+            compiler = str(top / "generations/1/cuda/bin/nvcc")
             self.answers[compiler, "--version"] = (0, f"release {self.installed['nvcc']}, V", "")
             figures = zip(("MAJOR", "MINOR", "PATCHLEVEL"), self.installed["cudnn"].split("."))
             header = "".join(f"#define CUDNN_{name} {figure}\n" for name, figure in figures)

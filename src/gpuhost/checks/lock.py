@@ -212,7 +212,7 @@ CHECKS = (
         "The lock is in force",
         "A lock that was edited and not carried out promises what is not there.",
         generation,
-        ("{root}/generations/*",),
+        ("{root}/generations/*/stack.json",),
         ("lock.provisioned",),
     ),
     Check(
@@ -220,7 +220,7 @@ CHECKS = (
         "Only root can change the store",
         "Whoever can write there runs code as root, and a user who cannot read it has no stack.",
         rights,
-        (),
+        ("{root}",),
         ("lock.provisioned",),
     ),
 )

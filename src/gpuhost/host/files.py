@@ -21,8 +21,9 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
+from typing import IO, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
+from .. import strict_json
 from ..errors import EnvironmentProblem
 from ..text import printable
 
@@ -373,7 +374,7 @@ def lock(handle: int, say: Optional[Say], who: Callable[[int], str]) -> None:
 def holder(handle: int) -> str:
     """Return the sentence that says who holds a lock, from the note in its file."""
     try:
-        note: Any = json.loads(os.pread(handle, 4096, 0).decode("utf-8", "replace"))
+        note = strict_json.loads(os.pread(handle, 4096, 0))
         process, since = int(note["pid"]), time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(note["since"])))
         what = printable(note["what"], 100)
     except (OSError, ValueError, KeyError, TypeError, OverflowError):

@@ -40,7 +40,7 @@ def read(root: str, machine: str = "/", run: Run = run_command) -> Json:
     found = installed(edges, root)
     found["driver"] = driver(edges, observation["kernel"]["boots"], root)
     found["guard"] = guard(edges, root)
-    found["rights"] = rights(edges.path(root))
+    found["rights"] = rights(edges.path(root)) if edges.exists(root) else None
     found["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
     found["problems"] = edges.problems
     return {"observation": observation, "installed": found}
@@ -55,6 +55,7 @@ def installed(edges: Edges, root: str) -> Json:
     """
     number = probe_store.in_force(edges, root)
     found: Json = {"root": root, "generation": number, "stack": None, "links": {}}
+    found.update(cuda=None, nvcc=None, cudnn=None)
     if number is not None:
         found["stack"] = probe_store.stack(edges, root, number)
         links = store.describe(Path(str(edges.path(root))), number)["links"]
@@ -64,11 +65,11 @@ def installed(edges: Edges, root: str) -> Json:
                 "target": target,
                 "digest": None if marker is None else marker.get("digest"),
             }
-    # Of one generation, even when another comes into force meanwhile.
-    current = f"{root}/current" if number is None else f"{root}/generations/{number}"
-    found["cuda"] = toolkit_version(edges, f"{current}/cuda")
-    found["nvcc"] = nvcc_version(edges, f"{current}/cuda/bin/nvcc")
-    found["cudnn"] = cudnn_version(edges, f"{current}/cudnn/include")
+        # Of one generation, even when another comes into force meanwhile.
+        current = f"{root}/generations/{number}"
+        found["cuda"] = toolkit_version(edges, f"{current}/cuda")
+        found["nvcc"] = nvcc_version(edges, f"{current}/cuda/bin/nvcc")
+        found["cudnn"] = cudnn_version(edges, f"{current}/cudnn/include")
     return found
 
 
