@@ -1,4 +1,4 @@
-"""Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md from the code, so that nothing is typed twice.
+"""Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md and docs/architecture.md from the code.
 
 python tools/reference_docs.py           write them
 python tools/reference_docs.py --check   only say which are out of date (exit 1)
@@ -7,7 +7,9 @@ python tools/reference_docs.py --check   only say which are out of date (exit 1)
 from __future__ import annotations
 
 import argparse
+import ast
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Dict, List, Tuple
@@ -168,13 +170,69 @@ def known_failures() -> str:
     return "\n".join(lines) + "\n"
 
 
+#: The rooms, top down, as the contract in pyproject.toml has them, and what stands in a room of its own inside them.
+INNER = ("planning/rules", "host/parse", "host/probe", "host/driver", "host/guard", "host/toolkit", "host/watch")
+
+
+def architecture() -> str:
+    """The way of an observation, and the rooms with the first sentence of each."""
+    package = ROOT / "src/gpuhost"
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    layers = re.findall(r'^    "([^"]+)",$', text.partition("[tool.importlinter]")[2].partition("[tool.mypy]")[0], re.M)
+    lines = [
+        "# Architecture",
+        "",
+        MADE,
+        "",
+        "## The way of an observation",
+        "",
+        "```",
+        "   a host                                 the controller",
+        "",
+        "   host/probe  reads the machine ------>  shipping/answers     holds it against a schema",
+        "                                             |",
+        "                                          planning             rules, resolver, plan",
+        "                                             |",
+        "                                          locks/HOST/stack.json, in git",
+        "                                             |",
+        "   host/driver, toolkit, store  <-------  roles and plugins    obey the lock",
+        "                                             |",
+        "   host/probe  reads it again  -------->  verification         collects",
+        "                                          checks, diagnoses    judge",
+        "                                          report               tells",
+        "```",
+        "",
+        "## The rooms of `src/gpuhost`, top down",
+        "",
+        "Each imports only what stands below it; `bash .ci/run rooms` holds that.",
+        "",
+        "| room | what it is |",
+        "|---|---|",
+    ]
+    for layer in layers:
+        if " : " in layer:
+            listed = ", ".join(f"`{name}.py`" for name in layer.split(" : "))
+            lines.append(f"| the ground floor: {listed} | what every room may use |")
+            continue
+        for room in [layer, *(inner for inner in INNER if inner.startswith(f"{layer}/"))]:
+            lines.append(f"| `{room}/` | {first_sentence(package / room / '__init__.py')} |")
+    return "\n".join(lines) + "\n"
+
+
+def first_sentence(path: Path) -> str:
+    """Return the first paragraph of a module's docstring, on one line."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
 def main() -> int:
     """Write or check all."""
-    parser = argparse.ArgumentParser(description="Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md.")
+    parser = argparse.ArgumentParser(description="Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md and docs/architecture.md.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when one is out of date")
     check = parser.parse_args().check
     stale = []
     pages = {"rules": rules, "stacks": stacks, "opencv-options": opencv, "diagnoses": known_failures}
+    pages["../architecture"] = architecture
     for name, text in ((f"{page}.md", write()) for page, write in pages.items()):
         file = FOLDER / name
         if not file.exists() or file.read_text(encoding="utf-8") != text:
