@@ -227,7 +227,9 @@ def first_sentence(path: Path) -> str:
 
 def main() -> int:
     """Write or check all."""
-    parser = argparse.ArgumentParser(description="Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md and docs/architecture.md.")
+    parser = argparse.ArgumentParser(
+        description="Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md and docs/architecture.md."
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when one is out of date")
     check = parser.parse_args().check
     stale = []

@@ -48,7 +48,7 @@ def real(arguments: List[str], source: Path = SOURCE, **environment: str) -> Ans
     """The same as a process of its own, with standard output in a pipe."""
     kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")}
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from gpuhost.cli import main; sys.exit(main())", "plan", *arguments],
+        [sys.executable, "-c", "import sys; from gpuhost.cli.main import main; sys.exit(main())", "plan", *arguments],
         env={**kept, "PYTHONPATH": str(source), "TERM": "xterm-256color", **environment},
         capture_output=True,
         encoding="utf-8",
@@ -237,7 +237,7 @@ def test_an_old_terminal_s_encoding_is_no_crash() -> None:
 
 def test_a_reader_that_leaves_and_a_full_disk() -> None:
     """`gpuhost plan | head -0` says nothing of Python's; a disk without room is the user's problem with its code."""
-    program = [sys.executable, "-c", "import sys; from gpuhost.cli import main; sys.exit(main())", "plan", *P2000]
+    program = [sys.executable, "-c", "import sys; from gpuhost.cli.main import main; sys.exit(main())", "plan", *P2000]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     for more in ([], ["--json"]):
         with subprocess.Popen(

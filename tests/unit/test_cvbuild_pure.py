@@ -19,6 +19,7 @@ from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
 from gpuhost.planning.plan import make as make_plan
 from gpuhost.planning.resolve import resolver
+from gpuhost.shipping import tree
 from gpuhost.versions import release
 
 from .workshop import SUMMARY, elf
@@ -323,10 +324,10 @@ def test_the_newest_release_for_a_toolkit() -> None:
 def test_what_the_role_takes_from_a_plan(card: str, platform: str) -> None:
     """A compiler that the toolkit accepts, the plan's cards in the recipe, and no catalog on the host."""
     plan = plan_for(card, platform)
-    tree = opencv_plan.tree({"plan": plan})
-    recipe = json.loads(tree["files"]["recipe.json"])
+    files = tree.opencv({"plan": plan})["files"]
+    recipe = json.loads(files["recipe.json"])
     assert recipe["cards"] == plan["opencv"]["cuda_arch_bin"]
-    assert not any(name.startswith("gpuhost/data") for name in tree["files"])
+    assert not any(name.startswith(("gpuhost/data", "gpuhost/planning")) for name in files)
     compiler = opencv_plan.packages(plan)[0]
     assert compiler.startswith("g++-")
     assert int(compiler[4:]) <= recipe["gcc"]["max"]

@@ -11,7 +11,7 @@ import pytest
 
 from gpuhost import __version__
 from gpuhost.host import store
-from gpuhost.shipping import tree
+from gpuhost.shipping import bundle, tree
 
 
 def test_the_tree_is_complete_and_runs_alone(tmp_path: Path) -> None:
@@ -38,31 +38,26 @@ def test_the_digest_follows_the_content(tmp_path: Path, monkeypatch: pytest.Monk
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    monkeypatch.setattr(tree, "ROOT", tmp_path / "gpuhost")
+    monkeypatch.setattr(bundle, "PACKAGE", tmp_path / "gpuhost")
+    bundle.sources.cache_clear()
     assert tree.yolo() == before
     with (tmp_path / "gpuhost" / "errors.py").open("a", encoding="utf-8") as file:
         file.write("#\n")
+    bundle.sources.cache_clear()
     assert tree.yolo()["digest"] != before["digest"]
+    bundle.sources.cache_clear()
 
 
 def test_only_what_the_detector_needs_travels() -> None:
     """No catalog, no resolver: the target never decides."""
     names = set(tree.yolo()["files"])
-    around = {f"gpuhost/{name}" for name in tree.PARTS if name != "yolo"}
-    assert around == {
-        f"gpuhost/{name}"
-        for name in (
-            "__init__.py",
-            "credentials.py",
-            "errors.py",
-            "files.py",
-            "reading.py",
-            "strict_json.py",
-            "text.py",
-            "data/yolo.json",
-        )
-    }
-    assert around <= names
-    rest = names - around
-    assert all(name.startswith("gpuhost/yolo/") and name.endswith(".py") for name in rest)
-    assert len(rest) > 5
+    assert {
+        "gpuhost/__init__.py",
+        "gpuhost/yolo/__main__.py",
+        "gpuhost/host/files.py",
+        "gpuhost/data/yolo.json",
+    } <= names
+    rooms = {name.split("/")[1] for name in names if name.count("/") > 1}
+    assert rooms == {"yolo", "host", "data"}
+    assert {name for name in names if "/data/" in name} == {"gpuhost/data/yolo.json"}
+    assert len([name for name in names if "/host/" in name]) < 6
