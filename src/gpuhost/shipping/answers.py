@@ -36,6 +36,8 @@ ANSIBLE_KEYS: Dict[str, Tuple[type, ...]] = {
 }
 #: What a module answers in several lines. Elsewhere a line end could put a line of the host's own into the output.
 SEVERAL_LINES = frozenset({*ANSIBLE_KEYS, "enrolment", "told"})
+#: What Ansible adds to a result that has a `path`.
+OF_A_PATH = frozenset({"owner", "group", "mode", "state", "size", "uid", "gid", "secontext"})
 INTERPRETER = "discovered_interpreter_python"
 BLANKS = dict.fromkeys(map(ord, "\n\r\t\v\f"), " ")
 
@@ -107,6 +109,8 @@ def of_module(name: str, result: Json) -> Json:
     if own.get("failed") or own.get("skipped") or own.get("unreachable") or "ansible_job_id" in own:
         return {**internal, "msg": "The host did not say why.", **own} if own.get("failed") else {**internal, **own}
     answer = {key: value for key, value in clean.items() if key not in ANSIBLE_KEYS}
+    if "path" in answer:
+        answer = {key: value for key, value in answer.items() if key not in OF_A_PATH}
     wrong = misfit({name: answer}, "module_answers") or unfit(name, answer)
     if wrong is not None:
         return {"failed": True, "changed": False, "msg": f"{STRANGE}: {wrong}. Nothing more was done there."}
