@@ -94,7 +94,7 @@ PROOFS["opencv_cuda_engines"] = (
     PROOFS["opencv_cuda"]
     + f"""
 import sys
-sys.path.insert(0, {str(Path(environments.__file__).parents[1])!r})
+sys.path.insert(0, {str(Path(environments.__file__).parents[2])!r})
 from gpuhost.yolo.devices import survey
 for row in survey():
     if row["name"] in ("onnxruntime", "openvino"):

@@ -100,7 +100,7 @@ def test_two_builds_give_the_same_bytes(shop: Workshop) -> None:
 def test_killed_half_way_it_goes_on(shop: Workshop) -> None:
     """A run ended in the middle of ninja is resumed without configuring, or compiling an object, again."""
     shop.fault("kill-5")
-    program = "import sys; from gpuhost import cli_opencv; sys.exit(cli_opencv.main(sys.argv[1:]))"
+    program = "import sys; from gpuhost.cli import opencv as cli_opencv; sys.exit(cli_opencv.main(sys.argv[1:]))"
     assert shop.run() == 130, program
     assert shop.work is not None
     made = {p.name: p.read_text() for p in (shop.work / "build").glob("*.o")}

@@ -14,7 +14,7 @@ from packaging.version import Version
 from gpuhost.planning import environments
 
 NAMES = environments.environment_names()
-SCHEMA = Path(environments.__file__).parent / "data" / "environment.schema.json"
+SCHEMA = Path(environments.__file__).parents[1] / "data" / "environment.schema.json"
 
 #: Measured from the package index, apart from the resolver that made the locks: the TensorFlow wheel of each
 #: version and Python (tensorflow-gpu for 2.0, where the package `tensorflow` is for the CPU only).

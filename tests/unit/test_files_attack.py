@@ -242,7 +242,7 @@ def test_no_other_user_can_hold_the_lock(base: Path) -> None:
 def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:
     """And what a living one is at is not."""
     program = (
-        "import os, sys\nfrom pathlib import Path\nfrom gpuhost import files\n"
+        "import os, sys\nfrom pathlib import Path\nfrom gpuhost.host import files\n"
         "with files.whole(Path(sys.argv[1])) as handle:\n    handle.write(b'half')\n    handle.flush()\n"
         "    if len(sys.argv) > 2: os.kill(os.getpid(), 9)\n    print('in', flush=True)\n    input()\n"
     )

@@ -137,7 +137,7 @@ def test_the_detector_and_the_builder_are_not_trapped(trap: Path, tmp_path: Path
     lines: List[Tuple[List[str], str]] = [
         (["sh", "-c", shell], "error: "),
         ([*checks_benchmark.thorough(str(tmp_path), "cpu", ["yolov3"], 1, 1, False)], "error: "),
-        (["sh", "-c", bundle.command(sys.executable, "probe_installed", {"root": str(tmp_path)}, 60)], ""),
+        (["sh", "-c", bundle.command(sys.executable, "host.probe.installed", {"root": str(tmp_path)}, 60)], ""),
     ]
     for line, told in lines:
         done = subprocess.run(line, capture_output=True, text=True, check=False, env={**os.environ, "TERM": "dumb"})
@@ -170,7 +170,7 @@ READER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from gpuhost import opencv_job, probe_edges, venvs
+from gpuhost.host import edges as probe_edges, opencv_job, venvs
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.yolo import sampling_nvidia
 command, folder = [sys.argv[2]], Path(sys.argv[3])

@@ -173,8 +173,9 @@ def test_every_series_is_reached_and_refused(series: str) -> None:
     assert rules <= {"asked-tensorflow", "tensorflow-python", "tensorflow-glibc"}
 
 
-SOURCES = [p for p in sorted(Path(gpuhost.__file__).parent.glob("*.py")) if p.stem in ("resolve", "explain", "code")]
-SOURCES += sorted(Path(gpuhost.__file__).parent.glob("rules*.py"))
+PACKAGE = Path(gpuhost.__file__).parent
+SOURCES = [PACKAGE / "gpucode.py", *(PACKAGE / "planning" / f"{name}.py" for name in ("resolve", "explain"))]
+SOURCES += sorted((PACKAGE / "planning" / "rules").glob("*.py"))
 
 
 def literals(tree: ast.AST) -> Iterator[Tuple[int, str]]:

@@ -21,7 +21,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 WORKER = """
 import json, os, sys
 from pathlib import Path
-from gpuhost import files, generations, store
+from gpuhost.host import files, generations, store
 from gpuhost.errors import GpuhostError
 
 def put(root, name):
@@ -140,7 +140,7 @@ def test_two_runs_at_once(tmp_path: Path, races: int) -> None:
 def test_the_second_is_told_who_is_first(tmp_path: Path) -> None:
     """Process, time and what it does; told to the one that can wait, an error for the one that cannot."""
     program = (
-        "import sys\nfrom pathlib import Path\nfrom gpuhost import store\n"
+        "import sys\nfrom pathlib import Path\nfrom gpuhost.host import store\n"
         "with store.changing(Path(sys.argv[1]), 'building \\x1b[2JOpenCV'):\n    print('in', flush=True)\n    input()\n"
     )
     env = {**os.environ, "PYTHONPATH": str(SOURCE)}

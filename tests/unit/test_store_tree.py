@@ -230,7 +230,7 @@ def old_python() -> str:
 OLD_PROGRAM = """
 import sys
 from pathlib import Path
-from gpuhost import store, venvs
+from gpuhost.host import store, venvs
 root = Path(sys.argv[1])
 print(store.write_tree(root / "store" / "x", {"a/b": "1"}, "d"), store.write_tree(root / "store" / "x", {}, "d"))
 print(store.switch(root, {"v": 1}, {"venvs/x": "store/x"}), store.needs_switch(root, {"v": 1}, {"venvs/x": "store/x"}))

@@ -119,14 +119,14 @@ def test_after_a_kill_the_next_run_tidies_and_finishes(top: Path, root: Path, tm
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "from gpuhost import toolkits, toolkits_runfile as r\n"
+        "from gpuhost.host.toolkit import install as toolkits, runfile as r\n"
         "r.run_command = lambda *_: (0, '', '')\n"
         "o = r.install; r.install = lambda *a: o(*a, top=Path(sys.argv[4]))\n"
         f"toolkits.install(Path(sys.argv[2]), {RUN!r}, Path(sys.argv[3]), sys.executable, print)\n"
     )
     # The installer kills whoever called it, at the moment when everything outside has been written.
     artifact = standins.runfile(tmp_path / "cuda.run", top, last="kill -9 $PPID; exit 0")
-    src = str(Path(store.__file__).parents[1])
+    src = str(Path(store.__file__).parents[2])
     killed = subprocess.run([sys.executable, "-c", code, src, str(root), str(artifact), str(top)], check=False)
     assert killed.returncode == -9
     assert os.readlink(top / "usr/local/cuda") != "cuda-7.5"

@@ -153,7 +153,7 @@ def test_without_a_network_the_next_step_is_told(
 INSTALL = """
 import json, os, signal, sys
 from pathlib import Path
-from gpuhost import venvs
+from gpuhost.host import venvs
 root, lock, last = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
 def say(text):
     print(text, flush=True)

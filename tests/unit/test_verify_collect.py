@@ -46,7 +46,7 @@ def old_python() -> str:
 
 def observed_by(python: str, root: Path) -> Json:
     """What the sent program says of this machine."""
-    code, out, err = shell(bundle.command(python, "probe_installed", {"root": str(root)}))
+    code, out, err = shell(bundle.command(python, "host.probe.installed", {"root": str(root)}))
     assert code == 0, err
     (answer,) = bundle.answers(out)
     return answer
@@ -71,8 +71,8 @@ def test_the_sent_program_observes_as_the_package_does(which: str, tmp_path: Pat
 def test_the_sent_program_is_short_enough_for_one_argument() -> None:
     """Twice quoted, as a remote shell and sudo need it, it stays below the kernel's 128 KiB."""
     for entry, arguments in (
-        ("probe_installed", {"root": "/opt/it's"}),
-        ("probe_environment", {"kind": "opencv"}),
+        ("host.probe.installed", {"root": "/opt/it's"}),
+        ("host.probe.environment", {"kind": "opencv"}),
     ):
         command = bundle.command("python3", entry, arguments)
         assert len(shlex.quote(shlex.quote(command))) < 128 * 1024
@@ -82,7 +82,7 @@ def test_a_program_that_has_grown_too_long_is_refused(monkeypatch: pytest.Monkey
     """A shell would only say "Argument list too long"."""
     monkeypatch.setattr(bundle, "LARGEST", 100)
     with pytest.raises(ValueError, match="one argument takes"):
-        bundle.command("python3", "probe_installed")
+        bundle.command("python3", "host.probe.installed")
 
 
 def test_answers_are_found_between_other_output() -> None:
@@ -97,7 +97,7 @@ os.write(1, b"a library that talks on standard output, and does not end its line
 __version__ = "9.9"
 INTER_LINEAR = 1
 def GaussianBlur(picture, size, sigma):
-    from gpuhost import probe_environment as probe
+    from gpuhost.host.probe import environment as probe
     {effect}
     return probe.blurred(picture, size[0], sigma)
 def resize(picture, size, fx, fy, interpolation):
@@ -315,7 +315,7 @@ def test_the_benchmark_command_is_safe_and_reads_only() -> None:
 
 
 PRINT = (
-    "import sys, json; sys.path.insert(0, sys.argv[1]); from gpuhost import probe_environment;"
+    "import sys, json; sys.path.insert(0, sys.argv[1]); from gpuhost.host.probe import environment as probe_environment;"
     " sys.path[:] = sys.argv[2:] + [p for p in sys.path if 'site-packages' in p or 'lib/python' in p];"
     " print(json.dumps(probe_environment.distributions().get('twice')))"
 )

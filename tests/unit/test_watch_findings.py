@@ -319,7 +319,7 @@ def test_packages_that_change_while_it_looks_are_looked_at_again(
 START = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from gpuhost import watch_run
+from gpuhost.host.watch import run as watch_run
 from gpuhost.host.edges import Edges
 said = json.load(open(sys.argv[3]))
 sys.exit(watch_run.main(["--patience", "0"], Edges(sys.argv[2], lambda argv, timeout: tuple(said[argv[0]]))))
