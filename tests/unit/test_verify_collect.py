@@ -315,7 +315,8 @@ def test_the_benchmark_command_is_safe_and_reads_only() -> None:
 
 
 PRINT = (
-    "import sys, json; sys.path.insert(0, sys.argv[1]); from gpuhost.host.probe import environment as probe_environment;"
+    "import sys, json; sys.path.insert(0, sys.argv[1]);"
+    " from gpuhost.host.probe import environment as probe_environment;"
     " sys.path[:] = sys.argv[2:] + [p for p in sys.path if 'site-packages' in p or 'lib/python' in p];"
     " print(json.dumps(probe_environment.distributions().get('twice')))"
 )
