@@ -9,6 +9,7 @@ answer in which `vary` has replaced one to three values or keys by a payload.
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import random
@@ -21,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from gpuhost.bundle import MARK
+
 from .beds.base import PACKAGES
 from .beds.bed import PROJECT, Bed
 from .beds.commands import host
@@ -30,27 +33,48 @@ MEMORY_LIMIT = 1 << 30
 #: What a run may use at most before it is stopped, so that a test that finds a leak does not take the machine along.
 HARD_LIMIT_KB = 6 << 20
 
-# Started by sshd in place of each command. `answers/EXAMPLE.json` is {module: answer}; `answers/EXAMPLE.raw` is what a
-# command without a module gets in front of its output.
-SHELL = r"""#!/usr/bin/python3
-import json, os, re, subprocess, sys
-
+# Started by sshd in place of each command; `place` and `texts` of this file stand before it. An example is `answers`,
+# by module or by program of verify/, and `words`, one of which is put into the output of every third other program.
+SHELL = r"""
 HOME = "/srv/hostile"
 example, asked = sys.argv[1], os.environ.get("SSH_ORIGINAL_COMMAND", "")
 with open("%s/answers/%s.json" % (HOME, example)) as file:
-    answers = json.load(file)
+    played = json.load(file)
+answers, words = played["answers"], played["words"]
 # A raw command has a terminal, whose input does not end; a module comes through a pipe.
 sent = b"" if os.isatty(0) or "python3" not in asked else sys.stdin.buffer.read()
 found = re.search(rb"ansible\.(?:modules|legacy)\.(\w+)", sent)
 module = found.group(1).decode() if found else "raw"
+program = re.search(r"[A-Za-z0-9+/]{200,}=*", asked) if "-I -B -c" in asked else None
+if program:
+    _, module, given = json.loads(zlib.decompress(base64.b64decode(program.group(0))).decode("utf-8"))
+    module += "/" + given["kind"] if "kind" in given else ""
+elif "gpuhost.yolo bench" in asked:
+    module = "bench"
 with open("%s/seen/%s" % (HOME, example), "a") as seen:
+    number = seen.tell()
     seen.write(module + "\n")
+dice = random.Random("%s %s" % (example, number))
 if module in answers:
     answer = answers[module]
-    sys.stdout.write(answer if isinstance(answer, str) else json.dumps(answer))
+    sys.stdout.write((MARK if program else "") + json.dumps(answer) + "\n")
     sys.stdout.flush()
     sys.exit(0)
-done = subprocess.run(["/bin/sh", "-c", asked], input=sent)
+lies = module == "command" and words and dice.random() < 1 / 3
+more = {"input": sent} if module != "raw" else {}
+done = subprocess.run(["/bin/sh", "-c", asked], stdout=subprocess.PIPE if lies else None, **more)
+if lies:
+    answer, word = json.loads(done.stdout.decode()), dice.choice(words)
+    try:
+        said = holder = json.loads(answer["stdout"])
+        path = place(dice, said)
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = word
+        answer["stdout"] = json.dumps(said)
+    except (ValueError, KeyError, IndexError, TypeError):
+        answer["stdout"] = dice.choice([answer["stdout"] + str(word), str(word), word])
+    sys.stdout.write(json.dumps(answer))
 sys.exit(done.returncode)
 """
 
@@ -81,14 +105,17 @@ class HostileBed(Bed):
         (self._ssh / "known_hosts").write_text(f"{self.network.address} {' '.join(public[:2])}\n")
         (root / "srv/hostile/answers").mkdir(parents=True)
         (root / "srv/hostile/seen").mkdir()
-        (root / "srv/hostile/shell").write_text(SHELL)
+        head = "#!/usr/bin/python3\nimport base64, json, os, random, re, subprocess, sys, zlib\nfrom typing import *\n"
+        script = f"{head}Json = Any\nMARK = {MARK!r}\n\n" + inspect.getsource(texts) + inspect.getsource(place) + SHELL
+        (root / "srv/hostile/shell").write_text(script)
         (root / "srv/hostile/shell").chmod(0o755)
         # Twenty hosts log in at once.
         (root / "etc/ssh/sshd_config.d/hostile.conf").write_text("MaxStartups 200\nMaxSessions 200\n")
 
-    def answer(self, name: str, answers: Dict[str, Json]) -> None:
-        """Say what a host answers from now on, by module."""
-        (self.copy.root / "srv/hostile/answers" / f"{name}.json").write_text(json.dumps(answers), encoding="utf-8")
+    def answer(self, name: str, answers: Dict[str, Json], words: Sequence[Json] = ()) -> None:
+        """Say what a host answers from now on by module, and what it puts into the output of commands."""
+        played = json.dumps({"answers": answers, "words": list(words)})
+        (self.copy.root / "srv/hostile/answers" / f"{name}.json").write_text(played, encoding="utf-8")
         (self.copy.root / "srv/hostile/seen" / name).write_text("")
 
     def seen(self, name: str) -> List[str]:
@@ -302,6 +329,7 @@ class Attacked:
     def written(self) -> List[str]:
         """Return the new files that lie where no host may put any."""
         allowed = [f"{kind}/{name}" for kind in ("locks", "reports") for name in self.hosts]
+        allowed += ["reports/index.html", "reports/.index.lock"]  # the page of the fleet
         found = {*_reports(), *self._files()} - self._before
         return sorted(one for one in found if not any(f"{one}/".startswith(f"{folder}/") for folder in allowed))
 
