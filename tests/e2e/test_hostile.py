@@ -49,11 +49,20 @@ def honest() -> Dict[str, Any]:
     environments = seen["environments"]
     return {
         "gpuhost_facts": {"observation": seen["machine"]["observation"]},
-        "probe_installed": seen["machine"],
-        "probe_environment/opencv": environments["opencv_cuda"],
-        "probe_environment/tensorflow": environments["dl4cv"],
+        "gpuhost_generations": {"found": generations(seen["lock"])},
+        "host.probe.installed": seen["machine"],
+        "host.probe.environment/opencv": environments["opencv_cuda"],
+        "host.probe.environment/tensorflow": environments["dl4cv"],
         "bench": seen["benchmark"]["yolov3"],
     }
+
+
+def generations(lock: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what gpuhost_generations says of a host that has been rebuilt once."""
+    rows = [{"number": number, "stack": lock, "links": {"yolo": f"store/yolo-{number}"}} for number in (1, 2)]
+    lists: Dict[str, Any] = {name: [] for name in ("artifacts", "debs", "wheels", "store")}
+    known = {"current": 2, "came_by": "switch", "before": 1, "good": [1], "build_seconds": {}}
+    return {"generations": rows, **known, **lists}
 
 
 @pytest.fixture(scope="module")

@@ -261,6 +261,8 @@ def test_a_result_cannot_set_facts_or_internal_keys() -> None:
     del result["add_host"]
     found = answers.of_module("gpuhost_watch", result)
     assert found["ansible_facts"] == {"discovered_interpreter_python": "/usr/bin/python3"}
+    result["ansible_facts"] = {"discovered_interpreter_python": "{{ lookup('pipe', 'id') }}"}
+    assert "ansible_facts" not in answers.of_module("gpuhost_watch", result)
 
 
 def test_a_generation_whose_record_is_no_lock_has_none() -> None:

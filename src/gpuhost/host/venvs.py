@@ -20,7 +20,10 @@ Json = Dict[str, Any]
 # What pip needs in place before it can build an sdist without fetching build tools of its own choice.
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
 TAIL = 15  # lines of a failed command's output that a message carries
-FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_USER")
+FOREIGN = (
+    *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"),
+    *(f"PIP_{name}" for name in ("TARGET", "USER", "PREFIX", "ROOT", "PYTHON", "REQUIREMENT", "CONSTRAINT", "DRY_RUN")),
+)
 QUIET = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_INPUT": "1",

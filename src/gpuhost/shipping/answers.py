@@ -9,6 +9,7 @@ error like any other, so that the checks need not doubt every field.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
 
 import fastjsonschema
@@ -104,7 +105,7 @@ def of_module(name: str, result: Json) -> Json:
         return {"failed": True, "changed": False, "msg": clean["error"]}
     own: Json = {key: value for key, value in clean.items() if isinstance(value, ANSIBLE_KEYS.get(key, ()))}
     facts = own.pop("ansible_facts", None)
-    if facts is not None and isinstance(facts.get(INTERPRETER), str):
+    if facts is not None and re.match(r"/[A-Za-z0-9._/+-]{1,200}\Z", str(facts.get(INTERPRETER))):
         own["ansible_facts"] = {INTERPRETER: facts[INTERPRETER]}
     if own.get("failed") or own.get("skipped") or own.get("unreachable") or "ansible_job_id" in own:
         return {**internal, "msg": "The host did not say why.", **own} if own.get("failed") else {**internal, **own}

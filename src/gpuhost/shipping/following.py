@@ -17,6 +17,7 @@ from ..text import printable
 
 LIMIT_S = 4 * 3600
 PAUSE_S = 2.0
+GRACE_S = 300.0
 REPEAT_S = 30.0  # a step that goes on is told again this often
 INTERNAL = ("ansible_job_id", "started", "finished", "results_file", "stdout", "stdout_lines", "stderr")
 
@@ -106,6 +107,9 @@ class Followed:
                 last, told = said, now
             if status.get("finished") or status.get("failed"):
                 break
+            # Ansible ends the job on the host by then; a host that goes on saying "not finished" is not believed.
+            if now - begin > LIMIT_S + GRACE_S:
+                return {"failed": True, "msg": f"The host has not ended a job that may take {LIMIT_S // 3600} hours."}
         self._job(job, "cleanup", task_vars)
         for internal in INTERNAL:
             status.pop(internal, None)
