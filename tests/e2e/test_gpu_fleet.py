@@ -12,6 +12,8 @@ from typing import Iterator, List
 
 import pytest
 
+from gpuhost.planning.catalog import shipped
+
 from .beds.archive import next_month
 from .beds.bionic import next_month_others
 from .beds.snapshot import Snapshot
@@ -145,10 +147,12 @@ class TestArtifacts:
     def ask_for(world: World) -> Json:
         """A runfile that is neither on the host nor in the controller's cache; the lock names it from now on."""
         made: Json = world.mirror.artifact("cuda", "10.0.130")
+        row = next(row for row in shipped().cuda["releases"] if row["version"] == "10.0.130")
 
         def edit(lock: Json) -> None:
             part = lock["plan"]["cuda"]
             part.update(version="10.0.130", series="10.0", file=made["name"], sha256=made["sha256"])
+            part["url"] = row["runfile"]["url"]
 
         world.controller.edit_lock("gtx750ti", edit)
         return made

@@ -104,6 +104,8 @@ def of_module(name: str, result: Json) -> Json:
     if set(clean) == {"error"}:
         return {"failed": True, "changed": False, "msg": clean["error"]}
     own: Json = {key: value for key, value in clean.items() if isinstance(value, ANSIBLE_KEYS.get(key, ()))}
+    if not own.get("busy"):
+        own.pop("busy", None)  # nobody waits for anybody
     facts = own.pop("ansible_facts", None)
     if facts is not None and re.match(r"/[A-Za-z0-9._/+-]{1,200}\Z", str(facts.get(INTERPRETER))):
         own["ansible_facts"] = {INTERPRETER: facts[INTERPRETER]}
