@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from gpuhost.bundle import MARK
+from gpuhost.host.answer import MARK
 
 from .beds.base import PACKAGES
 from .beds.bed import PROJECT, Bed
