@@ -54,7 +54,7 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
         return self._send(source, arguments, task_vars, tell)
 
     def _local(self) -> bool:
-        """Is the target this machine?"""
+        """Return whether the target is this machine."""
         return str(self._connection.transport) == "local"
 
     def _source(self, arguments: Dict[str, Any], folder: str, via: str, tell: Any) -> Optional[Path]:

@@ -19,7 +19,7 @@ LONG = ("prefetch", "packages", "runfile", "ready", "remove")
 
 
 def typed_openly(extra: Sequence[str]) -> bool:
-    """Was the key's password on the command line, and not in a file that it names?"""
+    """Return whether the key password stood on the command line itself, not in a file it names."""
     return any(PASSWORD in word and not word.startswith("@") for word in extra)
 
 

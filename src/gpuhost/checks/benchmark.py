@@ -84,7 +84,7 @@ def kept_as(report: str, current: str) -> str:
 
 
 def measured(model: str, seen: Json) -> Outcome:
-    """Was what was asked for measured to the end, with a passed gate?"""
+    """Return whether all that was asked for was measured, with a passed gate."""
     required = f"{model} at {SIZE} measured to the end, its result proved right"
     if not seen["options"]["benchmark"]:
         return skipped(required, "left out, as --no-benchmark asked")

@@ -34,7 +34,7 @@ def kernel_says(seen: Json, pattern: str) -> Optional[str]:
 
 
 def loaded(seen: Json) -> Outcome:
-    """Is the loaded kernel module the locked driver's?"""
+    """Return whether the loaded kernel module is the locked driver's."""
     version, found = wanted(seen)["version"], observation(seen)["nvidia"]
     required, reboot = f"driver {version} is loaded", observation(seen)["reboot_required"]
     if not found["module_loaded"]:
