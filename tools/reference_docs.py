@@ -19,11 +19,11 @@ from gpuhost.cvbuild.archs import Architectures
 from gpuhost.diagnoses import table as diagnoses
 from gpuhost.planning import plan
 from gpuhost.planning.candidates import COMPONENTS, NAMES, Request
-from gpuhost.planning.catalog import Json
 from gpuhost.planning.gpus import parse
 from gpuhost.planning.resolve import resolver
 from gpuhost.planning.rules.table import RULES
-from gpuhost.versions import specifier
+from gpuhost.planning.versions import specifier
+from gpuhost.types import Json
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"

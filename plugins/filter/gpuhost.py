@@ -15,7 +15,9 @@ from ansible.errors import AnsibleFilterError
 from ansible.utils.unsafe_proxy import wrap_var
 
 from gpuhost.checks import benchmark as checks_benchmark
+from gpuhost.checks.host import dpkg_busy
 from gpuhost.errors import GpuhostError, LockError, UsageError
+from gpuhost.host.isolated import start
 from gpuhost.planning import links, lock, plan, preflight, rebuild, rollback
 from gpuhost.planning import opencv as opencv_plan
 from gpuhost.planning import toolkits as toolkit_specs
@@ -165,7 +167,7 @@ def yolo_prepare(
 ) -> List[str]:
     """The command that makes the benchmark's files, with the detector that stands in `folder`."""
     command = [
-        *tree.start(python, folder, "gpuhost.yolo"),
+        *start(python, folder, "gpuhost.yolo"),
         "prepare",
         "--work",
         f"{root}/cache/yolo",
@@ -233,7 +235,7 @@ class FilterModule:
             "gpuhost_yolo_weights": told(yolo_weights),
             "gpuhost_yolo_prepare": told(yolo_prepare),
             "gpuhost_short_digest": told(short_digest),
-            "gpuhost_dpkg_busy": told(preflight.dpkg_busy),
+            "gpuhost_dpkg_busy": told(dpkg_busy),
             "gpuhost_problems": told(preflight.problems),
             "gpuhost_remarks": told(preflight.remarks),
             "gpuhost_controller_problem": told(preflight.controller_problem),

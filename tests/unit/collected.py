@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from gpuhost.checks import benchmark as checks_benchmark
-from gpuhost.checks import environments as checks_environments
-from gpuhost.checks import tensorflow as checks_tensorflow
 from gpuhost.checks.base import Result
 from gpuhost.host.probe.machine import observe
 from gpuhost.planning import lock, plan
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 from gpuhost.verification import verdict as checks
+from gpuhost.verification.expected import environments, expected, sonames
 
 HOSTS = Path(__file__).resolve().parents[1] / "hosts"
 DIGEST = "0123456789ab"
@@ -131,7 +130,7 @@ def build_information(locked: Json) -> List[str]:
 
 def libraries(locked: Json) -> Json:
     """Every library that TensorFlow names loads, and cuDNN tells its version."""
-    found: Json = {name: {"error": None} for name in checks_tensorflow.sonames(locked)}
+    found: Json = {name: {"error": None} for name in sonames(locked)}
     for name in found:
         if name.startswith("libcudnn.so"):
             found[name]["version"] = 8600
@@ -154,10 +153,10 @@ NO_GUARD: Json = {"record": None, "held": [], "stack": {}, "pins": {}, "blacklis
 
 def host(observation: Json, locked: Json) -> Json:
     """What is collected from a host that is exactly what its lock says."""
-    environments = checks_environments.locked(locked, {})
+    held = environments(locked, {})
     links = {
         f"venvs/{name}": {"target": f"store/{name}-1-{digest}", "digest": digest}
-        for name, digest in ((name, wanted["digest"] or DIGEST) for name, wanted in environments.items())
+        for name, digest in ((name, wanted["digest"] or DIGEST) for name, wanted in held.items())
     }
     links["yolo"] = {"target": f"store/yolo-1-{DIGEST}", "digest": DIGEST}
     gpu = bool(locked["plan"]["gpus"])
@@ -166,7 +165,7 @@ def host(observation: Json, locked: Json) -> Json:
     device = checks_benchmark.device(locked)
     packages = {
         name: {p: [v.replace(".*", ".sm61.0123abcd")] for p, v in wanted["packages"].items()}
-        for name, wanted in environments.items()
+        for name, wanted in held.items()
     }
     opencv = {
         "version": "4.10.0",
@@ -198,13 +197,14 @@ def host(observation: Json, locked: Json) -> Json:
         "problems": [],
         "rights": {"wrong": [], "more": 0, "whole": True},
     }
+    machine = {"observation": observation, "installed": installed}
     return {
         "host": "box",
         "options": {"require_gpu": False, "benchmark": True, "photos": 192, "images": None},
         "lock": locked,
         "lock_error": None,
-        "machine": {"observation": observation, "installed": installed},
-        "locked": environments,
+        "machine": machine,
+        "expected": expected(locked, machine),
         "environments": {
             "opencv_cuda": {
                 "packages": packages["opencv_cuda"],
@@ -224,7 +224,6 @@ def host(observation: Json, locked: Json) -> Json:
             },
         },
         "benchmark": {model: bench_report(model, device) for model in checks_benchmark.MODELS},
-        "benchmark_device": device,
     }
 
 
@@ -249,7 +248,11 @@ def gpu_host() -> Json:
 
 
 def judged(seen: Json) -> Dict[str, Result]:
-    """The results of all checks on what was collected, by id, in the order that verify/ makes them."""
+    """The results of all checks on what was collected, by id, in the order that verify/ makes them.
+
+    What is expected is computed anew, because a test may have changed the lock, the host's record of it, or the links.
+    """
+    seen = {**seen, "expected": expected(seen["lock"], seen["machine"])}
     results: Dict[str, Result] = {}
     for check in checks.CHECKS:
         results[check.id] = checks.judge(check, seen, results)

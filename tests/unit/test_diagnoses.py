@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -117,9 +116,9 @@ def with_judge(monkeypatch: pytest.MonkeyPatch, check: checks.Check, turn: Dict[
 
     def turned(seen: Dict[str, Any]) -> Outcome:
         outcome = check.judge(seen)
-        return replace(outcome, status=turn[outcome.status])
+        return outcome._replace(status=turn[outcome.status])
 
-    mutant = replace(check, judge=turned)
+    mutant = check._replace(judge=turned)
     monkeypatch.setattr(checks, "CHECKS", tuple(mutant if c.id == check.id else c for c in checks.CHECKS))
 
 
@@ -167,8 +166,8 @@ def test_a_changed_sign_would_be_noticed(
     meant: where it is the only one of its check and has no condition, there is nothing to confuse it with.
     """
     one, its = sign
-    other = replace(its, seen=lambda seen: mutant == "always")
-    changed = replace(one, signs=tuple(other if s is its else s for s in one.signs))
+    other = its._replace(seen=lambda seen: mutant == "always")
+    changed = one._replace(signs=tuple(other if s is its else s for s in one.signs))
     table = tuple(changed if d is one else d for d in diagnoses.TABLE)
     monkeypatch.setattr(diagnoses, "TABLE", table)
     assert noticed(its.check)[1] or (mutant == "always" and its.seen is diagnoses.always)

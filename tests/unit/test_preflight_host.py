@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gpuhost.checks import host as checks_host
 from gpuhost.errors import UnreadableError
 from gpuhost.host.driver import setup as driver_setup
 from gpuhost.host.probe import driver as probe_driver
@@ -38,11 +39,11 @@ def test_a_busy_dpkg_is_no_broken_one() -> None:
     """Packages are half installed while apt-daily works; the advice is to wait, not to mend."""
     observation = observed("ubuntu1804-half-configured")
     observation["dpkg_audit"] = ["dpkg: error: dpkg frontend lock has locked the database"]
-    assert preflight.dpkg_busy(observation)
+    assert checks_host.dpkg_busy(observation)
     (problem,) = preflight.problems(observation)
     assert "Wait for it" in problem
     assert "--configure" not in problem
-    assert not preflight.dpkg_busy(observed("ubuntu1804-half-configured"))
+    assert not checks_host.dpkg_busy(observed("ubuntu1804-half-configured"))
 
 
 def test_an_unknown_platform_ends_it() -> None:
@@ -104,9 +105,9 @@ def test_what_our_own_interrupted_run_left_is_mended_by_the_next() -> None:
     """Only with the marker of a driver installation does a half-configured dpkg not stop the run."""
     half = observed("ubuntu1804-half-configured")
     busy = ["dpkg: error: another process has locked the database"]
-    assert preflight.dpkg_problems(half)
-    assert preflight.dpkg_problems(dict(half, interrupted=True)) == []
-    assert preflight.dpkg_problems(dict(half, interrupted=True, dpkg_audit=busy))
+    assert checks_host.dpkg_problems(half)
+    assert checks_host.dpkg_problems(dict(half, interrupted=True)) == []
+    assert checks_host.dpkg_problems(dict(half, interrupted=True, dpkg_audit=busy))
 
 
 def test_the_probe_looks_for_the_marker_that_the_driver_leaves() -> None:

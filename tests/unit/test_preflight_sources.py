@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
+from gpuhost.checks import sources
 from gpuhost.host.parse.apt import parse_deb822, parse_one_line
 from gpuhost.planning import preflight
 from gpuhost.planning.catalog import shipped
@@ -276,5 +277,5 @@ def test_two_sources_in_one_file_have_commands_of_their_own(copied: Path) -> Non
 def test_a_removal_without_the_other_sources_does_not_take_the_file() -> None:
     """Who does not know what else stands in the file must not remove it."""
     source = {**observed("ubuntu1804-quadro-p2000")["apt"]["sources"][0], "file": "/etc/apt/sources.list.d/x.list"}
-    assert preflight.removal(source).startswith("sed -E -i ")
-    assert preflight.removal(source, [source]) == "rm /etc/apt/sources.list.d/x.list && apt-get update"
+    assert sources.removal(source).startswith("sed -E -i ")
+    assert sources.removal(source, [source]) == "rm /etc/apt/sources.list.d/x.list && apt-get update"

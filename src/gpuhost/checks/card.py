@@ -1,12 +1,10 @@
 """Checks of the driver at work: loaded, of one version with its library, reachable, and seeing every locked card."""
 
-from __future__ import annotations
-
 import re
 from typing import List, Optional
 
 from ..host.probe.driver import LIBRARIES
-from ..planning.catalog import Json
+from ..types import Json
 from .base import RELOCK, Check, Outcome, held, on_host
 from .driver import REBOOT, driver, unpacked_again, wanted
 from .host import CARDS, LOADED, observation

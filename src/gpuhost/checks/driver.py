@@ -1,14 +1,12 @@
 """Checks of the driver, from what is installed to what is loaded: the cause comes before what follows from it."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from typing import Dict, List
 
 from ..host.guard.rules import is_family
 from ..host.probe.driver import MODPROBE_FOLDERS
-from ..planning.catalog import Json
+from ..types import Json
 from .base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
 from .host import DRIVER_RECORD, KERNELS, LOADED, PACKAGES, observation
 from .lock import installed, obeyed

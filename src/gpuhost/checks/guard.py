@@ -1,11 +1,9 @@
 """Checks of the guard that keeps updates from the driver and its kernel."""
 
-from __future__ import annotations
-
 from typing import Iterable, List
 
 from ..host.guard.rules import PREFERENCES, UNATTENDED
-from ..planning.catalog import Json
+from ..types import Json
 from .base import GUARD, Check, Outcome, held
 from .host import DRIVER_RECORD, PACKAGES
 from .lock import installed

@@ -1,14 +1,12 @@
 """Checks of the machine itself: that it can be read, its platform, its apt sources, dpkg."""
 
-from __future__ import annotations
-
 import shlex
 from typing import Dict, List
 
 from ..host.probe import machine as probe
-from ..planning import preflight
-from ..planning.catalog import Json, shipped
+from ..types import Json
 from .base import Check, Outcome, held, on_host
+from .sources import foreign_sources, unknown_sources
 
 NEEDED = ("host.observed",)
 #: What the probe reads, by the names in its `problems`.
@@ -29,7 +27,7 @@ def observation(seen: Json) -> Json:
 
 def row(seen: Json) -> Json:
     """The catalog's row of the host's platform."""
-    return dict(shipped().platforms["platforms"][observation(seen)["platform"]["id"]])
+    return dict(seen["expected"]["platform"])
 
 
 def observed(seen: Json) -> Outcome:
@@ -45,7 +43,7 @@ def observed(seen: Json) -> Outcome:
 
 def platform(seen: Json) -> Outcome:
     """Is it a platform that the catalog knows, on a machine that the artifacts are for?"""
-    known = shipped().platforms["platforms"]
+    known = seen["expected"]["platforms"]
     machine, identity = observation(seen)["machine"], observation(seen)["platform"]["id"]
     return held(
         identity in known and machine == "x86_64",
@@ -73,7 +71,7 @@ def findings(outcome: List[Dict[str, str]], required: str) -> Outcome:
 def of_another_release(seen: Json) -> List[Dict[str, str]]:
     """The sources of another release of the distribution, whatever they offer."""
     seen_apt = observation(seen)["apt"]
-    return preflight.foreign_sources({"apt": {**seen_apt, "foreign_packages": []}}, row(seen))
+    return foreign_sources({"apt": {**seen_apt, "foreign_packages": []}}, row(seen))
 
 
 def sources_release(seen: Json) -> Outcome:
@@ -85,22 +83,48 @@ def sources_release(seen: Json) -> Outcome:
 def sources_foreign(seen: Json) -> Outcome:
     """Does only the distribution's own archive offer packages of the stack?"""
     others = of_another_release(seen)
-    offering = [s for s in preflight.foreign_sources(observation(seen), row(seen)) if s not in others]
-    unknown = preflight.unknown_sources(observation(seen), row(seen))
+    offering = [s for s in foreign_sources(observation(seen), row(seen)) if s not in others]
+    unknown = unknown_sources(observation(seen), row(seen))
     return findings(
         offering + unknown,
         "no source beside the distribution's own offers a package of the stack",
     )
 
 
+LOCKED = "has locked the database"
+
+
+def dpkg_busy(observation: Json) -> bool:
+    """Is another process changing packages just now? (dpkg's audit says so in its first line.)"""
+    return any(LOCKED in line for line in observation["dpkg_audit"])
+
+
+def dpkg_problems(observation: Json) -> List[str]:
+    """What dpkg has left half done, or that it is busy.
+
+    What our own interrupted installation left is no reason to stop: the role nvidia_driver, which left its marker
+    there, mends it before it goes on.
+    """
+    if dpkg_busy(observation):
+        return [
+            "Another process is changing packages. Wait for it (ps -C apt-get,dpkg,unattended-upgr), then run again."
+        ]
+    if observation["interrupted"]:
+        return []
+    whole = ("installed", "config-files", "not-installed")
+    half = [name for name, package in observation["packages"].items() if package["state"] not in whole]
+    said = ", ".join(half) or "; ".join(observation["dpkg_audit"][:1])
+    return [f"dpkg is not in order ({said}). Mend it: dpkg --configure -a && apt-get -f install"] if said else []
+
+
 def dpkg(seen: Json) -> Outcome:
     """Is the package database in order, and at rest?"""
     required, found = "every package is whole", observation(seen)
-    if preflight.dpkg_busy(found):
+    if dpkg_busy(found):
         return held(
             False, required, "another process is changing packages", "Wait, then verify again: ./run pytest verify/"
         )
-    wrong = " ".join(preflight.dpkg_problems(found))
+    wrong = " ".join(dpkg_problems(found))
     return held(not wrong, required, wrong or "in order", on_host("dpkg --configure -a && apt-get -f install"))
 
 

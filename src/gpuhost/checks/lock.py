@@ -2,16 +2,13 @@
 force?
 """
 
-from __future__ import annotations
-
 import shlex
+from collections import Counter
 from functools import partial
-from typing import Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
-from ..errors import LockError
 from ..host.store import LOCK, TEMPORARY
-from ..planning import lock as locks
-from ..planning.catalog import Json
+from ..types import Json
 from .base import INSTALL, REBUILD, RELOCK, Check, Outcome, held, on_host, skipped
 from .host import CARDS, OS_RELEASE
 
@@ -28,10 +25,8 @@ def in_force(seen: Json) -> Optional[Json]:
     """The lock that the generation in force was made from; None without a generation, or when its record is
     damaged.
     """
-    try:
-        return dict(locks.check(installed(seen)["stack"], "in force"))
-    except LockError:
-        return None
+    stack = seen["expected"]["in_force"]
+    return None if stack is None else dict(stack)
 
 
 def obeyed(seen: Json) -> Json:
@@ -58,14 +53,38 @@ def platform(seen: Json) -> Outcome:
     return held(locked == found, locked, found, RELOCK)
 
 
+def cards_of(observation: Json) -> List[Json]:
+    """What tells one card from another, by PCI address."""
+    rows = [{"pci_address": g["pci_address"], "pci_id": g["pci_id"], "uuid": g["uuid"]} for g in observation["gpus"]]
+    return sorted(rows, key=lambda r: str(r["pci_address"]))
+
+
+def other_cards(locked: Sequence[Json], present: Sequence[Json]) -> List[str]:
+    """Return where the cards that are present differ from the locked ones; both as `cards_of` gives them.
+
+    A card counts as the same when its PCI id is; its uuid decides where both are known (another card of one model).
+    """
+    locked_ids, present_ids = Counter(c["pci_id"] for c in locked), Counter(c["pci_id"] for c in present)
+    if locked_ids != present_ids:
+        return [f"cards: locked {listed(locked_ids)}, present {listed(present_ids)}"]
+    locked_uuids, present_uuids = {c["uuid"] for c in locked}, {c["uuid"] for c in present}
+    if None in locked_uuids | present_uuids or locked_uuids == present_uuids:
+        return []
+    return [
+        f"cards: of the same model, but locked {', '.join(sorted(locked_uuids))}, "
+        f"present {', '.join(sorted(present_uuids))}"
+    ]
+
+
+def listed(ids: Dict[str, int]) -> str:
+    """Cards by id and number."""
+    return ", ".join(f"{n} x {i}" if n > 1 else i for i, n in sorted(ids.items())) or "none"
+
+
 def cards(seen: Json) -> Outcome:
     """Are the cards in the machine those of the lock?"""
     lock = obeyed(seen)
-    told = [
-        d
-        for d in locks.differences(lock, seen["machine"]["observation"], lock["plan"]["asked"])
-        if d.startswith("cards:")
-    ]
+    told = other_cards(lock["cards"], cards_of(seen["machine"]["observation"]))
     wanted = ", ".join(c["pci_id"] for c in lock["cards"]) or "no NVIDIA card"
     found = ", ".join(c["pci_id"] for c in seen["machine"]["observation"]["gpus"]) or "no NVIDIA card"
     return held(
@@ -76,7 +95,7 @@ def cards(seen: Json) -> Outcome:
     )
 
 
-def changes(old: Json, new: Json, path: str = "") -> list[str]:
+def changes(old: Json, new: Json, path: str = "") -> List[str]:
     """Where two JSON objects differ, as `path: old value -> new value`."""
     found = []
     for key in sorted({*old, *new}):
@@ -113,7 +132,7 @@ def whole(name: str, seen: Json) -> Outcome:
     required = f"current/{name} leads to a whole folder of the store"
     if link is None:
         return held(False, required, f"{name} is not there", INSTALL)
-    wanted = (seen["locked"].get(name.rpartition("/")[2]) or {}).get("digest")
+    wanted = (seen["expected"]["environments"].get(name.rpartition("/")[2]) or {}).get("digest")
     if link["digest"] is None:
         told = f"{name} leads to {link['target']}, which is not whole"
     elif not link["target"].endswith(f"-{link['digest']}"):

@@ -1,19 +1,19 @@
 """Checks of OpenCV: it is the environment's own, it computes, and it is built for the cards and sees one."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from typing import Dict, List
 
 from ..gpucode import reach
-from ..planning.catalog import Json
+from ..types import Json
 from .base import Check, Outcome, held, on_host
 from .environments import again, normal, packages
 from .lock import obeyed
 
 #: Largest difference allowed of pixel values from 0 to 255 in single precision (the error is about 1e-5).
 PIXEL_LIMIT = 0.01
+#: The distribution whose cv2 the locked environments hold.
+CV2 = "opencv-contrib-python"
 #: The distributions that put a module cv2 into an environment: two of them write over one another.
 PROVIDERS = frozenset(
     f"opencv-{contrib}python{headless}" for contrib in ("", "contrib-") for headless in ("", "-headless")

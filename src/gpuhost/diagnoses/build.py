@@ -1,7 +1,5 @@
 """Diagnoses that only the building of OpenCV can give; its own table (cvbuild/failures.py) holds them in detail."""
 
-from __future__ import annotations
-
 from .base import Diagnosis, Elsewhere
 
 BUILD = "build/opencv_cmake.py"

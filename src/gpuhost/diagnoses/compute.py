@@ -1,21 +1,19 @@
 """Diagnoses of the toolkit, OpenCV, TensorFlow and the benchmark at run time."""
 
-from __future__ import annotations
-
 import posixpath
 import re
 import shlex
+from typing import Tuple
 
 from ..checks.base import on_host
 from ..checks.card import signs
 from ..checks.environments import again, normal
 from ..checks.lock import installed
+from ..checks.opencv import CV2, providers
 from ..checks.opencv import environment as opencv
-from ..checks.opencv import providers
+from ..checks.sources import literal
 from ..checks.tensorflow import CUDNN, LINKER, cudnn_library, says
-from ..planning.catalog import Json
-from ..planning.opencv import CV2
-from ..planning.preflight import literal
+from ..types import Json
 from .base import Diagnosis, Elsewhere, Sign
 
 #: Below this many free MiB on a card TensorFlow's first convolution can fail for want of memory.
@@ -36,7 +34,7 @@ def renew(seen: Json) -> str:
 def from_the_index(seen: Json) -> bool:
     """Is it the package index's OpenCV, where the lock has one that is built here? (Its version has a + in it.)"""
     there = {normal(name): versions for name, versions in opencv(seen)["packages"].items()}
-    built = "+" in str((seen["locked"]["opencv_cuda"].get("packages") or {}).get(CV2, ""))
+    built = "+" in str((seen["expected"]["environments"]["opencv_cuda"].get("packages") or {}).get(CV2, ""))
     return built and all("+" not in version for version in there.get(CV2, ["+"]))
 
 
@@ -74,7 +72,7 @@ def shadowed(seen: Json) -> bool:
     return len(providers(seen)) > 1 or not where.startswith(opencv(seen)["prefix"].rstrip("/") + "/")
 
 
-def at_benchmark(pattern: str) -> tuple[Sign, ...]:
+def at_benchmark(pattern: str) -> Tuple[Sign, ...]:
     """The signs of a diagnosis at the benchmarks, by the words of their error."""
     return tuple(
         Sign(f"benchmark.{model}", lambda seen, model=model: benchmark_tells(pattern, model, seen), renew)  # type: ignore[misc]

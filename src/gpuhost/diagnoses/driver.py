@@ -1,7 +1,5 @@
 """Diagnoses of the kernel's side: module, signature, nouveau, device nodes, and the card itself."""
 
-from __future__ import annotations
-
 import shlex
 
 from ..checks.base import DRIVER, RELOCK, on_host
@@ -20,7 +18,7 @@ from ..checks.card import (
 from ..checks.driver import REBOOT, driver, wanted
 from ..checks.host import observation
 from ..host.probe.driver import CERTIFICATE
-from ..planning.catalog import Json
+from ..types import Json
 from .base import Diagnosis, Elsewhere, Sign
 
 SECURE_BOOT = "tests/unit/test_driver_modules.py::test_one_defect_is_one_need"

@@ -1,15 +1,13 @@
 """Diagnoses of apt sources, packages, and the guard over them."""
 
-from __future__ import annotations
-
 from typing import List
 
 from ..checks.base import on_host
 from ..checks.driver import driver, other_branches, replaced, wanted
 from ..checks.host import observation, row
 from ..checks.lock import installed
-from ..planning import preflight
-from ..planning.catalog import Json
+from ..checks.sources import removal, unknown_sources, unread
+from ..types import Json
 from .base import Diagnosis, Elsewhere, Sign
 
 #: Where NVIDIA's own repositories are. Their key was replaced in April 2022, and the old one opens nothing any more.
@@ -37,18 +35,18 @@ def has_jumped(seen: Json) -> bool:
 
 def unread_vendor(seen: Json) -> List[Json]:
     """NVIDIA's own repositories that are in force and that apt could not read."""
-    return [s for s in preflight.unread(observation(seen)) if any(VENDOR in uri for uri in s["uris"])]
+    return [s for s in unread(observation(seen)) if any(VENDOR in uri for uri in s["uris"])]
 
 
 def without_vendor(seen: Json) -> str:
     """The command that takes them out."""
     sources = observation(seen)["apt"]["sources"]
-    return on_host(" ; ".join(preflight.removal(source, sources) for source in unread_vendor(seen)))
+    return on_host(" ; ".join(removal(source, sources) for source in unread_vendor(seen)))
 
 
 def only_vendor_is_unknown(seen: Json) -> bool:
     """Is an unreadable repository of NVIDIA's all that is wrong with the sources?"""
-    unknown = preflight.unknown_sources(observation(seen), row(seen))
+    unknown = unknown_sources(observation(seen), row(seen))
     return len(unread_vendor(seen)) == len(unknown) > 0
 
 

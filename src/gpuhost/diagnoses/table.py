@@ -4,11 +4,9 @@ Adding one is one entry in a table of `diagnoses_*` and one recorded host in tes
 a sign at one check the first whose sign is seen is taken, so that a special cause stands before a general one.
 """
 
-from __future__ import annotations
-
 from typing import Dict, NamedTuple, Optional
 
-from ..planning.catalog import Json
+from ..types import Json
 from . import build as diagnoses_build
 from . import compute as diagnoses_compute
 from . import driver as diagnoses_driver

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from .catalog import Json
+from ..types import Json
 
 #: Names in a generation, as patterns of the shell, that only a lock with a card has.
 GPU_ONLY = ("cuda", "cuda-*", "cudnn")

@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Tuple
 from ..checks.base import FAIL, LONGEST, PASS, SKIP
 from ..errors import EnvironmentProblem
 from ..host import files
-from ..planning.catalog import Json
 from ..text import printable
+from ..types import Json
 from ..verification import verdict as checks
 from . import history
 from . import picture as report_picture

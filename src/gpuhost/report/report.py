@@ -20,9 +20,9 @@ from ..checks.base import FAIL, LONGEST, PASS, SKIP, Result
 from ..errors import EnvironmentProblem
 from ..planning import preflight
 from ..planning.candidates import COMPONENTS, NAMES
-from ..planning.catalog import Json
 from ..planning.plan import components
 from ..text import printable
+from ..types import Json
 from ..verification import verdict as checks
 from ..verification.collect import Host, describe
 from . import benchmark as report_benchmark

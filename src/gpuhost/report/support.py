@@ -19,7 +19,8 @@ from typing import Any, Dict, Iterable, Iterator, List
 
 from .. import __version__
 from ..errors import EnvironmentProblem
-from ..planning.catalog import Json, shipped
+from ..planning.catalog import shipped
+from ..types import Json
 from ..verification.collect import Host
 from . import history
 from .redact import Redactor

@@ -16,8 +16,9 @@ import fastjsonschema
 
 from ..errors import LockError
 from ..planning import lock as locks
-from ..planning.catalog import DATA, Json, validator
+from ..planning.catalog import DATA, validator
 from ..text import printable
+from ..types import Json
 
 STRANGE = "The host's answer is not of the form that was asked for"
 #: No honest answer nests deeper or has a longer text; a difference of a removed store has some 100 kB.
