@@ -123,7 +123,7 @@ def example(profile: str) -> options.Settings:
     return options.Settings(**{**words, **own, "cpu": "AVX2", "more": (), "ccache": True})  # type: ignore[arg-type]
 
 
-#: Why what verify/ names is not staged on an imitation host, but shown on recorded ones only.
+#: Why what verify/ names is not staged on an imitation host, but shown on described faults only.
 NOT_STAGED = {
     "D12": "needs a person at the blue screen; `tests/e2e/test_driver_ubuntu.py` leads one through it on another host",
     "D13": "needs a card of another generation",
@@ -149,12 +149,12 @@ def known_failures() -> str:
         who = f"nothing: {one.never}" if one.never else ", ".join(given)
         lines.append(f"| {one.id} | {one.title} | {one.cause} | {one.fix} | {who} |")
     about = (
-        "*Recorded*: on how many recorded hosts (`tests/hosts/faults`) the id is reported and no other; the unit tests "
-        "hold that. *Staged*: on an imitation host, by `tests/e2e/test_faults.py`, where the remedy, typed as printed, "
+        "*Described*: for how many hosts of `tests/hosts/faults` the id is reported and no other; the unit tests hold "
+        "that. *Staged*: on an imitation host, by `tests/e2e/test_faults.py`, where the remedy, typed as printed, "
         f"turned it green ({record['made']}). *Elsewhere*: the test of the part that gives it."
     )
     lines += ["", "## How it was shown", "", about, ""]
-    lines += ["| id | recorded | staged | seen red | healed | elsewhere |", "|---" * 6 + "|"]
+    lines += ["| id | described | staged | seen red | healed | elsewhere |", "|---" * 6 + "|"]
     for one in diagnoses.BY_ID.values():
         hosts = sum(one.id in fault["fails"].values() for fault in faults.values())
         staged = [row for row in record["healed"] if row["diagnosis"] == one.id]

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from ..recorded import observed
+from ..example_hosts import observed
 from .conftest import ROOT
 
 

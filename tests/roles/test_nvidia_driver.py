@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple
 
 import pytest
 
-from ..recorded import observed
+from ..example_hosts import observed
 from .conftest import Ansible, Result
 
 # Stands in for the module: it notes the phase it was asked for, and answers what the host's file says.

@@ -25,7 +25,7 @@ from gpuhost.planning.resolve import resolver
 from gpuhost.report import terminal as render
 from gpuhost.shipping import answers
 
-from ..recorded import observed
+from ..example_hosts import observed
 
 Json = Dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]

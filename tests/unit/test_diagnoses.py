@@ -1,4 +1,4 @@
-"""Each known failure on a recorded host: the right check and diagnosis, no other, and something to type."""
+"""Each known failure on a host that has it: the right check and diagnosis, no other, and something to type."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def as_expected(seen: Dict[str, Any], fails: Dict[str, Any]) -> bool:
 
 
 def noticed(check: str) -> Tuple[List[str], List[str]]:
-    """The healthy hosts, and the recorded faults of a check, whose results are no longer the expected ones."""
+    """The healthy hosts, and the described faults of a check, whose results are no longer the expected ones."""
     healthy = [kind for kind in HEALTHY if not as_expected(fresh(kind), {})]
     concerned = {name: fault for name, fault in FAULTS.items() if check in fault["fails"]}
     return healthy, [name for name, fault in concerned.items() if not as_expected(made(fault), fault["fails"])]
