@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
@@ -24,7 +25,7 @@ from testinfra.backend.base import BaseBackend, CommandResult
 from gpuhost.checks.base import FAIL, SKIP
 from gpuhost.checks.benchmark import PHOTOS
 from gpuhost.errors import GpuhostError
-from gpuhost.host import bounded
+from gpuhost.host import commands
 from gpuhost.planning import lock as locks
 from gpuhost.report import fleet as report_fleet
 from gpuhost.report import history, report
@@ -146,8 +147,11 @@ def bounded_local(backend: BaseBackend, command: str, *words: str) -> CommandRes
     """Take the place of testinfra's `run_local`, which keeps whatever a host says, and asks it how to decode that."""
     line = backend.quote(command, *words).encode("utf-8")
     try:
-        code, out, err = bounded.run(line, most=MOST_SAID, shell=True)  # noqa: S604 - testinfra's own quoted line
-    except bounded.TooMuch:
+        argv = ["/bin/sh", "-c", line.decode("utf-8")]  # as testinfra does; it has quoted the line
+        # In our own session: ssh may ask its user, on the terminal, and Ctrl-C reaches it.
+        own = {"env": dict(os.environ), "start_new_session": False}
+        code, out, err = commands.bounded(argv, most=MOST_SAID, **own)
+    except commands.TooMuch:
         code, out, err = 255, "", f"It said more than {MOST_SAID >> 20} MB, which is not taken."
     return backend.result(code, line, out, err)
 

@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from gpuhost.errors import GpuhostError
-from gpuhost.host import bounded
+from gpuhost.host import commands
 from gpuhost.planning import lock
 from gpuhost.report import history
 from gpuhost.text import printable_lines
@@ -125,15 +125,9 @@ def stream(command: List[str], extra: Dict[str, str]) -> Tuple[int, List[str]]:
     the last lines.
     """
     display, lines = Display(), collections.deque(maxlen=KEPT_LINES)  # type: Any, Deque[str]
-    with subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
-        command,
-        cwd=str(PROJECT),
-        env={**os.environ, **extra},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        for line in map(printable_lines, bounded.lines(process.stdout)):
+    # In the session of Ansible, so that Ctrl-C reaches it, and with the user's own language.
+    with commands.start(command, cwd=str(PROJECT), env={**os.environ, **extra}, stderr=subprocess.STDOUT) as process:
+        for line in map(printable_lines, commands.lines(process.stdout)):
             lines.append(line)
             display.display(line)
     return process.returncode, list(lines)

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import pytest
 
 from gpuhost.errors import ArtifactError, EnvironmentProblem, RefusedError
+from gpuhost.host.commands import CommandFailed
 from gpuhost.host.driver import apt as apt_set
 from gpuhost.host.driver import set as driver_set
 from gpuhost.host.driver import setup as driver_setup
@@ -17,7 +18,7 @@ from gpuhost.host.driver.apt import Apt, held_by_others, short_of_space
 from gpuhost.host.driver.offer import component_lines
 from gpuhost.host.driver.packages import Change
 from gpuhost.host.driver.setup import Setup
-from gpuhost.host.work import Work, WorkFailed
+from gpuhost.host.work import Work
 
 VERSION = "525.105.17-0ubuntu0.18.04.1"
 KERNEL = "5.4.0-150-generic"
@@ -366,7 +367,7 @@ def test_a_command_that_fails_shows_its_end(tmp_path: Path) -> None:
     """The last lines, not the log's name alone; steps are told while it runs; a password is not in the log."""
     said: List[str] = []
     work = Work(tmp_path / "log" / "driver.log", said.append)
-    with pytest.raises(WorkFailed, match="no such card"):
+    with pytest.raises(CommandFailed, match="no such card"):
         work.run(["sh", "-c", "echo 'Setting up x (1)'; echo chatter; echo no such card >&2; exit 3"])
     assert said == ["Setting up x (1)"]
     work.run(["sh", "-c", 'read x; test "$x" = secret'], stdin=b"secret\n")
@@ -379,7 +380,7 @@ def test_another_process_is_waited_for_as_long_as_allowed(tmp_path: Path) -> Non
     script = f"echo x >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) = 3 || {{ echo Could not get lock; exit 100; }}"
     work.patiently(["sh", "-c", script], apt_set.BUSY, 0)
     (tmp_path / "n").unlink()
-    with pytest.raises(WorkFailed, match="Could not get lock"):
+    with pytest.raises(CommandFailed, match="Could not get lock"):
         Work(tmp_path / "driver.log", lambda text: None, wait_s=0).patiently(["sh", "-c", script], apt_set.BUSY, 0)
-    with pytest.raises(WorkFailed, match="broken"):
+    with pytest.raises(CommandFailed, match="broken"):
         work.patiently(["sh", "-c", "echo broken; exit 100"], apt_set.BUSY, 0)

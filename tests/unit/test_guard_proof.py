@@ -9,7 +9,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import pytest
 
 from gpuhost.errors import EnvironmentProblem
-from gpuhost.host.edges import NOT_FOUND, Edges
+from gpuhost.host.commands import NOT_FOUND
+from gpuhost.host.edges import Edges
 from gpuhost.host.guard import proof as guard_proof
 from gpuhost.host.guard import prove as guard_prove
 from gpuhost.host.guard import rules as guard

@@ -15,7 +15,8 @@ import pytest
 
 from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.host import store
-from gpuhost.host.edges import Edges, run_command
+from gpuhost.host.commands import run_command
+from gpuhost.host.edges import Edges
 from gpuhost.host.probe import environment as probe_environment
 from gpuhost.host.probe import installed as probe_installed
 from gpuhost.host.probe.machine import observe

@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
-from gpuhost.host.edges import NOT_FOUND, TIMED_OUT, Edges
+from gpuhost.host.commands import NOT_FOUND, TIMED_OUT
+from gpuhost.host.edges import Edges
 from gpuhost.host.files import write_whole
 from gpuhost.host.watch import read as watch_read
 from gpuhost.host.watch import run as watch_run

@@ -12,7 +12,7 @@ import pytest
 
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.host import files, opencv_job, store, venvs
-from gpuhost.host.bounded import LONGEST_STEP
+from gpuhost.host.commands import LONGEST_STEP
 from gpuhost.host.work import Work
 from gpuhost.text import printable
 
@@ -59,7 +59,8 @@ def test_the_builder_of_opencv(tmp_path: Path) -> None:
     log = tmp_path / "log" / "opencv.log"
     with store.changing(tmp_path, "testing"), pytest.raises(EnvironmentProblem, match="builder stopped"):
         opencv_job.build([sys.executable, "-c", FAIL], log, told.append)
-    logged = log.read_text(encoding="utf-8").splitlines()
+    title = " ".join(["$", sys.executable, "-c", FAIL, ""])[:-1] + "\n"
+    logged = log.read_text(encoding="utf-8").replace(title, "", 1).splitlines()
     assert any(f"{tmp_path}/lock" in line for line in logged)
     assert [printable(line, LONGEST_STEP) for line in logged] == told
 

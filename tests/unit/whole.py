@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 from gpuhost.host import store
-from gpuhost.host.edges import NOT_FOUND
+from gpuhost.host.commands import NOT_FOUND
 from gpuhost.host.guard import rules as guard
 from gpuhost.host.probe import installed as probe_installed
 from gpuhost.host.probe.driver import CERTIFICATE

@@ -5,21 +5,17 @@ its `--require-hashes` refuses any other file. The files stay in the cache, so t
 again without a network.
 """
 
-import collections
-import os
 import shutil
-import subprocess
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
-from ..credentials import without_secrets
 from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
-from . import bounded, files, store
+from . import commands, files, store
+from .commands import CommandFailed
 
 Json = Dict[str, Any]
 # What pip needs in place before it can build an sdist without fetching build tools of its own choice.
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
-TAIL = 15  # lines of a failed command's output that a message carries
 FOREIGN = (
     *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"),
     *(f"PIP_{name}" for name in ("TARGET", "USER", "PREFIX", "ROOT", "PYTHON", "REQUIREMENT", "CONSTRAINT", "DRY_RUN")),
@@ -32,35 +28,14 @@ QUIET = {
 }
 
 
-class CommandFailed(Exception):
-    """A command that ended badly, with the end of what it said."""
-
-
 def run(argv: Sequence[str], log: Path) -> None:
-    """Run a command with its output in the log file; `CommandFailed` with the last lines when it fails."""
-    environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-    environment.update(QUIET)
-    last: Deque[str] = collections.deque(maxlen=TAIL)
-    with files.appended(log) as handle:
-        handle.write("$ {}\n".format(without_secrets(" ".join(argv))).encode("utf-8"))
-        handle.flush()
-        # close_fds=False: the turn of `install` goes along, so that nobody starts anew beside this command.
-        with subprocess.Popen(  # noqa: S603 - no shell reads these arguments of the lock and this module
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd="/",
-            close_fds=False,
-        ) as running:
-            # pip tells the addresses of its index and proxy; what it tells of their logins and tokens is not kept.
-            for line in map(without_secrets, bounded.lines(running.stdout)):
-                handle.write((line + "\n").encode("utf-8"))
-                handle.flush()
-                last.append(line)
-    if running.returncode != 0:
-        raise CommandFailed("\n".join(last))
+    """Run Python, pip or an installer with its output in the log file; `CommandFailed` when it fails.
+
+    pip tells the addresses of its index and proxy; what it tells of their logins and tokens is not kept.
+    """
+    # A build's Python 3.6 would read and write ASCII under plain C.
+    variables = commands.environment(FOREIGN, LC_ALL="C.UTF-8", **QUIET)
+    commands.follow(argv, log, lambda _: None, variables, cwd="/")
 
 
 def requirements(packages: List[Json]) -> str:

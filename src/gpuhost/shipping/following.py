@@ -12,7 +12,7 @@ import time
 from typing import Any, Callable, Dict, Optional
 
 from ..credentials import without_secrets
-from ..host.bounded import LONGEST_STEP
+from ..host.commands import LONGEST_STEP
 from ..text import printable
 
 LIMIT_S = 4 * 3600

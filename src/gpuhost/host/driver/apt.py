@@ -11,9 +11,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
 from .. import files, store
-from ..edges import Run, run_command
+from ..commands import CommandFailed as WorkFailed
+from ..commands import Run, run_command
 from ..parse.apt import is_own_origin, parse_madison, parse_policy
-from ..work import Work, WorkFailed
+from ..work import Work
 from .packages import Change, installed_version, lost, parse_installed, parse_show, parse_simulation
 
 Json = Dict[str, Any]

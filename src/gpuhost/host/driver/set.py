@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
 from .. import store
-from ..edges import Run, run_command
+from ..commands import Run, run_command
 from ..work import Work
 from . import packages
 from .apt import Apt, held_by_others, short_of_space

@@ -11,11 +11,11 @@ from typing import Any, Dict, List
 
 from ...errors import EnvironmentProblem
 from .. import files, store
+from ..commands import CommandFailed as WorkFailed
 from ..edges import Edges
 from ..parse.nvidia import parse_module_version
 from ..probe.driver import CERTIFICATE, RECORD
 from ..probe.driver import driver as read_driver
-from ..work import WorkFailed
 from . import added, packages
 from . import key as module_key
 from .modules import MOK_MANAGER, NOUVEAU_FILE, NOUVEAU_TEXT, boot_needed, enrolment_guide, owns_key, told, unready

@@ -8,7 +8,8 @@ import re
 from typing import Any, Dict, Optional
 
 from ...errors import UnreadableError
-from ..edges import NOT_FOUND, Edges, Run, run_command
+from ..commands import NOT_FOUND, Run, run_command
+from ..edges import Edges
 from ..parse.machine import (
     parse_audit,
     parse_cpuinfo,

@@ -11,9 +11,9 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ...errors import EnvironmentProblem, GpuhostError, UsageError
 from .. import files, store
-from ..edges import Edges, run_command
+from ..commands import CommandFailed, run_command
+from ..edges import Edges
 from ..probe.installed import cudnn_version, nvcc_version, toolkit_version
-from ..venvs import CommandFailed
 from . import archive as toolkits_archive
 from . import runfile as toolkits_runfile
 from . import wheels as toolkits_wheels

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 from .. import files, store, venvs
-from ..edges import run_command
+from ..commands import run_command
 
 Json = Dict[str, Any]
 # Where the installer is known to write beside its prefix, as patterns below /.
