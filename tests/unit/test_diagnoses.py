@@ -13,7 +13,7 @@ import pytest
 
 from gpuhost.checks.base import FAIL, NO_GPU, PASS, SKIP, Outcome, Result
 from gpuhost.diagnoses import table as diagnoses
-from gpuhost.verification import verdict as checks
+from gpuhost.diagnoses import verdict as checks
 
 from .collected import judged, with_status
 from .faults import FILES, HEALTHY, fresh, made, put, read

@@ -20,10 +20,10 @@ from typing import Any, Dict, Iterable, Iterator, List
 from .. import __version__
 from ..errors import EnvironmentProblem
 from ..planning.catalog import shipped
+from ..redact import Redactor
 from ..types import Json
 from ..verification.collect import Host
 from . import history
-from .redact import Redactor
 
 README = "README.txt"
 ABOUT = {

@@ -6,8 +6,6 @@ What is judged is one dict of what was collected about a host (`collect` fills i
     machine {observation, installed} or {error, next_step}, expected (`expected.expected`), environments, benchmark
 """
 
-from __future__ import annotations
-
 from fnmatch import fnmatchcase
 from typing import Dict, Iterable, List, Optional
 
@@ -21,8 +19,8 @@ from ..checks import opencv as checks_opencv
 from ..checks import tensorflow as checks_tensorflow
 from ..checks import toolkit as checks_gpu
 from ..checks.base import FAIL, NO_GPU, PASS, SKIP, Check, Outcome, Result, result, skipped
-from ..diagnoses import table as diagnoses
 from ..types import Json
+from . import table as diagnoses
 
 OK, BROKEN, INCOMPLETE, NOT_PROVISIONED = "ok", "broken", "incomplete", "not provisioned"
 MEANING = {
