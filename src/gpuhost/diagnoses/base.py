@@ -34,6 +34,8 @@ class Elsewhere(NamedTuple):
 class Diagnosis(NamedTuple):
     """One known failure. `fix` says what mends it in general; a sign's remedy is what to type on the host that has it.
 
+    `by_hand` gives the command on a host that gpuhost has not provisioned, where the check's own would not do.
+    `messages` are what programs print when this is the cause, as people quote it; `doctor --message` looks for them.
     `never` is the reason why a failure that others meet cannot happen to this stack; then nothing gives it.
     """
 
@@ -44,3 +46,5 @@ class Diagnosis(NamedTuple):
     signs: Tuple[Sign, ...] = ()
     elsewhere: Tuple[Elsewhere, ...] = ()
     never: str = ""
+    by_hand: Optional[Remedy] = None
+    messages: Tuple[str, ...] = ()

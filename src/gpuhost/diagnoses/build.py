@@ -6,9 +6,9 @@ BUILD = "build/opencv_cmake.py"
 RUN, PURE = "tests/unit/test_cvbuild_run.py::", "tests/unit/test_cvbuild_pure.py::"
 
 
-def built(identity: str, title: str, cause: str, fix: str, test: str) -> Diagnosis:
+def built(identity: str, title: str, cause: str, fix: str, test: str, *messages: str) -> Diagnosis:
     """A diagnosis that the build gives, with the test that shows it."""
-    return Diagnosis(identity, title, cause, fix, elsewhere=(Elsewhere(BUILD, test),))
+    return Diagnosis(identity, title, cause, fix, elsewhere=(Elsewhere(BUILD, test),), messages=messages)
 
 
 TABLE = (
@@ -18,6 +18,7 @@ TABLE = (
         "OpenCV 4.2 wants 5.3 or more for its networks on CUDA; later releases take 3.0.",
         "A later OpenCV, which the plan chooses by itself.",
         f"{RUN}test_a_card_below_the_floor_of_opencv",
+        "CUDA backend for DNN module requires CC 5.3",
     ),
     built(
         "D20",
@@ -25,6 +26,9 @@ TABLE = (
         "Header or library stand elsewhere, the version header is a new one, or CMake's cache is an old one.",
         "The cuDNN of the lock, told to CMake by its paths, and no cache of an earlier attempt.",
         f"{RUN}test_cudnn_that_will_not_do",
+        "CUDNN_LIBRARY",
+        "Could NOT find CUDNN",
+        "cuDNN: NO",
     ),
     built(
         "D21",
@@ -32,6 +36,8 @@ TABLE = (
         "The CMake of Ubuntu 18.04 is older than the toolkit, or a library of the toolkit is missing.",
         "The locked CMake of the build's environment, and the whole toolkit.",
         f"{RUN}test_a_toolkit_without_cublas",
+        "CUDA_nppicom_LIBRARY",
+        "CUDA_cublas_LIBRARY",
     ),
     built(
         "D22",
@@ -39,6 +45,7 @@ TABLE = (
         "Each toolkit refuses compilers that came after it.",
         "A compiler of the archive that the toolkit takes; the message names the package.",
         f"{RUN}test_a_compiler_that_is_too_new",
+        "unsupported GNU version",
     ),
     built(
         "D23",
@@ -46,6 +53,8 @@ TABLE = (
         "More jobs run at once than the memory holds.",
         "Jobs after the memory that is free, which is the default; or swap.",
         f"{RUN}test_what_goes_wrong_in_the_tools_has_its_id",
+        "Killed signal terminated program cc1plus",
+        "Killed (program cc1plus)",
     ),
     built(
         "D24",
@@ -53,6 +62,9 @@ TABLE = (
         "It fetches files while it configures, and fails without a network or with a changed file.",
         "The options that need them are off, or the files are given by checksum.",
         f"{RUN}test_what_goes_wrong_in_the_tools_has_its_id",
+        "ippicv",
+        "boostdesc_bgm.i",
+        "vgg_generated",
     ),
     built(
         "D25",
@@ -60,6 +72,7 @@ TABLE = (
         "Without a card that can be read CMake takes all it knows, which takes hours.",
         "The architectures of the lock, said to CMake; anything else ends the build.",
         f"{RUN}test_what_goes_wrong_in_the_tools_has_its_id",
+        "Automatic detection of CUDA generation failed",
     ),
     built(
         "D26",
@@ -67,5 +80,6 @@ TABLE = (
         "The toolkit is too old or too new for the card.",
         "A toolkit that builds for the card, which the plan chooses by itself.",
         f"{RUN}test_a_card_the_toolkit_does_not_know",
+        "Unsupported gpu architecture",
     ),
 )

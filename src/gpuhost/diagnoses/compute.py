@@ -7,6 +7,7 @@ from typing import Tuple
 
 from ..checks.base import on_host
 from ..checks.card import signs
+from ..checks.cuda import TOO_OLD, init_code
 from ..checks.environments import again, normal
 from ..checks.lock import installed
 from ..checks.opencv import CV2, providers
@@ -14,6 +15,7 @@ from ..checks.opencv import environment as opencv
 from ..checks.sources import literal
 from ..checks.tensorflow import CUDNN, LINKER, cudnn_library, says
 from ..types import Json
+from . import by_hand
 from .base import Diagnosis, Elsewhere, Sign
 
 #: Below this many free MiB on a card TensorFlow's first convolution can fail for want of memory.
@@ -89,9 +91,16 @@ TABLE = (
         signs=(
             Sign("cuda.driver"),
             Sign("opencv.cuda", lambda seen: tells(DRIVER_TOO_OLD, seen)),
+            Sign("cuda.answers", lambda seen: init_code(seen) in TOO_OLD),
             Sign("tensorflow.gpu", lambda seen: says(seen, DRIVER_TOO_OLD)),
         ),
         elsewhere=(Elsewhere("the plan", "tests/unit/test_resolver_rules.py::test_rule_refuses_and_lets_pass"),),
+        by_hand=by_hand.install,
+        messages=(
+            "CUDA driver version is insufficient for CUDA runtime version",
+            "The NVIDIA driver on your system is too old",
+            "CUDA_ERROR_INSUFFICIENT_DRIVER",
+        ),
     ),
     Diagnosis(
         "D17",
@@ -107,6 +116,13 @@ TABLE = (
         elsewhere=(
             Elsewhere("build/opencv_cmake.py", "tests/unit/test_cvbuild_run.py::test_seven_built_and_a_five_present"),
         ),
+        messages=(
+            "no kernel image is available for execution",
+            "not built to work with the selected device",
+            "is not compatible with the current PyTorch installation",
+            "CUDA_ERROR_NO_BINARY_FOR_GPU",
+            "cudaErrorNoKernelImageForDevice",
+        ),
     ),
     Diagnosis(
         "D18",
@@ -119,6 +135,12 @@ TABLE = (
                 "build/opencv_cmake.py", "tests/unit/test_cvbuild_run.py::test_a_cv2_that_is_not_what_was_planned"
             ),
             Elsewhere("gpuhost bench", "tests/unit/test_yolo_devices.py::test_a_device_that_is_not_served_is_an_error"),
+        ),
+        messages=(
+            "DNN module was not built with CUDA backend",
+            "not compiled with CUDA support",
+            "The library is compiled without CUDA support",
+            "Torch not compiled with CUDA enabled",
         ),
     ),
     Diagnosis(
@@ -135,6 +157,7 @@ TABLE = (
                 "build/opencv_cmake.py", "tests/unit/test_cvbuild_run.py::test_a_second_cv2_beside_ours_is_named"
             ),
         ),
+        messages=("getCudaEnabledDeviceCount",),
     ),
     Diagnosis(
         "D30",
@@ -142,6 +165,12 @@ TABLE = (
         "The toolkit is of another series than this TensorFlow names, or the linker does not know its folder.",
         "The series that the lock pairs with this TensorFlow, known to the linker: playbooks/cuda.yml does both.",
         signs=(Sign("tensorflow.libraries"), Sign("tensorflow.gpu", lambda seen: says(seen, NOT_LOADED))),
+        messages=(
+            "Cannot dlopen some GPU libraries",
+            "Could not load dynamic library",
+            "cannot open shared object file",
+            "Skipping registering GPU devices",
+        ),
     ),
     Diagnosis(
         "D31",
@@ -152,6 +181,7 @@ TABLE = (
             Sign("tensorflow.cudnn", remedy=without_other_cudnn),
             Sign("tensorflow.computes", lambda seen: says(seen, OTHER_CUDNN)),
         ),
+        messages=("Loaded runtime CuDNN library",),
     ),
     Diagnosis(
         "D33",
@@ -161,6 +191,10 @@ TABLE = (
         signs=(Sign("tensorflow.gpu", lambda seen: says(seen, "Ignoring visible gpu device")),),
         elsewhere=(
             Elsewhere("the plan", "tests/unit/test_resolver_design.py::test_gtx_750_ti_is_refused_tensorflow_2_3"),
+        ),
+        messages=(
+            "Ignoring visible gpu device",
+            "minimum required Cuda capability",
         ),
     ),
     Diagnosis(
@@ -176,6 +210,13 @@ TABLE = (
             )
             for check in ("tensorflow.computes", "tensorflow.gpu")
         ),
+        messages=(
+            "Failed to get convolution algorithm",
+            "CUDNN_STATUS_ALLOC_FAILED",
+            "CUDA_ERROR_OUT_OF_MEMORY",
+            "CUDA out of memory",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+        ),
     ),
     Diagnosis(
         "D27",
@@ -183,6 +224,7 @@ TABLE = (
         "Cards below 5.3 have no such arithmetic and most before 7.0 are slow at it; some shapes find no algorithm.",
         "Single precision, which is what the benchmark and the detector take unless they are told otherwise.",
         elsewhere=(Elsewhere("gpuhost bench", "tests/unit/test_yolo_devices.py::test_a_card_that_works_is_taken"),),
+        messages=("cuDNN did not return a suitable algorithm for convolution",),
     ),
     Diagnosis(
         "D28",
@@ -202,5 +244,6 @@ TABLE = (
         elsewhere=(
             Elsewhere("site.yml", "tests/unit/test_venvs_steps.py::test_pip_goes_first_and_each_file_is_fetched_once"),
         ),
+        messages=("No matching distribution found for tensorflow",),
     ),
 )

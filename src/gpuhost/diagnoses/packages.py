@@ -8,6 +8,7 @@ from ..checks.host import observation, row
 from ..checks.lock import installed
 from ..checks.sources import removal, unknown_sources, unread
 from ..types import Json
+from . import by_hand
 from .base import Diagnosis, Elsewhere, Sign
 
 #: Where NVIDIA's own repositories are. Their key was replaced in April 2022, and the old one opens nothing any more.
@@ -60,6 +61,7 @@ TABLE = (
         elsewhere=(
             Elsewhere("playbooks/driver.yml", "tests/unit/test_driver_packages.py::test_another_branch_is_refused"),
         ),
+        messages=("nvidia-driver-* : Depends: nvidia-driver-",),
     ),
     Diagnosis(
         "D02",
@@ -85,6 +87,10 @@ TABLE = (
                 "tests/unit/test_guard_proof.py::test_unattended_upgrades_that_stops_is_an_error",
             ),
         ),
+        messages=(
+            "package on hold",
+            "held broken packages",
+        ),
     ),
     Diagnosis(
         "D07",
@@ -92,6 +98,11 @@ TABLE = (
         "The key that it is signed with was replaced in April 2022, so apt refuses its lists (NO_PUBKEY).",
         "Take the repository out: nothing of this stack comes from it.",
         signs=(Sign("host.sources-foreign", only_vendor_is_unknown, without_vendor),),
+        by_hand=by_hand.new_keyring,
+        messages=(
+            "NO_PUBKEY A4B469963BF863CC",
+            "https://developer.download.nvidia.com/* is not signed",
+        ),
     ),
     Diagnosis(
         "D06",
@@ -106,6 +117,10 @@ TABLE = (
                 "tests/unit/test_driver_packages.py::test_what_is_not_the_locked_driver_is_refused",
             ),
         ),
+        messages=(
+            "unmet dependencies",
+            "held broken packages",
+        ),
     ),
     Diagnosis(
         "D05",
@@ -118,6 +133,10 @@ TABLE = (
                 "tests/unit/test_driver_setup.py::test_the_cache_stands_in_for_an_archive_that_moved_on",
             ),
         ),
+        messages=(
+            "was not found",
+            "is not available, but is referred to by another package",
+        ),
     ),
     Diagnosis(
         "D35",
@@ -129,6 +148,10 @@ TABLE = (
                 "playbooks/guard.yml", "tests/unit/test_guard_hold.py::test_a_locked_package_database_is_waited_for"
             ),
         ),
+        messages=(
+            "Could not get lock /var/lib/dpkg/lock",
+            "Waiting for cache lock",
+        ),
     ),
     Diagnosis(
         "D36",
@@ -136,5 +159,6 @@ TABLE = (
         "Ansible cannot reboot the machine that it runs on and go on.",
         "Reboot, then type the same command again: it goes on where it stopped.",
         elsewhere=(Elsewhere("site.yml", "tests/roles/test_nvidia_driver.py::test_what_ends_a_run"),),
+        messages=("Running reboot with local connection would reboot the control node",),
     ),
 )

@@ -31,18 +31,25 @@ _SMI_TIMEOUT_S = 90.0
 Card = Dict[str, Any]
 
 
-def read_nvidia(edges: Edges) -> Tuple[List[Card], Dict[str, Any]]:
+def read_nvidia(edges: Edges, strict: bool = True) -> Tuple[List[Card], Dict[str, Any]]:
     """The observation's `gpus` and `nvidia`.
 
     Raises UnreadableError where sysfs shows no PCI devices at all, or a card without an id: a card that is
-    there is never left out.
+    there is never left out. Without `strict` that is a problem like others, and cards that nvidia-smi alone shows are
+    no contradiction: containers and WSL2 show no bus.
     """
-    cards = sysfs_cards(edges)
+    try:
+        cards = sysfs_cards(edges)
+    except UnreadableError as error:
+        if strict:
+            raise
+        edges.problem(_PCI_DEVICES, error.message)
+        cards = []
     listed, smi = _smi_cards(edges)
     for card in cards:
         _join(card, listed, smi)
     unseen = sorted(set(listed) - {card["pci_address"] for card in cards})
-    if unseen:
+    if unseen and (strict or cards):
         smi = {
             "status": "error",
             "message": "nvidia-smi lists {}, which sysfs does not show.".format(", ".join(unseen)),
