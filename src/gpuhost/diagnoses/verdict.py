@@ -46,9 +46,10 @@ CHECKS = (
     *checks_tensorflow.CHECKS,
     *checks_benchmark.CHECKS,
 )
+BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
 #: What is asked beside them of a host without a lock (`doctor`).
 ASKED = checks_cuda.ASKED
-BY_ID: Dict[str, Check] = {c.id: c for c in (*CHECKS, *ASKED)}
+EVERY: Dict[str, Check] = {**BY_ID, **{c.id: c for c in ASKED}}
 #: Sources that only explain a failure: no check passes by what they say, so a verdict does not need them.
 EXPLAINING = ("dmesg", "dkms status", "nvidia-smi memory.free")
 
@@ -62,7 +63,7 @@ def obstacle(check: Check, earlier: Dict[str, Result], seen: Json) -> Optional[s
         if earlier[name].status == FAIL:
             return name
         if earlier[name].status == SKIP:
-            root = obstacle(BY_ID[name], earlier, seen)
+            root = obstacle(EVERY[name], earlier, seen)
             if root is not None or not is_as_found(seen):
                 return root or name
     return None

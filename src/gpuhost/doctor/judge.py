@@ -25,7 +25,7 @@ NOT_REACHED = "not reached because of "
 def results(seen: Json) -> List[Result]:
     """Judge every check that there is, in causal order."""
     judged: Dict[str, Result] = {}
-    for check in (*verdict.CHECKS, *verdict.ASKED):
+    for check in verdict.EVERY.values():
         judged[check.id] = verdict.judge(check, seen, judged)
     return list(judged.values())
 
@@ -68,7 +68,7 @@ def text(value: Any) -> str:
 
 def is_risk(found: Result) -> bool:
     """Return whether a failure breaks nothing today."""
-    return verdict.BY_ID[found.id].risk
+    return verdict.EVERY[found.id].risk
 
 
 def answer(findings: List[Json], proved: bool) -> str:
@@ -88,7 +88,7 @@ def finding(found: Result, judged: List[Result], seen: Json) -> Json:
         "check": found.id,
         "required": found.required,
         "actual": found.actual,
-        "evidence": evidence(verdict.BY_ID[found.id], seen),
+        "evidence": evidence(verdict.EVERY[found.id], seen),
         "cause": known.cause if known else "",
         "fix": known.fix if known else "",
         "remedy": remedy[len(ON_HOST) :] if remedy.startswith(ON_HOST) else remedy,
@@ -112,14 +112,14 @@ def evidence(check: Check, seen: Json) -> List[Json]:
 def proofs(judged: List[Result]) -> List[str]:
     """Return what was proved of the driver and CUDA, in words."""
     passed = [found for found in judged if found.status == PASS]
-    return [f"{found.title}: {found.actual}" for found in passed if verdict.BY_ID[found.id].gpu]
+    return [f"{found.title}: {found.actual}" for found in passed if verdict.EVERY[found.id].gpu]
 
 
 def not_judged(judged: List[Result], seen: Json) -> List[Json]:
     """Return what was not judged and why, each reason once; what only follows from a finding is left to that."""
     reasons: Dict[str, List[str]] = {}
     for found in judged:
-        if found.status == SKIP and not found.actual.startswith(NOT_REACHED) and verdict.BY_ID[found.id].found:
+        if found.status == SKIP and not found.actual.startswith(NOT_REACHED) and verdict.EVERY[found.id].found:
             reasons.setdefault(found.actual, []).append(found.id)
     rows = [{"why": why, "checks": names} for why, names in reasons.items()]
     told = " ".join(reasons)
