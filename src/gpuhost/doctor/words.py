@@ -22,6 +22,19 @@ def told(report: Json, colours: bool) -> str:
     return text if colours else re.sub(r"\x1b\[[0-9]*m", "", text)
 
 
+def pointed(found: Json) -> str:
+    """Return in words what an error message points to."""
+    if not found["messages"]:
+        return "No known message stands in this text. gpuhost doctor without --message looks at the machine itself.\n"
+    told = []
+    for row in found["messages"]:
+        told.append(f"{row['diagnosis']}  {row['title']}")
+        told += [f"  says    {row['message']}", f"  why     {row['cause']}", f"  fix     {row['fix']}", ""]
+    several = "One of these: " if len(found["messages"]) > 1 else ""
+    told.append(f"{several}gpuhost doctor without --message says whether this machine has it.")
+    return "\n".join(told) + "\n"
+
+
 def lines(report: Json) -> Iterator[str]:
     """Give the lines of a report."""
     system = report["system"]
