@@ -7,14 +7,14 @@ import subprocess
 import tempfile
 from typing import Any, List, Tuple
 
-from ..doctor import run
+from ..doctor import python, run
 from ..errors import UnreadableError, UsageError
 from ..host import commands
 from ..shipping import answers, bundle
 from ..text import printable
 from ..types import Json
 
-LIMIT_S = 180.0
+LIMIT_S = 180.0 + 4 * python.LIMIT_S
 #: A user, a host and a port of ssh. Neither begins with a hyphen, which would be an option.
 ADDRESS = re.compile(r"ssh://(?:([A-Za-z0-9_][A-Za-z0-9_.-]*)@)?([A-Za-z0-9][A-Za-z0-9.-]*)(?::([0-9]{1,5}))?/?\Z")
 
@@ -44,7 +44,9 @@ def ssh(host: str) -> List[str]:
     """Return the command that starts a Python over ssh, which reads its program from the standard input."""
     found = ADDRESS.match(host)
     if found is None:
-        raise UsageError(f"{printable(host, 100)} is not an address for ssh.", "Write ssh://USER@HOST or ssh://HOST:PORT.")
+        raise UsageError(
+            f"{printable(host, 100)} is not an address for ssh.", "Write ssh://USER@HOST or ssh://HOST:PORT."
+        )
     user, name, port = found.groups()
     options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=15", *(["-p", port] if port else [])]
     return ["ssh", *options, *(["-l", user] if user else []), "--", name, "python3 -I -B -"]
@@ -52,7 +54,12 @@ def ssh(host: str) -> List[str]:
 
 def there(line: List[str], arguments: Any) -> Tuple[Json, str]:
     """Return the report of the machine that a command line leads to, and the text of its bundle."""
-    program = bundle.program("doctor.sent", {"releases": run.releases(), "bundle": arguments.bundle is not None})
+    asked = {"releases": run.releases(), "bundle": arguments.bundle is not None, "python": arguments.python}
+    if arguments.python is not None:
+        questions = ("", *python.FRAMEWORKS)
+        programs = {name: bundle.program("host.probe.frameworks", {"framework": name or None}) for name in questions}
+        asked["programs"] = programs
+    program = bundle.program("doctor.sent", asked)
     with tempfile.TemporaryFile() as source:
         source.write(program.encode("ascii"))
         source.seek(0)

@@ -18,7 +18,7 @@ ABOUT = (
 def text(report: Json, seen: Json) -> str:
     """Return the bundle as the text of one file."""
     clean = Redactor(hosts(seen), users())
-    parts = ("machine", "surroundings", "cuda", "heard", "pythons")
+    parts = ("machine", "surroundings", "cuda", "heard", "python")
     content = {"report": report, **{name: seen.get(name) for name in parts}}
     # Twice: a name that is learned in the last part is taken out of the first one as well.
     clean.value(content)

@@ -1,7 +1,7 @@
 """What a host has: the findings in causal order, what was proved, and what could not be judged. Pure."""
 
 from fnmatch import fnmatchcase
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from .. import __version__
 from ..checks import cuda as checks_cuda
@@ -56,9 +56,30 @@ def report(seen: Json) -> Json:
         "findings": findings,
         "risks": risks,
         "proved": proofs(judged) if proved else [],
+        "python": environment(seen),
         "passed": [found.id for found in judged if found.status == PASS],
         "not_judged": not_judged(judged, seen),
     }
+
+
+def environment(seen: Json) -> Optional[Json]:
+    """Return what a Python environment said that the user named; None without one."""
+    found = seen.get("python")
+    if found is None:
+        return None
+    rows = [
+        {
+            "name": name,
+            "module": text(told["module"]),
+            "version": text(told["version"] or ""),
+            "cuda": text(told["cuda"] or ""),
+            "code": [text(code) for code in told["code"][:100]],
+            "libraries": [text(path) for path in told["libraries"][:100]],
+            "cards": told["cards"] if isinstance(told["cards"], int) else None,
+        }
+        for name, told in sorted(found["frameworks"].items())
+    ]
+    return {"path": text(found["path"]), "python": text(found["python"] or ""), "frameworks": rows}
 
 
 def text(value: Any) -> str:

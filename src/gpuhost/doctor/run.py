@@ -8,13 +8,14 @@ import argparse
 import json
 import os
 import pkgutil
+import shutil
 import sys
 from typing import Any, Callable, Optional, Sequence, Tuple
 
 from .. import __version__
 from ..text import printable
 from ..types import Json
-from . import bundle, judge, messages, words
+from . import bundle, judge, messages, python, words
 from .collect import collect
 
 #: Escapes are written to a terminal that wants them only (no-color.org).
@@ -31,6 +32,7 @@ CODES = (
 def options(parser: argparse.ArgumentParser) -> None:
     """Add what every form of the doctor understands."""
     parser.add_argument("--json", action="store_true", help="print JSON (doctor.schema.json)")
+    parser.add_argument("--python", metavar="PATH", help="also judge TensorFlow, PyTorch and OpenCV of this Python")
     parser.add_argument("--bundle", metavar="FILE", help="also write what an issue needs, redacted, into a new FILE")
     parser.add_argument(
         "--message",
@@ -56,6 +58,9 @@ def run(arguments: Any, examine: Optional[Examine] = None) -> int:
     """Do what the arguments ask; `examine` gives the report of a machine and the text of its bundle."""
     if arguments.message is not None:
         return explain(arguments)
+    if examine is None and arguments.python is not None and shutil.which(arguments.python) is None:
+        sys.stderr.write(f"error: {printable(arguments.python, 200)} is not a program that can be started.\n")
+        return USAGE
     report, text = (examine or here)(arguments)
     write(shown(report, arguments.json))
     if arguments.bundle is not None:
@@ -69,6 +74,8 @@ def run(arguments: Any, examine: Optional[Examine] = None) -> int:
 def here(arguments: Any) -> Tuple[Json, str]:
     """Return the report of this machine, and the text of its bundle."""
     seen = collect(releases())
+    if arguments.python is not None:
+        seen["python"] = python.asked(arguments.python)
     report = judge.report(seen)
     return report, bundle.text(report, seen) if arguments.bundle is not None else ""
 
