@@ -25,6 +25,7 @@ def answer(observation: Json) -> Json:
     return {
         "library": "/usr/lib/x86_64-linux-gnu/libcuda.so.525.105.17",
         "error": None,
+        "ended": None,
         "init": success,
         "counted": success,
         "version": "12.0",

@@ -95,7 +95,7 @@ def test_what_breaks_nothing_today_is_no_cause_where_cuda_is_proved() -> None:
     ("path", "value", "check"),
     [
         ("cuda/init", {"code": 304, "name": "CUDA_ERROR_OPERATING_SYSTEM", "text": "OS call failed"}, "cuda.answers"),
-        ("cuda/error", "the process that asked CUDA was ended by signal 11", "cuda.computes"),
+        ("cuda/ended", "the process that asked CUDA was ended by signal 11", "cuda.computes"),
         ("cuda/count", 0, "cuda.answers"),
     ],
 )

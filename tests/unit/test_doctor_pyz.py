@@ -64,3 +64,66 @@ def test_an_ordinary_user_needs_no_more(pyz: Path) -> None:
     """What it may not read is said."""
     argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", str(pyz)]
     assert asked(argv, env={"PATH": os.environ["PATH"]}, cwd="/")["schema"] == 1
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make such a root")
+#: A root of its own: the files of this one, read-only, a /proc, and neither /sys nor /dev nor /tmp.
+BARE = """\
+set -e
+mount --bind / "$1" && mount -o remount,ro,bind "$1" && mount -t proc proc "$1/proc"
+exec chroot "$1" /usr/bin/python3 "$2" --json
+"""
+
+
+@needs_root
+def test_a_read_only_root_without_a_pci_bus(pyz: Path) -> None:
+    """Nothing is written, and what is missing is said."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        copy = Path(folder) / "doctor.pyz"
+        copy.write_bytes(pyz.read_bytes())
+        root = Path(folder) / "root"
+        root.mkdir()
+        report = asked(["unshare", "--mount", "sh", "-c", BARE, "sh", str(root), str(copy)])
+    told = " ".join(row["why"] for row in report["not_judged"])
+    assert "/sys/bus/pci/devices" in told
+    assert "gpu.present" not in report["passed"]
+
+
+def test_an_error_message_and_a_mistake(pyz: Path) -> None:
+    """Words point to a diagnosis, an unknown option is a usage error, and an existing file is not overwritten."""
+    run = [sys.executable, "-I", "-S", str(pyz)]
+    pasted = b"modprobe: Required key\nnot available \xff"
+    done = subprocess.run([*run, "--message", "-"], input=pasted, capture_output=True, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (1, b"D11")
+    assert subprocess.run([*run, "--message", "nothing known"], capture_output=True, check=False).returncode == 3
+    for wrong in (["--nonsense"], ["--python", "/no/such\x1b[31m/python"]):
+        done = subprocess.run([*run, *wrong], capture_output=True, check=False)
+        assert (done.returncode, b"Traceback" in done.stderr, b"\x1b" in done.stderr) == (2, False, False)
+
+
+def test_the_bundle_tells_no_names(pyz: Path, tmp_path: Path) -> None:
+    """It is for the owner's eyes, and holds neither the machine's name nor its addresses."""
+    target = tmp_path / "bundle.json"
+    run = [sys.executable, "-I", "-S", str(pyz), "--bundle", str(target)]
+    assert subprocess.run(run, capture_output=True, check=False).returncode != 2
+    assert target.stat().st_mode & 0o777 == 0o600
+    bundle = strict_json.load(target)
+    assert set(bundle) >= {"about", "report", "machine", "cuda", "heard", "taken_out"}
+    assert bundle["report"]["host"] in ("host-1", "localhost", "this machine")
+    assert subprocess.run(run, capture_output=True, check=False).returncode == 2
+
+
+def test_an_environment_is_asked_by_its_own_python(pyz: Path, tmp_path: Path) -> None:
+    """Stand-ins for PyTorch, which is there, and for OpenCV, which crashes at its import."""
+    site = tmp_path / "site"
+    (site / "torch").mkdir(parents=True)
+    (site / "torch" / "__init__.py").write_text("__version__ = '2.4.0+cpu'\nclass version: cuda = None\n")
+    (site / "cv2.py").write_text("import os\nprint('noise')\nos.abort()\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    found = asked([sys.executable, "-I", "-S", str(pyz), "--python", str(python)])["python"]
+    rows = {row["name"]: row for row in found["frameworks"]}
+    assert (rows["torch"]["version"], rows["torch"]["cuda"], rows["torch"]["cards"]) == ("2.4.0+cpu", "", 0)
+    assert (rows["opencv"]["version"], rows["opencv"]["module"]) == ("", str((site / "cv2.py").resolve()))
+    assert list(site.rglob("*.pyc")) == []

@@ -30,7 +30,7 @@ def library(seen: Json) -> Outcome:
     found = answer(seen)
     if found["library"]:
         return held(True, "libcuda.so.1 loads", found["library"], "")
-    return held(False, "libcuda.so.1 loads", found["error"] or "it does not", "")
+    return held(False, "libcuda.so.1 loads", found["error"] or found["ended"] or "it does not", "")
 
 
 def answers(seen: Json) -> Outcome:
@@ -40,7 +40,7 @@ def answers(seen: Json) -> Outcome:
     for call in ("init", "counted"):
         said = found[call]
         if said is None:
-            return held(False, required, found["error"] or "CUDA gave no answer", "")
+            return held(False, required, found["ended"] or "CUDA gave no answer", "")
         if said["code"]:
             words = ": ".join(word for word in (said["name"], said["text"]) if word)
             named = "cuInit" if call == "init" else "cuDeviceGetCount"
@@ -56,8 +56,8 @@ def answers(seen: Json) -> Outcome:
 def computes(seen: Json) -> Outcome:
     """Judge whether each card that CUDA sees does something."""
     wrong = [f"{card['name']}: {card['error']}" for card in answer(seen)["devices"] if card["error"]]
-    if not answer(seen)["devices"] or answer(seen)["error"]:
-        wrong.append(answer(seen)["error"] or "no card was asked")
+    if not answer(seen)["devices"] or answer(seen)["ended"]:
+        wrong.append(answer(seen)["ended"] or "no card was asked")
     names = ", ".join(f"{card['name']} ({card['capability']})" for card in answer(seen)["devices"])
     return held(not wrong, "each card fills memory that is read back right", "; ".join(wrong) or names, "")
 

@@ -317,7 +317,7 @@ TABLE = (
         "The driver's CUDA library is missing",
         "libcuda.so.1 is a package of its own in most distributions, and the driver works without it.",
         "Install that package in the driver's own version.",
-        signs=(Sign("cuda.library"),),
+        signs=(Sign("cuda.library", lambda seen: answer(seen)["ended"] is None),),
         by_hand=by_hand.library,
         messages=("libcuda.so.1: cannot open shared object file", "Could not load dynamic library 'libcuda.so.1'"),
     ),

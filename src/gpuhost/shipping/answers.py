@@ -188,7 +188,8 @@ def benchmark(report: Json) -> Json:
 
 def doctor(answer: Json) -> Json:
     """What the doctor says of a host, or an `error`; the text of its bundle stays as it is, for a file."""
-    report = tidied(dict(answer.get("report") or {}))
+    told = answer.get("report")
+    report = tidied(told) if isinstance(told, dict) else {"error": "it is no object"}
     wrong = misfit(report, "doctor")
     if "error" in report or wrong is not None or "messages" in report:
         return {"error": f"{STRANGE}: {wrong or report.get('error') or 'it is no report'}."}

@@ -80,12 +80,20 @@ for number in range(count.value):
 def cuda(limit_s: float = LIMIT_S) -> Json:
     """Return what CUDA says of itself on this machine.
 
-    `library` is the libcuda that is loaded (None: none is), `error` why it is not or how the asking ended badly,
-    `init` and `counted` what cuInit and cuDeviceGetCount gave as code, name and text, `version` the CUDA that the
-    driver serves ("12.4"), `count` the cards that CUDA sees, and `devices` each with its name, capability and `error`
-    (None: memory was filled by the card and read back). What was not reached is None.
+    `library` is the libcuda that is loaded (None: none is), `error` why it is not, and `ended` how the asking ended
+    badly (None: it did not). `init` and `counted` are what cuInit and cuDeviceGetCount gave as code, name and text,
+    `version` is the CUDA that the driver serves ("12.4"), `count` the cards that CUDA sees, and `devices` has each with
+    its name, capability and `error` (None: the card filled memory that was read back). What was not reached is None.
     """
-    found: Json = {"library": None, "error": None, "init": None, "counted": None, "version": None, "count": None}
+    found: Json = {
+        "library": None,
+        "error": None,
+        "ended": None,
+        "init": None,
+        "counted": None,
+        "version": None,
+        "count": None,
+    }
     devices: Dict[int, Json] = {}
     set_here = {name: os.environ[name][:_LONGEST] for name in VARIABLES if name in os.environ}
     argv = [sys.executable, "-I", "-S", "-c", _ASK]
@@ -93,17 +101,17 @@ def cuda(limit_s: float = LIMIT_S) -> Json:
         code, out, _ = commands.bounded(argv, limit_s, stderr=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
         code, out = 0, ""
-        found["error"] = f"CUDA gave no answer within {error.timeout:g} s"
+        found["ended"] = f"CUDA gave no answer within {error.timeout:g} s"
     except (OSError, commands.TooMuch) as error:
         code, out = 0, ""
-        found["error"] = f"CUDA could not be asked: {type(error).__name__}"
+        found["ended"] = f"CUDA could not be asked: {type(error).__name__}"
     for row in rows(out):
         if "device" in row:
             devices[row["number"]] = row["device"]
         else:
             found.update(row)
     if code != 0:
-        found["error"] = f"the process that asked CUDA was ended by signal {-code}" if code < 0 else "it crashed"
+        found["ended"] = f"the process that asked CUDA was ended by signal {-code}" if code < 0 else "it crashed"
     figures = found["version"]
     found["version"] = f"{figures // 1000}.{figures % 1000 // 10}" if figures else None
     return {**found, "devices": [devices[number] for number in sorted(devices)], "variables": set_here}
