@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import pytest
 
@@ -147,6 +147,30 @@ def test_wsl_is_judged_by_what_windows_gives_it() -> None:
     assert examined(seen)["answer"] == "fine"
     seen["surroundings"]["dxg"] = False
     assert [row["check"] for row in examined(seen)["findings"]] == ["driver.nodes"]
+
+
+HOSTILE = "x; touch pwned #$(touch y)"
+
+
+@pytest.mark.parametrize("dkms", [True, False])
+@pytest.mark.parametrize("names", [["ubuntu"], ["debian"], ["fedora"], ["arch"], ["opensuse"]])
+@pytest.mark.parametrize("name", ["D08-no-module", "D11-unsigned", "D01-library-upgraded"])
+def test_a_hosts_words_stay_words_in_a_remedy(name: str, names: List[str], dkms: bool) -> None:
+    """What a host calls its kernels and packages is no part of a command that a person types."""
+    seen = without_lock(made(VERIFY[name]))
+    observation, driver = seen["machine"]["observation"], seen["machine"]["installed"]["driver"]
+    observation["platform"]["distribution"] = names[0]
+    seen["surroundings"]["names"] = names
+    driver["kernel"] = HOSTILE
+    driver["dkms"] = ["nvidia/525: added"] if dkms else []
+    for package in list(observation["packages"]):
+        observation["packages"].pop(package)
+    observation["packages"][f"nvidia-driver {HOSTILE}"] = {"version": "1", "state": "installed", "hold": False}
+    report = examined(seen)
+    assert report["findings"]
+    for row in report["findings"]:
+        bare = re.sub(r"'(?:[^']|'\"'\"')*'", "", row["remedy"])
+        assert "touch" not in bare, row["remedy"]
 
 
 def test_every_message_points_to_a_diagnosis_of_the_list() -> None:

@@ -86,8 +86,9 @@ def module_again(seen: Json) -> str:
         packaged = installed(seen, r"linux-modules-nvidia-")
         if packaged and branch(seen):
             return on_host(f"apt-get install linux-modules-nvidia-{branch(seen)}-{release} && reboot")
-        if installed(seen, r"nvidia-driver"):
-            return on_host(f"apt-get install --reinstall {' '.join(installed(seen, r'nvidia-driver'))} {headers}")
+        drivers = " ".join(map(shlex.quote, installed(seen, r"nvidia-driver")))
+        if drivers:
+            return on_host(f"apt-get install --reinstall {drivers} {headers}")
         return on_host(f"apt-get install {headers} dkms  # then NVIDIA's installer again, with --dkms")
     if of == DNF:
         return on_host(

@@ -51,7 +51,8 @@ def lines(report: Json) -> Iterator[str]:
     yield from environment(report["python"])
     if report["risks"]:
         yield ""
-        yield f"{YELLOW}Nothing of this breaks CUDA today, and an update may:{OFF}"
+        beside = "Nothing of this breaks CUDA today, and an update may:" if report["proved"] else "Beside it:"
+        yield f"{YELLOW}{beside}{OFF}"
         for found in report["risks"]:
             yield from finding(found, YELLOW)
     if report["not_judged"]:
