@@ -42,14 +42,14 @@ Start = Callable[[str, Json], List[str]]
 
 
 def start(python: str, arguments: Json) -> List[str]:
-    """Return the command line that asks an environment. It sees the user's own packages, as a program there would."""
+    """Return the command line that asks an environment, of which `frameworks` opens what a program there would see."""
     folder = Path(str(sys.modules["gpuhost"].__file__)).resolve().parents[1]
-    return [python, "-B", "-c", _START, str(folder), json.dumps(arguments)]
+    return [python, "-I", "-B", "-c", _START, str(folder), json.dumps(arguments)]
 
 
 def carried(programs: Json) -> Start:
     """Return the same for a doctor that was sent here, whose modules lie nowhere: by whole programs, one a question."""
-    return lambda python, arguments: [python, "-B", "-c", str(programs[arguments["framework"] or ""])]
+    return lambda python, arguments: [python, "-I", "-B", "-c", str(programs[arguments["framework"] or ""])]
 
 
 def asked(python: str, begin: Start = start, limit_s: float = LIMIT_S) -> Json:

@@ -6,6 +6,7 @@ start for the look, and one for each framework, so that a crash inside one is to
 
 import os
 import re
+import site
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List
@@ -24,6 +25,7 @@ _MOST = 60
 def main(arguments: Json) -> int:
     """Answer with what is there; with `arguments["framework"]`, with what that one says and does."""
     answer = channel()
+    see_as_a_program_would()
     name = arguments["framework"]
     if name is None:
         packages = {key: value for key, value in distributions().items() if _TELLING.search(key)}
@@ -44,6 +46,17 @@ def main(arguments: Json) -> int:
         told["error"] = "{}: {}".format(type(error).__name__, " ".join(str(error).split())[:500])
     answer({**told, "libraries": loaded_libraries()})
     return 0
+
+
+def see_as_a_program_would() -> None:
+    """Let imports find what a program of the user's would: PYTHONPATH, and the packages of the user alone.
+
+    This process was started isolated, so that nothing is imported from the working folder.
+    """
+    folders = [name for name in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(name).is_absolute()]
+    sys.path[:0] = folders
+    if sys.prefix == sys.base_prefix and Path(site.getusersitepackages()).is_dir():
+        site.addsitedir(site.getusersitepackages())
 
 
 def loaded_libraries() -> List[str]:
