@@ -28,6 +28,7 @@ from gpuhost.types import Json
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
 FAULTS, HEALED = ROOT / "tests/hosts/faults", ROOT / "tests/e2e/faults.json"
+ELSEWHERE = ROOT / "tests/unit/elsewhere.json"
 MADE = "Written by tools/reference_docs.py; do not edit."
 # Who asks what: platform, cards, demands.
 ASKED: Tuple[Tuple[str, List[str], Dict[str, str]], ...] = (
@@ -141,11 +142,12 @@ def known_failures() -> str:
     """Every diagnosis: its words, who gives it, and how that was shown."""
     faults = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(FAULTS.glob("*.json"))}
     record = json.loads(HEALED.read_text(encoding="utf-8"))
+    shown = json.loads(ELSEWHERE.read_text(encoding="utf-8"))
     lines = ["# Diagnoses", "", MADE, "", "A failure that is known carries an id, to be searched for here.", ""]
     lines += ["| id | what | cause | what mends it | given by |", "|---" * 5 + "|"]
     for one in diagnoses.BY_ID.values():
         given = [f"`{check}`" for check in dict.fromkeys(sign.check for sign in one.signs)]
-        given += list(dict.fromkeys(w.where if " " in w.where else f"`{w.where}`" for w in one.elsewhere))
+        given += [where if " " in where else f"`{where}`" for where in one.elsewhere]
         who = f"nothing: {one.never}" if one.never else ", ".join(given)
         lines.append(f"| {one.id} | {one.title} | {one.cause} | {one.fix} | {who} |")
     about = (
@@ -159,7 +161,8 @@ def known_failures() -> str:
         hosts = sum(one.id in fault["fails"].values() for fault in faults.values())
         staged = [row for row in record["healed"] if row["diagnosis"] == one.id]
         where = "<br>".join(dict.fromkeys(f"`{row['check']}`" for row in staged)) or NOT_STAGED.get(one.id, "")
-        tests = "<br>".join(dict.fromkeys(f"`{w.test.replace('tests/', '', 1)}`" for w in one.elsewhere))
+        named = dict.fromkeys(test.replace("tests/", "", 1) for test in shown.get(one.id, {}).values())
+        tests = "<br>".join(f"`{test}`" for test in named)
         red = "yes" if hosts else "by its test" if not one.never else "it cannot happen"
         cells = [str(hosts or ""), where, red, "yes" if staged else "", tests]
         lines.append(f"| {one.id} | {' | '.join(cells)} |")

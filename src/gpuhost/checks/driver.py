@@ -70,7 +70,7 @@ def other_branches(record: Json, there: Dict[str, str]) -> List[str]:
 
 
 def is_installed(seen: Json) -> Outcome:
-    """Is the locked driver installed, and still the one that was installed?"""
+    """Check that the locked driver is installed, and unchanged since."""
     lock, found, there = wanted(seen), driver(seen), installed(seen)["guard"]["stack"]
     record, required = found["record"], f"driver {lock['version']} from the {lock['source']}"
     if record is None:
@@ -88,7 +88,7 @@ def is_installed(seen: Json) -> Outcome:
 
 
 def boots(seen: Json) -> Outcome:
-    """Is the kernel that will boot the one that the driver was made for?"""
+    """Check that the kernel that will boot is the one that the driver was made for."""
     found = driver(seen)
     kernel, made = found["kernel"], found["record"]["kernel"]
     actual = f"{kernel or 'no kernel with an image in /boot'} will boot"
@@ -96,7 +96,7 @@ def boots(seen: Json) -> Outcome:
 
 
 def headers(seen: Json) -> Outcome:
-    """Can DKMS build the module for the kernel that will boot?"""
+    """Check that DKMS can build the module for the kernel that will boot."""
     found = driver(seen)
     if found["record"]["modules_from"] != "dkms":
         return held(True, "headers only where DKMS builds the module", "the archive's own modules need none", "")
@@ -106,7 +106,7 @@ def headers(seen: Json) -> Outcome:
 
 
 def module(seen: Json) -> Outcome:
-    """Is the locked module in place for the kernel that will boot, in the right flavour?"""
+    """Check that the kernel that will boot has the locked module, in the right flavour."""
     lock, found = wanted(seen), driver(seen)
     required = f"the {lock['kernel_modules']} module {lock['version']} for kernel {found['kernel']}"
     if found["module"] is None:
@@ -120,7 +120,7 @@ def module(seen: Json) -> Outcome:
 
 
 def signed(seen: Json) -> Outcome:
-    """Will Secure Boot let the kernel load the module?"""
+    """Check that Secure Boot will let the kernel load the module."""
     state, found, signer = observation(seen)["secure_boot"], driver(seen), driver(seen)["module"]["signer"]
     if state in ("disabled", "unsupported"):
         return held(True, "a signature where Secure Boot asks for one", f"Secure Boot is {state}", "")
@@ -138,7 +138,7 @@ def signed(seen: Json) -> Outcome:
 
 
 def nouveau(seen: Json) -> Outcome:
-    """Is nouveau kept out, now and at the next boot?"""
+    """Check that nouveau is kept out, now and at the next boot."""
     found, told = driver(seen)["nouveau"], []
     if not found["blacklisted"]:
         told.append("nouveau is not blacklisted")

@@ -12,12 +12,12 @@ from ..types import Json
 
 
 def own_release(source: Json, row: Json) -> bool:
-    """Is the source, by its suites, one of the platform's own release?"""
+    """Return whether all suites of the source are of the platform's own release."""
     return all(suite.split("/")[0] in row["suites"] for suite in source["suites"])
 
 
 def names_a_release(suite: str, row: Json) -> bool:
-    """Is the suite the code name of a release, of any distribution? (Ubuntu's are foreign on Debian too.)"""
+    """Return whether the suite is a release of any distribution: Ubuntu's are foreign on Debian too."""
     name = suite.split("/")[0].partition("-")[0]
     return any(name in names for names in row["codenames"].values())
 
@@ -93,7 +93,7 @@ def unread(observation: Json) -> List[Json]:
 
 
 def vouched(source: Json, observation: Json, row: Json) -> bool:
-    """Is an unread source the distribution's own, as far as can be said?
+    """Return whether an unread source is the distribution's own, as far as can be said.
 
     It is when it names this release at an address that another source, which apt has read, has shown to be the
     distribution's own. A host whose apt has read nothing at all (fresh from an image) shows nothing. There the suite
