@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import List
 
 from ..checks.base import on_host
-from ..checks.driver import driver, other_branches, replaced, wanted
+from ..checks.driver import driver, wanted
 from ..checks.host import observation, row
 from ..checks.lock import installed
+from ..host.driver.judge import Packages, other_branches, replaced
 from ..planning import preflight
 from ..planning.catalog import Json
 from .base import Diagnosis, Elsewhere, Sign
@@ -16,9 +17,9 @@ from .base import Diagnosis, Elsewhere, Sign
 VENDOR = "developer.download.nvidia."
 
 
-def stack(seen: Json) -> Json:
+def stack(seen: Json) -> Packages:
     """The installed packages of the driver and its kernel, as the guard's probe computes them."""
-    return dict(installed(seen)["guard"]["stack"])
+    return Packages(installed(seen)["guard"]["stack"])
 
 
 def has_replaced(seen: Json) -> bool:
