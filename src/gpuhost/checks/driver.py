@@ -2,9 +2,8 @@
 
 import re
 import shlex
-from typing import Dict, List
 
-from ..host.guard.rules import is_family
+from ..host.driver.judge import Packages, altered, is_module
 from ..host.probe.driver import MODPROBE_FOLDERS
 from ..types import Json
 from .base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
@@ -48,27 +47,6 @@ def module_again(seen: Json) -> str:
     return unpacked_again(seen, f"linux-(modules|objects|signatures)-nvidia-.*{re.escape(driver(seen)['kernel'])}")
 
 
-def replaced(record: Json, there: Dict[str, str]) -> List[str]:
-    """The recorded driver packages that are no longer at their versions, each with both."""
-    told = []
-    for name, version in sorted(record["packages"].items()):
-        if there.get(name, version) != version:
-            told.append(f"{name} is {there[name]}, installed was {version}")
-        elif name not in there and is_family(name):
-            told.append(f"{name} {version} is gone")
-    return told
-
-
-def other_branches(record: Json, there: Dict[str, str]) -> List[str]:
-    """The installed driver packages of another branch; a transitional name that leads to this one is none."""
-    return [
-        name
-        for name, version in sorted(there.items())
-        if re.match(r"nvidia-driver-\d", name) and not version.startswith(f"{record['version']}-")
-        if name not in record["packages"]
-    ]
-
-
 def is_installed(seen: Json) -> Outcome:
     """Check that the locked driver is installed, and unchanged since."""
     lock, found, there = wanted(seen), driver(seen), installed(seen)["guard"]["stack"]
@@ -78,8 +56,7 @@ def is_installed(seen: Json) -> Outcome:
     if (record["version"], record["source"]) != (lock["version"], lock["source"]):
         actual = f"driver {record['version']} from the {record['source']} was installed"
         return held(False, required, actual, DRIVER)
-    told = replaced(record, there)
-    told += [f"{name} {there[name]} came beside it" for name in other_branches(record, there)]
+    told = altered(record, Packages(there))
     loaded = observation(seen)["nvidia"]["module_version"]
     if told and loaded and found["library"] not in (None, loaded):
         told.append(f"so nvidia-smi and CUDA fail (D01: loaded is {loaded}, the library is {found['library']})")
@@ -114,7 +91,7 @@ def module(seen: Json) -> Outcome:
         actual = "there is no module nvidia for it" + (f" (dkms status: {built})" if built else "")
         return held(False, required, actual, module_again(seen))
     flavour = "open" if found["module"]["open"] else "proprietary"
-    right = (found["module"]["version"], flavour) == (lock["version"], lock["kernel_modules"])
+    right = is_module(found["module"], lock["version"], lock["kernel_modules"])
     actual = f"the {flavour} module {found['module']['version'] or 'of unknown version'}, {found['module']['path']}"
     return held(right, required, actual, DRIVER)
 

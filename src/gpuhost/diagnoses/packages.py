@@ -3,10 +3,11 @@
 from typing import List
 
 from ..checks.base import on_host
-from ..checks.driver import driver, other_branches, replaced, wanted
+from ..checks.driver import driver, wanted
 from ..checks.host import observation, row
 from ..checks.lock import installed
 from ..checks.sources import removal, unknown_sources, unread
+from ..host.driver.judge import Packages, other_branches, replaced
 from ..types import Json
 from .base import Diagnosis, Sign
 
@@ -14,9 +15,9 @@ from .base import Diagnosis, Sign
 VENDOR = "developer.download.nvidia."
 
 
-def stack(seen: Json) -> Json:
+def stack(seen: Json) -> Packages:
     """The installed packages of the driver and its kernel, as the guard's probe computes them."""
-    return dict(installed(seen)["guard"]["stack"])
+    return Packages(installed(seen)["guard"]["stack"])
 
 
 def has_replaced(seen: Json) -> bool:
