@@ -35,7 +35,7 @@ def tool() -> Any:
 
 
 def root_cause(found: Result, failed: List[str]) -> bool:
-    """Does a skipped check name a failed one as the reason?"""
+    """Return whether a skipped check names a failed one as the reason."""
     return any(found.actual == f"not reached because of {name}" for name in failed) or found.actual == NO_GPU
 
 

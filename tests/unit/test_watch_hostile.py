@@ -199,7 +199,7 @@ def words(kind: str) -> List[Tuple[Any, ...]]:
 
 
 def plain(value: Any) -> bool:
-    """Can it be sent as JSON?"""
+    """Return whether a value can be sent as JSON."""
     try:
         json.dumps(value)
     except TypeError:
