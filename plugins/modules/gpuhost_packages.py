@@ -25,6 +25,13 @@ options:
 author: gpuhost
 """
 
+EXAMPLES = r"""
+- name: See which packages are missing, and write them down
+  gpuhost_packages:
+    names: [python3, python3-venv]
+  register: missing
+"""
+
 RETURN = r"""
 names: {description: "The packages that are not installed, or gone.", type: list, returned: success}
 """
