@@ -12,7 +12,8 @@ module: gpuhost_tree
 short_description: Put a folder of text files into the store
 description:
   - Writes C(<root>/store/<name>) at once. A folder with the same digest is left alone.
-  - In a task, C(tree) stands for name, files and digest of one of this project's programs; the controller fills them in.
+  - In a task, C(tree) stands for name, files and digest of one of this project's programs (C(yolo), C(watch),
+    C(opencv-builder)); the controller fills them in.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
   name: {description: The folder's name in the store., type: str, required: true}
