@@ -14,7 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from gpuhost.errors import GpuhostError
-from gpuhost.host import bounded
+from gpuhost.host import commands
 from gpuhost.planning import lock
 from gpuhost.report import history, swap
 from gpuhost.text import printable_lines
@@ -122,15 +122,9 @@ def stream(command: List[str], extra: Dict[str, str], show: Callable[[str], None
     the last lines.
     """
     lines: Deque[str] = collections.deque(maxlen=KEPT_LINES)
-    with subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
-        command,
-        cwd=str(PROJECT),
-        env={**os.environ, **extra},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        for line in map(printable_lines, bounded.lines(process.stdout)):
+    # In the session of Ansible, so that Ctrl-C reaches it, and with the user's own language.
+    with commands.start(command, cwd=str(PROJECT), env={**os.environ, **extra}, stderr=subprocess.STDOUT) as process:
+        for line in map(printable_lines, commands.lines(process.stdout)):
             lines.append(line)
             show(line)
     return process.returncode, list(lines)

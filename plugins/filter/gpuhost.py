@@ -13,12 +13,12 @@ from ansible.errors import AnsibleFilterError
 from ansible.utils.unsafe_proxy import wrap_var
 
 from gpuhost.checks import benchmark as checks_benchmark
+from gpuhost.checks.host import dpkg_busy
 from gpuhost.errors import GpuhostError, UsageError
-from gpuhost.planning import lock, plan, preflight, rebuild, rollback, specs
+from gpuhost.planning import detector, lock, plan, preflight, rebuild, rollback, specs
 from gpuhost.planning.request import request_of, wishes
 from gpuhost.planning.resolve import resolver
 from gpuhost.report import terminal as render
-from gpuhost.shipping import detector
 from gpuhost.text import folder_name
 
 
@@ -118,7 +118,7 @@ def problems(
     return {
         "problems": known["problems"] + preflight.problems(observation),
         "remarks": preflight.remarks(observation),
-        "busy": preflight.dpkg_busy(observation),
+        "busy": dpkg_busy(observation),
     }
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuhost.errors import GpuhostError
 from ansible.module_utils.gpuhost.host import store
+from ansible.module_utils.gpuhost.host.commands import run_command
 from ansible.module_utils.gpuhost.host.driver import added
 from ansible.module_utils.gpuhost.host.driver.apt import Apt
-from ansible.module_utils.gpuhost.host.edges import run_command
 from ansible.module_utils.gpuhost.host.work import Work
 
 DOCUMENTATION = r"""

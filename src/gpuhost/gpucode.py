@@ -3,11 +3,11 @@
 Source: CUDA C++ programming guide, binary and PTX compatibility. Real code for x.y runs on x.z with z >= y; PTX of any
 lower capability is compiled by the driver at run time. Code for integrated chips (Tegra) is not for cards, and neither
 is what card code has to run on.
+
+Python 3.6 and the standard library: modules that run on a target use it too.
 """
 
-from __future__ import annotations
-
-from typing import Iterable, List, Optional, Sequence
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 from .versions import capability
 
@@ -22,7 +22,7 @@ def reach(code: Iterable[str], card: str) -> str:
     return "ptx-jit" if any(v <= (major, minor) for v in virtual) else "none"
 
 
-def parse(name: str) -> tuple[int, int]:
+def parse(name: str) -> Tuple[int, int]:
     """'sm_86' or 'compute_120' as the capability it is for."""
     figures = name.rpartition("_")[2]
     return int(figures[:-1]), int(figures[-1])

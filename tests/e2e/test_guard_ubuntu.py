@@ -27,6 +27,7 @@ from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 from gpuhost.verification import collect as checks_collect
 from gpuhost.verification import verdict as checks
+from gpuhost.verification.expected import expected
 
 from .beds.archive import next_month
 from .beds.bed import PROJECT
@@ -52,7 +53,8 @@ def machine(bed: UbuntuBed) -> Json:
 
 def verified(bed: UbuntuBed, locked: Json) -> Dict[str, Result]:
     """The results of verify/'s checks of the card, the driver and the guard."""
-    seen = {"lock": locked, "machine": machine(bed), "options": {"require_gpu": False}}
+    found = machine(bed)
+    seen = {"lock": locked, "machine": found, "expected": expected(locked, found), "options": {"require_gpu": False}}
     # Whether there is a lock in force is no question here.
     results = {name: checks.result(checks.BY_ID[name], outcome(True, "", "", "")) for name in GIVEN}
     for name in JUDGED:

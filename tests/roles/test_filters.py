@@ -13,7 +13,7 @@ from ansible.errors import AnsibleFilterError
 
 from gpuhost.planning import lock
 
-from ..recorded import observed
+from ..example_hosts import observed
 from .conftest import ROOT
 
 

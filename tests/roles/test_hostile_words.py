@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 import pytest
 import yaml
 
-from ..recorded import observed
+from ..example_hosts import observed
 from .conftest import ROOT, Ansible, Result
 
 P2000 = observed("ubuntu1804-quadro-p2000")

@@ -9,7 +9,7 @@ from gpuhost.planning import plan
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
 from gpuhost.planning.resolve import resolver
-from gpuhost.versions import specifier
+from gpuhost.planning.versions import specifier
 
 from .independent import Ask
 

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
 from typing import Any, Dict, List
 
 from gpuhost.checks import benchmark as checks_benchmark
-from gpuhost.checks import environments as checks_environments
-from gpuhost.checks import tensorflow as checks_tensorflow
 from gpuhost.checks.base import Result
-from gpuhost.host.probe.machine import observe
 from gpuhost.planning import lock, plan
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 from gpuhost.verification import verdict as checks
+from gpuhost.verification.expected import environments, expected, sonames
 
-HOSTS = Path(__file__).resolve().parents[1] / "hosts"
+from ..example_hosts import observed
+
 DIGEST = "0123456789ab"
 Json = Dict[str, Any]
-
-
-def recorded(name: str) -> Json:
-    """The observation of a recorded host."""
-    rows = json.loads((HOSTS / name / "commands.json").read_text(encoding="utf-8"))
-    answers = {tuple(one["argv"]): (one["rc"], one["out"], one["err"]) for one in rows}
-    return observe(str(HOSTS / name / "fs"), lambda argv, timeout: answers[tuple(argv)])
 
 
 def bench_report(model: str, device: str) -> Json:
@@ -131,7 +121,7 @@ def build_information(locked: Json) -> List[str]:
 
 def libraries(locked: Json) -> Json:
     """Every library that TensorFlow names loads, and cuDNN tells its version."""
-    found: Json = {name: {"error": None} for name in checks_tensorflow.sonames(locked)}
+    found: Json = {name: {"error": None} for name in sonames(locked)}
     for name in found:
         if name.startswith("libcudnn.so"):
             found[name]["version"] = 8600
@@ -154,10 +144,10 @@ NO_GUARD: Json = {"record": None, "held": [], "stack": {}, "pins": {}, "blacklis
 
 def host(observation: Json, locked: Json) -> Json:
     """What is collected from a host that is exactly what its lock says."""
-    environments = checks_environments.locked(locked, {})
+    held = environments(locked, {})
     links = {
         f"venvs/{name}": {"target": f"store/{name}-1-{digest}", "digest": digest}
-        for name, digest in ((name, wanted["digest"] or DIGEST) for name, wanted in environments.items())
+        for name, digest in ((name, wanted["digest"] or DIGEST) for name, wanted in held.items())
     }
     links["yolo"] = {"target": f"store/yolo-1-{DIGEST}", "digest": DIGEST}
     gpu = bool(locked["plan"]["gpus"])
@@ -166,7 +156,7 @@ def host(observation: Json, locked: Json) -> Json:
     device = checks_benchmark.device(locked)
     packages = {
         name: {p: [v.replace(".*", ".sm61.0123abcd")] for p, v in wanted["packages"].items()}
-        for name, wanted in environments.items()
+        for name, wanted in held.items()
     }
     opencv = {
         "version": "4.10.0",
@@ -198,13 +188,14 @@ def host(observation: Json, locked: Json) -> Json:
         "problems": [],
         "rights": {"wrong": [], "more": 0, "whole": True},
     }
+    machine = {"observation": observation, "installed": installed}
     return {
         "host": "box",
         "options": {"require_gpu": False, "benchmark": True, "photos": 192, "images": None},
         "lock": locked,
         "lock_error": None,
-        "machine": {"observation": observation, "installed": installed},
-        "locked": environments,
+        "machine": machine,
+        "expected": expected(locked, machine),
         "environments": {
             "opencv_cuda": {
                 "packages": packages["opencv_cuda"],
@@ -224,22 +215,19 @@ def host(observation: Json, locked: Json) -> Json:
             },
         },
         "benchmark": {model: bench_report(model, device) for model in checks_benchmark.MODELS},
-        "benchmark_device": device,
     }
 
 
 def cpu_host() -> Json:
     """A healthy Debian 12 without a card."""
-    observation = recorded("debian12-no-gpu")
+    observation = observed("debian12-no-gpu")
     found = resolver()
     return host(observation, lock.make("box", observation, plan.make(found, request_of(found, observation, {}))))
 
 
 def gpu_host() -> Json:
-    """A healthy Ubuntu 18.04 with a GTX 750 Ti: recorded with another driver, so that the lock's is put in
-    its place.
-    """
-    observation = recorded("ubuntu1804-gtx750ti-driver470")
+    """A healthy Ubuntu 18.04 with a GTX 750 Ti: made with another driver, so the lock's is put in its place."""
+    observation = observed("ubuntu1804-gtx750ti-driver470")
     found = resolver()
     locked = lock.make("box", observation, plan.make(found, request_of(found, observation, {})))
     observation["nvidia"]["module_version"] = locked["plan"]["driver"]["version"]
@@ -249,7 +237,11 @@ def gpu_host() -> Json:
 
 
 def judged(seen: Json) -> Dict[str, Result]:
-    """The results of all checks on what was collected, by id, in the order that verify/ makes them."""
+    """The results of all checks on what was collected, by id, in the order that verify/ makes them.
+
+    What is expected is computed anew, because a test may have changed the lock, the host's record of it, or the links.
+    """
+    seen = {**seen, "expected": expected(seen["lock"], seen["machine"])}
     results: Dict[str, Result] = {}
     for check in checks.CHECKS:
         results[check.id] = checks.judge(check, seen, results)

@@ -27,7 +27,7 @@ from gpuhost.report import terminal as render
 from gpuhost.shipping import answers
 from gpuhost.shipping.asked import Asked
 
-from ..recorded import observed
+from ..example_hosts import observed
 
 Json = Dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,8 +86,8 @@ GOOD: List[Tuple[str, Json]] = [
     ("gpuhost_generation", {"generation": 3, "previous": None, "diff": DIFF}),
     ("gpuhost_opencv", {"key": KEY, "wheel": WHEEL_FACTS}),
     ("gpuhost_artifact", {"path": "/opt/gpuhost/cache/artifacts/x"}),
-    ("gpuhost_driver", {"in_place": False, "differences": ["a"]}),
-    ("gpuhost_driver", {"reason": "", "pending": False, "enrolment": ""}),
+    ("gpuhost_driver", {"differences": ["a"], "reboot_required": "", "console_required": ""}),
+    ("gpuhost_driver", {"told": ""}),
     ("gpuhost_environment", {"folder": "store/dl4cv-0123456789ab"}),
     ("gpuhost_guard", {"told": "x", "kept_back": ["y"], "guarded": True, "proved": False, "diff": DIFF}),
     ("gpuhost_packages", {"names": ["g++-8"]}),

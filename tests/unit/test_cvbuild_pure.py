@@ -291,7 +291,7 @@ def test_every_failure_has_an_id_of_the_list_and_a_meaning() -> None:
 def plan_for(card: str, platform: str, **asked: str) -> Dict[str, Any]:
     """The plan of a card."""
     from gpuhost.planning.gpus import parse
-    from gpuhost.versions import specifier
+    from gpuhost.planning.versions import specifier
 
     found = resolver()
     wanted = {name: specifier(name, text) for name, text in asked.items()}

@@ -7,7 +7,7 @@ from typing import Any, Dict
 import pytest
 
 from gpuhost.errors import UsageError
-from gpuhost.shipping import detector
+from gpuhost.planning import detector
 
 BASE: Dict[str, Any] = {
     "models": ["yolov4-tiny"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gpuhost.checks import host as checks_host
 from gpuhost.errors import UnreadableError
 from gpuhost.host.driver import setup as driver_setup
 from gpuhost.host.probe import driver as probe_driver
@@ -12,10 +13,10 @@ from gpuhost.planning import preflight, rebuild
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 
-from ..recorded import HOSTS, observed
+from ..example_hosts import folder_of, observed
 
-BIONIC = (HOSTS / "ubuntu1804-quadro-p2000" / "fs" / "etc" / "os-release").read_text(encoding="utf-8")
-BOOKWORM = (HOSTS / "debian12-no-gpu" / "fs" / "etc" / "os-release").read_text(encoding="utf-8")
+BIONIC = (folder_of("ubuntu1804-quadro-p2000") / "fs" / "etc" / "os-release").read_text(encoding="utf-8")
+BOOKWORM = (folder_of("debian12-no-gpu") / "fs" / "etc" / "os-release").read_text(encoding="utf-8")
 
 
 def test_half_configured_packages_are_named() -> None:
@@ -38,11 +39,11 @@ def test_a_busy_dpkg_is_no_broken_one() -> None:
     """Packages are half installed while apt-daily works; the advice is to wait, not to mend."""
     observation = observed("ubuntu1804-half-configured")
     observation["dpkg_audit"] = ["dpkg: error: dpkg frontend lock has locked the database"]
-    assert preflight.dpkg_busy(observation)
+    assert checks_host.dpkg_busy(observation)
     (problem,) = preflight.problems(observation)
     assert "Wait for it" in problem
     assert "--configure" not in problem
-    assert not preflight.dpkg_busy(observed("ubuntu1804-half-configured"))
+    assert not checks_host.dpkg_busy(observed("ubuntu1804-half-configured"))
 
 
 def test_an_unknown_platform_ends_it() -> None:
@@ -104,9 +105,9 @@ def test_what_our_own_interrupted_run_left_is_mended_by_the_next() -> None:
     """Only with the marker of a driver installation does a half-configured dpkg not stop the run."""
     half = observed("ubuntu1804-half-configured")
     busy = ["dpkg: error: another process has locked the database"]
-    assert preflight.dpkg_problems(half)
-    assert preflight.dpkg_problems(dict(half, interrupted=True)) == []
-    assert preflight.dpkg_problems(dict(half, interrupted=True, dpkg_audit=busy))
+    assert checks_host.dpkg_problems(half)
+    assert checks_host.dpkg_problems(dict(half, interrupted=True)) == []
+    assert checks_host.dpkg_problems(dict(half, interrupted=True, dpkg_audit=busy))
 
 
 def test_the_probe_looks_for_the_marker_that_the_driver_leaves() -> None:

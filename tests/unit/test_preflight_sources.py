@@ -10,11 +10,12 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
+from gpuhost.checks import sources
 from gpuhost.host.parse.apt import parse_deb822, parse_one_line
 from gpuhost.planning import preflight
 from gpuhost.planning.catalog import shipped
 
-from ..recorded import HOSTS, observed
+from ..example_hosts import NAMES, folder_of, observed
 
 Json = Dict[str, Any]
 HOST = "ubuntu1804-foreign-sources"
@@ -25,8 +26,8 @@ OWN = "http://ubuntu-archive.example/ubuntu"
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A copy of the recorded host with foreign sources, to change."""
-    shutil.copytree(str(HOSTS / HOST), str(tmp_path / HOST), symlinks=True)
+    """Copy the host with foreign sources, to change it."""
+    shutil.copytree(str(folder_of(HOST)), str(tmp_path / HOST), symlinks=True)
     return tmp_path
 
 
@@ -57,7 +58,7 @@ def add(root: Path, file: str, text: str) -> None:
 
 
 def test_every_foreign_source_is_named_and_its_command_removes_exactly_it(copied: Path) -> None:
-    """The recorded host: another release, a vendor's repository, one never read, and a line that cannot be read."""
+    """The example host: another release, a vendor's repository, one never read, and a line that cannot be read."""
     problems = preflight.problems(observed(HOST, copied))
     assert len(problems) == 4
     for problem, gone, words in zip(
@@ -82,15 +83,8 @@ def test_a_harmless_source_is_only_remarked() -> None:
     assert not [p for p in preflight.problems(observation) if "editor.example" in p]
 
 
-IN_ORDER = sorted(
-    path.parent.name
-    for path in HOSTS.glob("*/commands.json")
-    if path.parent.name not in (HOST, "ubuntu1804-half-configured")
-)
-
-
-@pytest.mark.parametrize("host", IN_ORDER)
-def test_every_other_recorded_host_is_in_order(host: str) -> None:
+@pytest.mark.parametrize("host", sorted({*NAMES} - {HOST, "ubuntu1804-half-configured"}))
+def test_every_other_example_host_is_in_order(host: str) -> None:
     """Debian's sources in deb822 form included."""
     observation = observed(host)
     assert preflight.problems(observation) == []
@@ -276,5 +270,5 @@ def test_two_sources_in_one_file_have_commands_of_their_own(copied: Path) -> Non
 def test_a_removal_without_the_other_sources_does_not_take_the_file() -> None:
     """Who does not know what else stands in the file must not remove it."""
     source = {**observed("ubuntu1804-quadro-p2000")["apt"]["sources"][0], "file": "/etc/apt/sources.list.d/x.list"}
-    assert preflight.removal(source).startswith("sed -E -i ")
-    assert preflight.removal(source, [source]) == "rm /etc/apt/sources.list.d/x.list && apt-get update"
+    assert sources.removal(source).startswith("sed -E -i ")
+    assert sources.removal(source, [source]) == "rm /etc/apt/sources.list.d/x.list && apt-get update"

@@ -7,12 +7,13 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
+from gpuhost.checks.lock import cards_of
 from gpuhost.errors import UnreadableError, UsageError
 from gpuhost.planning import lock, plan, rebuild
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 
-from ..recorded import observed
+from ..example_hosts import observed
 
 P2000 = observed("ubuntu1804-quadro-p2000")
 Json = Dict[str, Any]
@@ -69,7 +70,7 @@ def test_what_changes_and_why(cards: List[str], expected: Dict[str, str]) -> Non
     assert set(reasons) == set(expected)
     for name, words in expected.items():
         assert words in reasons[name]
-    assert answer["lock"]["cards"] == lock.cards_of(with_cards(*cards))
+    assert answer["lock"]["cards"] == cards_of(with_cards(*cards))
 
 
 def test_a_host_as_locked_has_nothing_to_rebuild() -> None:

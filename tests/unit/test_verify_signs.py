@@ -9,11 +9,12 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import pytest
 
-from gpuhost.checks import tensorflow as checks_tensorflow
-from gpuhost.host.edges import NOT_FOUND, Edges
+from gpuhost.host.commands import NOT_FOUND
+from gpuhost.host.edges import Edges
 from gpuhost.host.probe import environment as probe_environment
 from gpuhost.host.probe.signs import parse_free_memory, signs, telling_lines
 from gpuhost.planning.environments import load_environment
+from gpuhost.verification import expected
 from gpuhost.verification.collect import telling
 
 from .collected import cpu_host, gpu_host
@@ -139,14 +140,14 @@ def test_the_names_that_tensorflow_loads(version: str) -> None:
     """By the CUDA and cuDNN that it was built with."""
     lock = gpu_host()["lock"]
     lock["plan"]["tensorflow"]["version"] = version
-    found = checks_tensorflow.sonames(lock)
+    found = expected.sonames(lock)
     assert NAMES[version] | {"libcuda.so.1"} <= set(found)
     assert len(found) == len(set(found)) >= 8
 
 
 def test_a_cpu_lock_loads_nothing() -> None:
     """There is no toolkit to load from."""
-    assert checks_tensorflow.sonames(cpu_host()["lock"]) == []
+    assert expected.sonames(cpu_host()["lock"]) == []
 
 
 def test_libraries_are_loaded_in_a_process_apart() -> None:
@@ -181,4 +182,4 @@ def test_the_locked_environments_name_a_tensorflow_that_the_catalog_knows() -> N
     """Else the checks of its libraries would pass with nothing to hold against."""
     plan = gpu_host()["lock"]["plan"]
     assert load_environment(plan["tensorflow"]["environment"])["version"] == plan["tensorflow"]["version"]
-    assert checks_tensorflow.tested({"plan": plan})["cudnn"]
+    assert expected.tested({"plan": plan})["cudnn"]

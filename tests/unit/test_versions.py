@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 
 from gpuhost import versions
 from gpuhost.errors import GpuhostError, UsageError
+from gpuhost.planning import versions as pep440
 
 
 @pytest.mark.parametrize(
@@ -31,14 +32,14 @@ from gpuhost.errors import GpuhostError, UsageError
 )
 def test_specifiers_mean(text: str, inside: Tuple[str, ...], outside: Tuple[str, ...]) -> None:
     """A bare version is its series; everything else is PEP 440."""
-    wanted = versions.specifier("cuda", text)
-    assert all(versions.admits(wanted, v) for v in inside)
-    assert not any(versions.admits(wanted, v) for v in outside)
+    wanted = pep440.specifier("cuda", text)
+    assert all(pep440.admits(wanted, v) for v in inside)
+    assert not any(pep440.admits(wanted, v) for v in outside)
 
 
 def test_no_demand_admits_everything() -> None:
     """What is not asked filters nothing."""
-    assert versions.admits(None, "1.0")
+    assert pep440.admits(None, "1.0")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_no_demand_admits_everything() -> None:
 def test_malformed_specifiers_are_usage_errors(text: str) -> None:
     """Exit code 2, naming what was typed, the component, and two ways to write it."""
     with pytest.raises(UsageError) as caught:
-        versions.specifier("cudnn", text)
+        pep440.specifier("cudnn", text)
     assert caught.value.exit_code == 2
     assert f"'{text}'" in caught.value.message
     assert "cudnn" in caught.value.message
@@ -76,12 +77,12 @@ def test_malformed_specifiers_are_usage_errors(text: str) -> None:
 def test_any_text_is_a_specifier_or_an_error(text: str) -> None:
     """Whatever is typed: a specifier, or an error of ours."""
     try:
-        found = versions.specifier("driver", text)
+        found = pep440.specifier("driver", text)
     except GpuhostError as error:
         assert error.next_step
     else:
         assert isinstance(found, SpecifierSet)
-        versions.admits(found, "525.105.17")
+        pep440.admits(found, "525.105.17")
 
 
 @settings(deadline=None)
@@ -89,11 +90,11 @@ def test_any_text_is_a_specifier_or_an_error(text: str) -> None:
 def test_anything_like_a_specifier_is_one_or_an_error(text: str) -> None:
     """The same for the letters that specifiers are made of."""
     try:
-        found = versions.specifier("driver", text)
+        found = pep440.specifier("driver", text)
     except GpuhostError as error:
         assert error.next_step
     else:
-        versions.admits(found, "525.105.17")
+        pep440.admits(found, "525.105.17")
 
 
 FIGURES = st.lists(st.integers(0, 999), min_size=1, max_size=4)
@@ -104,10 +105,10 @@ FIGURES = st.lists(st.integers(0, 999), min_size=1, max_size=4)
 def test_a_bare_version_is_a_series(value: List[int], series: List[int]) -> None:
     """`admits` with a bare version is `in_series`, whatever the figures (beyond its length a version is
     zeros)."""
-    wanted = versions.specifier("cuda", ".".join(map(str, series)))
+    wanted = pep440.specifier("cuda", ".".join(map(str, series)))
     padded = value + [0] * (len(series) - len(value))
     text = ".".join(map(str, padded))
-    assert versions.admits(wanted, text) == versions.in_series(text, ".".join(map(str, series)))
+    assert pep440.admits(wanted, text) == versions.in_series(text, ".".join(map(str, series)))
 
 
 @pytest.mark.parametrize(
@@ -155,4 +156,4 @@ def test_capabilities_are_numbers() -> None:
 )
 def test_span(values: List[str], words: str) -> None:
     """A range in words, ordered as versions."""
-    assert versions.span(values) == words
+    assert pep440.span(values) == words

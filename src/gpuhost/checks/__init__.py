@@ -1,1 +1,1 @@
-"""Claims about a host, each judged from what was collected. Pure."""
+"""Claims about a host, each judged from what was collected and what is expected. Pure, and Python 3.6."""

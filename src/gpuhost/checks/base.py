@@ -1,13 +1,10 @@
 """What a check is, and what comes out of one. Pure; no check opens a file or runs a command."""
 
-from __future__ import annotations
-
-from dataclasses import asdict, dataclass
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from ..credentials import without_secrets
-from ..planning.catalog import Json
 from ..text import printable
+from ..types import Json
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
 #: A finding is read by a person, whatever a host says.
@@ -27,8 +24,7 @@ RELOCK = f"./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true &&
 REBUILD = "./run ansible-playbook playbooks/rebuild.yml"
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one check ended: what was required, what was found, and, when it failed, the command that mends it."""
 
     status: str
@@ -54,8 +50,7 @@ def skipped(required: str, reason: str, remediation: str = "") -> Outcome:
     return Outcome(SKIP, required, reason, remediation)
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One claim about a host.
 
     `sources` are what the probe reads for it, by the names that they have in the `problems` of its answer, as patterns
@@ -75,8 +70,7 @@ class Check:
     gpu: bool = False
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """A check's outcome as the report holds it."""
 
     id: str
@@ -90,7 +84,7 @@ class Result:
 
     def as_json(self) -> Dict[str, Any]:
         """The result as plain JSON."""
-        return asdict(self)
+        return dict(self._asdict())
 
 
 def result(check: Check, outcome: Outcome, diagnosis: Optional[str] = None) -> Result:

@@ -2,8 +2,6 @@
 be right.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from functools import partial
@@ -12,8 +10,8 @@ from typing import List, Optional, Sequence
 
 from .. import strict_json
 from ..errors import UnreadableError
-from ..planning.catalog import Json
-from ..shipping import tree
+from ..host.isolated import start
+from ..types import Json
 from .base import INSTALL, Check, Outcome, held, skipped
 
 MODELS = ("yolov4-tiny", "yolov3")
@@ -33,7 +31,7 @@ def device(lock: Json) -> str:
 def detector(root: str, generation: str = "current") -> List[str]:
     """The start of the detector's command line on a host."""
     there = f"{root}/{generation}"
-    return tree.start(f"{there}/venvs/opencv_cuda/bin/python", f"{there}/yolo", "gpuhost.yolo")
+    return start(f"{there}/venvs/opencv_cuda/bin/python", f"{there}/yolo", "gpuhost.yolo")
 
 
 def command(root: str, model: str, on: str, photos: int, images: Optional[str], generation: str = "current") -> str:
@@ -45,10 +43,10 @@ def command(root: str, model: str, on: str, photos: int, images: Optional[str], 
     published = shlex.quote(f"{root}/cache/yolo/published")
     own = f" --photos {shlex.quote(images)}" if images else ""
     weights = f"set --; if test -d {published}; then set -- --weights-dir {published}; fi"
-    start = " ".join(map(shlex.quote, detector(root, generation)))
+    program = " ".join(map(shlex.quote, detector(root, generation)))
     work = shlex.quote(f"{root}/cache/yolo")
     return (
-        f"{weights}; timeout -k 5 {LIMIT_S} {start} bench "
+        f"{weights}; timeout -k 5 {LIMIT_S} {program} bench "
         f"--model {shlex.quote(model)} --size {SIZE} --device {shlex.quote(on)} --count {int(photos)}{own} "
         f'--work {work} --read-only --json - "$@"'
     )
@@ -84,7 +82,7 @@ def kept_as(report: str, current: str) -> str:
 
 
 def measured(model: str, seen: Json) -> Outcome:
-    """Return whether all that was asked for was measured, with a passed gate."""
+    """Check that all that was asked for was measured, with a passed gate."""
     required = f"{model} at {SIZE} measured to the end, its result proved right"
     if not seen["options"]["benchmark"]:
         return skipped(required, "left out, as --no-benchmark asked")
@@ -95,8 +93,9 @@ def measured(model: str, seen: Json) -> Outcome:
     if len(found["models"]) > 1 or (entry["model"], entry["size"]) != (model, SIZE):
         told = ", ".join(f"{one['model']} at {one['size']}" for one in found["models"])
         return held(False, required, f"the answer is of {told}", INSTALL)
-    if entry["device"] != seen["benchmark_device"]:
-        return held(False, f"measured on {seen['benchmark_device']}", f"measured on {entry['device']}", INSTALL)
+    device_wanted = seen["expected"]["device"]
+    if entry["device"] != device_wanted:
+        return held(False, f"measured on {device_wanted}", f"measured on {entry['device']}", INSTALL)
     if not entry["complete"] or not entry["gate"]["passed"]:
         return held(False, required, found["stopped_by"] or "the measurement is not complete", INSTALL)
     if not are_all_photos(found, seen["options"]):

@@ -1,14 +1,12 @@
 """Checks of the machine itself: that it can be read, its platform, its apt sources, dpkg."""
 
-from __future__ import annotations
-
 import shlex
 from typing import Dict, List
 
 from ..host.probe import machine as probe
-from ..planning import preflight
-from ..planning.catalog import Json, shipped
+from ..types import Json
 from .base import Check, Outcome, held, on_host
+from .sources import foreign_sources, unknown_sources
 
 NEEDED = ("host.observed",)
 #: What the probe reads, by the names in its `problems`.
@@ -29,11 +27,11 @@ def observation(seen: Json) -> Json:
 
 def row(seen: Json) -> Json:
     """The catalog's row of the host's platform."""
-    return dict(shipped().platforms["platforms"][observation(seen)["platform"]["id"]])
+    return dict(seen["expected"]["platform"])
 
 
 def observed(seen: Json) -> Outcome:
-    """Could the host be read at all?"""
+    """Check that the host could be read at all."""
     error = seen["machine"].get("error")
     return held(
         error is None,
@@ -44,8 +42,8 @@ def observed(seen: Json) -> Outcome:
 
 
 def platform(seen: Json) -> Outcome:
-    """Is it a platform that the catalog knows, on a machine that the artifacts are for?"""
-    known = shipped().platforms["platforms"]
+    """Check that the platform is known, and the machine one that the artifacts are for."""
+    known = seen["expected"]["platforms"]
     machine, identity = observation(seen)["machine"], observation(seen)["platform"]["id"]
     return held(
         identity in known and machine == "x86_64",
@@ -56,7 +54,7 @@ def platform(seen: Json) -> Outcome:
 
 
 def sources_readable(seen: Json) -> Outcome:
-    """Can every line of the source lists be read?"""
+    """Check that every line of the source lists can be read."""
     bad = observation(seen)["apt"]["problems"]
     where = "; ".join(f"{p['file']} line {p['line']}: {p['error']}" for p in bad[:3])
     first = on_host(f"${{EDITOR:-nano}} {shlex.quote(bad[0]['file'])}") if bad else ""
@@ -73,34 +71,60 @@ def findings(outcome: List[Dict[str, str]], required: str) -> Outcome:
 def of_another_release(seen: Json) -> List[Dict[str, str]]:
     """The sources of another release of the distribution, whatever they offer."""
     seen_apt = observation(seen)["apt"]
-    return preflight.foreign_sources({"apt": {**seen_apt, "foreign_packages": []}}, row(seen))
+    return foreign_sources({"apt": {**seen_apt, "foreign_packages": []}}, row(seen))
 
 
 def sources_release(seen: Json) -> Outcome:
-    """Is every source of the distribution one of this release?"""
+    """Check that no source is of another release of the distribution."""
     codename = row(seen)["codename"]
     return findings(of_another_release(seen), f"no apt source of another release than {codename}")
 
 
 def sources_foreign(seen: Json) -> Outcome:
-    """Does only the distribution's own archive offer packages of the stack?"""
+    """Check that only the distribution's own archive offers packages of the stack."""
     others = of_another_release(seen)
-    offering = [s for s in preflight.foreign_sources(observation(seen), row(seen)) if s not in others]
-    unknown = preflight.unknown_sources(observation(seen), row(seen))
+    offering = [s for s in foreign_sources(observation(seen), row(seen)) if s not in others]
+    unknown = unknown_sources(observation(seen), row(seen))
     return findings(
         offering + unknown,
         "no source beside the distribution's own offers a package of the stack",
     )
 
 
+LOCKED = "has locked the database"
+
+
+def dpkg_busy(observation: Json) -> bool:
+    """Return whether another process is changing packages; the first line of dpkg's audit says so."""
+    return any(LOCKED in line for line in observation["dpkg_audit"])
+
+
+def dpkg_problems(observation: Json) -> List[str]:
+    """What dpkg has left half done, or that it is busy.
+
+    What our own interrupted installation left is no reason to stop: the role nvidia_driver, which left its marker
+    there, mends it before it goes on.
+    """
+    if dpkg_busy(observation):
+        return [
+            "Another process is changing packages. Wait for it (ps -C apt-get,dpkg,unattended-upgr), then run again."
+        ]
+    if observation["interrupted"]:
+        return []
+    whole = ("installed", "config-files", "not-installed")
+    half = [name for name, package in observation["packages"].items() if package["state"] not in whole]
+    said = ", ".join(half) or "; ".join(observation["dpkg_audit"][:1])
+    return [f"dpkg is not in order ({said}). Mend it: dpkg --configure -a && apt-get -f install"] if said else []
+
+
 def dpkg(seen: Json) -> Outcome:
-    """Is the package database in order, and at rest?"""
+    """Check that the package database is in order and no process is changing it."""
     required, found = "every package is whole", observation(seen)
-    if preflight.dpkg_busy(found):
+    if dpkg_busy(found):
         return held(
             False, required, "another process is changing packages", "Wait, then verify again: ./run pytest verify/"
         )
-    wrong = " ".join(preflight.dpkg_problems(found))
+    wrong = " ".join(dpkg_problems(found))
     return held(not wrong, required, wrong or "in order", on_host("dpkg --configure -a && apt-get -f install"))
 
 

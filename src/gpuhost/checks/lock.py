@@ -1,17 +1,12 @@
-"""Checks of the lock against the host: is there one, was it made for this machine, and is it what is in
-force?
-"""
-
-from __future__ import annotations
+"""Checks of the lock against the host: that there is one, that it was made for this machine and that it is in force."""
 
 import shlex
+from collections import Counter
 from functools import partial
-from typing import Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
-from ..errors import LockError
 from ..host.store import LOCK, TEMPORARY
-from ..planning import lock as locks
-from ..planning.catalog import Json
+from ..types import Json
 from .base import INSTALL, REBUILD, RELOCK, Check, Outcome, held, on_host, skipped
 from .host import CARDS, OS_RELEASE
 
@@ -28,21 +23,19 @@ def in_force(seen: Json) -> Optional[Json]:
     """The lock that the generation in force was made from; None without a generation, or when its record is
     damaged.
     """
-    try:
-        return dict(locks.check(installed(seen)["stack"], "in force"))
-    except LockError:
-        return None
+    stack = seen["expected"]["in_force"]
+    return None if stack is None else dict(stack)
 
 
 def obeyed(seen: Json) -> Json:
-    """The lock that the host is held against: the one in force, so that an edited lock shows in
-    lock.generation and only
-    there; the lock of the inventory as long as nothing is in force."""
+    """Return the lock that the host is held against: the one in force, so that an edited lock shows in lock.generation
+    and only there; the lock of the inventory as long as nothing is in force.
+    """
     return in_force(seen) or dict(seen["lock"])
 
 
 def present(seen: Json) -> Outcome:
-    """Is there a whole lock for this host?"""
+    """Check that there is a valid lock for this host."""
     error = seen["lock_error"] or {}
     return held(
         seen["lock"] is not None,
@@ -53,19 +46,43 @@ def present(seen: Json) -> Outcome:
 
 
 def platform(seen: Json) -> Outcome:
-    """Is the host still the platform of its lock?"""
+    """Check that the host is of its lock's platform."""
     locked, found = obeyed(seen)["plan"]["platform"], seen["machine"]["observation"]["platform"]["id"]
     return held(locked == found, locked, found, RELOCK)
 
 
-def cards(seen: Json) -> Outcome:
-    """Are the cards in the machine those of the lock?"""
-    lock = obeyed(seen)
-    told = [
-        d
-        for d in locks.differences(lock, seen["machine"]["observation"], lock["plan"]["asked"])
-        if d.startswith("cards:")
+def cards_of(observation: Json) -> List[Json]:
+    """What tells one card from another, by PCI address."""
+    rows = [{"pci_address": g["pci_address"], "pci_id": g["pci_id"], "uuid": g["uuid"]} for g in observation["gpus"]]
+    return sorted(rows, key=lambda r: str(r["pci_address"]))
+
+
+def other_cards(locked: Sequence[Json], present: Sequence[Json]) -> List[str]:
+    """Return where the cards that are present differ from the locked ones; both as `cards_of` gives them.
+
+    A card counts as the same when its PCI id is; its uuid decides where both are known (another card of one model).
+    """
+    locked_ids, present_ids = Counter(c["pci_id"] for c in locked), Counter(c["pci_id"] for c in present)
+    if locked_ids != present_ids:
+        return [f"cards: locked {listed(locked_ids)}, present {listed(present_ids)}"]
+    locked_uuids, present_uuids = {c["uuid"] for c in locked}, {c["uuid"] for c in present}
+    if None in locked_uuids | present_uuids or locked_uuids == present_uuids:
+        return []
+    return [
+        f"cards: of the same model, but locked {', '.join(sorted(locked_uuids))}, "
+        f"present {', '.join(sorted(present_uuids))}"
     ]
+
+
+def listed(ids: Dict[str, int]) -> str:
+    """Cards by id and number."""
+    return ", ".join(f"{n} x {i}" if n > 1 else i for i, n in sorted(ids.items())) or "none"
+
+
+def cards(seen: Json) -> Outcome:
+    """Check that the cards in the machine are those of the lock."""
+    lock = obeyed(seen)
+    told = other_cards(lock["cards"], cards_of(seen["machine"]["observation"]))
     wanted = ", ".join(c["pci_id"] for c in lock["cards"]) or "no NVIDIA card"
     found = ", ".join(c["pci_id"] for c in seen["machine"]["observation"]["gpus"]) or "no NVIDIA card"
     return held(
@@ -76,7 +93,7 @@ def cards(seen: Json) -> Outcome:
     )
 
 
-def changes(old: Json, new: Json, path: str = "") -> list[str]:
+def changes(old: Json, new: Json, path: str = "") -> List[str]:
     """Where two JSON objects differ, as `path: old value -> new value`."""
     found = []
     for key in sorted({*old, *new}):
@@ -89,14 +106,14 @@ def changes(old: Json, new: Json, path: str = "") -> list[str]:
 
 
 def provisioned(seen: Json) -> Outcome:
-    """Is a generation of the store in force at all?"""
+    """Check that a generation of the store is in force."""
     number = installed(seen)["generation"]
     actual = "none: the host is not provisioned" if number is None else f"generation {number}"
     return held(number is not None, f"a generation in force below {installed(seen)['root']}", actual, INSTALL)
 
 
 def generation(seen: Json) -> Outcome:
-    """Is the stack in force the lock's?"""
+    """Check that the stack in force is the lock's."""
     number, stack = installed(seen)["generation"], in_force(seen)
     required = "the generation in force was made from this lock"
     if stack is None:
@@ -108,12 +125,12 @@ def generation(seen: Json) -> Outcome:
 
 
 def whole(name: str, seen: Json) -> Outcome:
-    """Does the generation's link `name` lead to a whole folder of the right content?"""
+    """Check that the generation's link `name` leads to a complete folder with the right content."""
     link = installed(seen)["links"].get(name)
     required = f"current/{name} leads to a whole folder of the store"
     if link is None:
         return held(False, required, f"{name} is not there", INSTALL)
-    wanted = (seen["locked"].get(name.rpartition("/")[2]) or {}).get("digest")
+    wanted = (seen["expected"]["environments"].get(name.rpartition("/")[2]) or {}).get("digest")
     if link["digest"] is None:
         told = f"{name} leads to {link['target']}, which is not whole"
     elif not link["target"].endswith(f"-{link['digest']}"):
@@ -130,7 +147,7 @@ RIGHTS = {"writable": "others may write to it", "foreign": "it is not root's", "
 
 
 def rights(seen: Json) -> Outcome:
-    """Can only root change the store, and can every user use it?"""
+    """Check that only root can change the store, and every user can read it."""
     root, found = installed(seen)["root"], installed(seen).get("rights")
     required = f"{root} is root's, nobody else may write there, and users can read it"
     if found is None:

@@ -1,12 +1,10 @@
 """Checks of TensorFlow: it computes, it can load each CUDA library, and it computes on a card."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
-from typing import Any, Dict, List, Optional
+from typing import Any, Optional
 
-from ..planning.catalog import Json, shipped
+from ..types import Json
 from ..versions import release
 from .base import RELOCK, Check, Outcome, held, on_host
 from .environments import again, packages
@@ -25,41 +23,8 @@ def environment(seen: Json) -> Json:
     return dict(seen["environments"]["dl4cv"])
 
 
-def tested(lock: Json) -> Dict[str, str]:
-    """The CUDA and cuDNN series that the locked TensorFlow was built with."""
-    version = lock["plan"]["tensorflow"]["version"]
-    rows = [row["tested"] for row in shipped().tensorflow["releases"] if row["version"] == version]
-    return dict(rows[0]) if rows else {}
-
-
-def sonames(lock: Json) -> List[str]:
-    """The libraries that the locked TensorFlow loads by name when it looks for a card; none for a CPU lock.
-
-    The figures are the libraries' own: until CUDA 10.0 the toolkit's series, since then of each its own interface.
-    """
-    series = tested(lock)
-    if not lock["plan"]["gpus"] or not series:
-        return []
-    major, minor = release(series["cuda"])[:2]
-    if (major, minor) < (10, 1):
-        figures = dict.fromkeys(("cudart", "cublas", "cufft", "curand", "cusolver", "cusparse"), series["cuda"])
-    else:
-        figures = {
-            "cudart": series["cuda"] if major == 10 else f"{major}.0" if major == 11 else str(major),
-            "cublas": str(major),
-            "cufft": "11" if major == 12 else "10",
-            "curand": "10",
-            "cusolver": "10" if (major, minor) <= (11, 0) else "11",
-            "cusparse": str(major),
-        }
-    if major > 10:
-        figures["cublasLt"] = str(major)
-    figures["cudnn"] = str(release(series["cudnn"])[0])
-    return ["libcuda.so.1", *(f"lib{name}.so.{figure}" for name, figure in figures.items())]
-
-
 def computes(seen: Json) -> Outcome:
-    """Does TensorFlow import, and is a convolution right?"""
+    """Check that TensorFlow can be imported, and that a convolution is right."""
     probed = environment(seen)
     required = f"a convolution agrees with NumPy within {CONV_LIMIT:g}"
     done = probed.get("computed")
@@ -81,7 +46,7 @@ def words(seen: Json) -> str:
 
 
 def says(seen: Json, pattern: str) -> bool:
-    """Does TensorFlow say this, in its log or as its error?"""
+    """Return whether TensorFlow says this, in its log or as its error."""
     probed = environment(seen)
     return any(
         re.search(pattern, text, re.IGNORECASE) for text in [*(probed.get("said") or []), probed.get("error") or ""]
@@ -89,9 +54,9 @@ def says(seen: Json, pattern: str) -> bool:
 
 
 def libraries(seen: Json) -> Outcome:
-    """Does each library that TensorFlow loads by name load?"""
+    """Check that each library that TensorFlow loads by name can be loaded."""
     found = environment(seen).get("libraries") or {}
-    wanted = sonames(obeyed(seen))
+    wanted = list(seen["expected"]["sonames"])
     told = [f"{name}: {(found.get(name) or {'error': 'not tried'})['error']}" for name in wanted]
     bad = [line for name, line in zip(wanted, told) if (found.get(name) or {"error": ""})["error"] is not None]
     more = f"; {len(bad) - 2} more" if len(bad) > 2 else ""
@@ -115,8 +80,8 @@ def cudnn_at_run_time(seen: Json) -> Optional[str]:
 
 
 def cudnn(seen: Json) -> Outcome:
-    """Is the cuDNN that is loaded of the major version that TensorFlow was built with, and no older?"""
-    wanted, found = tested(obeyed(seen)).get("cudnn", ""), cudnn_at_run_time(seen)
+    """Check that the loaded cuDNN is of the major version that TensorFlow was built with, and not older."""
+    wanted, found = seen["expected"]["tensorflow"].get("cudnn", ""), cudnn_at_run_time(seen)
     required = f"cuDNN {wanted} or a later {wanted.partition('.')[0]}.x"
     if found is None:
         return held(False, required, "the library does not tell its version", on_host(LINKER, CUDNN))
@@ -126,7 +91,7 @@ def cudnn(seen: Json) -> Outcome:
 
 
 def on_gpu(seen: Json) -> Outcome:
-    """Did the convolution run on a card, and are all locked cards there for TensorFlow?"""
+    """Check that the convolution ran on a card, and that TensorFlow lists all locked cards."""
     done, count = environment(seen)["computed"], len(obeyed(seen)["cards"])
     on_card = "GPU" in short_device(done["device"])
     actual = f"{len(done['gpus'])} cards listed, computed on {short_device(done['device'])}"

@@ -1,20 +1,19 @@
 """Checks of the card, and of the toolkit and cuDNN that stand under the environments."""
 
-from __future__ import annotations
+from typing import Optional
 
 from ..host.toolkit.install import agrees
-from ..planning.candidates import Candidate
-from ..planning.catalog import Json, shipped
-from ..planning.rules.driver import toolkit as serves
-from ..versions import in_series
+from ..types import Json
+from ..versions import in_series, release
 from .base import FAIL, INSTALL, NO_GPU, RELOCK, SKIP, Check, Outcome, held, skipped
 from .host import CARDS, LOADED, observation
 from .lock import installed, obeyed
 
 
 def present(seen: Json) -> Outcome:
-    """Is there an NVIDIA card where the lock has one, and where one was demanded? That the cards are the locked ones,
-    lock.cards says.
+    """Check that there is an NVIDIA card where the lock has one, and where one was demanded.
+
+    Whether the cards are the locked ones is the claim of lock.cards.
     """
     if not obeyed(seen)["plan"]["gpus"]:
         remedy = f"Put a card in, then plan anew: {RELOCK}"
@@ -25,7 +24,7 @@ def present(seen: Json) -> Outcome:
 
 
 def toolkit(seen: Json) -> Outcome:
-    """Is the toolkit in force the locked one, by its own record and by its compiler, where it has one?"""
+    """Check that the toolkit in force is the locked one, by its own record and, where it has one, by its compiler."""
     wanted, found = obeyed(seen)["plan"]["cuda"]["version"], installed(seen)
     said = [f"its record says {found['cuda']}"] if found["cuda"] else []
     said += [f"nvcc says {found['nvcc']}"] if found["nvcc"] else []
@@ -43,18 +42,29 @@ def toolkit(seen: Json) -> Outcome:
     )
 
 
+def too_old(driver: str, row: Json) -> Optional[str]:
+    """Return why a driver does not serve a toolkit, given the toolkit's row of the catalog; None when it does.
+
+    It must be as new as the toolkit's own, or new enough for minor-version compatibility where that exists.
+    """
+    own, minor = row["driver_min"], row["driver_min_minor_compat"]
+    if any(release(driver) >= release(least) for least in (own, minor) if least):
+        return None
+    return f"CUDA {row['version']} needs driver {minor or own} or newer, this is {driver}"
+
+
 def driver_serves(seen: Json) -> Outcome:
-    """Is the loaded driver new enough for the toolkit in force?"""
+    """Check that the loaded driver is new enough for the toolkit in force."""
     version, loaded = obeyed(seen)["plan"]["cuda"]["version"], observation(seen)["nvidia"]["module_version"]
-    rows = [row for row in shipped().cuda["releases"] if row["version"] == version]
-    if not rows:
+    row = seen["expected"]["cuda"]
+    if row is None:
         return skipped(f"a driver for CUDA {version}", f"the catalog has no CUDA {version}")
-    problem = serves(Candidate("driver", loaded, "", {}), Candidate("cuda", version, "", rows[0]))
+    problem = too_old(loaded, row)
     return held(problem is None, f"a driver that serves CUDA {version}", problem or f"driver {loaded}", RELOCK)
 
 
 def cudnn(seen: Json) -> Outcome:
-    """Is cuDNN in force the locked one? Its header gives three of the four figures."""
+    """Check that the cuDNN in force is the locked one; its header gives three of the four figures."""
     wanted, found = obeyed(seen)["plan"]["cudnn"]["version"], installed(seen)["cudnn"]
     right = found is not None and in_series(wanted, found)
     return held(

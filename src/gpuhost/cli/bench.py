@@ -18,10 +18,11 @@ from typing import Any, List, Optional, Sequence
 
 from ..errors import EnvironmentProblem, UsageError
 from ..host.files import write_whole
-from ..planning.catalog import Json
+from ..host.isolated import start
 from ..report import bench_picture
-from ..shipping import answers, tree
+from ..shipping import answers
 from ..text import printable_lines
+from ..types import Json
 from ..yolo import options
 
 ROOT = Path("/opt/gpuhost")
@@ -114,7 +115,8 @@ def delegate(command: str, arguments: argparse.Namespace, rest: Sequence[str]) -
     """
     folders = ["--work", str(arguments.work or work_folder())]
     folders += ["--weights-dir", str(arguments.weights_dir)] if arguments.weights_dir else published()
-    line = [*tree.start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), command, *folders, *rest]
+    line = [*start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), command, *folders, *rest]
+    # Not by `host.commands`: it has the user's terminal and variables, and nothing that it says is read here.
     process = subprocess.Popen(line)  # noqa: S603 - a list, nothing is expanded
     while True:
         try:

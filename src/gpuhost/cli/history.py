@@ -13,12 +13,12 @@ from rich.text import Text
 
 from ..checks.base import FAIL
 from ..errors import UsageError
-from ..planning.catalog import Json
 from ..report import history
 from ..report import swap as report_swap
 from ..report.history import Kept, Seen, Since
 from ..report.report import STYLES
 from ..text import folder_name, printable
+from ..types import Json
 
 SCHEMA = 1
 VERIFY = "./run pytest verify/ keeps one."

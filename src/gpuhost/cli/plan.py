@@ -13,11 +13,11 @@ from ..errors import UnreadableError, UsageError
 from ..host.probe.machine import observe
 from ..planning import compare, plan
 from ..planning.candidates import COMPONENTS, Request
-from ..planning.catalog import Json
 from ..planning.gpus import Gpu, parse
 from ..planning.request import request_from, request_of
 from ..planning.resolve import Resolver, resolver
 from ..report import terminal as render
+from ..types import Json
 from ..versions import release
 
 EXIT_REFUSED = 3

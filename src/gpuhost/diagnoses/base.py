@@ -1,11 +1,8 @@
 """What a diagnosis is: a known failure with its cause and its fix, and how it shows itself at a check of verify/."""
 
-from __future__ import annotations
+from typing import Callable, NamedTuple, Optional, Tuple
 
-from dataclasses import dataclass
-from typing import Callable, Optional, Tuple
-
-from ..planning.catalog import Json
+from ..types import Json
 
 Remedy = Callable[[Json], str]
 
@@ -15,8 +12,7 @@ def always(seen: Json) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Sign:
+class Sign(NamedTuple):
     """How a diagnosis shows at a check that has failed.
 
     `seen` looks at what was collected of the host; it is asked for failed checks only, and changes nothing. `remedy`
@@ -28,18 +24,10 @@ class Sign:
     remedy: Optional[Remedy] = None
 
 
-@dataclass(frozen=True)
-class Elsewhere:
-    """Another part of the project that gives the diagnosis, and the test that shows it."""
-
-    where: str
-    test: str
-
-
-@dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(NamedTuple):
     """One known failure. `fix` says what mends it in general; a sign's remedy is what to type on the host that has it.
 
+    `elsewhere` are other parts of the project that give it; tests/unit/elsewhere.json names the test that shows each.
     `never` is the reason why a failure that others meet cannot happen to this stack; then nothing gives it.
     """
 
@@ -48,5 +36,5 @@ class Diagnosis:
     cause: str
     fix: str
     signs: Tuple[Sign, ...] = ()
-    elsewhere: Tuple[Elsewhere, ...] = ()
+    elsewhere: Tuple[str, ...] = ()
     never: str = ""

@@ -1,14 +1,12 @@
 """All diagnoses, and which of them a failed check shows.
 
-Adding one is one entry in a table of `diagnoses_*` and one recorded host in tests/hosts/faults. Of several entries with
+Adding one is one entry in a table of this room and one recorded host in tests/hosts/faults. Of several entries with
 a sign at one check the first whose sign is seen is taken, so that a special cause stands before a general one.
 """
 
-from __future__ import annotations
-
 from typing import Dict, NamedTuple, Optional
 
-from ..planning.catalog import Json
+from ..types import Json
 from . import build as diagnoses_build
 from . import compute as diagnoses_compute
 from . import driver as diagnoses_driver

@@ -7,9 +7,11 @@ from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
 from packaging.specifiers import SpecifierSet
 
-from ..versions import capability, release, version
-from .catalog import Catalog, Json
+from ..types import Json
+from ..versions import capability, release
+from .catalog import Catalog
 from .gpus import Gpu
+from .versions import version
 
 NAMES = {"driver": "driver", "cuda": "CUDA", "cudnn": "cuDNN", "opencv": "OpenCV", "tensorflow": "TensorFlow"}
 COMPONENTS = tuple(NAMES)

@@ -10,17 +10,16 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, FrozenSet
+from typing import Callable, FrozenSet
 
 import fastjsonschema
 
 from ..errors import CatalogError
+from ..types import Json
 from .environments import environment_names
 
 DATA = Path(__file__).parents[1] / "data"
 FILES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms", "yolo", "origins")
-
-Json = Dict[str, Any]
 
 
 def read_json(path: Path) -> Json:

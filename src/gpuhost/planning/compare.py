@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Dict, List
 
-from ..versions import span, version
+from ..types import Json
 from . import plan
 from .candidates import Request
-from .catalog import Json
 from .gpus import Gpu
 from .resolve import Resolver, members
+from .versions import span, version
 
 # The rules that speak of the card, and those that speak of the platform alone, for each component.
 OF_CARD = {

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from ..errors import GpuhostError
+from ..types import Json
 from . import opencv as opencv_plan
 from . import toolkits as toolkit_specs
 from .candidates import NAMES
-from .catalog import Json
 from .environments import load_environment
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
-from ..versions import capability, span, version
+from ..versions import capability
 from .candidates import COMPONENTS, NAMES, Candidate, Request, as_driver
 from .gpus import Gpu
 from .resolve import Resolver, Stack, members
 from .rules.table import RULES, Rule
+from .versions import span, version
 
 
 def conflict(resolver: Resolver, request: Request, masks: Dict[str, int], without: FrozenSet[str]) -> Set[str]:

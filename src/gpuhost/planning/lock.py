@@ -13,16 +13,17 @@ from __future__ import annotations
 import functools
 import json
 import shlex
-from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 import fastjsonschema
 
 from .. import strict_json
+from ..checks.lock import cards_of, other_cards
 from ..errors import LockError, UsageError
 from ..text import folder_name, printable
-from .catalog import DATA, Json, shipped, validator
+from ..types import Json
+from .catalog import DATA, shipped, validator
 
 SCHEMA = 1
 KEY = "gpuhost_lock"
@@ -65,12 +66,6 @@ def make(host: str, observation: Json, plan: Json) -> Json:
     """The lock of a host: its plan, and the cards (address, id, uuid where it can be read) that it was made for."""
     cards = [] if not plan["gpus"] else cards_of(observation)
     return {"schema": SCHEMA, "host": host, "cards": cards, "plan": plan}
-
-
-def cards_of(observation: Json) -> List[Json]:
-    """What tells one card from another, by PCI address."""
-    rows = [{"pci_address": g["pci_address"], "pci_id": g["pci_id"], "uuid": g["uuid"]} for g in observation["gpus"]]
-    return sorted(rows, key=lambda r: str(r["pci_address"]))
 
 
 def text(lock: Json) -> str:
@@ -226,38 +221,16 @@ def former_problem(host: str, inventory: Any, locks: Any = "") -> str:
 
 
 def differences(lock: Json, observation: Json, asked: Dict[str, str], ignore_gpus: bool = False) -> List[str]:
-    """Where the host, or what is asked of it, is no longer what the lock was made for; empty when all agrees.
-
-    A card counts as the same when its PCI id is; its uuid decides where both are known (another card of one model).
-    """
+    """Where the host, or what is asked of it, is no longer what the lock was made for; empty when all agrees."""
     found = []
     plan = lock["plan"]
     if plan["platform"] != observation["platform"]["id"]:
         found.append(f"platform: locked {plan['platform']}, present {observation['platform']['id']}")
     present = [] if ignore_gpus else cards_of(observation)
-    locked_ids, present_ids = (
-        Counter(c["pci_id"] for c in lock["cards"]),
-        Counter(c["pci_id"] for c in present),
-    )
-    gone, new = locked_ids - present_ids, present_ids - locked_ids
-    if gone or new:
-        found.append(f"cards: locked {listed(locked_ids)}, present {listed(present_ids)}")
-    else:
-        locked_uuids = {c["uuid"] for c in lock["cards"]}
-        present_uuids = {c["uuid"] for c in present}
-        if None not in locked_uuids | present_uuids and locked_uuids != present_uuids:
-            found.append(
-                f"cards: of the same model, but locked {', '.join(sorted(locked_uuids))}, "
-                f"present {', '.join(sorted(present_uuids))}"
-            )
+    found += other_cards(lock["cards"], present)
     if plan["asked"] != asked:
         found.append(f"asked: locked for {demands(plan['asked'])}, now {demands(asked)}")
     return found
-
-
-def listed(ids: Counter[str]) -> str:
-    """Cards by id and number."""
-    return ", ".join(f"{n} x {i}" if n > 1 else i for i, n in sorted(ids.items())) or "none"
 
 
 def demands(asked: Dict[str, str]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import List
 
+from ..checks.opencv import CV2
 from ..errors import CatalogError, RefusedError
-from ..versions import version
+from ..types import Json
 from . import recipes
-from .catalog import Json, shipped
+from .catalog import shipped
 from .environments import environment_names, load_environment, lock_digest
-
-CV2 = "opencv-contrib-python"
+from .versions import version
 
 
 def tag_of(plan: Json) -> str:

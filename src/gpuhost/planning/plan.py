@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Dict, FrozenSet, List, Optional
 
 from ..gpucode import reach, target_for
-from ..versions import capability, version
+from ..types import Json
+from ..versions import capability
 from . import explain
 from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow
-from .catalog import Json
 from .resolve import Resolver, Stack, signed_kernel, signed_modules
 from .rules.cuda import integrated
 from .rules.frameworks import locked_wheel
+from .versions import version
 
 SCHEMA = 1
 

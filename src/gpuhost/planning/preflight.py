@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from fnmatch import fnmatchcase
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional
 
+from ..checks.host import dpkg_problems
+from ..checks.sources import foreign_sources, offered, other_releases, own_release, unknown_sources, unread, vouched
 from ..errors import UnreadableError
-from ..host.parse.apt import is_own_origin
 from ..host.parse.machine import parse_os_release
+from ..types import Json
 from ..versions import release
-from .catalog import Catalog, Json, shipped
+from .catalog import Catalog, shipped
 
 
 def controller_problem(os_release: str, core: str) -> str:
@@ -36,11 +36,19 @@ def controller_problem(os_release: str, core: str) -> str:
     )
 
 
+def platform_row(catalog: Catalog, observation: Json) -> Optional[Json]:
+    """Return the catalog's row of the host's platform, with the code names of all releases of each distribution; None
+    for an unknown platform.
+    """
+    row = catalog.platforms["platforms"].get(observation["platform"]["id"])
+    return None if row is None else {**row, "codenames": catalog.platforms["codenames"]}
+
+
 def problems(observation: Json, catalog: Optional[Catalog] = None) -> List[str]:
     """Everything that forbids a run, each with the command that mends it."""
     catalog = catalog or shipped()
     found = []
-    row = catalog.platforms["platforms"].get(observation["platform"]["id"])
+    row = platform_row(catalog, observation)
     if row is None:
         known = ", ".join(catalog.platforms["platforms"])
         return [f"The platform {observation['platform']['id']} is not supported; supported are {known}."]
@@ -71,171 +79,12 @@ def unread_problems(observation: Json) -> List[str]:
     ]
 
 
-LOCKED = "has locked the database"
-
-
-def dpkg_busy(observation: Json) -> bool:
-    """Is another process changing packages just now? (dpkg's audit says so in its first line.)"""
-    return any(LOCKED in line for line in observation["dpkg_audit"])
-
-
-def dpkg_problems(observation: Json) -> List[str]:
-    """What dpkg has left half done, or that it is busy.
-
-    What our own interrupted installation left is no reason to stop: the role nvidia_driver, which left its marker
-    there, mends it before it goes on.
-    """
-    if dpkg_busy(observation):
-        return [
-            "Another process is changing packages. Wait for it (ps -C apt-get,dpkg,unattended-upgr), then run again."
-        ]
-    if observation["interrupted"]:
-        return []
-    whole = ("installed", "config-files", "not-installed")
-    half = [name for name, package in observation["packages"].items() if package["state"] not in whole]
-    said = ", ".join(half) or "; ".join(observation["dpkg_audit"][:1])
-    return [f"dpkg is not in order ({said}). Mend it: dpkg --configure -a && apt-get -f install"] if said else []
-
-
-def own_release(source: Json, row: Json) -> bool:
-    """Is the source, by its suites, one of the platform's own release?"""
-    return all(suite.split("/")[0] in row["suites"] for suite in source["suites"])
-
-
-def names_a_release(suite: str) -> bool:
-    """Is the suite the code name of a release, of any distribution? (Ubuntu's are foreign on Debian too.)"""
-    name = suite.split("/")[0].partition("-")[0]
-    return any(name in names for names in shipped().platforms["codenames"].values())
-
-
-def other_releases(source: Json, row: Json, releases: Sequence[Json] = ()) -> List[str]:
-    """The suites of a source that are of another release of the distribution.
-
-    Either the suite is such a release's code name, or it is a name that moves (stable, testing), and one of
-    `releases`, what apt has read, shows the distribution's own archive of another code name at that address.
-    """
-    named = [s for s in source["suites"] if s.split("/")[0] not in row["suites"] and names_a_release(s)]
-    sites = {site_of(uri) for uri in source["uris"]}
-    moved = {
-        r["suite"]
-        for r in releases
-        if r["site"] in sites and is_own_origin(r["origin"], row["distribution"]) and r["codename"] not in row["suites"]
-    }
-    return named or [s for s in source["suites"] if s.split("/")[0] in moved]
-
-
-def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
-    """The sources that must not be there, each with what it is and the command that removes it.
-
-    Those of another release, and those beside the distribution's own that offer a package of the stack.
-    """
-    found = []
-    sources = observation["apt"]["sources"]
-    for source in sources:
-        others = other_releases(source, row, observation["apt"]["releases"]) if source["enabled"] else []
-        if others:
-            what = f"{source['file']} adds {', '.join(source['uris'])} {' '.join(others)}"
-            remedy = removal(source, sources, others)
-            found.append({"what": f"{what}, which is not {row['codename']}.", "remedy": remedy})
-    for (file, line, site), names in offered(observation).items():
-        at = [s for s in sources if (s["file"], s["line"]) == (file, line)]
-        # The probe gives no file where it cannot say which source an index comes from.
-        search = f"grep -rl {shlex.quote(site)} /etc/apt/sources.list /etc/apt/sources.list.d"
-        what = f"{file or 'a source'}: {site} is not the distribution's own and offers {', '.join(names[:3])}."
-        found.append({"what": what, "remedy": removal(at[0], sources) if at else search})
-    return [item for number, item in enumerate(found) if item not in found[:number]]
-
-
-def offered(observation: Json) -> Dict[Any, List[str]]:
-    """The packages of the stack that foreign sources offer, by the source's file, its line there, and its site."""
-    found: Dict[Any, List[str]] = {}
-    for package in observation["apt"]["foreign_packages"]:
-        names = found.setdefault((package["file"], package["line"], str(package["site"])), [])
-        if package["package"] not in names:
-            names.append(package["package"])
-    return found
-
-
-def unknown_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
-    """Sources that apt has not read yet and that are not known to be the distribution's own, with the two ways out.
-
-    A source could offer the driver, and the next `apt-get update`, a role's included, would let it in. A personal
-    archive names this very release as its suite, so the suite does not tell it from the distribution's archive.
-    Hence such a source stops the run, where one that apt has read and that offers nothing does not.
-    """
-    found = []
-    sources = observation["apt"]["sources"]
-    for source in unread(observation):
-        if not other_releases(source, row, observation["apt"]["releases"]) and not vouched(source, observation, row):
-            where = f"{source['file']} adds {', '.join(source['uris'])} {' '.join(source['suites'])}"
-            what = f"{where}, which apt has not read yet, so what it offers is not known."
-            found.append({"what": what, "remedy": f"apt-get update; or {removal(source, sources)}"})
-    return found
-
-
-def unread(observation: Json) -> List[Json]:
-    """The sources of packages in use that apt has never fetched."""
-    return [s for s in observation["apt"]["sources"] if s["enabled"] and "deb" in s["types"] and not s["fetched"]]
-
-
-def vouched(source: Json, observation: Json, row: Json) -> bool:
-    """Is an unread source the distribution's own, as far as can be said?
-
-    It is when it names this release at an address that another source, which apt has read, has shown to be the
-    distribution's own. A host whose apt has read nothing at all (fresh from an image) shows nothing. There the suite
-    has to do, `remarks` says so, and `verify/`, after the first `apt-get update`, judges the source by what it offers.
-    """
-    apt = observation["apt"]
-    if not own_release(source, row):
-        return False
-    if not apt["releases"]:
-        return True
-    own = {r["site"] for r in apt["releases"] if is_own_origin(r["origin"], row["distribution"])}
-    shown = {
-        uri for s in apt["sources"] if s["fetched"] and own_release(s, row) for uri in s["uris"] if site_of(uri) in own
-    }
-    return all(uri in shown for uri in source["uris"])
-
-
-def site_of(uri: str) -> str:
-    """The host of a URI, as apt names a release's site."""
-    return re.sub(r"^[^:]*:/*(?:[^/]*@)?([^/:]*).*$", r"\1", uri)
-
-
-def removal(source: Json, sources: Sequence[Json] = (), suites: Sequence[str] = ()) -> str:
-    """The command that takes a source away, and nothing else: its suites given, or all of it.
-
-    `sources` are all of the host: a file that holds only this one can go as a whole. The other commands look for the
-    source's own words, so a second call finds nothing more to remove. An observation masks passwords (`***@`).
-    """
-    file, same = str(source["file"]), (source["uris"], source["suites"])
-    part = [s for s in source["suites"] if s in suites] if len(suites) < len(source["suites"]) else []
-    alike = [(s["uris"], s["suites"]) == same for s in sources if s["file"] == file]
-    if alike and all(alike) and not part and not file.endswith("/sources.list"):
-        return f"rm {shlex.quote(file)} && apt-get update"
-    uris, rest = [literal(uri) for uri in source["uris"]], [literal(suite) for suite in part or source["suites"]]
-    if source["format"] == "one-line":
-        line = rf"^\s*deb(-src)?\s+(\[[^]]*\]\s*)?{uris[0]}/*\s+{rest[0]}(\s|$)"
-        edit = "sed -E -i " + shlex.quote(rf"\#{line}#d")
-    else:
-        there = " && ".join(rf"m{{(?<!\S){word}(?!\S)}}" for word in uris + rest)
-        taken = " ".join(rf"s{{(?<!\S){word}(?!\S)}}{{}};" for word in rest)
-        program = f"if ({there}) {{ {taken} }} print" if part else f"print unless {there}"
-        edit = "perl -00 -i -ne " + shlex.quote(program)
-    return f"{edit} {shlex.quote(file)} && apt-get update"
-
-
-def literal(word: str) -> str:
-    """A word as a regular expression that sed -E and perl read alike; a masked password matches any."""
-    return r"\S*\@".join(re.sub(r"([^\w:/-])", r"\\\1", part) for part in word.split("***@"))
-
-
 def remarks(observation: Json) -> List[str]:
     """What is worth a word and no more.
 
     Third-party sources that offer nothing of the stack, and on a fresh host sources that only their suite speaks for.
     """
-    row = shipped().platforms["platforms"].get(observation["platform"]["id"])
+    row = platform_row(shipped(), observation)
     if row is None:
         return []
     bad = {(file, line) for file, line, _ in offered(observation)}

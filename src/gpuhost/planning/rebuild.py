@@ -9,16 +9,16 @@ from dataclasses import replace
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from ..errors import UnreadableError, UsageError
-from ..versions import specifier
+from ..types import Json
 from . import cost as rebuild_cost
 from . import lock as locks
 from . import plan as plans
 from . import words
 from .candidates import COMPONENTS, NAMES, Request
-from .catalog import Json
 from .gpus import parse
 from .request import request_from, request_of, secure_boot
 from .resolve import Resolver
+from .versions import specifier
 
 PLAYBOOK = "./run ansible-playbook playbooks/rebuild.yml"
 

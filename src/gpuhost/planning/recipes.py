@@ -7,9 +7,11 @@ from typing import Any, List, Optional, Sequence
 from ..cvbuild.archs import checked
 from ..cvbuild.failures import failure
 from ..cvbuild.recipe import Recipe
-from ..versions import at_most, capability, release, version
-from .catalog import Catalog, Json
+from ..types import Json
+from ..versions import at_most, capability, release
+from .catalog import Catalog
 from .rules.cuda import integrated
+from .versions import version
 
 
 def row_of(catalog: Catalog, wanted: str) -> Json:

@@ -6,11 +6,11 @@ from fnmatch import fnmatchcase
 from typing import Any, Dict, Sequence
 
 from ..errors import UnreadableError, UsageError
-from ..versions import specifier
+from ..types import Json
 from .candidates import COMPONENTS, Request
-from .catalog import Json
 from .gpus import Gpu, from_observation
 from .resolve import Resolver
+from .versions import specifier
 
 #: What the probe reads for a request, by the names in its `problems`; of Secure Boot it says itself when it is unknown.
 READ = ("/etc/os-release", "/sys/bus/pci/devices*", "/lib/modules*", "/boot*", "/proc/cpuinfo")

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import AbstractSet, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ..gpucode import reach
-from ..versions import in_series, release, version
+from ..types import Json
+from ..versions import in_series, release
 from .candidates import COMPONENTS, Candidate, Candidates, Driver, Request, TensorFlow, as_driver, as_tensorflow
-from .catalog import Catalog, Json, shipped
+from .catalog import Catalog, shipped
 from .rules.table import BY_ID, RULES, Rule
+from .versions import version
 
 NOTHING: AbstractSet[str] = frozenset()
 

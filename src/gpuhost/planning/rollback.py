@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any, List, Optional
 
 from ..errors import LockError, RefusedError, UsageError
+from ..types import Json
 from . import lock as locks
 from . import rebuild, words
 from .candidates import COMPONENTS, NAMES
-from .catalog import Json
 
 PLAYBOOK = "./run ansible-playbook playbooks/rollback.yml"
 

@@ -12,10 +12,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from ..errors import GpuhostError, RefusedError
 from ..host import venvs
 from ..host.toolkit.install import folder_of
+from ..types import Json
 from . import opencv as opencv_plan
 from . import toolkits
 from .candidates import COMPONENTS
-from .catalog import Json, shipped
+from .catalog import shipped
 from .environments import chosen, load_environment, lock_digest
 
 #: Links of a generation, as patterns of the shell, that only a lock with a card has.

@@ -13,8 +13,9 @@ from typing import Any, Dict, List, Sequence
 import fastjsonschema
 
 from ..errors import CatalogError, UsageError
-from ..versions import version as parsed
-from .catalog import DATA, Json, read_json, shipped, validator
+from ..types import Json
+from .catalog import DATA, read_json, shipped, validator
+from .versions import version as parsed
 
 LOCKS = DATA / "wheels"
 SOURCES = ("runfile", "wheels")

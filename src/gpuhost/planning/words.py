@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .catalog import Json
+from ..types import Json
 
 
 def came_from(name: str, part: Json) -> str:

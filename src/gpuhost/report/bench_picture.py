@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import UsageError
-from ..planning.catalog import Json
 from ..text import printable
+from ..types import Json
 from .benchmark import reference
 from .html import templates
 from .picture import STAGES, originals, placed_bars

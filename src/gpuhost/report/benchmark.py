@@ -6,8 +6,9 @@ from typing import Any, Dict, Iterable, List, Optional
 
 import fastjsonschema
 
-from ..planning.catalog import DATA, Json, read_json, validator
+from ..planning.catalog import DATA, read_json, validator
 from ..text import printable
+from ..types import Json
 
 LONGEST_WORD = 300
 

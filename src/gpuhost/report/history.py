@@ -20,9 +20,9 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 from .. import strict_json
 from ..checks.base import LONGEST, SKIP
 from ..errors import EnvironmentProblem
-from ..planning.catalog import Json
 from ..shipping import answers
 from ..text import folder_name, printable
+from ..types import Json
 from ..verification import verdict as checks
 
 FOLDER = "history"

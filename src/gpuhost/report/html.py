@@ -9,7 +9,7 @@ from typing import Sequence
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..planning.candidates import COMPONENTS, NAMES
-from ..planning.catalog import Json
+from ..types import Json
 from ..verification.verdict import MEANING
 from . import history
 from .picture import milliseconds, picture, trend

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence
 
-from ..planning.catalog import Json
 from ..text import printable
+from ..types import Json
 from . import benchmark as report_benchmark
 
 STAGES = ("read", "decode", "blob", "forward", "post")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
 
-from ..planning.catalog import Json
 from ..text import printable
+from ..types import Json
 from . import benchmark as report_benchmark
 
 #: Rows that differ in one of these are not of the same work, so a ratio would say nothing.

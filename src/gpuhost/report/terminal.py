@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..planning.candidates import COMPONENTS, NAMES
-from ..planning.catalog import Json
 from ..planning.words import came_from, cards, remark
 from ..text import printable
+from ..types import Json
 
 #: No word or list of this project is longer; one of a host may be.
 LONGEST = 4000

@@ -16,8 +16,9 @@ import fastjsonschema
 
 from ..errors import LockError
 from ..planning import lock as locks
-from ..planning.catalog import DATA, Json, validator
+from ..planning.catalog import DATA, validator
 from ..text import printable
+from ..types import Json
 
 STRANGE = "The host's answer is not of the form that was asked for"
 #: No honest answer nests deeper or has a longer text; a difference of a removed store has some 100 kB.
@@ -36,7 +37,7 @@ ANSIBLE_KEYS: Dict[str, Tuple[type, ...]] = {
     "ansible_job_id": (str,),
 }
 #: What a module answers in several lines. Elsewhere a line end could put a line of the host's own into the output.
-SEVERAL_LINES = frozenset({*ANSIBLE_KEYS, "enrolment", "told"})
+SEVERAL_LINES = frozenset({*ANSIBLE_KEYS, "console_required", "told"})
 #: What Ansible adds to a result that has a `path`.
 OF_A_PATH = frozenset({"owner", "group", "mode", "state", "size", "uid", "gid", "secontext"})
 INTERPRETER = "discovered_interpreter_python"

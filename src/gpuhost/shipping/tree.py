@@ -5,22 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Optional
 
 from .. import __version__
 from ..errors import UsageError
 from ..host.watch.install import LAUNCHER
 from ..planning import recipes
-from ..planning.catalog import Json, shipped
+from ..planning.catalog import shipped
+from ..types import Json
 from . import bundle
 
 #: What the detector reads beside its modules.
 YOLO_DATA = "data/yolo.json"
-
-#: The program of `python -I -c`, which runs a module from a folder: "folder", "module" and the module's own arguments
-#: follow. With -I neither the working folder nor a variable adds modules; the folder comes last, so that the
-#: environment's own NumPy and OpenCV are found before any beside this package.
-_START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), {}, '__main__', True)"
 
 #: Run with -I, so that no environment variable and no folder of a user's is read; its own folder it adds itself.
 _LAUNCHER = """\
@@ -32,13 +28,6 @@ from gpuhost.host.watch.run import main
 
 sys.exit(main(sys.argv[1:]))
 """
-
-
-def start(python: str, folder: str, module: str) -> List[str]:
-    """Return the start of a command line that runs a module from a folder, and imports from no other place that others
-    may write to.
-    """
-    return [python, "-I", "-B", "-c", _START, folder, module]
 
 
 def program(name: str, lock: Optional[Json] = None) -> Dict[str, Any]:

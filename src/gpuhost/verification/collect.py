@@ -12,14 +12,13 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..checks import benchmark as checks_benchmark
 from ..checks import environments as checks_environments
-from ..checks import lock as checks_lock
-from ..checks import tensorflow as checks_tensorflow
 from ..checks.base import INSTALL, Check, Result, on_host
 from ..errors import LockError
 from ..planning import lock as locks
-from ..planning.catalog import Json
 from ..shipping import answers, bundle
+from ..types import Json
 from . import verdict as checks
+from .expected import expected
 
 #: Run a shell command on the host: status, output, error output.
 Run = Callable[[str], Tuple[int, str, str]]
@@ -99,10 +98,7 @@ class Host:
             return
         say(f"{self.name}: reading the host")
         self.seen["machine"] = machine(self._run, self._options.root)
-        if self.seen["lock"] is not None and "error" not in self.seen["machine"]:
-            obeyed = checks_lock.obeyed(self.seen)
-            self.seen["locked"] = checks_environments.locked(obeyed, self.seen["machine"]["installed"]["links"])
-            self.seen["benchmark_device"] = checks_benchmark.device(obeyed)
+        self.seen["expected"] = expected(self.seen["lock"], self.seen["machine"])
 
     def _collect(self, check: Check, say: Say) -> None:
         """See that the part of the host that a check speaks of is collected."""
@@ -110,10 +106,10 @@ class Host:
         at = generation(self.seen)
         if kind in PROBES and kind not in self.seen["environments"]:
             say(f"{self.name}: {PROBES[kind]} computes")
-            wanted = checks_tensorflow.sonames(checks_lock.obeyed(self.seen)) if kind == "dl4cv" else ()
+            wanted = self.seen["expected"]["sonames"] if kind == "dl4cv" else ()
             self.seen["environments"][kind] = environment(self._run, self._options.root, kind, wanted, at)
         if kind == "benchmark" and self._options.benchmark and model not in self.seen["benchmark"]:
-            on = self.seen["benchmark_device"]
+            on = self.seen["expected"]["device"]
             say(f"{self.name}: benchmark of {model} on {on}, {self._options.photos} photos")
             self.seen["benchmark"][model] = benchmark(self._run, self._options, model, on, at)
 

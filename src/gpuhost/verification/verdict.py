@@ -1,14 +1,13 @@
 """All checks in causal order, how one cause gives one failure, and the verdict over a host.
 
-What is judged is one dict of what was collected about a host (`checks_collect` fills it):
+What is judged is one dict of what was collected about a host (`collect` fills it):
 
     host, lock, lock_error {message, next_step, missing} or None, options {require_gpu, benchmark},
-    machine {observation, installed} or {error, next_step}, locked, environments, benchmark, benchmark_device
+    machine {observation, installed} or {error, next_step}, expected (`expected.expected`), environments, benchmark
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Dict, Iterable, List, Optional
 
@@ -23,7 +22,7 @@ from ..checks import tensorflow as checks_tensorflow
 from ..checks import toolkit as checks_gpu
 from ..checks.base import FAIL, NO_GPU, PASS, SKIP, Check, Outcome, Result, result, skipped
 from ..diagnoses import table as diagnoses
-from ..planning.catalog import Json
+from ..types import Json
 
 OK, BROKEN, INCOMPLETE, NOT_PROVISIONED = "ok", "broken", "incomplete", "not provisioned"
 MEANING = {
@@ -50,6 +49,11 @@ CHECKS = (
 BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
 #: Sources that only explain a failure: no check passes by what they say, so a verdict does not need them.
 EXPLAINING = ("dmesg", "dkms status", "nvidia-smi memory.free")
+
+
+def about(*subjects: str) -> List[str]:
+    """Return the ids of the checks of these subjects (the word before the dot), in causal order."""
+    return [name for name in BY_ID if name.partition(".")[0] in subjects]
 
 
 def obstacle(check: Check, earlier: Dict[str, Result]) -> Optional[str]:
@@ -129,7 +133,7 @@ def diagnosed(check: Check, outcome: Outcome, seen: Json) -> Result:
     if sign is None:
         return result(check, outcome)
     remedy = sign.remedy(seen) if sign.remedy is not None else outcome.remediation
-    return result(check, replace(outcome, remediation=remedy), sign.diagnosis)
+    return result(check, outcome._replace(remediation=remedy), sign.diagnosis)
 
 
 def lineage(check: Check) -> List[Check]:

@@ -10,9 +10,10 @@ from typing import Any, Dict, List, Optional
 
 from ...errors import EnvironmentProblem
 from .. import files
-from ..edges import Run, run_command
+from ..commands import CommandFailed as WorkFailed
+from ..commands import Run, run_command
 from ..probe.driver import CERTIFICATE, KEY_FOLDER
-from ..work import Work, WorkFailed
+from ..work import Work
 from .modules import KEY_CONFIG, OWN_SUBJECT, key_subject
 
 Json = Dict[str, Any]

@@ -9,7 +9,8 @@ import posixpath
 import re
 from typing import Any, Dict, List, Optional
 
-from ..edges import NOT_FOUND, Edges
+from ..commands import NOT_FOUND
+from ..edges import Edges
 from .gpu import loaded_modules
 
 Json = Dict[str, Any]

@@ -7,7 +7,8 @@ library only.
 from typing import Any, Dict, List, Tuple
 
 from ...errors import UnreadableError
-from ..edges import NOT_FOUND, Edges
+from ..commands import NOT_FOUND
+from ..edges import Edges
 from ..parse.nvidia import (
     SMI_FIELDS,
     SMI_FIELDS_OLD,

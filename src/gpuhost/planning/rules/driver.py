@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ...versions import release, version
+from ...checks.toolkit import too_old
+from ...versions import release
 from ..candidates import NAMES, Candidate, Driver, Request, as_driver
 from ..catalog import Catalog
 from ..gpus import Gpu
+from ..versions import version
 from .common import each_card
 
 
@@ -94,10 +96,7 @@ def kernel(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
 
 def toolkit(d: Candidate, t: Candidate) -> Optional[str]:
     """A driver must be as new as the toolkit's own, or new enough for minor-version compatibility where that exists."""
-    own, minor = t.row["driver_min"], t.row["driver_min_minor_compat"]
-    if version(d.version) >= version(own) or (minor and version(d.version) >= version(minor)):
-        return None
-    return f"CUDA {t.version} needs driver {minor or own} or newer, this is {d.version}"
+    return too_old(d.version, t.row)
 
 
 def jit(d: Candidate, t: Candidate) -> Optional[str]:

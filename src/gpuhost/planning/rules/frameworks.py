@@ -8,10 +8,12 @@ from typing import Optional, Tuple
 from packaging.utils import parse_wheel_filename
 
 from ...gpucode import reach
-from ...versions import at_most, capability, in_series, release, version
+from ...types import Json
+from ...versions import at_most, capability, in_series, release
 from ..candidates import Candidate, Request, as_tensorflow
-from ..catalog import Catalog, Json
+from ..catalog import Catalog
 from ..gpus import Gpu
+from ..versions import version
 from .common import each_card
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Optional, Tuple
 
-from ...versions import admits
 from ..candidates import COMPONENTS, NAMES, Candidate, Request
 from ..catalog import Catalog
+from ..versions import admits
 from . import cuda as cuda
 from . import driver as driver
 from . import frameworks as frameworks
