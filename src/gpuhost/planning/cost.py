@@ -1,6 +1,6 @@
 """What changing a stack costs: what has to be downloaded, what is in the caches, and what has to be built.
 
-Pure. `there` is what the module gpuhost_generations reads on the host. What is not known is said to be unknown.
+Pure. `there` is what the module gpuhost_generation_info reads on the host. What is not known is said to be unknown.
 """
 
 from __future__ import annotations

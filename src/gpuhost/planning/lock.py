@@ -182,6 +182,18 @@ def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) 
     return check(value[KEY], str(path), host)
 
 
+def read(file: Path, host: str, former: Optional[Path] = None) -> Json:
+    """Return the lock of a host, `{}` where it has none; a `LockError` as `load`."""
+    refuse_former(file, former)
+    return load(file, host) if file.exists() else {}
+
+
+def pending(file: Path, host: str) -> Optional[Json]:
+    """Return the lock of a rebuild that is under way, which lies beside the lock's file; None when none is."""
+    beside = file.with_name(file.name + PENDING)
+    return load(beside, host) if beside.exists() else None
+
+
 def refuse_former(path: Path, former: Optional[Path]) -> None:
     """Refuse a lock in host_vars, whose every key Ansible takes for a variable, with the command that moves it."""
     if former is None or not former.exists():
@@ -193,6 +205,19 @@ def refuse_former(path: Path, former: Optional[Path]) -> None:
         step = f"Move it: mkdir -p {new} && mv {old}* {new}/"
     what = f"The lock {former} is in a folder that Ansible loads by itself."
     raise LockError(f"{what} Locks are kept in {path.parent} now.", step)
+
+
+def former_problem(host: str, inventory: Any, locks: Any = "") -> str:
+    """Return what is wrong with a lock where earlier releases kept it; "" where there is none.
+
+    A host that was typed on the command line has no host_vars.
+    """
+    try:
+        if inventory:
+            refuse_former(*place(host, inventory, locks))
+    except LockError as error:
+        return str(error)
+    return ""
 
 
 def differences(lock: Json, observation: Json, asked: Dict[str, str], ignore_gpus: bool = False) -> List[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence
 
 import fastjsonschema
 
@@ -156,8 +156,3 @@ def without(plan: Json, removed: Any) -> List[str]:
     if not any(r["version"] == removed for r in shipped().cuda["releases"]):
         raise UsageError(f"The catalog knows no CUDA {removed!r}.", "Give the version as in -e cuda_remove=10.0.130")
     return [series(removed)]
-
-
-def python(plan: Json) -> Optional[str]:
-    """The interpreter whose pip fetches wheels: the one that TensorFlow's environment has."""
-    return f"/usr/bin/python{plan['tensorflow']['python']}" if plan.get("tensorflow") else None

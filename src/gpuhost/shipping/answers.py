@@ -128,7 +128,7 @@ def unfit(name: str, answer: Json) -> Optional[str]:
     """
     if name == "gpuhost_facts":
         return misfit(answer["observation"], "observation")
-    if name == "gpuhost_generations" and "found" in answer:
+    if name == "gpuhost_generation_info":
         found = answer["found"]
         numbers = [row["number"] for row in found["generations"]]
         named = [*numbers, *found["good"], *(n for n in (found["current"], found["before"]) if n is not None)]
