@@ -28,6 +28,11 @@ def tf_code(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     return each_card(request, fails)
 
 
+def by_ptx(request: Request, t: Candidate) -> bool:
+    """Return whether this TensorFlow reaches some card of the host only through PTX."""
+    return any(reach(t.row["code"], cc) == "ptx-jit" for cc in request.capabilities)
+
+
 def tf_python(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """The wheel's Python must be in the platform's own archive, because no repository is added."""
     c = as_tensorflow(c)
