@@ -16,7 +16,7 @@ from ansible.utils.unsafe_proxy import wrap_var
 
 from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.errors import GpuhostError, LockError, UsageError
-from gpuhost.planning import links, lock, plan, preflight, rebuild, rollback
+from gpuhost.planning import lock, plan, preflight, rebuild, rollback
 from gpuhost.planning import opencv as opencv_plan
 from gpuhost.planning import toolkits as toolkit_specs
 from gpuhost.planning.candidates import COMPONENTS
@@ -212,7 +212,7 @@ class FilterModule:
             "gpuhost_opencv_wheel_files": told(opencv_plan.wheel_files),
             "gpuhost_opencv_with_wheel": told(opencv_plan.with_wheel),
             "gpuhost_plan_text": told(render.plan_text),
-            "gpuhost_links": told(links.of_generation),
+            "gpuhost_links": told(lock.links),
             "gpuhost_lock": told(lock.make),
             "gpuhost_lock_text": told(lock.text),
             "gpuhost_lock_file": told(lock_file),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Iterable, Optional, Tuple
+from typing import Iterable, Mapping, Optional, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -37,6 +37,11 @@ def at_most(value: str, bound: str) -> bool:
     """Is `value` at most `bound`, where a short bound means all of its series ('8' holds 8.9.7)?"""
     limit = release(bound)
     return release(value)[: len(limit)] <= limit
+
+
+def within(value: str, bounds: Mapping[str, str]) -> bool:
+    """Return whether a version lies between the bounds `min` and `max`, a short `max` holding all of its series."""
+    return version(value) >= version(bounds["min"]) and at_most(value, bounds["max"])
 
 
 def in_series(value: str, series: str) -> bool:

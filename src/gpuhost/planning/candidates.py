@@ -31,7 +31,7 @@ class Candidate:
 
     @property
     def unverified(self) -> bool:
-        """Does the row rest on something no source that was read confirms?"""
+        """Return whether the row rests on something that no source that was read confirms."""
         return bool(self.row.get("unverified"))
 
 

@@ -22,6 +22,7 @@ import fastjsonschema
 from .. import strict_json
 from ..errors import LockError, UsageError
 from ..text import folder_name, printable
+from .candidates import COMPONENTS, WITHOUT_GPU
 from .catalog import DATA, Json, shipped, validator
 
 SCHEMA = 1
@@ -29,6 +30,8 @@ KEY = "gpuhost_lock"
 FILE = "stack.json"
 #: Added to the file's name: the lock that a rebuild is carrying out.
 PENDING = ".new"
+#: Names in a generation, as patterns of the shell, that only a lock with a card has.
+GPU_ONLY = ("cuda", "cuda-*", "cudnn")
 #: A lock has about 5 kB. A larger file is refused before it is read.
 LARGEST = 1_000_000
 AGAIN = "Restore it from git, or make it anew: ./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true"
@@ -110,6 +113,18 @@ def check(lock: Any, where: str, host: Optional[str] = None) -> Json:
     return lock
 
 
+def links(folders: Dict[str, Any], lock: Json) -> Json:
+    """Return what the next generation of a host links to, decided by its lock.
+
+    `links`: name -> store folder, of the folders that this run has installed; `without`: the names and patterns to
+    take out. A folder that is empty was left out of this run (by a tag): its link stays as it is. What only a card
+    needs goes when the lock has none. (An OpenCV for the CPU under a lock with a card is `verify/`'s to tell.)
+    """
+    found = {name: str(folder) for name, folder in folders.items() if folder}
+    gone = GPU_ONLY if lock["plan"]["driver"] is None else ()
+    return {"links": found, "without": [name for name in gone if name not in found]}
+
+
 def hosts_of(lock: Json) -> List[str]:
     """Return the hosts that a lock is for."""
     return [lock["host"]] if isinstance(lock["host"], str) else list(lock["host"])
@@ -121,7 +136,7 @@ def mistaken_files(plan: Json) -> Iterator[str]:
     The catalog does not have to know a file, since a lock outlives the catalog that it was made from. It must not know
     the file's address or checksum as those of something else.
     """
-    for name in ("driver", "cuda", "cudnn", "opencv", "tensorflow"):
+    for name in COMPONENTS:
         part = plan[name] or {}
         for file in [part, *part.get("artifacts", ())]:
             url, said = file.get("url"), f"its {name} comes from {printable(file.get('url'), 200)}"
@@ -161,13 +176,13 @@ def owners() -> Dict[str, FrozenSet[Tuple[str, str]]]:
 
 
 def can_be_built(plan: Json) -> bool:
-    """Does the plan of an OpenCV that no environment holds name the sources and the CUDA that it is built with?"""
+    """Return whether a plan names the sources and the CUDA to build an OpenCV with that no environment holds."""
     return plan["cuda"] is not None and bool(plan["opencv"].get("artifacts"))
 
 
 def needed(plan: Json) -> List[str]:
-    """The components that a plan must name: the frameworks, and with a card what stands under them."""
-    return ["opencv", "tensorflow"] + (["driver", "cuda", "cudnn"] if plan["gpus"] else [])
+    """Return the components that a plan must name."""
+    return list(COMPONENTS if plan["gpus"] else WITHOUT_GPU)
 
 
 def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Json:

@@ -12,7 +12,7 @@ from .catalog import Json
 from .resolve import Resolver, Stack, signed_kernel, signed_modules
 from .rules.cuda import integrated
 from .rules.driver import needs_open
-from .rules.frameworks import by_ptx, locked_wheel
+from .rules.frameworks import by_ptx, locked_wheel, sources_of
 
 SCHEMA = 1
 
@@ -98,7 +98,6 @@ def cuda_json(request: Request, c: Candidate) -> Json:
 
 def opencv_json(resolver: Resolver, request: Request, stack: Stack) -> Json:
     """OpenCV's part: built for the cards from checksummed sources, or the ready wheel on a host without one."""
-    row = stack.opencv.row
     part: Json = {"version": stack.opencv.version, "cuda_arch_bin": []}
     if stack.cuda is None:
         found = locked_wheel(resolver.catalog, request.platform, stack.opencv)
@@ -116,11 +115,10 @@ def opencv_json(resolver: Resolver, request: Request, stack: Stack) -> Json:
     skip = integrated(resolver.catalog)
     targets = {target_for(cc, stack.cuda.row["capabilities"], skip) for cc in request.capabilities}
     part["cuda_arch_bin"] = sorted((t for t in targets if t), key=capability)
-    sdists = [a for a in row["artifacts"] if a.get("package") == "opencv-contrib-python"]
-    artifacts = sdists[-1:] or [a for a in row["artifacts"] if a["kind"].endswith("-tarball")]
+    artifacts = sources_of(stack.opencv.row)
     return {
         **part,
-        "source": "sdist" if sdists else "tarballs",
+        "source": "sdist" if len(artifacts) == 1 else "tarballs",
         "python": stack.tensorflow.python,
         "artifacts": artifacts,
     }
@@ -215,12 +213,12 @@ def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidat
 
 
 def driver_unsigned(d: Driver) -> bool:
-    """Has this driver no prebuilt, signed module in an archive?"""
+    """Return whether no archive has a prebuilt, signed module of this driver."""
     return not d.row.get("signed_modules")
 
 
 def release_is_older(d: Driver, cuda: Candidate) -> bool:
-    """Is the driver older than the one made for the toolkit?"""
+    """Return whether the driver is older than the one made for the toolkit."""
     return version(d.version) < version(cuda.row["driver_min"])
 
 
