@@ -140,7 +140,7 @@ def test_the_drivers_installer_comes_with_the_size_of_the_lock() -> None:
     ("version", "without", "names", "linker"),
     [
         ("10.0.130", ["cuda-10.0"], ["cuda"], "linked"),
-        ("all", ["cuda", "cudnn", "cuda-*"], ["cuda", "cudnn"], "unlinked"),
+        ("all", ["cuda", "cuda-*", "cudnn"], ["cuda", "cudnn"], "unlinked"),
     ],
 )
 def test_removing(version: str, without: List[str], names: List[str], linker: str) -> None:

@@ -23,6 +23,7 @@ from ..checks.lock import cards_of, other_cards
 from ..errors import LockError, UsageError
 from ..text import folder_name, printable
 from ..types import Json
+from .candidates import COMPONENTS, WITHOUT_GPU
 from .catalog import DATA, shipped, validator
 
 SCHEMA = 1
@@ -116,7 +117,7 @@ def mistaken_files(plan: Json) -> Iterator[str]:
     The catalog does not have to know a file, since a lock outlives the catalog that it was made from. It must not know
     the file's address or checksum as those of something else.
     """
-    for name in ("driver", "cuda", "cudnn", "opencv", "tensorflow"):
+    for name in COMPONENTS:
         part = plan[name] or {}
         for file in [part, *part.get("artifacts", ())]:
             url, said = file.get("url"), f"its {name} comes from {printable(file.get('url'), 200)}"
@@ -156,13 +157,13 @@ def owners() -> Dict[str, FrozenSet[Tuple[str, str]]]:
 
 
 def can_be_built(plan: Json) -> bool:
-    """Does the plan of an OpenCV that no environment holds name the sources and the CUDA that it is built with?"""
+    """Return whether a plan names the sources and the CUDA to build an OpenCV with that no environment holds."""
     return plan["cuda"] is not None and bool(plan["opencv"].get("artifacts"))
 
 
 def needed(plan: Json) -> List[str]:
-    """The components that a plan must name: the frameworks, and with a card what stands under them."""
-    return ["opencv", "tensorflow"] + (["driver", "cuda", "cudnn"] if plan["gpus"] else [])
+    """Return the components that a plan must name."""
+    return list(COMPONENTS if plan["gpus"] else WITHOUT_GPU)
 
 
 def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Json:

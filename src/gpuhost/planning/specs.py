@@ -19,9 +19,6 @@ from .candidates import COMPONENTS
 from .catalog import shipped
 from .environments import chosen, load_environment, lock_digest
 
-#: Links of a generation, as patterns of the shell, that only a lock with a card has.
-GPU_ONLY = ("cuda", "cuda-*", "cudnn")
-
 
 def of_lock(
     lock: Json,
@@ -45,7 +42,7 @@ def of_lock(
         "cudnn": tried(cudnn, plan, source),
         "opencv": tried(opencv, plan, engines, builder, wheel),
         "tensorflow": tried(tensorflow, plan),
-        "without": [] if plan["driver"] else list(GPU_ONLY),
+        "without": [] if plan["driver"] else list(toolkits.GPU_ONLY),
     }
     return found if remove is None else {**found, "removal": removal(plan, remove)}
 
