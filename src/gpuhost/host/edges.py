@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .. import strict_json
-from ..reading import UnfitFile, content
+from ..reading import UnfitFile, content, last
 from . import bounded
 
 Result = Tuple[int, str, str]
@@ -110,6 +110,18 @@ class Edges:
         except (FileNotFoundError, NotADirectoryError):
             if self.exists(name):
                 self.problem(name, "It is a link that leads nowhere.")
+        except OSError as error:
+            self.problem(name, f"It cannot be read: {error.strerror}.")
+        return None
+
+    def end(self, name: str, count: int) -> Optional[bytes]:
+        """The last bytes of a file, however large it is; None when it is not there, or, a problem, not readable."""
+        try:
+            return last(self.path(name), count)
+        except UnfitFile as error:
+            self.problem(name, str(error))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as error:
             self.problem(name, f"It cannot be read: {error.strerror}.")
         return None
