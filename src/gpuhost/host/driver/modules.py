@@ -5,6 +5,8 @@ Pure: what `probe_driver` has read against what the lock wants. Runs on the targ
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from ..parse.kernels import headers_package
+
 Json = Dict[str, Any]
 
 CANONICAL = "Canonical"  # in the name of the signer of Ubuntu's own modules
@@ -46,9 +48,18 @@ class Need(NamedTuple):
     remedy: str
 
 
+def asks_for_signature(secure_boot: str, planned: Optional[str]) -> bool:
+    """Return whether the kernel refuses a module without a signature that it accepts.
+
+    `secure_boot` is the probe's word. Where it is unknown, the lock's word counts (`planned`): a state that could not
+    be read is never taken as off.
+    """
+    return secure_boot in ("enabled", "lockdown") or (secure_boot == "unknown" and planned is not None)
+
+
 def owns_key(driver: Json, secure_boot: str) -> bool:
     """Does this driver need a key of the machine's owner? Only modules built here under Secure Boot do."""
-    return secure_boot == "enabled" and driver["modules_from"] == "dkms"
+    return driver["modules_from"] == "dkms" and asks_for_signature(secure_boot, driver.get("secure_boot"))
 
 
 #: How the name of a key that was made here ends.
@@ -92,7 +103,7 @@ def missing(state: Json, driver: Json) -> Need:
     if driver["modules_from"] == "signed":
         return Need("D08", what, f"apt-get install {driver['modules_package']}-{kernel}")
     if not state["headers"]:
-        return Need("D08", f"{what}, and its headers are missing", f"apt-get install linux-headers-{kernel}")
+        return Need("D08", f"{what}, and its headers are missing", f"apt-get install {headers_package(kernel)}")
     return Need(
         "D08", what, f"dkms autoinstall -k {kernel}; what went wrong is in /var/lib/dkms/nvidia*/*/build/make.log"
     )
@@ -100,9 +111,13 @@ def missing(state: Json, driver: Json) -> Need:
 
 def signature(module: Json, kernel: str, driver: Json, secure_boot: str, subject: str) -> List[Need]:
     """What Secure Boot would object to in a module."""
-    if secure_boot != "enabled":
+    if not asks_for_signature(secure_boot, driver.get("secure_boot")):
         return []
+    # A module whose signer this modinfo does not tell, and that cannot be read either, is taken as what was installed.
+    told = bool(module["signer"]) or module["signed"] is False
     signer = module["signer"] or "nobody"
+    if not told:
+        return []
     if driver["modules_from"] == "signed":
         if CANONICAL in module["signer"]:
             return []
