@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
 from .. import store
 from ..edges import Run, run_command
+from ..guard import rules
 from ..work import Work
 from . import packages
 from .apt import Apt, held_by_others, short_of_space
@@ -60,7 +61,7 @@ class DriverSet:
         if not Path("/boot", f"vmlinuz-{wanted}").exists():
             return f"Install linux-image-{wanted} and remove the newer kernel, or: {RELOCK}"
         listed = self.apt.installed()
-        theirs = [name for name in listed if name.startswith("linux-") and name.endswith("-" + boots)]
+        theirs = [name for name in listed if rules.is_of_kernel(name, boots) and boots in name]
         newer = sorted(name for name in theirs if installed_version(listed, name) is not None)
         return f"On the host: apt-get purge {' '.join(newer)} ; or: {RELOCK}"
 
