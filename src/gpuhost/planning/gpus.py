@@ -81,6 +81,13 @@ def from_observation(catalog: Catalog, rows: List[Dict[str, Any]], smi_status: s
                 f"The card at {where} has the PCI id {row['pci_id']}, which the catalog does not know.",
                 "Look it up, add its row to src/gpuhost/data/gpus.json, or plan by capability: gpuhost plan --gpu 8.9",
             )
+        if is_virtual(catalog, device, str(row.get("subsystem_id") or "")):
+            raise UnreadableError(
+                f"The card at {where} ({row['pci_id']}, subsystem {row['subsystem_id']}) is a virtual GPU: it takes "
+                "the guest driver of its host's release of NVIDIA's vGPU software, and no driver of an archive.",
+                "Get that driver from whoever runs the host, or have the card passed through whole; "
+                "for a stack without a card: gpuhost plan --gpu none",
+            )
         if row.get("readable") is False and smi_status == "ok":
             raise UnreadableError(
                 f"The card at {where} ({row['pci_id']}) is on the PCI bus, but the driver does not see it: "
@@ -89,6 +96,12 @@ def from_observation(catalog: Catalog, rows: List[Dict[str, Any]], smi_status: s
             )
         found.append(from_device(catalog, device))
     return found
+
+
+def is_virtual(catalog: Catalog, device: str, subsystem: str) -> bool:
+    """Return whether a card with this device and subsystem ("10de:1310") is a share of a card, lent to a guest."""
+    vendor, _, part = subsystem.partition(":")
+    return vendor == NVIDIA and part in catalog.gpus["virtual"].get(device, ())
 
 
 def parse(catalog: Catalog, text: str) -> Gpu:
