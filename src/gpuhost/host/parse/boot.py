@@ -16,6 +16,10 @@ _DEFAULT = re.compile(r"^\s*set\s+default=(?:'([^']*)'|\"([^\"]*)\"|(\S+))\s*$",
 _ASSIGNED = re.compile(r"^\s*([A-Z_a-z][A-Z_a-z0-9]*)=(.*)$", re.MULTILINE)
 #: A release as it ends a menu entry's title or stands in its id: "Ubuntu, with Linux 4.15.0-213-generic".
 _LONGEST = 200
+#: What names an entry: titles and ids of each level, or a pattern of file names.
+_LONGEST_CHOICE = 1000
+#: Submenus below one another; grub-mkconfig makes one.
+_DEEPEST = 8
 
 
 class Entry(NamedTuple):
@@ -43,7 +47,7 @@ def parse_grub_menu(text: str) -> List[Entry]:
     braces = 0
     for line in text.splitlines():
         found = _ENTRY.match(line)
-        if found and line.rstrip().endswith("{"):
+        if found and line.rstrip().endswith("{") and len(open_blocks) < _DEEPEST:
             above = tuple(place for _, place in open_blocks)
             number = counts.get(above, 0)
             counts[above] = number + 1
@@ -120,7 +124,7 @@ def levels(wanted: str) -> List[str]:
 
 def named_kernel(wanted: str, installed: Sequence[str]) -> Optional[str]:
     """The installed kernel whose release ends a menu entry's title, or stands in its id; None where none does."""
-    last = (levels(wanted) or [""])[-1]
+    last = (levels(wanted[:_LONGEST_CHOICE]) or [""])[-1]
     return next(
         (
             release
@@ -148,6 +152,6 @@ def parse_loader_variable(data: bytes) -> str:
 
 def matching(names: Sequence[str], pattern: str) -> Optional[str]:
     """The last of systemd-boot's entries (file names) that a default pattern fits, as the loader takes it."""
-    plain = pattern.strip().lower()
+    plain = pattern.strip().lower() if len(pattern) <= _LONGEST_CHOICE else ""
     fits = [n for n in names if fnmatch.fnmatchcase(n.lower(), plain) or n.lower() == plain + ".conf"]
     return fits[-1] if plain and fits else None
