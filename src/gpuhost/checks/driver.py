@@ -12,6 +12,8 @@ from .lock import installed, obeyed
 
 #: What takes effect only from the next boot on.
 REBOOT = on_host("reboot")
+#: The states of Secure Boot in which the kernel asks for no signature, in words.
+UNASKED = {"disabled": "disabled", "unsupported": "unsupported", "not-enforced": "on, but shim does not validate"}
 #: modprobe's configuration, as the probe reads it.
 MODPROBE = tuple(f"{folder}*" for folder in MODPROBE_FOLDERS)
 
@@ -98,16 +100,20 @@ def module(seen: Json) -> Outcome:
 
 def signed(seen: Json) -> Outcome:
     """Check that Secure Boot will let the kernel load the module."""
-    state, found, signer = observation(seen)["secure_boot"], driver(seen), driver(seen)["module"]["signer"]
-    if state in ("disabled", "unsupported"):
-        return held(True, "a signature where Secure Boot asks for one", f"Secure Boot is {state}", "")
-    required = "the module is signed by a key that Secure Boot accepts"
-    if not signer:
+    state, found, module = observation(seen)["secure_boot"], driver(seen), driver(seen)["module"]
+    if state in UNASKED:
+        return held(True, "a signature where the kernel asks for one", f"Secure Boot is {UNASKED[state]}", "")
+    required, signer = "the module is signed by a key that Secure Boot accepts", module["signer"]
+    if module["signed"] is None and not signer:
+        return skipped(required, "what modinfo says does not show whether the module is signed")
+    if not module["signed"]:
         if state == "unknown":
             return skipped(
                 required, "the module is unsigned and Secure Boot's state cannot be read", on_host("mokutil --sb-state")
             )
-        return held(False, required, "Secure Boot is enabled and the module is unsigned", module_again(seen))
+        asks = "Secure Boot is enabled" if state == "enabled" else "the kernel is locked down"
+        return held(False, required, f"{asks} and the module is unsigned", module_again(seen))
+    signer = signer or "a key whose name this modinfo does not tell"
     key, loaded = found["key"], observation(seen)["nvidia"]["module_loaded"]
     if wanted(seen)["secure_boot"] == "own-key" and not key["enrolled"] and (key["enrolled"] is False or not loaded):
         return held(False, required, f"signed by {signer}, a key that is not enrolled", DRIVER)

@@ -17,6 +17,7 @@ from ..checks.card import (
 )
 from ..checks.driver import REBOOT, driver, wanted
 from ..checks.host import observation
+from ..host.guard.rules import is_of_kernel
 from ..host.probe.driver import CERTIFICATE
 from ..types import Json
 from .base import Diagnosis, Sign
@@ -28,7 +29,7 @@ def without_newer_kernel(seen: Json) -> str:
     names = [
         name
         for name, package in sorted(observation(seen)["packages"].items())
-        if name.startswith("linux-") and name.endswith(f"-{boots}") and package["state"] == "installed"
+        if is_of_kernel(name, str(boots)) and str(boots) in name and package["state"] == "installed"
     ]
     there = made in observation(seen)["kernel"]["installed"]
     return on_host(f"apt-get purge -y {' '.join(map(shlex.quote, names))}") if there and names else DRIVER
@@ -62,7 +63,7 @@ def refused(seen: Json) -> bool:
 def is_unsigned(seen: Json) -> bool:
     """Return whether the module for the next boot is unsigned."""
     module = driver(seen)["module"]
-    return module is not None and not module["signer"]
+    return module is not None and module["signed"] is False
 
 
 def not_served(seen: Json) -> bool:

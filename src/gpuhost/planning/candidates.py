@@ -82,6 +82,9 @@ class Request:
     kernel: Optional[str] = None
     secure_boot: Optional[bool] = None
     avx: Optional[bool] = None
+    nvswitches: int = 0
+    remarks: Tuple[Tuple[str, str], ...] = ()
+    """What the plan has to say of the machine it is for: what each is about, and a sentence."""
 
     @property
     def capabilities(self) -> List[str]:

@@ -135,8 +135,9 @@ def tensorflow_json(environments: FrozenSet[str], request: Request, t: TensorFlo
 
 
 def notes_of_cards(request: Request) -> List[Json]:
-    """What was assumed about the cards."""
-    return [{"about": "gpu", "unverified": False, "text": f"{g.label}: {g.note}"} for g in request.gpus if g.note]
+    """What was assumed about the cards, and what is to be said of the machine."""
+    assumed = [("gpu", f"{g.label}: {g.note}") for g in request.gpus if g.note]
+    return [{"about": about, "unverified": False, "text": text} for about, text in [*assumed, *request.remarks]]
 
 
 def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[Json]:
@@ -206,6 +207,13 @@ def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidat
             )
         if needs_open(d, request):
             note("driver", "that the card needs the open kernel modules comes from third-party scripts", True)
+    if request.nvswitches:
+        note(
+            "driver",
+            f"this machine has {request.nvswitches} NVSwitches: CUDA starts only with NVIDIA's fabric manager of "
+            f"exactly version {d.version} running (package nvidia-fabricmanager-{d.branch}), which this plan does not "
+            "install",
+        )
     if request.secure_boot and driver_unsigned(d):
         note(
             "driver",

@@ -8,6 +8,8 @@ import re
 from typing import Any, Container, Dict, List, NamedTuple, Optional
 
 from ..guard.rules import is_family
+from ..parse.kernels import headers_package
+from .modules import asks_for_signature
 
 Json = Dict[str, Any]
 
@@ -108,7 +110,7 @@ def missing(state: Json, driver: Json) -> Need:
     if driver["modules_from"] == "signed":
         return Need("D08", what, f"apt-get install {driver['modules_package']}-{kernel}")
     if not state["headers"]:
-        return Need("D08", f"{what}, and its headers are missing", f"apt-get install linux-headers-{kernel}")
+        return Need("D08", f"{what}, and its headers are missing", f"apt-get install {headers_package(kernel)}")
     return Need(
         "D08", what, f"dkms autoinstall -k {kernel}; what went wrong is in /var/lib/dkms/nvidia*/*/build/make.log"
     )
@@ -116,7 +118,10 @@ def missing(state: Json, driver: Json) -> Need:
 
 def signature(module: Json, kernel: str, driver: Json, secure_boot: str, subject: str) -> List[Need]:
     """What Secure Boot would object to in a module."""
-    if secure_boot != "enabled":
+    if not asks_for_signature(secure_boot, driver.get("secure_boot")):
+        return []
+    # A module whose signer this modinfo does not tell, and that cannot be read either, is taken as what was installed.
+    if not module["signer"] and module["signed"] is not False:
         return []
     signer = module["signer"] or "nobody"
     if driver["modules_from"] == "signed":

@@ -3,7 +3,7 @@
 Pure. Runs on the target: Python 3.6, standard library.
 """
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 Json = Dict[str, Any]
 
@@ -37,9 +37,18 @@ MOK_MANAGER = (
 )
 
 
+def asks_for_signature(secure_boot: str, planned: Optional[str]) -> bool:
+    """Return whether the kernel refuses a module without a signature that it accepts.
+
+    `secure_boot` is the probe's word. Where it is unknown, the lock's word counts (`planned`): a state that could not
+    be read is never taken as off.
+    """
+    return secure_boot in ("enabled", "lockdown") or (secure_boot == "unknown" and planned is not None)
+
+
 def owns_key(driver: Json, secure_boot: str) -> bool:
     """Does this driver need a key of the machine's owner? Only modules built here under Secure Boot do."""
-    return secure_boot == "enabled" and driver["modules_from"] == "dkms"
+    return driver["modules_from"] == "dkms" and asks_for_signature(secure_boot, driver.get("secure_boot"))
 
 
 #: How the name of a key that was made here ends.

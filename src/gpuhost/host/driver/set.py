@@ -11,6 +11,7 @@ from ...errors import ArtifactError, EnvironmentProblem, RefusedError
 from .. import store
 from ..commands import Run, run_command
 from ..edges import Edges
+from ..guard import rules
 from ..probe.machine import read_kernel, read_platform, read_secure_boot
 from ..work import Work
 from . import packages
@@ -82,7 +83,7 @@ class DriverSet:
         if not Path("/boot", f"vmlinuz-{wanted}").exists():
             return f"Install linux-image-{wanted} and remove the newer kernel, or: {RELOCK}"
         listed = self.apt.installed()
-        theirs = [name for name in listed if name.startswith("linux-") and name.endswith("-" + boots)]
+        theirs = [name for name in listed if rules.is_of_kernel(name, boots) and boots in name]
         newer = sorted(name for name in theirs if installed_version(listed, name) is not None)
         return f"On the host: apt-get purge {' '.join(newer)} ; or: {RELOCK}"
 
