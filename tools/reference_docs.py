@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
 FAULTS, HEALED = ROOT / "tests/hosts/faults", ROOT / "tests/e2e/faults.json"
 ELSEWHERE = ROOT / "tests/unit/elsewhere.json"
+LOCKLESS = ROOT / "tests/hosts/found"
 MADE = "Written by tools/reference_docs.py; do not edit."
 # Who asks what: platform, cards, demands.
 ASKED: Tuple[Tuple[str, List[str], Dict[str, str]], ...] = (
@@ -141,10 +142,17 @@ NOT_STAGED = {
 
 def known_failures() -> str:
     """Every diagnosis: its words, who gives it, and how that was shown."""
-    faults = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(FAULTS.glob("*.json"))}
+    faults = {
+        file.stem: json.loads(file.read_text(encoding="utf-8"))
+        for file in sorted([*FAULTS.glob("*.json"), *LOCKLESS.glob("*.json")])
+    }
     record = json.loads(HEALED.read_text(encoding="utf-8"))
     shown = json.loads(ELSEWHERE.read_text(encoding="utf-8"))
-    lines = ["# Diagnoses", "", MADE, "", "A failure that is known carries an id, to be searched for here.", ""]
+    about = (
+        "A failure that is known carries an id, to be searched for here. `verify/` gives it, and `gpuhost doctor` on a "
+        "host without a lock."
+    )
+    lines = ["# Diagnoses", "", MADE, "", about, ""]
     lines += ["| id | what | cause | what mends it | given by |", "|---" * 5 + "|"]
     for one in diagnoses.BY_ID.values():
         given = [f"`{check}`" for check in dict.fromkeys(sign.check for sign in one.signs)]
@@ -152,8 +160,9 @@ def known_failures() -> str:
         who = f"nothing: {one.never}" if one.never else ", ".join(given)
         lines.append(f"| {one.id} | {one.title} | {one.cause} | {one.fix} | {who} |")
     about = (
-        "*Described*: for how many hosts of `tests/hosts/faults` the id is reported and no other; the unit tests hold "
-        "that. *Staged*: on an imitation host, by `tests/e2e/test_faults.py`, where the remedy, typed as printed, "
+        "*Described*: for how many hosts of `tests/hosts/faults` and, without a lock, of `tests/hosts/found` the id is "
+        "reported and no other; the unit tests hold that. *Staged*: on an imitation host, by "
+        "`tests/e2e/test_faults.py`, where the remedy, typed as printed, "
         f"turned it green ({record['made']}). *Elsewhere*: the test of the part that gives it."
     )
     lines += ["", "## How it was shown", "", about, ""]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-
-from gpuhost.verification.verdict import about
+from gpuhost.diagnoses.verdict import about
 
 
 @pytest.mark.parametrize("check", about("guard"))

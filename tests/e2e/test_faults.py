@@ -19,8 +19,8 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 import pytest
 
 from gpuhost.checks.base import FAIL, SKIP, Result
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.host.guard import rules as guard
-from gpuhost.verification import verdict as checks
 from gpuhost.verification.collect import Host, Options
 
 from .beds.archive import next_month

@@ -15,7 +15,7 @@ import pytest
 
 from gpuhost.checks.base import FAIL, Result
 from gpuhost.checks.base import held as outcome
-from gpuhost.verification import verdict as checks
+from gpuhost.diagnoses import verdict as checks
 
 from . import guard_archive as archive
 from .beds import Bed

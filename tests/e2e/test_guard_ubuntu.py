@@ -22,11 +22,11 @@ from gpuhost.checks import guard as checks_guard
 from gpuhost.checks import toolkit as checks_gpu
 from gpuhost.checks.base import FAIL, PASS, Result
 from gpuhost.checks.base import held as outcome
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.planning import lock, plan
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 from gpuhost.verification import collect as checks_collect
-from gpuhost.verification import verdict as checks
 from gpuhost.verification.expected import expected
 
 from .beds.archive import next_month

@@ -7,10 +7,10 @@ from typing import Any, Dict, List
 
 from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.checks.base import Result
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.planning import lock, plan
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
-from gpuhost.verification import verdict as checks
 from gpuhost.verification.expected import environments, expected, sonames
 
 from ..example_hosts import observed

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.planning.catalog import DATA, validator
 from gpuhost.planning.lock import text
@@ -23,7 +24,6 @@ from gpuhost.report import history, report
 from gpuhost.report import html as report_html
 from gpuhost.report import picture as report_picture
 from gpuhost.report import swap as report_swap
-from gpuhost.verification import verdict as checks
 from gpuhost.verification.collect import Host, Options
 
 from .collected import cpu_host, gpu_host, judged

@@ -20,7 +20,7 @@ from gpuhost.host import commands as runner
 from gpuhost.host import https, opencv_job, venvs
 from gpuhost.host.commands import CommandFailed
 from gpuhost.host.work import Work
-from gpuhost.report.redact import Redactor
+from gpuhost.redact import Redactor
 from gpuhost.shipping.following import Followed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ def callback() -> Any:
 def checked(text: str) -> Result:
     """The result of a check that quotes a host."""
     check = Check("a.b", "A", "Why.", lambda _: Outcome("fail", "x", text, "y"), ())
-    from gpuhost.verification import verdict as checks
+    from gpuhost.diagnoses import verdict as checks
 
     return checks.judge(check, {}, {})
 

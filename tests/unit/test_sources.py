@@ -16,10 +16,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 import pytest
 
 from gpuhost.checks.base import FAIL, PASS, SKIP
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.host.commands import NOT_FOUND, TIMED_OUT
 from gpuhost.host.edges import Edges
 from gpuhost.report import report
-from gpuhost.verification import verdict as checks
 
 from .collected import judged
 from .whole import EDITOR, VARIABLE, Answer, Whole

@@ -11,9 +11,9 @@ import pytest
 
 from gpuhost.checks import environments as checks_environments
 from gpuhost.checks.base import FAIL, PASS, SKIP
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.planning.environments import environment_names, load_environment, lock_digest, with_engines
 from gpuhost.text import printable
-from gpuhost.verification import verdict as checks
 
 from .collected import cpu_host, gpu_host, judged, with_status
 

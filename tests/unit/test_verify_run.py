@@ -14,7 +14,7 @@ from typing import Any, Callable, List, Optional
 
 import pytest
 
-from gpuhost.verification import verdict as checks
+from gpuhost.diagnoses import verdict as checks
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_pci = pytest.mark.skipif(

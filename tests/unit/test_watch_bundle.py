@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpuhost.redact import Redactor
 from gpuhost.report import report
 from gpuhost.report import support as report_bundle
-from gpuhost.report.redact import Redactor
 from gpuhost.verification.collect import Host, Options
 
 from .collected import gpu_host, judged

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuhost.checks.base import FAIL
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.host.edges import Edges
 from gpuhost.host.watch import judge as watch
 from gpuhost.host.watch import read as watch_read
@@ -22,7 +23,6 @@ from gpuhost.host.watch import run as watch_run
 from gpuhost.host.watch import tell as watch_tell
 from gpuhost.host.watch.judge import Finding, State
 from gpuhost.shipping import tree
-from gpuhost.verification import verdict as checks
 
 from .collected import cpu_host, gpu_host, judged
 

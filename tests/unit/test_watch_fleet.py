@@ -10,12 +10,12 @@ from typing import Any, Dict, List
 
 import pytest
 
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.report import fleet as report_fleet
 from gpuhost.report import history, report
 from gpuhost.report import html as report_html
 from gpuhost.report import picture as report_picture
-from gpuhost.verification import verdict as checks
 
 from .test_report_files import HOSTS, made
 from .test_watch_hostile import ATTRIBUTES, PAYLOAD, TAGS, Page

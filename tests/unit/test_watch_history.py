@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpuhost.cli import main as cli
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.report import history
-from gpuhost.verification import verdict as checks
 
 Json = Dict[str, Any]
 LEFT_OUT = checks.not_asked(checks.CHECKS[0]).actual

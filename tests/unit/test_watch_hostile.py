@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.errors import GpuhostError, LockError
 from gpuhost.host.guard import rules as guard
 from gpuhost.host.probe import driver as probe_driver
@@ -29,7 +30,6 @@ from gpuhost.planning.catalog import DATA, validator
 from gpuhost.report import history, report
 from gpuhost.report import html as report_html
 from gpuhost.shipping import bundle
-from gpuhost.verification import verdict as checks
 from gpuhost.verification.collect import Host, Options
 
 from ..example_hosts import answers_of, folder_of

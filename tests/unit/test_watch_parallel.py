@@ -12,9 +12,9 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 
+from gpuhost.diagnoses import verdict as checks
 from gpuhost.planning import lock
 from gpuhost.verification import fleet as checks_fleet
-from gpuhost.verification import verdict as checks
 from gpuhost.verification.collect import Host, Options
 from gpuhost.verification.fleet import Crew
 

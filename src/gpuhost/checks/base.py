@@ -58,6 +58,9 @@ class Check(NamedTuple):
     environment and the benchmark answer for themselves, with an `error`. `needs` are the checks that must have passed
     before this one can say anything; `part` is what has to be collected for it ("machine", an environment's name, or
     "benchmark/<model>"); `gpu` marks a claim about a card.
+
+    `found` judges the same claim on a host without a lock (`checks.found`); None where only a lock can say it.
+    `found_sources` are what it rests on there, where that is less. A `risk` breaks nothing today.
     """
 
     id: str
@@ -68,6 +71,9 @@ class Check(NamedTuple):
     needs: Tuple[str, ...] = ()
     part: str = "machine"
     gpu: bool = False
+    found: Optional[Callable[[Json], Outcome]] = None
+    found_sources: Optional[Tuple[str, ...]] = None
+    risk: bool = False
 
 
 class Result(NamedTuple):

@@ -5,8 +5,9 @@ from typing import List, Optional
 
 from ..host.probe.driver import LIBRARIES
 from ..types import Json
-from .base import RELOCK, Check, Outcome, held, on_host
+from .base import RELOCK, Check, Outcome, held, on_host, skipped
 from .driver import REBOOT, driver, unpacked_again, wanted
+from .found import OUTER, WSL, place
 from .host import CARDS, LOADED, observation
 from .lock import installed, obeyed
 
@@ -72,6 +73,28 @@ def match(seen: Json) -> Outcome:
     )
 
 
+def loaded_found(seen: Json) -> Outcome:
+    """Judge the loaded module on a host without a lock: where nothing says which version it should be, any will do."""
+    if place(seen) == WSL:
+        return skipped("the driver is loaded", OUTER[WSL])
+    return loaded(seen)
+
+
+def match_found(seen: Json) -> Outcome:
+    """Judge library and module on a host without a lock; in WSL2 both are Windows'."""
+    if place(seen) == WSL:
+        return skipped("library and module are of one version", OUTER[WSL])
+    return match(seen)
+
+
+def nodes_found(seen: Json) -> Outcome:
+    """Judge the device nodes on a host without a lock; WSL2 has one of its own."""
+    if place(seen) == WSL:
+        there = bool(seen["surroundings"]["dxg"])
+        return held(there, "/dev/dxg, which WSL2 reaches the card by", "there" if there else "it is not there", "")
+    return nodes(seen)
+
+
 def nodes(seen: Json) -> Outcome:
     """Check that the driver has its device nodes and CUDA can have its own, which may be made at its first use."""
     found, count = signs(seen), len(obeyed(seen)["cards"])
@@ -107,6 +130,13 @@ def listed(seen: Json) -> Outcome:
     return held(not missing and not others, required, actual, LOOK if is_silent(seen) else RELOCK)
 
 
+def listed_found(seen: Json) -> Outcome:
+    """Judge what nvidia-smi says on a host without a lock; the tool itself may not be installed there."""
+    if observation(seen)["nvidia"]["smi"]["status"] == "absent":
+        return skipped("nvidia-smi lists each card", "nvidia-smi is not installed")
+    return listed(seen)
+
+
 def not_listed(seen: Json) -> List[str]:
     """The locked cards that nvidia-smi does not list, by uuid where the lock has it, else by PCI id."""
     cards, missing = list(observation(seen)["gpus"]), []
@@ -139,12 +169,13 @@ def other_capabilities(seen: Json) -> List[str]:
 CHECKS = (
     Check(
         "driver.loaded",
-        "The locked driver is loaded",
+        "The driver is loaded",
         "What is installed counts only from the next boot on.",
         loaded,
         LOADED,
         ("gpu.present", "driver.signed", "driver.nouveau"),
         gpu=True,
+        found=loaded_found,
     ),
     Check(
         "driver.match",
@@ -154,6 +185,7 @@ CHECKS = (
         (*LOADED, *LIBRARIES),
         ("driver.loaded",),
         gpu=True,
+        found=match_found,
     ),
     Check(
         "driver.nodes",
@@ -163,14 +195,16 @@ CHECKS = (
         ("/dev*", "/sys/module*", "modinfo", *CARDS),
         ("driver.match",),
         gpu=True,
+        found=nodes_found,
     ),
     Check(
         "driver.cards",
-        "The driver lists each locked card",
+        "The driver lists each card",
         "A driver that is loaded need not serve the card.",
         listed,
         ("nvidia-smi", *CARDS),
         ("driver.nodes", "lock.cards"),
         gpu=True,
+        found=listed_found,
     ),
 )

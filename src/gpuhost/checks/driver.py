@@ -2,11 +2,13 @@
 
 import re
 import shlex
+from typing import Callable
 
 from ..host.driver.judge import Packages, altered, is_module
-from ..host.probe.driver import MODPROBE_FOLDERS
+from ..host.probe.driver import LIBRARIES, MODPROBE_FOLDERS
 from ..types import Json
 from .base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
+from .found import CONTAINER, missing_traces, place
 from .host import DRIVER_RECORD, KERNELS, LOADED, PACKAGES, observation
 from .lock import installed, obeyed
 
@@ -33,6 +35,8 @@ def unpacked_again(seen: Json, pattern: str) -> str:
     is there, so the kept packages of these names are unpacked anew, and held again. Else what installs the driver.
     """
     record, there = driver(seen)["record"], installed(seen)["guard"]["stack"]
+    if record is None:
+        return DRIVER
     kept = {name: digest for name, digest in record["debs"].items() if re.fullmatch("[0-9a-f]{64}", digest)}
     names = [name for name in sorted(kept) if re.fullmatch(pattern, name)]
     if not names or any(there.get(name) != record["packages"].get(name) for name in names):
@@ -44,7 +48,8 @@ def unpacked_again(seen: Json, pattern: str) -> str:
 
 def module_again(seen: Json) -> str:
     """The same for the module of the kernel that will boot, where it is the archive's; else DKMS makes it again."""
-    if driver(seen)["record"]["modules_from"] != "signed":
+    record = driver(seen)["record"]
+    if record is None or record["modules_from"] != "signed":
         return DRIVER
     return unpacked_again(seen, f"linux-(modules|objects|signatures)-nvidia-.*{re.escape(driver(seen)['kernel'])}")
 
@@ -66,6 +71,27 @@ def is_installed(seen: Json) -> Outcome:
     return held(not told, required, actual, DRIVER)
 
 
+def is_there(seen: Json) -> Outcome:
+    """Judge the driver of a host without a lock: gpuhost's own by its record, another by whether there is one."""
+    if driver(seen)["record"] is not None:
+        return is_installed(seen)
+    required, missing = "a driver of NVIDIA's", missing_traces(seen)
+    if not missing and place(seen) == CONTAINER and driver(seen)["library"] is None:
+        missing = ["no libnvidia-ml.so.1 in this container"]
+    return held(not missing, required, ", ".join(missing) or f"driver {wanted(seen)['version'] or 'there'}", "")
+
+
+def by_record(judge: Callable[[Json], Outcome]) -> Callable[[Json], Outcome]:
+    """Return the judgement, on a host without a lock, of what gpuhost's record of the driver has to say."""
+
+    def judged(seen: Json) -> Outcome:
+        if driver(seen)["record"] is None:
+            return skipped("as gpuhost installed it", "gpuhost has not installed this driver")
+        return judge(seen)
+
+    return judged
+
+
 def boots(seen: Json) -> Outcome:
     """Check that the kernel that will boot is the one that the driver was made for."""
     found = driver(seen)
@@ -82,6 +108,17 @@ def headers(seen: Json) -> Outcome:
     required = f"headers of {found['kernel']} for DKMS"
     actual = "there" if found["headers"] else f"/lib/modules/{found['kernel']}/build leads nowhere"
     return held(found["headers"], required, actual, DRIVER)
+
+
+def headers_found(seen: Json) -> Outcome:
+    """Judge the headers on a host without a lock: they count where DKMS has still to build the module."""
+    found = driver(seen)
+    if found["record"] is not None:
+        return headers(seen)
+    required = f"headers of {found['kernel']}, where DKMS has still to build the module"
+    needed = found["module"] is None and found["dkms"]
+    actual = f"/lib/modules/{found['kernel']}/build leads nowhere; dkms status: {'; '.join(found['dkms'][:2])}"
+    return held(found["headers"] or not needed, required, actual if needed else "not needed", "")
 
 
 def module(seen: Json) -> Outcome:
@@ -132,15 +169,26 @@ def nouveau(seen: Json) -> Outcome:
     return held(not told, "nouveau stays out", "; ".join(told) or "blacklisted, and not loaded", DRIVER)
 
 
+def nouveau_found(seen: Json) -> Outcome:
+    """Judge nouveau on a host without a lock: while NVIDIA's module has the cards, how it is kept out is no matter."""
+    held_by = {card["kernel_driver"] for card in observation(seen)["gpus"]}
+    strict = driver(seen)["record"] is not None
+    if strict or "nouveau" in held_by or not observation(seen)["nvidia"]["module_loaded"]:
+        return nouveau(seen)
+    return held(True, "nouveau stays out", "NVIDIA's module is loaded, and nouveau has no card", "")
+
+
 INSTALLED = (
     Check(
         "driver.installed",
-        "The locked driver is installed",
+        "The driver is installed",
         "An update that replaces the driver leaves a module and libraries that do not fit one another.",
         is_installed,
         (*PACKAGES, DRIVER_RECORD),
         ("lock.provisioned",),
         gpu=True,
+        found=is_there,
+        found_sources=(*LIBRARIES, "/proc/modules"),
     ),
 )
 CHECKS = (
@@ -152,6 +200,7 @@ CHECKS = (
         (*KERNELS, DRIVER_RECORD),
         ("driver.installed",),
         gpu=True,
+        found=by_record(boots),
     ),
     Check(
         "kernel.headers",
@@ -161,6 +210,7 @@ CHECKS = (
         (*KERNELS, DRIVER_RECORD),
         ("kernel.boots",),
         gpu=True,
+        found=headers_found,
     ),
     Check(
         "driver.module",
@@ -170,6 +220,7 @@ CHECKS = (
         (*KERNELS, "modinfo"),
         ("kernel.headers",),
         gpu=True,
+        found=module,
     ),
     Check(
         "driver.signed",
@@ -179,6 +230,7 @@ CHECKS = (
         (*KERNELS, "modinfo", "mokutil *", "/sys/firmware/*", *LOADED),
         ("driver.module",),
         gpu=True,
+        found=signed,
     ),
     Check(
         "driver.nouveau",
@@ -188,5 +240,7 @@ CHECKS = (
         (*KERNELS, *MODPROBE, "lsinitramfs", "/proc/modules"),
         ("driver.installed",),
         gpu=True,
+        found=nouveau_found,
+        found_sources=(*KERNELS, "/proc/modules"),
     ),
 )

@@ -5,6 +5,7 @@ from typing import Iterable, List
 from ..host.guard.rules import PREFERENCES, UNATTENDED
 from ..types import Json
 from .base import GUARD, Check, Outcome, held
+from .driver import by_record
 from .host import DRIVER_RECORD, PACKAGES
 from .lock import installed
 
@@ -63,6 +64,7 @@ CHECKS = (
         (*PACKAGES, DRIVER_RECORD, "{root}/state/guard.json"),
         ("driver.installed",),
         gpu=True,
+        found=by_record(holds),
     ),
     Check(
         "guard.pins",
@@ -72,6 +74,7 @@ CHECKS = (
         (*PACKAGES, DRIVER_RECORD, PREFERENCES),
         ("guard.holds",),
         gpu=True,
+        found=by_record(pins),
     ),
     Check(
         "guard.blacklist",
@@ -81,5 +84,6 @@ CHECKS = (
         (*PACKAGES, DRIVER_RECORD, UNATTENDED),
         ("guard.holds",),
         gpu=True,
+        found=by_record(blacklist),
     ),
 )

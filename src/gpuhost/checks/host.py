@@ -1,11 +1,11 @@
 """Checks of the machine itself: that it can be read, its platform, its apt sources, dpkg."""
 
 import shlex
-from typing import Dict, List
+from typing import Callable, Dict, List
 
 from ..host.probe import machine as probe
 from ..types import Json
-from .base import Check, Outcome, held, on_host
+from .base import Check, Outcome, held, on_host, skipped
 from .sources import foreign_sources, unknown_sources
 
 NEEDED = ("host.observed",)
@@ -51,6 +51,28 @@ def platform(seen: Json) -> Outcome:
         f"{identity} on {machine}",
         "Use a supported platform; there is no way to mend this on the host.",
     )
+
+
+def platform_found(seen: Json) -> Outcome:
+    """Judge the platform of a host without a lock: another than the catalog's is no fault there."""
+    known, identity = seen["expected"]["platforms"], observation(seen)["platform"]["id"] or "unknown"
+    if identity in known:
+        return held(True, "a distribution that gpuhost knows", identity, "")
+    return skipped(
+        "a distribution that gpuhost knows",
+        f"{identity} is none that gpuhost provisions: it is judged by what all have in common",
+    )
+
+
+def of_known_releases(judge: Callable[[Json], Outcome]) -> Callable[[Json], Outcome]:
+    """Return the judgement of apt's sources for a host without a lock, whose releases may not be known."""
+
+    def judged(seen: Json) -> Outcome:
+        if seen["expected"]["platform"] is None:
+            return skipped("apt sources of this release only", "the releases of this distribution are not known here")
+        return judge(seen)
+
+    return judged
 
 
 def sources_readable(seen: Json) -> Outcome:
@@ -135,6 +157,7 @@ CHECKS = (
         "Everything else rests on one observation of the host.",
         observed,
         (),
+        found=observed,
     ),
     Check(
         "host.platform",
@@ -143,6 +166,7 @@ CHECKS = (
         platform,
         ("uname -m", *OS_RELEASE),
         NEEDED,
+        found=platform_found,
     ),
     Check(
         "host.sources-readable",
@@ -151,6 +175,8 @@ CHECKS = (
         sources_readable,
         SOURCE_LISTS,
         NEEDED,
+        found=sources_readable,
+        risk=True,
     ),
     Check(
         "host.sources-release",
@@ -159,6 +185,8 @@ CHECKS = (
         sources_release,
         (*APT, *OS_RELEASE),
         ("host.platform",),
+        found=of_known_releases(sources_release),
+        risk=True,
     ),
     Check(
         "host.sources-foreign",
@@ -167,6 +195,8 @@ CHECKS = (
         sources_foreign,
         (*APT, *OS_RELEASE),
         ("host.platform",),
+        found=of_known_releases(sources_foreign),
+        risk=True,
     ),
     Check(
         "host.dpkg",
@@ -175,5 +205,7 @@ CHECKS = (
         dpkg,
         (*PACKAGES, "dpkg --audit", probe.INTERRUPTED),
         NEEDED,
+        found=dpkg,
+        risk=True,
     ),
 )

@@ -29,9 +29,10 @@ def in_force(seen: Json) -> Optional[Json]:
 
 def obeyed(seen: Json) -> Json:
     """Return the lock that the host is held against: the one in force, so that an edited lock shows in lock.generation
-    and only there; the lock of the inventory as long as nothing is in force.
+    and only there; the lock of the inventory as long as nothing is in force; without a lock what `found.expectation`
+    made.
     """
-    return in_force(seen) or dict(seen["lock"])
+    return seen.get("as_found") or in_force(seen) or dict(seen["lock"])
 
 
 def present(seen: Json) -> Outcome:

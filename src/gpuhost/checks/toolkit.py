@@ -5,9 +5,12 @@ from typing import Optional
 from ..host.toolkit.install import agrees
 from ..types import Json
 from ..versions import in_series, release
-from .base import FAIL, INSTALL, NO_GPU, RELOCK, SKIP, Check, Outcome, held, skipped
+from .base import FAIL, INSTALL, NO_GPU, RELOCK, SKIP, Check, Outcome, held, on_host, skipped
+from .found import WSL, place
 from .host import CARDS, LOADED, observation
 from .lock import installed, obeyed
+
+LSPCI = on_host("lspci -nn -d 10de: # nothing is listed: look at its seat and power, or at the passthrough of a VM")
 
 
 def present(seen: Json) -> Outcome:
@@ -21,6 +24,15 @@ def present(seen: Json) -> Outcome:
         return Outcome(status, "a GPU, planned and locked", NO_GPU, remedy)
     cards = [f"{c['name'] or c['pci_id']} at {c['pci_address']}" for c in observation(seen)["gpus"]]
     return held(bool(cards), "an NVIDIA card in the machine", ", ".join(cards) or "none", RELOCK)
+
+
+def present_found(seen: Json) -> Outcome:
+    """Judge whether there is an NVIDIA card at all, on a host without a lock."""
+    names = [f"{c['name'] or c['pci_id']} at {c['pci_address']}" for c in observation(seen)["gpus"]]
+    required = "an NVIDIA card in the machine"
+    if not names and (place(seen) == WSL or not seen["surroundings"]["bus"]):
+        return skipped(required, "no PCI bus is shown here")
+    return held(bool(names), required, ", ".join(names) or "no NVIDIA display device on the PCI bus", LSPCI)
 
 
 def toolkit(seen: Json) -> Outcome:
@@ -83,6 +95,7 @@ CARD = (
         present,
         CARDS,
         ("lock.cards",),
+        found=present_found,
     ),
 )
 CHECKS = (

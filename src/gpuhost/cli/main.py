@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import EnvironmentProblem, GpuhostError
 from ..report import terminal as render
 from . import bench as cli_bench
+from . import doctor as cli_doctor
 from . import history as cli_history
 from . import plan as cli_plan
 
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     cli_plan.add_parser(commands)
     cli_bench.add_parsers(commands)
     cli_history.add_parser(commands)
+    cli_doctor.add_parser(commands)
     return top
 
 

@@ -28,6 +28,8 @@ class Diagnosis(NamedTuple):
     """One known failure. `fix` says what mends it in general; a sign's remedy is what to type on the host that has it.
 
     `elsewhere` are other parts of the project that give it; tests/unit/elsewhere.json names the test that shows each.
+    `by_hand` gives the command on a host that gpuhost has not provisioned, where the check's own would not do.
+    `messages` are what programs print when this is the cause, as people quote it; `doctor --message` looks for them.
     `never` is the reason why a failure that others meet cannot happen to this stack; then nothing gives it.
     """
 
@@ -38,3 +40,5 @@ class Diagnosis(NamedTuple):
     signs: Tuple[Sign, ...] = ()
     elsewhere: Tuple[str, ...] = ()
     never: str = ""
+    by_hand: Optional[Remedy] = None
+    messages: Tuple[str, ...] = ()

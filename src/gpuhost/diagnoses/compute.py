@@ -7,6 +7,7 @@ from typing import Tuple
 
 from ..checks.base import on_host
 from ..checks.card import signs
+from ..checks.cuda import TOO_OLD, init_code
 from ..checks.environments import again, normal
 from ..checks.lock import installed
 from ..checks.opencv import CV2, providers
@@ -14,6 +15,7 @@ from ..checks.opencv import environment as opencv
 from ..checks.sources import literal
 from ..checks.tensorflow import CUDNN, LINKER, cudnn_library, says
 from ..types import Json
+from . import by_hand
 from .base import Diagnosis, Sign
 
 #: Below this many free MiB on a card TensorFlow's first convolution can fail for want of memory.
@@ -89,9 +91,16 @@ TABLE = (
         signs=(
             Sign("cuda.driver"),
             Sign("opencv.cuda", lambda seen: tells(DRIVER_TOO_OLD, seen)),
+            Sign("cuda.answers", lambda seen: init_code(seen) in TOO_OLD),
             Sign("tensorflow.gpu", lambda seen: says(seen, DRIVER_TOO_OLD)),
         ),
         elsewhere=("the plan",),
+        by_hand=by_hand.install,
+        messages=(
+            "CUDA driver version is insufficient for CUDA runtime version",
+            "The NVIDIA driver on your system is too old",
+            "CUDA_ERROR_INSUFFICIENT_DRIVER",
+        ),
     ),
     Diagnosis(
         "D17",
@@ -105,6 +114,13 @@ TABLE = (
             *at_benchmark(NO_CODE),
         ),
         elsewhere=("build/opencv_cmake.py",),
+        messages=(
+            "no kernel image is available for execution",
+            "not built to work with the selected device",
+            "is not compatible with the current PyTorch installation",
+            "CUDA_ERROR_NO_BINARY_FOR_GPU",
+            "cudaErrorNoKernelImageForDevice",
+        ),
     ),
     Diagnosis(
         "D18",
@@ -115,6 +131,12 @@ TABLE = (
         elsewhere=(
             "build/opencv_cmake.py",
             "gpuhost bench",
+        ),
+        messages=(
+            "DNN module was not built with CUDA backend",
+            "not compiled with CUDA support",
+            "The library is compiled without CUDA support",
+            "Torch not compiled with CUDA enabled",
         ),
     ),
     Diagnosis(
@@ -127,6 +149,7 @@ TABLE = (
             Sign("opencv.cuda", lambda seen: opencv(seen)["computed"]["cuda_devices"] < 1),
         ),
         elsewhere=("build/opencv_cmake.py",),
+        messages=("getCudaEnabledDeviceCount",),
     ),
     Diagnosis(
         "D30",
@@ -134,6 +157,12 @@ TABLE = (
         "The toolkit is of another series than this TensorFlow names, or the linker does not know its folder.",
         "The series that the lock pairs with this TensorFlow, known to the linker: playbooks/cuda.yml does both.",
         signs=(Sign("tensorflow.libraries"), Sign("tensorflow.gpu", lambda seen: says(seen, NOT_LOADED))),
+        messages=(
+            "Cannot dlopen some GPU libraries",
+            "Could not load dynamic library",
+            "cannot open shared object file",
+            "Skipping registering GPU devices",
+        ),
     ),
     Diagnosis(
         "D31",
@@ -144,6 +173,7 @@ TABLE = (
             Sign("tensorflow.cudnn", remedy=without_other_cudnn),
             Sign("tensorflow.computes", lambda seen: says(seen, OTHER_CUDNN)),
         ),
+        messages=("Loaded runtime CuDNN library",),
     ),
     Diagnosis(
         "D33",
@@ -152,6 +182,10 @@ TABLE = (
         "A TensorFlow whose wheels hold code for the card: plan anew.",
         signs=(Sign("tensorflow.gpu", lambda seen: says(seen, "Ignoring visible gpu device")),),
         elsewhere=("the plan",),
+        messages=(
+            "Ignoring visible gpu device",
+            "minimum required Cuda capability",
+        ),
     ),
     Diagnosis(
         "D32",
@@ -166,6 +200,13 @@ TABLE = (
             )
             for check in ("tensorflow.computes", "tensorflow.gpu")
         ),
+        messages=(
+            "Failed to get convolution algorithm",
+            "CUDNN_STATUS_ALLOC_FAILED",
+            "CUDA_ERROR_OUT_OF_MEMORY",
+            "CUDA out of memory",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+        ),
     ),
     Diagnosis(
         "D27",
@@ -173,6 +214,7 @@ TABLE = (
         "Cards below 5.3 have no such arithmetic and most before 7.0 are slow at it; some shapes find no algorithm.",
         "Single precision, which is what the benchmark and the detector take unless they are told otherwise.",
         elsewhere=("gpuhost bench",),
+        messages=("cuDNN did not return a suitable algorithm for convolution",),
     ),
     Diagnosis(
         "D28",
@@ -188,5 +230,6 @@ TABLE = (
         "A newer pip before anything else, and a Python that the release has wheels for.",
         never="each environment gets the locked pip first, and then every wheel by its file name and checksum",
         elsewhere=("site.yml",),
+        messages=("No matching distribution found for tensorflow",),
     ),
 )

@@ -1,6 +1,7 @@
 """Diagnoses of the kernel's side: module, signature, nouveau, device nodes, and the card itself."""
 
 import shlex
+from typing import Callable
 
 from ..checks.base import DRIVER, RELOCK, on_host
 from ..checks.card import (
@@ -15,11 +16,14 @@ from ..checks.card import (
     signs,
     uvm_is_missing,
 )
+from ..checks.cuda import NO_DEVICE, OTHER_VERSION, answer, init_code
 from ..checks.driver import REBOOT, driver, wanted
+from ..checks.found import CONTAINER, is_as_found, missing_traces, place
 from ..checks.host import observation
 from ..host.guard.rules import is_of_kernel
 from ..host.probe.driver import CERTIFICATE
 from ..types import Json
+from . import by_hand
 from .base import Diagnosis, Sign
 
 
@@ -77,9 +81,30 @@ def is_lost(seen: Json) -> bool:
     return kernel_says(seen, FALLEN) is not None or is_silent(seen) or failing
 
 
+def library_is_ahead(seen: Json) -> bool:
+    """Has only the library been replaced, on a host without a lock? The module on the disk is the loaded one there."""
+    module, loaded = driver(seen)["module"], observation(seen)["nvidia"]["module_version"]
+    return is_as_found(seen) and module is not None and module["version"] == loaded and are_apart(seen)
+
+
 def only_memory_is_missing(seen: Json) -> bool:
     """Return whether the driver's own nodes are there and only CUDA's is missing."""
     return uvm_is_missing(seen) and "nvidiactl" in signs(seen)["nodes"]
+
+
+def in_container(seen: Json) -> bool:
+    """Is this a container?"""
+    return place(seen) == CONTAINER
+
+
+def start_gives(*codes: int) -> Callable[[Json], bool]:
+    """Has the start of CUDA given one of these codes?"""
+    return lambda seen: init_code(seen) in codes
+
+
+def is_hidden(seen: Json) -> bool:
+    """Does a variable of the caller keep cards from CUDA?"""
+    return init_code(seen) in (0, NO_DEVICE) and "CUDA_VISIBLE_DEVICES" in answer(seen)["variables"]
 
 
 TABLE = (
@@ -92,6 +117,31 @@ TABLE = (
         elsewhere=(
             "the plan",
             "playbooks/driver.yml",
+        ),
+        by_hand=by_hand.legacy,
+        messages=(
+            "will ignore this GPU",
+            "Legacy drivers",
+            "is not supported by the NVIDIA * driver",
+        ),
+    ),
+    Diagnosis(
+        "D01",
+        "Driver and library are of two versions",
+        "The libraries were upgraded while the older module was loaded; NVML and CUDA refuse to start.",
+        "Reboot, so that the module of the new version is loaded; then hold the packages.",
+        signs=(
+            Sign("driver.module", library_is_ahead),
+            Sign("driver.loaded", are_apart),
+            Sign("driver.match", are_apart),
+            Sign("cuda.answers", start_gives(OTHER_VERSION)),
+        ),
+        elsewhere=("playbooks/driver.yml",),
+        by_hand=by_hand.libraries,
+        messages=(
+            "Driver/library version mismatch",
+            "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+            "system has unsupported display driver / cuda driver combination",
         ),
     ),
     Diagnosis(
@@ -108,6 +158,13 @@ TABLE = (
             "playbooks/driver.yml",
             "playbooks/guard.yml",
         ),
+        by_hand=by_hand.module_again,
+        messages=(
+            "no CUDA-capable device is detected",
+            "couldn't communicate with the NVIDIA driver",
+            "Module nvidia not found",
+            "CUDA_ERROR_NO_DEVICE",
+        ),
     ),
     Diagnosis(
         "D12",
@@ -122,6 +179,10 @@ TABLE = (
             ),
         ),
         elsewhere=("playbooks/driver.yml",),
+        messages=(
+            "is already in the enrollment request",
+            "is not enrolled",
+        ),
     ),
     Diagnosis(
         "D11",
@@ -130,6 +191,14 @@ TABLE = (
         "Take the archive's signed modules, or sign with the machine's own key and enrol it. Secure Boot stays on.",
         signs=(Sign("driver.signed"), Sign("driver.loaded", refused)),
         elsewhere=("playbooks/driver.yml",),
+        by_hand=by_hand.signed,
+        messages=(
+            "Required key not available",
+            "Key was rejected by service",
+            "Loading of unsigned module is rejected",
+            "module verification failed",
+            "Lockdown: modprobe: unsigned module loading is restricted",
+        ),
     ),
     Diagnosis(
         "D10",
@@ -138,14 +207,13 @@ TABLE = (
         "Blacklist it, make the initramfs anew and reboot: playbooks/driver.yml does.",
         signs=(Sign("driver.nouveau", remedy=without_nouveau), Sign("driver.loaded", held_by_nouveau)),
         elsewhere=("playbooks/driver.yml",),
-    ),
-    Diagnosis(
-        "D01",
-        "Driver and library are of two versions",
-        "The libraries were upgraded while the older module was loaded; NVML and CUDA refuse to start.",
-        "Reboot, so that the module of the new version is loaded; then hold the packages.",
-        signs=(Sign("driver.loaded", are_apart), Sign("driver.match", are_apart)),
-        elsewhere=("playbooks/driver.yml",),
+        by_hand=by_hand.without_nouveau,
+        messages=(
+            "GPU probe * not called",
+            "is already bound to nouveau",
+            "Kernel driver in use: nouveau",
+            "conflicting with driver nouveau",
+        ),
     ),
     Diagnosis(
         "D09",
@@ -154,6 +222,11 @@ TABLE = (
         "Reboot, and verify after it.",
         signs=(Sign("driver.loaded"),),
         elsewhere=("site.yml",),
+        by_hand=by_hand.reboot,
+        messages=(
+            "couldn't communicate with the NVIDIA driver",
+            "System restart required",
+        ),
     ),
     Diagnosis(
         "D14",
@@ -167,6 +240,14 @@ TABLE = (
                 lambda seen: on_host("nvidia-modprobe -u -c=0 || reboot"),
             ),
         ),
+        by_hand=by_hand.node,
+        messages=(
+            "CUDA_ERROR_UNKNOWN",
+            "unknown error",
+            "cuInit* 999",
+            "cudaErrorUnknown",
+            "CUDA unknown error",
+        ),
     ),
     Diagnosis(
         "D16",
@@ -174,5 +255,69 @@ TABLE = (
         "It fell off the bus or could not be started: power, heat, its seat, firmware settings, or the card itself.",
         "Read the kernel's lines, switch the machine off, look at cables, seat and fans; then start it again.",
         signs=(Sign("driver.cards", is_lost, lambda seen: LOOK),),
+        messages=(
+            "RmInitAdapter failed",
+            "has fallen off the bus",
+            "No devices were found",
+            "Unable to determine the device handle for GPU",
+            "GPU is lost",
+        ),
+    ),
+    Diagnosis(
+        "D39",
+        "The container was given no card",
+        "A container has the kernel of its machine and nothing else of the driver until its engine puts it in.",
+        "Start it with the cards: --gpus all and nvidia-container-toolkit, or a CDI device.",
+        signs=(
+            Sign("driver.installed", in_container),
+            Sign("driver.nodes", in_container),
+            Sign("cuda.library", in_container),
+        ),
+        by_hand=by_hand.into_container,
+        messages=(
+            "could not select device driver",
+            "no CUDA-capable device is detected",
+            "nvidia-smi: command not found",
+            'exec: "nvidia-smi": executable file not found',
+        ),
+    ),
+    Diagnosis(
+        "D37",
+        "There is no NVIDIA driver",
+        "No module, no library and no tool of the driver is there; a CUDA toolkit does not bring one.",
+        "Install the distribution's driver, then start the machine again.",
+        signs=(Sign("driver.installed", lambda seen: is_as_found(seen) and bool(missing_traces(seen))),),
+        by_hand=by_hand.install,
+        messages=(
+            "no CUDA-capable device is detected",
+            "nvidia-smi: command not found",
+            "Command 'nvidia-smi' not found",
+            "Found no NVIDIA driver on your system",
+        ),
+    ),
+    Diagnosis(
+        "D38",
+        "There is no NVIDIA card",
+        "The PCI bus shows none: it is not seated or has no power, or a virtual machine was not given it.",
+        "See whether lspci lists it; else look at the machine, its firmware, or the settings of the virtual machine.",
+        signs=(Sign("gpu.present", is_as_found),),
+        messages=("no CUDA-capable device is detected", "No devices were found", "No NVIDIA GPU detected"),
+    ),
+    Diagnosis(
+        "D40",
+        "The driver's CUDA library is missing",
+        "libcuda.so.1 is a package of its own in most distributions, and the driver works without it.",
+        "Install that package in the driver's own version.",
+        signs=(Sign("cuda.library"),),
+        by_hand=by_hand.library,
+        messages=("libcuda.so.1: cannot open shared object file", "Could not load dynamic library 'libcuda.so.1'"),
+    ),
+    Diagnosis(
+        "D41",
+        "A variable hides the card",
+        "CUDA_VISIBLE_DEVICES names no card, or one that is not there, so CUDA passes the others over.",
+        "Take the variable out, or name a card by its number or uuid as nvidia-smi -L lists it.",
+        signs=(Sign("cuda.answers", is_hidden, lambda seen: on_host("unset CUDA_VISIBLE_DEVICES")),),
+        messages=("no CUDA-capable device is detected", "CUDA_ERROR_NO_DEVICE", "invalid device ordinal"),
     ),
 )

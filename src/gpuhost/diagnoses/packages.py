@@ -9,6 +9,7 @@ from ..checks.lock import installed
 from ..checks.sources import removal, unknown_sources, unread
 from ..host.driver.judge import Packages, other_branches, replaced
 from ..types import Json
+from . import by_hand
 from .base import Diagnosis, Sign
 
 #: Where NVIDIA's own repositories are. Their key was replaced in April 2022, and the old one opens nothing any more.
@@ -59,6 +60,7 @@ TABLE = (
         "Remove the other branch, install the locked one, pin and hold it: playbooks/driver.yml does all three.",
         signs=(Sign("driver.installed", has_jumped), Sign("guard.pins")),
         elsewhere=("playbooks/driver.yml",),
+        messages=("nvidia-driver-* : Depends: nvidia-driver-",),
     ),
     Diagnosis(
         "D02",
@@ -75,6 +77,10 @@ TABLE = (
         "Put each held package on its blacklist: playbooks/guard.yml does, and proves it with a dry run.",
         signs=(Sign("guard.blacklist"),),
         elsewhere=("playbooks/guard.yml",),
+        messages=(
+            "package on hold",
+            "held broken packages",
+        ),
     ),
     Diagnosis(
         "D07",
@@ -82,6 +88,11 @@ TABLE = (
         "The key that it is signed with was replaced in April 2022, so apt refuses its lists (NO_PUBKEY).",
         "Take the repository out: nothing of this stack comes from it.",
         signs=(Sign("host.sources-foreign", only_vendor_is_unknown, without_vendor),),
+        by_hand=by_hand.new_keyring,
+        messages=(
+            "NO_PUBKEY A4B469963BF863CC",
+            "https://developer.download.nvidia.com/* is not signed",
+        ),
     ),
     Diagnosis(
         "D06",
@@ -93,6 +104,10 @@ TABLE = (
             "site.yml",
             "playbooks/driver.yml",
         ),
+        messages=(
+            "unmet dependencies",
+            "held broken packages",
+        ),
     ),
     Diagnosis(
         "D05",
@@ -100,6 +115,10 @@ TABLE = (
         "The release's archive keeps only the newest version of a package.",
         "Install from the files that were kept on the host, or bring them there; each is held against its checksum.",
         elsewhere=("playbooks/driver.yml",),
+        messages=(
+            "was not found",
+            "is not available, but is referred to by another package",
+        ),
     ),
     Diagnosis(
         "D35",
@@ -107,6 +126,10 @@ TABLE = (
         "The daily update, or the first start of a cloud image, is installing packages.",
         "Wait for it: the roles do, and say how long.",
         elsewhere=("playbooks/guard.yml",),
+        messages=(
+            "Could not get lock /var/lib/dpkg/lock",
+            "Waiting for cache lock",
+        ),
     ),
     Diagnosis(
         "D36",
@@ -114,5 +137,6 @@ TABLE = (
         "Ansible cannot reboot the machine that it runs on and go on.",
         "Reboot, then type the same command again: it goes on where it stopped.",
         elsewhere=("site.yml",),
+        messages=("Running reboot with local connection would reboot the control node",),
     ),
 )

@@ -29,6 +29,18 @@ class Named(NamedTuple):
     remedy: Optional[Remedy]
 
 
+def by_hand(sign: Named, remediation: str, seen: Json) -> str:
+    """The remedy on a host that gpuhost has not provisioned: never a command that only one that it has can obey.
+
+    `remediation` is that of the check.
+    """
+    one = BY_ID[sign.diagnosis]
+    if one.by_hand is not None:
+        return one.by_hand(seen)
+    own = sign.remedy(seen) if sign.remedy is not None else remediation
+    return "" if "./run " in own else own
+
+
 def named(check: str, seen: Json) -> Optional[Named]:
     """The diagnosis that a failed check shows; None when no sign of a known one is seen."""
     for one in TABLE:
@@ -38,4 +50,4 @@ def named(check: str, seen: Json) -> Optional[Named]:
     return None
 
 
-__all__ = ["BY_ID", "TABLE", "Diagnosis", "Named", "always", "named"]
+__all__ = ["BY_ID", "TABLE", "Diagnosis", "Named", "always", "by_hand", "named"]

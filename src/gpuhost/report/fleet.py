@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 from ..checks.base import FAIL, LONGEST, PASS, SKIP
+from ..diagnoses import verdict as checks
 from ..errors import EnvironmentProblem
 from ..host import files
 from ..text import printable
 from ..types import Json
-from ..verification import verdict as checks
 from . import history
 from . import picture as report_picture
 from .html import templates

@@ -19,11 +19,11 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .. import strict_json
 from ..checks.base import LONGEST, SKIP
+from ..diagnoses import verdict as checks
 from ..errors import EnvironmentProblem
 from ..shipping import answers
 from ..text import folder_name, printable
 from ..types import Json
-from ..verification import verdict as checks
 
 FOLDER = "history"
 #: About 6 MB a host. With a run a day it reaches back more than half a year.

@@ -8,9 +8,9 @@ from typing import Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..diagnoses.verdict import MEANING
 from ..planning.candidates import COMPONENTS, NAMES
 from ..types import Json
-from ..verification.verdict import MEANING
 from . import history
 from .picture import milliseconds, picture, trend
 

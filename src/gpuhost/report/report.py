@@ -16,6 +16,7 @@ from rich.text import Text
 
 from .. import __version__
 from ..checks.base import FAIL, LONGEST, PASS, SKIP, Result
+from ..diagnoses import verdict as checks
 from ..errors import EnvironmentProblem
 from ..host import files
 from ..planning import preflight
@@ -23,7 +24,6 @@ from ..planning.candidates import COMPONENTS, NAMES
 from ..planning.plan import components
 from ..text import printable
 from ..types import Json
-from ..verification import verdict as checks
 from ..verification.collect import Host, describe
 from . import benchmark as report_benchmark
 from . import history

@@ -21,10 +21,10 @@ from .. import __version__
 from ..errors import EnvironmentProblem
 from ..host import files
 from ..planning.catalog import shipped
+from ..redact import Redactor
 from ..types import Json
 from ..verification.collect import Host
 from . import history
-from .redact import Redactor
 
 README = "README.txt"
 ABOUT = {

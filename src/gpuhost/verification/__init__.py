@@ -1,1 +1,1 @@
-"""Collect a host, judge it check by check, and reach a verdict: what `verify/` drives."""
+"""Collect a host and have it judged check by check: what `verify/` drives."""

@@ -13,11 +13,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from ..checks import benchmark as checks_benchmark
 from ..checks import environments as checks_environments
 from ..checks.base import INSTALL, Check, Result, on_host
+from ..diagnoses import verdict as checks
 from ..errors import LockError
 from ..planning import lock as locks
 from ..shipping import answers, bundle
 from ..types import Json
-from . import verdict as checks
 from .expected import expected
 
 #: Run a shell command on the host: status, output, error output.

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Dict, Iterable, List, Optional
 
 from ..checks.base import Result
-from . import verdict as checks
+from ..diagnoses import verdict as checks
 from .collect import Host, Say
 
 #: More connections at once than this help nobody, and some ssh servers refuse them.

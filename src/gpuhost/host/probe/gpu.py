@@ -50,20 +50,27 @@ class Smi(NamedTuple):
     message: str
 
 
-def read_nvidia(edges: Edges) -> Tuple[List[Card], Dict[str, Any], List[Dict[str, Any]]]:
+def read_nvidia(edges: Edges, strict: bool = True) -> Tuple[List[Card], Dict[str, Any], List[Dict[str, Any]]]:
     """The observation's `gpus`, `nvidia` and `other_functions`.
 
     Raises UnreadableError where sysfs shows no PCI devices at all, or a card without an id: a card that is
-    there is never left out.
+    there is never left out. Without `strict` that is a problem like others, and cards that nvidia-smi alone shows are
+    no contradiction: containers and WSL2 show no bus.
     """
-    cards, others = functions(edges)
+    try:
+        cards, others = functions(edges)
+    except UnreadableError as error:
+        if strict:
+            raise
+        edges.problem(_PCI_DEVICES, error.message)
+        cards, others = [], []
     smi = read_smi(edges)
     for card in cards:
         _join(card, smi)
     shown = {card["pci_address"] for card in cards + others}
     unseen = sorted((set(smi.listed) | set(smi.lost)) - shown)
     status, message = smi.status, smi.message
-    if unseen:
+    if unseen and (strict or cards):
         status, message = "error", "nvidia-smi names {}, which sysfs does not show.".format(", ".join(unseen))
     modules = loaded_modules(edges)
     version_text = edges.text("/proc/driver/nvidia/version")

@@ -40,15 +40,16 @@ _SIG_ENFORCE = "/sys/module/module/parameters/sig_enforce"
 _DPKG_FORMAT = "${Package}\\t${Architecture}\\t${Version}\\t${db:Status-Want}\\t${db:Status-Status}\\n"
 
 
-def observe(root: str = "/", run: Run = run_command) -> Dict[str, Any]:
+def observe(root: str = "/", run: Run = run_command, strict: bool = True) -> Dict[str, Any]:
     """The observation of the machine whose files lie below `root` and whose commands `run` runs.
 
     Changes nothing. Sizes are MiB. What cannot be read is named under `problems`; raises UnreadableError when
-    the machine has no os-release or no PCI devices, or a card without an id: nothing can be planned then.
+    the machine has no os-release or no PCI devices, or a card without an id: nothing can be planned then. Without
+    `strict` that is one more of the problems.
     """
     edges = Edges(root, run)
-    platform = read_platform(edges)
-    gpus, nvidia, others = read_nvidia(edges)
+    platform = read_platform(edges, strict)
+    gpus, nvidia, others = read_nvidia(edges, strict)
     architecture = (
         edges.output(["dpkg", "--print-architecture"], _TIMEOUT_S, "dpkg --print-architecture") or ""
     ).strip()
@@ -85,8 +86,19 @@ def _one_line(edges: Edges, name: str) -> str:
     return text
 
 
-def read_platform(edges: Edges) -> Dict[str, str]:
-    """The platform, from either place that os-release(5) names."""
+def read_platform(edges: Edges, strict: bool = True) -> Dict[str, str]:
+    """The platform, from either place that os-release(5) names; without `strict` an unknown one is empty."""
+    try:
+        return _platform(edges)
+    except UnreadableError as error:
+        if strict:
+            raise
+        edges.problem("/etc/os-release", error.message)
+        return dict.fromkeys(("id", "distribution", "version", "codename", "pretty_name"), "")
+
+
+def _platform(edges: Edges) -> Dict[str, str]:
+    """The platform; raises UnreadableError where no file says it."""
     for name in ("/etc/os-release", "/usr/lib/os-release"):
         text = edges.text(name)
         if text is not None:

@@ -6,13 +6,12 @@ What is judged is one dict of what was collected about a host (`collect` fills i
     machine {observation, installed} or {error, next_step}, expected (`expected.expected`), environments, benchmark
 """
 
-from __future__ import annotations
-
 from fnmatch import fnmatchcase
 from typing import Dict, Iterable, List, Optional
 
 from ..checks import benchmark as checks_benchmark
 from ..checks import card as checks_card
+from ..checks import cuda as checks_cuda
 from ..checks import driver as checks_driver
 from ..checks import guard as checks_guard
 from ..checks import host as checks_host
@@ -21,8 +20,9 @@ from ..checks import opencv as checks_opencv
 from ..checks import tensorflow as checks_tensorflow
 from ..checks import toolkit as checks_gpu
 from ..checks.base import FAIL, NO_GPU, PASS, SKIP, Check, Outcome, Result, result, skipped
-from ..diagnoses import table as diagnoses
+from ..checks.found import beyond, is_as_found, is_ours
 from ..types import Json
+from . import table as diagnoses
 
 OK, BROKEN, INCOMPLETE, NOT_PROVISIONED = "ok", "broken", "incomplete", "not provisioned"
 MEANING = {
@@ -46,7 +46,9 @@ CHECKS = (
     *checks_tensorflow.CHECKS,
     *checks_benchmark.CHECKS,
 )
-BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
+#: What is asked beside them of a host without a lock (`doctor`).
+ASKED = checks_cuda.ASKED
+BY_ID: Dict[str, Check] = {c.id: c for c in (*CHECKS, *ASKED)}
 #: Sources that only explain a failure: no check passes by what they say, so a verdict does not need them.
 EXPLAINING = ("dmesg", "dkms status", "nvidia-smi memory.free")
 
@@ -56,13 +58,18 @@ def about(*subjects: str) -> List[str]:
     return [name for name in BY_ID if name.partition(".")[0] in subjects]
 
 
-def obstacle(check: Check, earlier: Dict[str, Result]) -> Optional[str]:
-    """The check at the root of why this one cannot be made; None when all that it needs has passed."""
+def obstacle(check: Check, earlier: Dict[str, Result], seen: Json) -> Optional[str]:
+    """The check at the root of why this one cannot be made; None when all that it needs has passed.
+
+    Without a lock much cannot be judged, and that alone keeps nothing else from being judged.
+    """
     for name in check.needs:
         if earlier[name].status == FAIL:
             return name
         if earlier[name].status == SKIP:
-            return obstacle(BY_ID[name], earlier) or name
+            root = obstacle(BY_ID[name], earlier, seen)
+            if root is not None or not is_as_found(seen):
+                return root or name
     return None
 
 
@@ -73,7 +80,7 @@ def without_gpu(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
 
 def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     """Has this check to be judged by what is collected for it, or is its result settled already?"""
-    return not without_gpu(check, seen, earlier) and obstacle(check, earlier) is None
+    return not without_gpu(check, seen, earlier) and obstacle(check, earlier, seen) is None
 
 
 def problems(seen: Json) -> List[Json]:
@@ -116,9 +123,11 @@ def not_read(check: Check, missing: List[Json], seen: Json, earlier: Dict[str, R
 
 def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     """The result of one check, given what was collected and the results of the checks that it needs."""
+    if is_as_found(seen):
+        return judge_found(check, seen, earlier)
     if without_gpu(check, seen, earlier):
         return result(check, skipped("a GPU, planned and locked", NO_GPU))
-    cause = obstacle(check, earlier)
+    cause = obstacle(check, earlier, seen)
     if cause is not None:
         return result(check, skipped(check.title, f"not reached because of {cause}", f"First mend {cause}."))
     missing = unread(check, seen)
@@ -127,12 +136,33 @@ def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     return diagnosed(check, check.judge(seen), seen)
 
 
+def judge_found(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
+    """The result of one check on a host without a lock. What cannot be judged there is skipped, and says why."""
+    judge_it = check.found
+    if judge_it is None:
+        return result(check, skipped(check.title, "only a lock says what it should be"))
+    no_card = check.gpu and earlier["gpu.present"].status == FAIL
+    cause = "gpu.present" if no_card else obstacle(check, earlier, seen)
+    if cause is not None:
+        return result(check, skipped(check.title, f"not reached because of {cause}"))
+    check = check if check.found_sources is None else check._replace(sources=check.found_sources)
+    missing = [f"{problem['what']} could not be read: {problem['error']}" for problem in unread(check, seen)]
+    reason = beyond(check.sources, seen) or "; ".join(missing[:2])
+    if reason:
+        return result(check, skipped(check.title, reason))
+    return diagnosed(check, judge_it(seen), seen)
+
+
 def diagnosed(check: Check, outcome: Outcome, seen: Json) -> Result:
     """A check's result; a failure carries the diagnosis whose sign is seen, and that sign's remedy if it has one."""
     sign = diagnoses.named(check.id, seen) if outcome.status == FAIL else None
     if sign is None:
-        return result(check, outcome)
-    remedy = sign.remedy(seen) if sign.remedy is not None else outcome.remediation
+        by_hand = is_ours(seen) or "./run " not in outcome.remediation
+        return result(check, outcome if by_hand else outcome._replace(remediation=""))
+    if is_ours(seen):
+        remedy = sign.remedy(seen) if sign.remedy is not None else outcome.remediation
+    else:
+        remedy = diagnoses.by_hand(sign, outcome.remediation, seen)
     return result(check, outcome._replace(remediation=remedy), sign.diagnosis)
 
 

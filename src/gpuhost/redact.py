@@ -4,13 +4,11 @@ The same name becomes the same stand-in (host-1, address-2) wherever it occurs i
 together can still be seen. In doubt something is taken out.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
-from typing import Any, Dict, Iterable, List, Match, Pattern
+from typing import Any, Dict, Iterable, List, Match, Pattern, Tuple
 
-from ..credentials import without_secrets
+from .credentials import without_secrets
 
 #: Servers that everybody uses; any other name in a URL may be somebody's own.
 PUBLIC = (
@@ -49,7 +47,7 @@ class Redactor:
         """Know some names beforehand; `keep` are texts, such as versions, that are no addresses though they look so."""
         self._keep = frozenset(keep)
         self._stand_ins: Dict[str, Dict[str, str]] = {}
-        self._names: List[tuple[Pattern[str], str]] = []
+        self._names: List[Tuple[Pattern[str], str]] = []
         for kind, names in (("host", hosts), ("user", users)):
             for name in sorted({n for n in names if n}, key=len, reverse=True):
                 self._learned(kind, name)

@@ -1,0 +1,105 @@
+"""Checks of CUDA itself, as any program meets it: its library loads, it finds the cards, and a card computes."""
+
+from typing import Callable, Tuple
+
+from ..types import Json
+from .base import Check, Outcome, held, skipped
+from .found import CONTAINER, MACHINE, place
+from .host import observation
+
+#: CUDA's answers where there is no card for it, where a driver is too old, and where library and module differ.
+NO_DEVICE, TOO_OLD, OTHER_VERSION = 100, (3, 35), 803
+
+
+def answer(seen: Json) -> Json:
+    """What CUDA said (`host.probe.cuda`)."""
+    return dict(seen["cuda"])
+
+
+def init_code(seen: Json) -> int:
+    """What cuInit or cuDeviceGetCount gave; 0 where both went well or were not reached."""
+    for call in ("init", "counted"):
+        code = (answer(seen)[call] or {}).get("code")
+        if code:
+            return int(code)
+    return 0
+
+
+def library(seen: Json) -> Outcome:
+    """Judge whether a program finds libcuda."""
+    found = answer(seen)
+    if found["library"]:
+        return held(True, "libcuda.so.1 loads", found["library"], "")
+    return held(False, "libcuda.so.1 loads", found["error"] or "it does not", "")
+
+
+def answers(seen: Json) -> Outcome:
+    """Judge whether CUDA starts and sees every card."""
+    found, cards = answer(seen), len(observation(seen)["gpus"])
+    required = f"cuInit succeeds, and CUDA sees {cards or 'a'} card{'s' if cards > 1 else ''}"
+    for call in ("init", "counted"):
+        said = found[call]
+        if said is None:
+            return held(False, required, found["error"] or "CUDA gave no answer", "")
+        if said["code"]:
+            words = ": ".join(word for word in (said["name"], said["text"]) if word)
+            named = "cuInit" if call == "init" else "cuDeviceGetCount"
+            return held(False, required, f"{named} gave {said['code']}" + (f" ({words})" if words else ""), "")
+    hidden = found["variables"].get("CUDA_VISIBLE_DEVICES")
+    actual = f"CUDA {found['version']} sees {found['count']}"
+    actual += f"; CUDA_VISIBLE_DEVICES is '{hidden}'" if hidden is not None else ""
+    if place(seen) == CONTAINER and found["count"]:
+        return held(True, required, actual + ": a container may be given fewer than the machine has", "")
+    return held(found["count"] >= max(cards, 1), required, actual, "")
+
+
+def computes(seen: Json) -> Outcome:
+    """Judge whether each card that CUDA sees does something."""
+    wrong = [f"{card['name']}: {card['error']}" for card in answer(seen)["devices"] if card["error"]]
+    if not answer(seen)["devices"] or answer(seen)["error"]:
+        wrong.append(answer(seen)["error"] or "no card was asked")
+    names = ", ".join(f"{card['name']} ({card['capability']})" for card in answer(seen)["devices"])
+    return held(not wrong, "each card fills memory that is read back right", "; ".join(wrong) or names, "")
+
+
+def is_proved(seen: Json) -> bool:
+    """Return whether CUDA works on every card here, as far as a program can tell."""
+    if seen.get("cuda") is None or (place(seen) == MACHINE and not observation(seen)["gpus"]):
+        return False
+    return all(judge(seen).status == "pass" for judge in (library, answers, computes))
+
+
+def check(identity: str, title: str, purpose: str, judge: Callable[[Json], Outcome], needs: Tuple[str, ...]) -> Check:
+    """One of these checks; a lock has no say in what CUDA does."""
+
+    def judged(seen: Json) -> Outcome:
+        if seen.get("cuda") is None:
+            return skipped(title, "CUDA was not asked")
+        return judge(seen)
+
+    return Check(identity, title, purpose, judged, (), needs, "cuda", True, judged)
+
+
+ASKED = (
+    check(
+        "cuda.library",
+        "A program finds the driver's library",
+        "CUDA begins with libcuda.so.1, which comes with the driver and not with the toolkit.",
+        library,
+        ("driver.match", "driver.nodes"),
+    ),
+    check(
+        "cuda.answers",
+        "CUDA sees the cards",
+        "nvidia-smi can work where CUDA does not.",
+        answers,
+        ("cuda.library", "driver.cards"),
+    ),
+    check(
+        "cuda.computes",
+        "Each card computes",
+        "A card that is listed need not do anything.",
+        computes,
+        ("cuda.answers",),
+    ),
+)

@@ -1,0 +1,195 @@
+"""What to type against a diagnosis on a host that gpuhost has not provisioned: commands of its own distribution.
+
+One function for each diagnosis, from what was collected to a remedy in the form of `checks.base.on_host`, or "" where
+no command is known for this distribution. None takes a source or a package away without naming it.
+"""
+
+import re
+import shlex
+from typing import List
+
+from ..checks.base import on_host
+from ..checks.card import LEGACY, kernel_says
+from ..checks.driver import driver
+from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, place
+from ..checks.host import observation
+from ..checks.sources import unread
+from ..types import Json
+
+VENDOR = "developer.download.nvidia."
+KEYRING = "cuda-keyring_1.1-1_all.deb"
+INITRAMFS = {
+    APT: "update-initramfs -u -k all",
+    DNF: "dracut --force --regenerate-all",
+    PACMAN: "mkinitcpio -P",
+    ZYPPER: "dracut --force --regenerate-all",
+}
+
+
+def family(seen: Json) -> str:
+    """The program that installs packages there; "" where it is not known."""
+    return str(seen["as_found"]["family"] or "")
+
+
+def installed(seen: Json, pattern: str) -> List[str]:
+    """The names of installed packages that match, sorted; dpkg's only."""
+    packages = observation(seen)["packages"]
+    return [name for name in sorted(packages) if packages[name]["state"] == "installed" and re.match(pattern, name)]
+
+
+def branch(seen: Json) -> str:
+    """The driver's branch as packages are named after it, as in nvidia-driver-535-server; "" where none says it."""
+    for pattern in (r"nvidia-driver-(\d{3}(?:-server)?(?:-open)?)$", r"nvidia-(?:dkms|utils)-(\d{3}(?:-server)?)"):
+        for name in installed(seen, pattern):
+            found = re.match(pattern, name)
+            if found:
+                return found.group(1)
+    return ""
+
+
+def kernel(seen: Json) -> str:
+    """The kernel that will boot, as a word of a shell."""
+    return shlex.quote(str(driver(seen)["kernel"] or observation(seen)["kernel"]["running"]))
+
+
+def is_dkms(seen: Json) -> bool:
+    """Return whether DKMS builds the module there."""
+    return bool(driver(seen)["dkms"] or installed(seen, r"nvidia-(kernel-)?(open-)?dkms"))
+
+
+def reboot(seen: Json) -> str:
+    """D01, D09: what takes effect with the next start."""
+    running, boots = observation(seen)["kernel"]["running"], driver(seen)["kernel"]
+    if observation(seen)["nvidia"]["module_loaded"] or observation(seen)["reboot_required"] or running != boots:
+        return on_host("reboot")
+    return on_host("modprobe nvidia || dmesg | tail -n 20")
+
+
+def libraries(seen: Json) -> str:
+    """D01: a reboot, after the module of the library's version was built where it is not on the disk yet."""
+    module, library = driver(seen)["module"], driver(seen)["library"]
+    if module is None or library is None or module["version"] == library:
+        return on_host("reboot")
+    built = module_again(seen)
+    return built if built else on_host("reboot")
+
+
+def module_again(seen: Json) -> str:
+    """D08: build or install the module for the kernel that will boot, then boot it."""
+    release, of = kernel(seen), family(seen)
+    if of == APT:
+        headers = f"proxmox-headers-{release}" if "-pve" in release else f"linux-headers-{release}"
+        if is_dkms(seen):
+            return on_host(f"apt-get install {headers} && dkms autoinstall -k {release} && reboot")
+        packaged = installed(seen, r"linux-modules-nvidia-")
+        if packaged and branch(seen):
+            return on_host(f"apt-get install linux-modules-nvidia-{branch(seen)}-{release} && reboot")
+        if installed(seen, r"nvidia-driver"):
+            return on_host(f"apt-get install --reinstall {' '.join(installed(seen, r'nvidia-driver'))} {headers}")
+        return on_host(f"apt-get install {headers} dkms  # then NVIDIA's installer again, with --dkms")
+    if of == DNF:
+        return on_host(
+            f"dnf install kernel-devel-{release} && (akmods --force --kernels {release}"
+            f" || dkms autoinstall -k {release}) && reboot"
+        )
+    if of == PACMAN:
+        return on_host(f"pacman -S --needed linux-headers nvidia-dkms && dkms autoinstall -k {release} && reboot")
+    if of == ZYPPER:
+        return on_host(f"zypper install kernel-default-devel && dkms autoinstall -k {release} && reboot")
+    return ""
+
+
+def without_nouveau(seen: Json) -> str:
+    """D10: blacklist nouveau, make the initramfs anew, boot."""
+    renew = INITRAMFS.get(family(seen))
+    if renew is None:
+        return ""
+    lines = "printf 'blacklist nouveau\\noptions nouveau modeset=0\\n' > /etc/modprobe.d/blacklist-nouveau.conf"
+    return on_host(f"{renew} && reboot" if driver(seen)["nouveau"]["blacklisted"] else f"{lines} && {renew} && reboot")
+
+
+def signed(seen: Json) -> str:
+    """D11: modules that the distribution has signed, or the machine's own key, enrolled at the next start."""
+    of = family(seen)
+    if of == APT:
+        if observation(seen)["platform"]["distribution"] == "ubuntu" and not is_dkms(seen) and branch(seen):
+            return on_host(f"apt-get install linux-modules-nvidia-{branch(seen)}-{kernel(seen)} && reboot")
+        if observation(seen)["platform"]["distribution"] == "ubuntu":
+            return on_host(
+                "update-secureboot-policy --new-key ; update-secureboot-policy --enroll-key && "
+                f"dkms autoinstall -k {kernel(seen)} && reboot  # on the blue screen: Enroll MOK"
+            )
+        return on_host("mokutil --import /var/lib/dkms/mok.pub && reboot  # on the blue screen: Enroll MOK")
+    if of == DNF:
+        return on_host(
+            "kmodgenca -a ; mokutil --import /etc/pki/akmods/certs/public_key.der && "
+            f"akmods --force --kernels {kernel(seen)} && reboot  # on the blue screen: Enroll MOK"
+        )
+    return on_host("mokutil --import /var/lib/dkms/mok.pub && reboot  # on the blue screen: Enroll MOK")
+
+
+def new_keyring(seen: Json) -> str:
+    """D07: NVIDIA's own package of its key, from each of its repositories that cannot be read."""
+    uris = [uri for source in unread(observation(seen)) for uri in source["uris"] if VENDOR in uri]
+    if not uris or not uris[0].startswith("https://"):
+        return on_host("apt-get update  # then the key that it misses")
+    at = shlex.quote(f"{uris[0].rstrip('/')}/{KEYRING}")
+    return on_host(f"curl -fsSLO {at} && dpkg -i {KEYRING} && apt-get update")
+
+
+def install(seen: Json) -> str:
+    """D15, D37: the distribution's own driver, in the newest version that it has."""
+    of, distribution = family(seen), observation(seen)["platform"]["distribution"]
+    if of == APT and distribution in ("ubuntu", "linuxmint", "pop"):
+        return on_host("apt-get install ubuntu-drivers-common && ubuntu-drivers install && reboot")
+    if of == APT:
+        return on_host(
+            "apt-get install linux-headers-amd64 nvidia-driver firmware-misc-nonfree && reboot"
+            " # of non-free and non-free-firmware, to be named in the distribution's own source"
+        )
+    if of == DNF:
+        return on_host("dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda && reboot  # of RPM Fusion nonfree")
+    if of == PACMAN:
+        return on_host("pacman -S nvidia-open-dkms nvidia-utils linux-headers && reboot")
+    if of == ZYPPER:
+        return on_host("zypper install openSUSE-repos-NVIDIA && zypper install-new-recommends && reboot")
+    return ""
+
+
+def legacy(seen: Json) -> str:
+    """D13: the branch that the kernel's line names; else what the distribution finds for the card."""
+    found = re.search(r"NVIDIA (\d{3})\.xx", kernel_says(seen, LEGACY) or "")
+    if found and family(seen) == APT:
+        ubuntu = observation(seen)["platform"]["distribution"] != "debian"
+        name = f"nvidia-driver-{found.group(1)}" if ubuntu else f"nvidia-tesla-{found.group(1)}-driver"
+        return on_host(f"apt-get install {name} && reboot")
+    return install(seen)
+
+
+def library(seen: Json) -> str:
+    """D40: the package that holds libcuda."""
+    of = family(seen)
+    if place(seen) == CONTAINER:
+        return into_container(seen)
+    if of == APT:
+        name = f"libnvidia-compute-{branch(seen).replace('-open', '')}" if branch(seen) else "libcuda1"
+        return on_host(f"apt-get install {name} && ldconfig")
+    packages = {
+        DNF: "dnf install xorg-x11-drv-nvidia-cuda",
+        PACMAN: "pacman -S nvidia-utils",
+        ZYPPER: "zypper install nvidia-compute-G06",
+    }
+    return on_host(packages[of]) if of in packages else on_host("ldconfig && ldconfig -p | grep libcuda")
+
+
+def into_container(seen: Json) -> str:
+    """D39: a container that is given the cards."""
+    return on_host(
+        "docker run --rm --gpus all IMAGE nvidia-smi"
+        " # on the machine that runs the container, with nvidia-container-toolkit; podman: --device nvidia.com/gpu=all"
+    )
+
+
+def node(seen: Json) -> str:
+    """D14: the module and the node of unified memory."""
+    return on_host("modprobe nvidia-uvm && nvidia-modprobe -u -c=0")

@@ -1,0 +1,41 @@
+"""Where a system runs: on the machine itself, in a container, or in WSL2; and of which family its distribution is.
+
+Runs on the target: Python 3.6, standard library. Reads only.
+"""
+
+import re
+from typing import Any, Dict, List
+
+from ..edges import Edges
+
+Json = Dict[str, Any]
+#: Files that container engines leave in what they run.
+CONTAINERS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
+_CGROUP = re.compile(r"/(docker|kubepods|lxc|machine\.slice|libpod|containerd|garden)\b")
+_NAMES = re.compile(r'^ID(?:_LIKE)?=["\']?([a-z0-9._ -]*)', re.MULTILINE)
+
+
+def surroundings(edges: Edges) -> Json:
+    """Return `place` (machine, container, wsl2), `names` (ID and those of ID_LIKE), the number of PCI devices that
+    are shown (`bus`), and whether there is /dev/dxg, which WSL2 has for a card."""
+    return {
+        "place": place(edges),
+        "names": distribution_names(edges),
+        "bus": len(edges.names("/sys/bus/pci/devices") or []),
+        "dxg": edges.exists("/dev/dxg"),
+    }
+
+
+def place(edges: Edges) -> str:
+    """Return where the system runs."""
+    if "microsoft" in (edges.text("/proc/sys/kernel/osrelease") or "").lower():
+        return "wsl2"
+    if any(edges.exists(name) for name in CONTAINERS) or _CGROUP.search(edges.text("/proc/self/cgroup") or ""):
+        return "container"
+    return "machine"
+
+
+def distribution_names(edges: Edges) -> List[str]:
+    """Return the distribution's ID and those it is like, as os-release says them."""
+    text = edges.text("/etc/os-release") or edges.text("/usr/lib/os-release") or ""
+    return [name for line in _NAMES.findall(text) for name in line.split()]

@@ -1,0 +1,97 @@
+"""Hosts as the doctor collects them: the healthy and faulty ones of verify/, without their lock."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+from gpuhost.checks import found
+from gpuhost.doctor import judge, run
+
+from .faults import fresh, put, read
+
+Json = Dict[str, Any]
+FOLDER = Path(__file__).resolve().parents[1] / "hosts" / "found"
+#: Faults that only a host without a lock shows; in the form of `faults`, and `cuda`, `surroundings` are places as well.
+FILES = sorted(FOLDER.glob("*.json"))
+
+
+def answer(observation: Json) -> Json:
+    """What CUDA says where it works on every card."""
+    devices = [{"name": c["name"], "capability": c["compute_capability"], "error": None} for c in observation["gpus"]]
+    success = {"code": 0, "name": "CUDA_SUCCESS", "text": "no error"}
+    return {
+        "library": "/usr/lib/x86_64-linux-gnu/libcuda.so.525.105.17",
+        "error": None,
+        "init": success,
+        "counted": success,
+        "version": "12.0",
+        "count": len(devices),
+        "devices": devices,
+        "variables": {},
+    }
+
+
+def without_lock(seen: Json, provisioned: bool = False) -> Json:
+    """Return what the doctor collects on a host; `provisioned` keeps gpuhost's own records on it."""
+    seen = copy.deepcopy(seen)
+    observation, installed = seen["machine"]["observation"], seen["machine"]["installed"]
+    if not provisioned:
+        installed.update(generation=None, stack=None, links={}, cuda=None, nvcc=None, cudnn=None, rights=None)
+        installed["driver"]["record"] = installed["guard"]["record"] = None
+    releases = run.releases()
+    return {
+        **seen,
+        "lock": None,
+        "lock_error": {"message": "no lock was asked for", "next_step": "", "missing": True},
+        "surroundings": {
+            "place": "machine",
+            "names": [observation["platform"]["distribution"]],
+            "bus": 20,
+            "dxg": False,
+        },
+        "expected": {
+            "platforms": releases["platforms"],
+            "platform": found.platform_row(observation, releases["codenames"]),
+            "in_force": None,
+        },
+        "environments": {},
+        "benchmark": {},
+        "cuda": answer(observation),
+        "heard": {},
+    }
+
+
+def expecting(seen: Json) -> Json:
+    """Return it with what it is held against, made as the collector makes it."""
+    where = seen["surroundings"]
+    return {**seen, "as_found": found.expectation(seen["machine"], where["place"], where["names"])}
+
+
+def healthy(kind: str = "gpu", provisioned: bool = False) -> Json:
+    """Return a healthy host."""
+    return without_lock(fresh(kind), provisioned)
+
+
+def changed(fault: Json) -> Json:
+    """Return the host of a fault that only the doctor sees."""
+    seen = healthy(fault["host"])
+    for path, value in fault["set"].items():
+        put(seen, path, value)
+    return expecting(seen)
+
+
+def examined(seen: Json) -> Json:
+    """Return the doctor's report over what was collected."""
+    report: Json = json.loads(json.dumps(judge.report(expecting(seen))))
+    return report
+
+
+def ids(report: Json) -> List[Any]:
+    """Return the diagnoses of a report in order, those of risks last."""
+    return [row["diagnosis"] for row in report["findings"] + report["risks"]]
+
+
+FAULTS = {file.stem: read(file) for file in FILES}

@@ -1,0 +1,165 @@
+"""The doctor's judgement: on a host without a lock each known fault is named first, and a healthy host has none."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict
+
+import pytest
+
+from gpuhost.diagnoses import table as diagnoses
+from gpuhost.diagnoses import verdict
+
+from .faults import FILES, fresh, made, put, read
+from .lockless import FAULTS, changed, examined, healthy, ids, without_lock
+
+Json = Dict[str, Any]
+VERIFY = {file.stem: read(file) for file in FILES}
+#: Faults of verify/ whose checks can be made without a lock: all that is not about the lock, the store and the
+#: environments. Two of them are faults only against the lock.
+AGAINST_THE_LOCK = ("D04-branch-installed", "D13-other-flavour")
+SEEN = sorted(
+    name
+    for name, fault in VERIFY.items()
+    if any(fault["fails"].values()) and all(verdict.BY_ID[check].found for check in fault["fails"])
+    if name not in AGAINST_THE_LOCK
+)
+#: Those that are faults only because gpuhost has promised more than that CUDA works: by its record or its guard.
+PROMISED = re.compile(r"D0[234]-|D08-(newer|no-headers|no-kernel)|D10-(in-the|loaded|not)")
+OTHERWISE = {"D02-replaced-by-an-update": ["D01"]}  # without a record nobody knows that it was replaced
+
+
+def first(name: str) -> Any:
+    """Return the diagnosis of a fault of verify/."""
+    return next(iter(VERIFY[name]["fails"].values()))
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_fault_is_named_first_without_a_lock(name: str) -> None:
+    """On a host that gpuhost has provisioned, whose lock is not at hand; its own commands are the remedy."""
+    report = examined(without_lock(made(VERIFY[name]), provisioned=True))
+    # A machine without a card has that to say first.
+    assert [found for found in ids(report) if found != "D38"][:1] == [first(name)]
+    assert report["answer"] in ("found", "fine")
+    if "remedy" in VERIFY[name]:
+        row = next(row for row in report["findings"] + report["risks"] if row["diagnosis"] == first(name))
+        assert row["remedy"] == VERIFY[name]["remedy"].replace("On the host: ", "")
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_fault_is_named_on_a_host_that_gpuhost_has_not_provisioned(name: str) -> None:
+    """What breaks CUDA there is named all the same, and the remedy is a command of the distribution's own."""
+    report = examined(without_lock(made(VERIFY[name])))
+    wanted = OTHERWISE.get(name, [] if PROMISED.match(name) else [first(name)])
+    assert [found for found in ids(report) if found != "D38"][:1] == wanted
+    for row in report["findings"] + report["risks"]:
+        assert row["remedy"] and "./run" not in row["remedy"]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_that_needs_no_lock(name: str) -> None:
+    """The check, the diagnosis, the words and the remedy."""
+    fault = FAULTS[name]
+    report = examined(changed(fault))
+    assert {row["check"]: row["diagnosis"] for row in report["findings"]} == fault["fails"]
+    known = {name.partition("-")[0]} == set(fault["fails"].values())
+    found = report["findings"][0]
+    assert fault["actual"] in found["actual"]
+    assert found["remedy"] == fault.get("remedy", found["remedy"])
+    assert bool(found["remedy"]) == known
+    assert report["answer"] == ("found" if known else "not recognised")
+
+
+@pytest.mark.parametrize("provisioned", [False, True])
+def test_a_healthy_host_has_no_finding(provisioned: bool) -> None:
+    """And what is proved is said."""
+    report = examined(healthy("gpu", provisioned))
+    assert (report["answer"], report["findings"], report["risks"]) == ("fine", [], [])
+    assert "Each card computes: NVIDIA GeForce GTX 750 Ti (5.0)" in report["proved"]
+
+
+def test_what_breaks_nothing_today_is_no_cause_where_cuda_is_proved() -> None:
+    """A second source of packages is a risk there, and the first finding where nothing else explains the failure."""
+    seen = without_lock(made(VERIFY["D06-vendor-offers-cuda"]))
+    report = examined(seen)
+    assert (report["answer"], ids({**report, "risks": []}), ids(report)) == ("fine", [], ["D06"])
+    seen["cuda"]["devices"][0]["error"] = "cuMemAlloc_v2: 2 (CUDA_ERROR_OUT_OF_MEMORY)"
+    report = examined(seen)
+    assert (report["answer"], [row["check"] for row in report["findings"]]) == ("not recognised", ["cuda.computes"])
+    seen["cuda"] = None
+    report = examined(seen)
+    assert (report["answer"], ids(report), report["risks"]) == ("found", ["D06"], [])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "check"),
+    [
+        ("cuda/init", {"code": 304, "name": "CUDA_ERROR_OPERATING_SYSTEM", "text": "OS call failed"}, "cuda.answers"),
+        ("cuda/error", "the process that asked CUDA was ended by signal 11", "cuda.computes"),
+        ("cuda/count", 0, "cuda.answers"),
+    ],
+)
+def test_what_is_not_recognised_says_so(path: str, value: Any, check: str) -> None:
+    """With the lines, and no diagnosis that is not one."""
+    seen = healthy()
+    put(seen, path, value)
+    report = examined(seen)
+    assert report["answer"] == "not recognised"
+    assert [(row["check"], row["diagnosis"]) for row in report["findings"]] == [(check, None)]
+    assert report["findings"][0]["title"].startswith("Not recognised.")
+
+
+def test_what_could_not_be_read_is_never_green() -> None:
+    """No check passes by what was not read, and no cause is made of it."""
+    seen = healthy()
+    seen["cuda"] = None
+    for what in ("/sys/bus/pci/devices", "/proc/modules", "modinfo", "dpkg-query", "/dev"):
+        seen["machine"]["observation"]["problems"].append({"what": what, "error": "It cannot be read: Denied."})
+    report = examined(seen)
+    assert report["answer"] == "unreadable"
+    assert not {"gpu.present", "driver.loaded", "driver.module", "driver.nodes", "host.dpkg"} & set(report["passed"])
+    assert "/proc/modules could not be read: It cannot be read: Denied." in [row["why"] for row in report["not_judged"]]
+
+
+@pytest.mark.parametrize("distribution", ["fedora", "arch", "opensuse-tumbleweed", "linuxmint", "nixos", "debian"])
+@pytest.mark.parametrize("name", ["D01-not-rebooted", "D08-no-module", "D10-has-the-card", "D11-unsigned"])
+def test_other_distributions_are_judged_by_what_all_have(name: str, distribution: str) -> None:
+    """The same cause, and a remedy of that family or none; what it cannot judge it says."""
+    seen = without_lock(made(VERIFY[name]))
+    names = {"linuxmint": ["linuxmint", "ubuntu", "debian"]}.get(distribution, [distribution])
+    seen["surroundings"]["names"] = names
+    seen["machine"]["observation"]["platform"].update(id=distribution, distribution=distribution, codename="")
+    seen["expected"]["platform"] = None
+    report = examined(seen)
+    assert ids(report)[:1] == [first(name)]
+    assert "host.platform" in [check for row in report["not_judged"] for check in row["checks"]]
+    if names[-1] not in ("ubuntu", "debian"):
+        assert "apt" not in report["findings"][0]["remedy"]
+
+
+def test_wsl_is_judged_by_what_windows_gives_it() -> None:
+    """No card on the bus and no module, and CUDA works."""
+    seen = healthy()
+    seen["surroundings"].update(place="wsl2", dxg=True)
+    seen["machine"]["observation"]["gpus"] = []
+    seen["machine"]["installed"]["driver"].update(module=None, library=None)
+    seen["machine"]["observation"]["nvidia"].update(module_loaded=False, module_version=None)
+    assert examined(seen)["answer"] == "fine"
+    seen["surroundings"]["dxg"] = False
+    assert [row["check"] for row in examined(seen)["findings"]] == ["driver.nodes"]
+
+
+def test_every_message_points_to_a_diagnosis_of_the_list() -> None:
+    """Each diagnosis that users can meet by words has them."""
+    without = [one.id for one in diagnoses.TABLE if not one.messages]
+    assert set(without) <= {"D02", "D28"}
+
+
+def test_evidence_is_what_the_check_rests_on() -> None:
+    """The very lines, with their source."""
+    seen = without_lock(fresh("gpu"))
+    seen["machine"]["installed"]["driver"]["library"] = "535.1"
+    seen["machine"]["installed"]["driver"]["module"]["version"] = "535.1"
+    line = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  525.105.17  Tue Mar 28 18:02:59 UTC 2023"
+    seen["heard"] = {"/proc/driver/nvidia/version": [line], "dpkg --audit": ["nothing to do with it"]}
+    assert examined(seen)["findings"][0]["evidence"] == [{"source": "/proc/driver/nvidia/version", "lines": [line]}]
