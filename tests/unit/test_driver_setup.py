@@ -101,7 +101,7 @@ class Host:
             name = words[-1]
             rows = [f" {name} | {version} | {index}\n" for version in self.offers.get(name, [])]
             return 0, f" {name} | 999.1 | {foreign}\n" + "".join(rows), ""
-        if "pkgnames" in words:
+        if "indextargets" in words or "pkgnames" in words:
             return 0, "", ""
         if "--simulate" in words:
             return (100, "", self.simulated) if self.simulated.startswith("E:") else (0, self.simulated, "")
