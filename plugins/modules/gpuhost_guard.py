@@ -3,7 +3,8 @@
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.host.edges import Edges, run_command
+from ansible.module_utils.gpuhost.host.commands import run_command
+from ansible.module_utils.gpuhost.host.edges import Edges
 from ansible.module_utils.gpuhost.host.guard import hold as guard_hold
 from ansible.module_utils.gpuhost.host.guard import prove as guard_prove
 

@@ -81,7 +81,7 @@ def verified(bed: Bed) -> Dict[str, Result]:
     """What verify/ says of the driver's packages, its kernel and its guard, as they are read on the bed."""
     program = (
         "import json; from gpuhost.host.probe.machine import read_kernel;"
-        "from gpuhost.host.edges import Edges, run_command;"
+        "from gpuhost.host.commands import run_command; from gpuhost.host.edges import Edges;"
         "from gpuhost.host.probe.driver import record; from gpuhost.host.probe.guard import guard;"
         "edges = Edges('/', run_command);"
         "print(json.dumps({'guard': guard(edges, '/opt/gpuhost'), 'boots': read_kernel(edges)['boots'],"

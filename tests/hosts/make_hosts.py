@@ -1,17 +1,14 @@
-"""Write the made hosts' `fs/` and `commands.json`; `expected.json` is written by hand and stays as it is.
+"""Write the `fs/` and `commands.json` of the made hosts. README.md here says what is made up.
 
-A maintainer's tool: `python tests/hosts/make_hosts.py` from anywhere. README.md here says what is made up.
+The tests call it through `example_hosts`. `python tests/hosts/make_hosts.py FOLDER` writes them for a look.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from typing import Any
-
-HERE = Path(__file__).resolve().parent
 
 GA = "4.15.0-213-generic"
 HWE = "5.4.0-150-generic"
@@ -50,9 +47,9 @@ COMMUNICATE = (
 class Host:
     """One made host: a plain Ubuntu 18.04 workstation that the recipes below change."""
 
-    def __init__(self, name: str) -> None:
-        """Empty the host's fs folder and write what every one of them has."""
-        self.folder = HERE / name
+    def __init__(self, folder: Path) -> None:
+        """Write what every one of them has; there is no such folder yet."""
+        self.folder = folder
         self.fs = self.folder / "fs"
         self.commands: list[dict[str, Any]] = []
         self.cards: list[tuple[str, str]] = []
@@ -76,7 +73,6 @@ class Host:
             for pocket in POCKETS
             for component in ("main", "restricted", "universe")
         ]
-        shutil.rmtree(self.fs, ignore_errors=True)
         self.file("etc/os-release", OS_RELEASE)
         self.file(
             "etc/apt/sources.list",
@@ -120,7 +116,7 @@ class Host:
         path.write_text(text, encoding="utf-8")
 
     def command(self, argv: list[str], out: str = "", rc: int = 0, err: str = "") -> None:
-        """Record what one command answers."""
+        """Set what one command answers."""
         self.commands.append({"argv": argv, "rc": rc, "out": out, "err": err})
 
     def pci(self, address: str, vendor: str, device: str, pci_class: str, driver: str = "") -> None:
@@ -198,7 +194,7 @@ class Host:
         self.smi("".join(rows), capability=knows_capability)
 
     def smi(self, out: str = "", rc: int = 0, err: str = "", capability: bool = True) -> None:
-        """Record one answer of nvidia-smi."""
+        """Set one answer of nvidia-smi."""
         fields = "pci.bus_id,uuid,name,memory.total" + (",compute_cap" if capability else "")
         self.command(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"], out, rc, err)
 
@@ -207,7 +203,7 @@ class Host:
         self.smi(rc=127, err="nvidia-smi is not installed")
 
     def write(self, audit: str = "") -> None:
-        """Record dpkg and apt as they now stand, and write commands.json."""
+        """Set what dpkg and apt answer as they now stand, and write commands.json."""
         self.command(
             [
                 "dpkg-query",
@@ -248,22 +244,22 @@ class Host:
         self.command(["apt-get", "indextargets", "--format", asked], "".join(row + "\n" for row in rows))
 
     def apt_cache(self, arguments: list[str], out: str) -> None:
-        """Record one answer of apt-cache."""
+        """Set one answer of apt-cache."""
         self.command(["apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", *arguments], out)
 
 
-def fresh(name: str, kind: str, driver: str = "") -> Host:
-    """A host with one card and no NVIDIA driver."""
-    host = Host(name)
+def fresh(folder: Path, kind: str, driver: str = "") -> Host:
+    """Make a host with one card and no NVIDIA driver."""
+    host = Host(folder)
     host.card(kind, driver=driver)
     host.kernel(HWE, (GA, HWE), (GA, HWE))
     host.no_smi()
     return host
 
 
-def served(name: str, cards: tuple[tuple[str, str], ...]) -> Host:
-    """A host whose cards the archive's driver 525 serves."""
-    host = Host(name)
+def served(folder: Path, cards: tuple[tuple[str, str], ...]) -> Host:
+    """Make a host whose cards the archive's driver 525 serves."""
+    host = Host(folder)
     for kind, address in cards:
         host.card(kind, address, driver="nvidia")
     host.kernel(HWE, (GA, HWE), (GA, HWE))
@@ -316,12 +312,12 @@ def foreign_sources(host: Host) -> None:
     )
 
 
-def make_all() -> None:
-    """Write every made host."""
-    host = fresh("ubuntu1804-gtx750ti", "gtx750ti")
+def make_all(folder: Path) -> None:
+    """Write every made host into a folder that has none of them."""
+    host = fresh(folder / "ubuntu1804-gtx750ti", "gtx750ti")
     host.write()
 
-    host = Host("ubuntu1804-gtx750ti-driver470")
+    host = Host(folder / "ubuntu1804-gtx750ti-driver470")
     host.card("gtx750ti", driver="nvidia")
     host.kernel(GA, (GA,), (GA,))
     host.driver_packages("470", "470.182.03-0ubuntu0.18.04.1", hold=False)
@@ -329,18 +325,18 @@ def make_all() -> None:
     host.smi_lists_cards(knows_capability=False)
     host.write()
 
-    served("ubuntu1804-quadro-p2000", (("p2000", "0000:01:00.0"),)).write()
-    served("ubuntu1804-mixed-p2000-rtx3090", (("p2000", "0000:01:00.0"), ("rtx3090", "0000:65:00.0"))).write()
+    served(folder / "ubuntu1804-quadro-p2000", (("p2000", "0000:01:00.0"),)).write()
+    served(folder / "ubuntu1804-mixed-p2000-rtx3090", (("p2000", "0000:01:00.0"), ("rtx3090", "0000:65:00.0"))).write()
 
-    host = fresh("ubuntu1804-rtx3090-secureboot", "rtx3090")
+    host = fresh(folder / "ubuntu1804-rtx3090-secureboot", "rtx3090")
     host.firmware(secure_boot=True)
     host.write()
 
-    host = fresh("ubuntu1804-h200", "h200")
+    host = fresh(folder / "ubuntu1804-h200", "h200")
     host.firmware(secure_boot=False)
     host.write()
 
-    host = Host("ubuntu1804-quadro-p2000-dead")
+    host = Host(folder / "ubuntu1804-quadro-p2000-dead")
     host.card("p2000")
     host.kernel(HWE, (GA, HWE), (GA, HWE))
     host.firmware(secure_boot=False)
@@ -348,17 +344,17 @@ def make_all() -> None:
     host.smi(COMMUNICATE, rc=9)
     host.write()
 
-    host = fresh("ubuntu1804-quadro-p2000-nouveau", "p2000", driver="nouveau")
+    host = fresh(folder / "ubuntu1804-quadro-p2000-nouveau", "p2000", driver="nouveau")
     host.file("proc/modules", "nouveau 1716224 1 - Live 0x0000000000000000\n")
     host.write()
 
-    host = served("ubuntu1804-foreign-sources", (("p2000", "0000:01:00.0"),))
+    host = served(folder / "ubuntu1804-foreign-sources", (("p2000", "0000:01:00.0"),))
     foreign_sources(host)
     host.write()
 
-    fresh("ubuntu1804-unknown-card", "unknown").write()
+    fresh(folder / "ubuntu1804-unknown-card", "unknown").write()
 
-    host = fresh("ubuntu1804-half-configured", "p2000")
+    host = fresh(folder / "ubuntu1804-half-configured", "p2000")
     host.packages += [
         ("nvidia-dkms-525", "amd64", DEB, "install", "half-configured"),
         ("nvidia-driver-525", "amd64", DEB, "install", "unpacked"),
@@ -378,5 +374,6 @@ def make_all() -> None:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    make_all()
+    parser = argparse.ArgumentParser(description="Write the made hosts into a new folder.")
+    parser.add_argument("folder", type=Path)
+    make_all(parser.parse_args().folder)

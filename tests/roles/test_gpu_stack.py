@@ -1,4 +1,4 @@
-"""The role gpu_stack on recorded hosts: what it locks, what it refuses, and that a refusal changes nothing.
+"""The role gpu_stack on example hosts: what it locks, what it refuses, and that a refusal changes nothing.
 
 Two real runs over one inventory; each of its hosts is a case. The observation is what the role gpu_facts would leave.
 """
@@ -13,7 +13,7 @@ import pytest
 
 from gpuhost.planning import lock
 
-from ..recorded import observed
+from ..example_hosts import observed
 from .conftest import Ansible, Result
 
 P2000, FOREIGN = observed("ubuntu1804-quadro-p2000"), observed("ubuntu1804-foreign-sources")

@@ -1,4 +1,4 @@
-"""The roles rebuild and rollback on recorded hosts: what they write, refuse and show."""
+"""The roles rebuild and rollback on example hosts: what they write, refuse and show."""
 
 from __future__ import annotations
 

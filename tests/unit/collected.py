@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
 from typing import Any, Dict, List
 
 from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.checks.base import Result
-from gpuhost.host.probe.machine import observe
 from gpuhost.planning import lock, plan
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 from gpuhost.verification import verdict as checks
 from gpuhost.verification.expected import environments, expected, sonames
 
-HOSTS = Path(__file__).resolve().parents[1] / "hosts"
+from ..example_hosts import observed
+
 DIGEST = "0123456789ab"
 Json = Dict[str, Any]
-
-
-def recorded(name: str) -> Json:
-    """The observation of a recorded host."""
-    rows = json.loads((HOSTS / name / "commands.json").read_text(encoding="utf-8"))
-    answers = {tuple(one["argv"]): (one["rc"], one["out"], one["err"]) for one in rows}
-    return observe(str(HOSTS / name / "fs"), lambda argv, timeout: answers[tuple(argv)])
 
 
 def bench_report(model: str, device: str) -> Json:
@@ -230,16 +221,14 @@ def host(observation: Json, locked: Json) -> Json:
 
 def cpu_host() -> Json:
     """A healthy Debian 12 without a card."""
-    observation = recorded("debian12-no-gpu")
+    observation = observed("debian12-no-gpu")
     found = resolver()
     return host(observation, lock.make("box", observation, plan.make(found, request_of(found, observation, {}))))
 
 
 def gpu_host() -> Json:
-    """A healthy Ubuntu 18.04 with a GTX 750 Ti: recorded with another driver, so that the lock's is put in
-    its place.
-    """
-    observation = recorded("ubuntu1804-gtx750ti-driver470")
+    """A healthy Ubuntu 18.04 with a GTX 750 Ti: made with another driver, so the lock's is put in its place."""
+    observation = observed("ubuntu1804-gtx750ti-driver470")
     found = resolver()
     locked = lock.make("box", observation, plan.make(found, request_of(found, observation, {})))
     observation["nvidia"]["module_version"] = locked["plan"]["driver"]["version"]

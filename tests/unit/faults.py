@@ -1,4 +1,4 @@
-"""Recorded faults: each file below tests/hosts/faults is one host, told as what differs from a healthy one.
+"""Described faults: each file below tests/hosts/faults is one host, told as what differs from a healthy one.
 
 about       what has happened on this host
 words       where the words of drivers and libraries in it were read
@@ -52,7 +52,7 @@ PROGRAMS: Dict[str, Tuple[str, Callable[[str], Any]]] = {
 
 
 def read(file: Path) -> Json:
-    """One recorded fault."""
+    """Read one described fault."""
     return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
@@ -88,7 +88,7 @@ def put(seen: Json, path: str, value: Any) -> None:
 
 
 def made(fault: Json) -> Json:
-    """What verify/ collects on the host of a recorded fault."""
+    """Return what verify/ collects on the host of a described fault."""
     seen = fresh(fault["host"])
     for program, text in fault.get("says", {}).items():
         path, parse = PROGRAMS[program]

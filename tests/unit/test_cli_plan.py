@@ -17,7 +17,7 @@ from gpuhost.cli import main as cli
 from gpuhost.cli import plan as cli_plan
 from gpuhost.planning.catalog import DATA, validator
 
-from ..recorded import observed
+from ..example_hosts import observed
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 P2000 = ["--os", "ubuntu-18.04", "--gpu", "Quadro P2000"]

@@ -9,7 +9,8 @@ from typing import Any, Dict, Sequence, Tuple
 import pytest
 
 from gpuhost.host.driver import key as module_key
-from gpuhost.host.driver.modules import boot_needed, key_subject, owns_key, told, unready
+from gpuhost.host.driver.judge import boot_needed, told, unready
+from gpuhost.host.driver.modules import key_subject, owns_key
 
 KERNEL = "5.4.0-150-generic"
 SIGNED: Dict[str, Any] = {

@@ -7,7 +7,8 @@ from typing import Dict, Sequence, Tuple
 
 import pytest
 
-from gpuhost.host.edges import NOT_FOUND, Edges
+from gpuhost.host.commands import NOT_FOUND
+from gpuhost.host.edges import Edges
 from gpuhost.host.probe.driver import dkms_lines, driver, listing_loads_nouveau, parse_modinfo, parse_test_key
 
 KERNEL = "5.4.0-150-generic"

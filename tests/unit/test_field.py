@@ -12,7 +12,7 @@ import fastjsonschema
 import pytest
 
 from gpuhost.errors import GpuhostError
-from gpuhost.host.driver.modules import unready
+from gpuhost.host.driver.judge import unready
 from gpuhost.host.driver.packages import wanted_names
 from gpuhost.host.guard import rules
 from gpuhost.host.parse.apt import INDEX_FORMAT
@@ -24,6 +24,7 @@ from gpuhost.planning.catalog import DATA, shipped, validator
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 
+from ..example_hosts import folder_of
 from .collected import judged
 from .faults import fresh
 
@@ -38,12 +39,12 @@ UBUNTU, SECURE, DEBIAN = "ubuntu1804-h200", "ubuntu1804-rtx3090-secureboot", "de
 
 
 class Host:
-    """A copy of a recorded host, to be made the case's."""
+    """A copy of an example host, to be made the case's."""
 
     def __init__(self, root: Path, base: str) -> None:
         """Copy its files; its commands are read."""
-        self.root = Path(shutil.copytree(TESTS / "hosts" / base / "fs", root / "fs", symlinks=True))
-        rows = json.loads((TESTS / "hosts" / base / "commands.json").read_text(encoding="utf-8"))
+        self.root = Path(shutil.copytree(folder_of(base) / "fs", root / "fs", symlinks=True))
+        rows = json.loads((folder_of(base) / "commands.json").read_text(encoding="utf-8"))
         self.answers: Dict[Tuple[str, ...], Answer] = {tuple(r["argv"]): (r["rc"], r["out"], r["err"]) for r in rows}
 
     def put(self, name: str, text: str) -> None:

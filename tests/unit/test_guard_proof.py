@@ -1,4 +1,4 @@
-"""The proof on recorded answers: what is touched, what waits and why, and what may not wait."""
+"""The proof on written answers: what is touched, what waits and why, and what may not wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import pytest
 
 from gpuhost.errors import EnvironmentProblem
-from gpuhost.host.edges import NOT_FOUND, Edges
+from gpuhost.host.commands import NOT_FOUND
+from gpuhost.host.edges import Edges
 from gpuhost.host.guard import proof as guard_proof
 from gpuhost.host.guard import prove as guard_prove
 from gpuhost.host.guard import rules as guard
@@ -34,12 +35,12 @@ fetch.run() result: 0
 
 
 def text(name: str) -> str:
-    """A recorded answer."""
+    """A written answer."""
     return (DATA / name).read_text(encoding="utf-8")
 
 
 class Host:
-    """A guarded host that answers as recorded."""
+    """A guarded host that answers as written."""
 
     def __init__(self, folder: Path) -> None:
         """The record, dpkg's status and a preference of the user's."""
@@ -60,7 +61,7 @@ class Host:
         self.edges = Edges(str(folder), self.run)
 
     def run(self, argv: Sequence[str], timeout: float) -> Tuple[int, str, str]:
-        """Answer as recorded; look into the copies while they are there."""
+        """Answer as written; look into the copies while they are there."""
         options = dict(word.split("=", 1) for word in argv if "=" in word)
         status = options.get("Dir::State::status")
         if argv[0] == "apt-get" and status:

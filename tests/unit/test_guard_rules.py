@@ -1,4 +1,4 @@
-"""The hold set from a recorded dpkg, and the two files that the guard writes, there and back."""
+"""The hold set from the answers of dpkg, and the two files that the guard writes, there and back."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ STACK = {
 
 
 def installed(more: str = "") -> Dict[str, guard.Package]:
-    """The recorded packages, and some more lines."""
+    """The written packages, and some more lines."""
     packages, unread = guard.parse_listing(LISTING + more, "amd64")
     assert unread == []
     return packages
 
 
 def line(name: str, arch: str = "amd64", source: str = "", version: str = "1", depends: str = "") -> str:
-    """One more package in the recorded form."""
+    """One more package in the form of dpkg-query."""
     return f"{name}\t{arch}\t{source or name}\t{version}\tinstall\tinstalled\t, {depends}\n"
 
 

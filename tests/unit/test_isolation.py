@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gpuhost.checks import benchmark as checks_benchmark
-from gpuhost.host import bounded, opencv_job, venvs
+from gpuhost.host import commands, opencv_job, venvs
 from gpuhost.planning import opencv as opencv_plan
 from gpuhost.shipping import bundle, tree
 
@@ -100,7 +100,7 @@ def test_one_module_opens_addresses(path: Path) -> None:
 
 
 def is_process(call: ast.Call) -> bool:
-    """Is a call one of the module subprocess?"""
+    """Return whether a call is one of the module subprocess."""
     function = call.func
     return isinstance(function, ast.Attribute) and getattr(function.value, "id", "") == "subprocess"
 
@@ -158,7 +158,7 @@ def test_pip_and_venv_are_not_trapped(trap: Path, tmp_path: Path, monkeypatch: p
     folder = venvs.install(tmp_path / "root", "dl4cv", lock, sys.executable, lambda _: None)
     python = str(folder / "bin" / "python")
     assert not trap.exists(), trap.read_text(encoding="utf-8")
-    assert json.loads(bounded.run([python, "-I", "-m", "pip", "list", "--format=json"])[1])
+    assert json.loads(commands.bounded([python, "-I", "-m", "pip", "list", "--format=json"])[1])
 
 
 COMPILER = """#!/bin/sh
@@ -170,7 +170,7 @@ READER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from gpuhost.host import edges as probe_edges, opencv_job, venvs
+from gpuhost.host import commands, opencv_job, venvs
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.yolo import sampling_nvidia
 command, folder = [sys.argv[2]], Path(sys.argv[3])
@@ -180,10 +180,10 @@ try:
     opencv_job.build(command, folder / "log" / "a.log", steps.append)
 except EnvironmentProblem as error:
     told.append(error.message)
-told.append(probe_edges.run_command(command, 60)[2])
+told.append(commands.run_command(command, 60)[2])
 try:
     venvs.run(command, folder / "b.log")
-except venvs.CommandFailed as error:
+except commands.CommandFailed as error:
     told.append(str(error))
 card = sampling_nvidia.NvidiaWatch(0.1, sys.argv[2])
 card.start()

@@ -14,14 +14,14 @@ from gpuhost.planning import lock, plan
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 
-from ..recorded import observed
+from ..example_hosts import observed
 
 Json = Dict[str, Any]
 WANTED = {"tensorflow": "2.13"}
 
 
 def locked(host: str, **over: Any) -> Json:
-    """The lock of a recorded host."""
+    """Return the lock of an example host."""
     observation = observed(host)
     found = resolver()
     return lock.make("bench", observation, plan.make(found, request_of(found, observation, WANTED, **over)))

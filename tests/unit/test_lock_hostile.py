@@ -16,7 +16,7 @@ from gpuhost.planning.catalog import DATA, shipped
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 
-from ..recorded import observed
+from ..example_hosts import observed
 
 Json = Dict[str, Any]
 TEMPLATE = "{{ lookup('pipe', 'id > /tmp/owned') }}"

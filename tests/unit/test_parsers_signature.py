@@ -13,7 +13,7 @@ from gpuhost.host.parse.signature import MAGIC, Signature, at_the_end
 from gpuhost.host.probe.driver import module_for, parse_modinfo
 
 SIGNER = "workstation gpuhost module signing"
-#: What `openssl cms -sign -binary -noattr -nocerts -outform DER` made with a certificate of this name.
+#: Made with a certificate of this name by `openssl cms -sign -binary -noattr -nocerts -outform DER`, as sign-file does.
 MESSAGE = base64.b64decode(
     "MIIBLgYJKoZIhvcNAQcCoIIBHzCCARsCAQExDTALBglghkgBZQMEAgEwCwYJKoZIhvcNAQcBMYH5MIH2AgEBMFIwOjELMAkGA1UECgwCTWUxKzAp"
     "BgNVBAMMIndvcmtzdGF0aW9uIGdwdWhvc3QgbW9kdWxlIHNpZ25pbmcCFHVi1eZCAwZqRhViunUqWR6CXbHLMAsGCWCGSAFlAwQCATANBgkqhkiG"

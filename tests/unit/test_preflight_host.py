@@ -13,10 +13,10 @@ from gpuhost.planning import preflight, rebuild
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 
-from ..recorded import HOSTS, observed
+from ..example_hosts import folder_of, observed
 
-BIONIC = (HOSTS / "ubuntu1804-quadro-p2000" / "fs" / "etc" / "os-release").read_text(encoding="utf-8")
-BOOKWORM = (HOSTS / "debian12-no-gpu" / "fs" / "etc" / "os-release").read_text(encoding="utf-8")
+BIONIC = (folder_of("ubuntu1804-quadro-p2000") / "fs" / "etc" / "os-release").read_text(encoding="utf-8")
+BOOKWORM = (folder_of("debian12-no-gpu") / "fs" / "etc" / "os-release").read_text(encoding="utf-8")
 
 
 def test_half_configured_packages_are_named() -> None:

@@ -15,7 +15,7 @@ from gpuhost.host.parse.apt import parse_deb822, parse_one_line
 from gpuhost.planning import preflight
 from gpuhost.planning.catalog import shipped
 
-from ..recorded import HOSTS, observed
+from ..example_hosts import NAMES, folder_of, observed
 
 Json = Dict[str, Any]
 HOST = "ubuntu1804-foreign-sources"
@@ -26,8 +26,8 @@ OWN = "http://ubuntu-archive.example/ubuntu"
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A copy of the recorded host with foreign sources, to change."""
-    shutil.copytree(str(HOSTS / HOST), str(tmp_path / HOST), symlinks=True)
+    """Copy the host with foreign sources, to change it."""
+    shutil.copytree(str(folder_of(HOST)), str(tmp_path / HOST), symlinks=True)
     return tmp_path
 
 
@@ -58,7 +58,7 @@ def add(root: Path, file: str, text: str) -> None:
 
 
 def test_every_foreign_source_is_named_and_its_command_removes_exactly_it(copied: Path) -> None:
-    """The recorded host: another release, a vendor's repository, one never read, and a line that cannot be read."""
+    """The example host: another release, a vendor's repository, one never read, and a line that cannot be read."""
     problems = preflight.problems(observed(HOST, copied))
     assert len(problems) == 4
     for problem, gone, words in zip(
@@ -83,15 +83,8 @@ def test_a_harmless_source_is_only_remarked() -> None:
     assert not [p for p in preflight.problems(observation) if "editor.example" in p]
 
 
-IN_ORDER = sorted(
-    path.parent.name
-    for path in HOSTS.glob("*/commands.json")
-    if path.parent.name not in (HOST, "ubuntu1804-half-configured")
-)
-
-
-@pytest.mark.parametrize("host", IN_ORDER)
-def test_every_other_recorded_host_is_in_order(host: str) -> None:
+@pytest.mark.parametrize("host", sorted({*NAMES} - {HOST, "ubuntu1804-half-configured"}))
+def test_every_other_example_host_is_in_order(host: str) -> None:
     """Debian's sources in deb822 form included."""
     observation = observed(host)
     assert preflight.problems(observation) == []

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gpuhost.host import edges as probe_edges
-from gpuhost.host.edges import NOT_FOUND, NOT_RUNNABLE, TIMED_OUT, Edges, run_command
+from gpuhost.host.commands import NOT_FOUND, NOT_RUNNABLE, TIMED_OUT, run_command
+from gpuhost.host.edges import Edges
 
 
 def no_command(argv: object, timeout: float) -> tuple[int, str, str]:
@@ -28,7 +29,7 @@ def test_a_command_speaks_english_and_reads_nothing() -> None:
     """Parsers read English, and a tool that asks a question must not wait for an answer or take ours."""
     inner = "import os, sys; print(os.environ['LC_ALL'], repr(sys.stdin.read()))"
     call = f"run_command([{sys.executable!r}, '-c', {inner!r}], 60)"
-    outer = f"from gpuhost.host.edges import run_command; print({call})"
+    outer = f"from gpuhost.host.commands import run_command; print({call})"
     source = str(Path(__file__).resolve().parents[2] / "src")
     done = subprocess.run(
         [sys.executable, "-c", outer],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Callable, Dict, Sequence, Tuple
@@ -12,7 +11,9 @@ import pytest
 from gpuhost.errors import UnreadableError
 from gpuhost.host.probe.machine import observe
 
-HOST = Path(__file__).resolve().parents[1] / "hosts" / "ubuntu1804-quadro-p2000"
+from ..example_hosts import answers_of, folder_of
+
+HOST = folder_of("ubuntu1804-quadro-p2000")
 CARD = "sys/bus/pci/devices/0000:01:00.0"
 Answer = Tuple[int, str, str]
 Change = Callable[[Path], None]
@@ -26,8 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 def replay(changed: Dict[str, Answer]) -> Callable[[Sequence[str], float], Answer]:
     """The healthy host's commands, except those whose first word (or words) `changed` names."""
-    recorded = json.loads((HOST / "commands.json").read_text(encoding="utf-8"))
-    answers = {tuple(one["argv"]): (one["rc"], one["out"], one["err"]) for one in recorded}
+    answers = answers_of(HOST)
 
     def run(argv: Sequence[str], timeout: float) -> Answer:
         for start, answer in changed.items():

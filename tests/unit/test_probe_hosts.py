@@ -1,10 +1,9 @@
-"""The probe on every recorded host, on this machine, and under an old Python."""
+"""The probe on every example host, on this machine, and under an old Python."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,24 +14,27 @@ import pytest
 
 from gpuhost.host.probe.machine import observe
 
+from ..example_hosts import NAMES, answers_of, expected, folder_of, made
+from ..hosts.make_hosts import make_all
+from ..old_python import old_python
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src"
-HOSTS = sorted(path.parent for path in (ROOT / "tests" / "hosts").glob("*/commands.json"))
+HOSTS = [folder_of(name) for name in NAMES]
 SCHEMA_FILE = SOURCE / "gpuhost" / "data" / "observation.schema.json"
 validate = fastjsonschema.compile(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
 class Replay:
-    """Answers commands from a host's record; a command that is not in it fails the test."""
+    """Answers commands as a host does; a command that it does not know fails the test."""
 
     def __init__(self, host: Path) -> None:
-        """Read the record."""
-        recorded = json.loads((host / "commands.json").read_text(encoding="utf-8"))
-        self.answers = {tuple(one["argv"]): (one["rc"], one["out"], one["err"]) for one in recorded}
+        """Read the answers."""
+        self.answers = answers_of(host)
         self.asked: set[tuple[str, ...]] = set()
 
     def __call__(self, argv: Sequence[str], timeout: float) -> tuple[int, str, str]:
-        """The recorded answer."""
+        """Answer, and keep what was asked."""
         assert timeout > 0
         self.asked.add(tuple(argv))
         return self.answers[tuple(argv)]
@@ -56,24 +58,38 @@ def differences(expected: Any, seen: Any, place: str = "") -> list[str]:
     return [] if expected == seen and type(expected) is type(seen) else [f"{place}: {expected!r} != {seen!r}"]
 
 
-def test_the_recorded_hosts_are_there() -> None:
+def test_the_example_hosts_are_there() -> None:
     """An empty parameter list would let every test below pass."""
     assert len(HOSTS) >= 12
 
 
+def test_the_made_hosts_are_the_same_each_time(tmp_path: Path) -> None:
+    """They are in no commit, so nothing but this shows a change that depends on the time or the machine."""
+    make_all(tmp_path)
+    assert content(tmp_path) == content(made())
+
+
+def content(folder: Path) -> dict[str, str | bytes]:
+    """Return what every file of a folder holds and where every link leads."""
+    names = [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
+    return {
+        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes() for path in names
+    }
+
+
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
-def test_recorded_host_gives_its_expected_observation(host: Path) -> None:
-    """What a host's folder says comes out, in the schema's form, from exactly the recorded commands."""
+def test_example_host_gives_its_expected_observation(host: Path) -> None:
+    """What a host's folder says comes out, in the schema's form, from exactly its commands."""
     replay = Replay(host)
     observation = observe(str(host / "fs"), replay)
     validate(observation)
-    assert differences(json.loads((host / "expected.json").read_text(encoding="utf-8")), observation) == []
-    assert replay.asked == set(replay.answers), "the record holds commands that the probe no longer asks"
+    assert differences(expected(host.name), observation) == []
+    assert replay.asked == set(replay.answers), "the host answers commands that the probe no longer runs"
 
 
 def test_passwords_in_sources_do_not_reach_the_observation() -> None:
     """An observation is shown, logged and written into the lock's neighbourhood."""
-    host = ROOT / "tests" / "hosts" / "ubuntu1804-foreign-sources"
+    host = folder_of("ubuntu1804-foreign-sources")
     assert "hunter2" in (host / "fs/etc/apt/sources.list.d/private.list").read_text(encoding="utf-8")
     text = json.dumps(observe(str(host / "fs"), Replay(host)))
     assert "hunter2" not in text
@@ -82,7 +98,7 @@ def test_passwords_in_sources_do_not_reach_the_observation() -> None:
 
 def test_the_sound_function_and_other_makers_cards_are_no_gpus() -> None:
     """The made hosts have an Intel display and an NVIDIA sound device, which must not be counted."""
-    host = ROOT / "tests" / "hosts" / "ubuntu1804-quadro-p2000"
+    host = folder_of("ubuntu1804-quadro-p2000")
     devices = host / "fs/sys/bus/pci/devices"
     assert (devices / "0000:00:02.0/class").read_text(encoding="utf-8").startswith("0x0300")
     assert (devices / "0000:01:00.1/vendor").read_text(encoding="utf-8").strip() == "0x10de"
@@ -100,24 +116,6 @@ def test_this_machine_can_be_observed() -> None:
     assert observation["memory_mib"] > 0
     assert observation["cpu"]["count"] >= 1
     assert observation["disk"]["/"]["total_mib"] >= observation["disk"]["/"]["free_mib"]
-
-
-def old_python() -> str:
-    """A Python 3.6 that starts: GPUHOST_OLD_PYTHON when set, else python3.6 on PATH; skips without."""
-    candidate = os.environ.get("GPUHOST_OLD_PYTHON") or shutil.which("python3.6")
-    if not candidate:
-        pytest.skip("no Python 3.6: set GPUHOST_OLD_PYTHON to one")
-    started = subprocess.run(
-        [candidate, "-c", "import sys; print(sys.version_info[:2])"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if started.returncode != 0:
-        # A version manager's placeholder on PATH is no interpreter; one that was asked for must start.
-        assert not os.environ.get("GPUHOST_OLD_PYTHON"), f"GPUHOST_OLD_PYTHON does not start: {started.stderr}"
-        pytest.skip(f"{candidate} does not start")
-    return candidate
 
 
 REPLAY_PROGRAM = """

@@ -13,7 +13,7 @@ from gpuhost.planning import lock, plan, rebuild
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 
-from ..recorded import observed
+from ..example_hosts import observed
 
 P2000 = observed("ubuntu1804-quadro-p2000")
 Json = Dict[str, Any]

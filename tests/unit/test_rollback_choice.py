@@ -9,7 +9,7 @@ import pytest
 from gpuhost.errors import RefusedError, UsageError
 from gpuhost.planning import rollback
 
-from ..recorded import observed
+from ..example_hosts import observed
 from .test_rebuild_compare import locked, with_cards
 
 P2000, H200 = locked(), locked(with_cards("2335"))

@@ -16,8 +16,10 @@ from gpuhost.checks.base import Check, Outcome, Result
 from gpuhost.credentials import without_secrets
 from gpuhost.cvbuild import commands
 from gpuhost.errors import EnvironmentProblem, GpuhostError
+from gpuhost.host import commands as runner
 from gpuhost.host import https, opencv_job, venvs
-from gpuhost.host.work import Work, WorkFailed
+from gpuhost.host.commands import CommandFailed
+from gpuhost.host.work import Work
 from gpuhost.report.redact import Redactor
 from gpuhost.shipping.following import Followed
 
@@ -121,14 +123,15 @@ def logs(folder: Path) -> str:
 def test_no_log_no_step_and_no_error_of_a_program_holds_one(tmp_path: Path, form: str) -> None:
     """pip, apt, the builder and its compilers: what they print goes into logs and messages without it."""
     text, told = form.format("hunter2hunter2"), []  # type: str, List[Any]
-    with pytest.raises(venvs.CommandFailed) as one:
+    with pytest.raises(CommandFailed) as one:
         venvs.run(spoken(text), tmp_path / "pip.log")
     with pytest.raises(EnvironmentProblem) as two:
         opencv_job.build(spoken(text), tmp_path / "opencv.log", told.append)
-    last = commands.follow(spoken(text), tmp_path / "cmake.log", told.append)
-    with pytest.raises(WorkFailed) as three:
+    with pytest.raises(CommandFailed) as four:
+        commands.follow(spoken(text), tmp_path / "cmake.log", told.append)
+    with pytest.raises(CommandFailed) as three:
         Work(tmp_path / "apt" / "apt.log", told.append).run(spoken("Get:1 " + text))
-    assert "hunter2" not in f"{one.value} {two.value} {three.value} {told} {last}"
+    assert "hunter2" not in f"{one.value} {two.value} {three.value} {four.value} {told}"
     (tmp_path / "apt" / "apt.log").unlink()  # apt's own words, by its own hand: it hides logins itself
     assert "hunter2" not in logs(tmp_path)
 
@@ -173,25 +176,20 @@ def test_a_step_is_one_short_printable_line(progress: str, shown: str, monkeypat
 
 def test_more_than_the_most_is_not_collected() -> None:
     """On a host as well: a command without end is ended, and its silence is a reason, not an answer."""
-    from gpuhost.host import bounded
-    from gpuhost.host import edges as probe_edges
-
-    with pytest.raises(bounded.TooMuch):
-        bounded.run(["yes"], most=1 << 20)
-    code, out, err = probe_edges.run_command(["yes"], 60)
-    assert (code, out, err) == (probe_edges.SAID_TOO_MUCH, "", "yes said more than 32 MB")
-    whole: Tuple[int, str, str] = bounded.run(["sh", "-c", "printf abc; printf de >&2; exit 4"], most=3)
+    with pytest.raises(runner.TooMuch):
+        runner.bounded(["yes"], most=1 << 20)
+    code, out, err = runner.run_command(["yes"], 60)
+    assert (code, out, err) == (runner.SAID_TOO_MUCH, "", "yes said more than 32 MB")
+    whole: Tuple[int, str, str] = runner.bounded(["sh", "-c", "printf abc; printf de >&2; exit 4"], most=3)
     assert whole == (4, "abc", "de")
 
 
 def test_lines_and_ends_are_bounded(tmp_path: Path) -> None:
     """A line without end comes in pieces; of a log only the end is read."""
-    from gpuhost.host import bounded
-
     file = tmp_path / "log"
-    file.write_bytes(b"x" * (3 * bounded.LONGEST_LINE) + b"\nlast\xff\r\n")
+    file.write_bytes(b"x" * (3 * runner.LONGEST_LINE) + b"\nlast\xff\r\n")
     with file.open("rb") as handle:
-        found = list(bounded.lines(handle))
-        assert [len(line) for line in found[:3]] == [bounded.LONGEST_LINE] * 3 and found[-1] == "last\ufffd"
-        assert bounded.tail(handle, 0, 1) == "last\ufffd"
-        assert len(bounded.tail(handle, 0, 9)) <= bounded.TAIL
+        found = list(runner.lines(handle))
+        assert [len(line) for line in found[:3]] == [runner.LONGEST_LINE] * 3 and found[-1] == "last\ufffd"
+        assert runner.tail(handle, 0, 1) == "last\ufffd"
+        assert len(runner.tail(handle, 0, 9)) <= runner.TAIL_BYTES

@@ -16,7 +16,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 import pytest
 
 from gpuhost.checks.base import FAIL, PASS, SKIP
-from gpuhost.host.edges import NOT_FOUND, TIMED_OUT, Edges
+from gpuhost.host.commands import NOT_FOUND, TIMED_OUT
+from gpuhost.host.edges import Edges
 from gpuhost.report import report
 from gpuhost.verification import verdict as checks
 

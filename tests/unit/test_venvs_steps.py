@@ -12,6 +12,7 @@ import pytest
 
 from gpuhost.errors import ArtifactError, EnvironmentProblem, GpuhostError
 from gpuhost.host import store, venvs
+from gpuhost.host.commands import TAIL, CommandFailed
 
 from . import wheelhouse
 
@@ -172,7 +173,7 @@ def test_a_failed_download_is_told_by_its_cause(
     def run(argv: Sequence[str], log: Path) -> None:
         stand_in(argv, log)
         if "download" in argv:
-            raise venvs.CommandFailed(said)
+            raise CommandFailed(said.splitlines(), 1)
 
     monkeypatch.setattr(venvs, "run", run)
     with pytest.raises(error, match=words) as caught:
@@ -213,9 +214,9 @@ def test_a_failed_command_is_told_with_its_last_lines(tmp_path: Path) -> None:
     program = "import os, sys; print(*range(100), sep='\\n'); print(os.environ.get('PYTHONPATH')); sys.exit(3)"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", "/somewhere")
-        with pytest.raises(venvs.CommandFailed) as caught:
+        with pytest.raises(CommandFailed) as caught:
             venvs.run([sys.executable, "-c", program], log)
     lines = str(caught.value).splitlines()
     assert lines[-2:] == ["99", "None"]
-    assert len(lines) == venvs.TAIL
+    assert len(lines) == TAIL
     assert len(log.read_text(encoding="utf-8").splitlines()) > 100

@@ -9,7 +9,8 @@ from typing import Any, Dict, Tuple
 import pytest
 
 from gpuhost.host import generations, store
-from gpuhost.host.edges import Edges, run_command
+from gpuhost.host.commands import run_command
+from gpuhost.host.edges import Edges
 from gpuhost.host.probe import installed as probe_installed
 from gpuhost.planning.lock import text
 from gpuhost.verification import collect as checks_collect

@@ -9,7 +9,8 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import pytest
 
-from gpuhost.host.edges import NOT_FOUND, Edges
+from gpuhost.host.commands import NOT_FOUND
+from gpuhost.host.edges import Edges
 from gpuhost.host.probe import environment as probe_environment
 from gpuhost.host.probe.signs import parse_free_memory, signs, telling_lines
 from gpuhost.planning.environments import load_environment

@@ -1,6 +1,6 @@
 """Healthy hosts of every supported kind: no failure, no note, and twenty runs that say the same.
 
-They rest on recordings: the machine is a recorded one (tests/hosts), and what its lock asks for is put in place there
+The machine is an example host (tests/hosts), and what its lock asks for is put in place there
 as the probe would read it. No such machine was provisioned for this test.
 """
 
@@ -20,6 +20,7 @@ from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 from gpuhost.report import history, report
 
+from ..example_hosts import observed
 from . import collected
 from .test_watch_findings import watched
 from .test_watch_hostile import verified
@@ -27,7 +28,7 @@ from .test_watch_hostile import verified
 Json = Dict[str, Any]
 RUNS = 20
 KERNEL = "4.15.0-213-generic"
-#: Recorded machines, by what is particular about them.
+#: Example hosts, by what is particular about them.
 KINDS = {
     "the archive's signed modules": "ubuntu1804-quadro-p2000",
     "an older card": "ubuntu1804-gtx750ti",
@@ -39,7 +40,7 @@ KINDS = {
 
 
 def at_work(observation: Json, version: str) -> None:
-    """Let a recorded machine's driver be loaded and serve its cards, whatever was recorded of it."""
+    """Let the driver of an example host be loaded and serve its cards, whatever the host says of it."""
     observation["nvidia"] = {
         "module_loaded": True,
         "module_version": version,
@@ -57,8 +58,8 @@ def renamed(value: Json, kernel: str) -> Json:
 
 
 def healthy(name: str) -> Json:
-    """What is collected from a recorded machine that is exactly what its lock says."""
-    observation, found = collected.recorded(name), resolver()
+    """Return what is collected from an example host that is exactly what its lock says."""
+    observation, found = observed(name), resolver()
     planned = plan.make(found, request_of(found, observation, {}))
     if not planned["gpus"]:
         return collected.host(observation, lock.make("box", observation, planned))

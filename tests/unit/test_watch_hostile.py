@@ -32,7 +32,8 @@ from gpuhost.shipping import bundle
 from gpuhost.verification import verdict as checks
 from gpuhost.verification.collect import Host, Options
 
-from .collected import HOSTS, cpu_host, gpu_host
+from ..example_hosts import answers_of, folder_of
+from .collected import cpu_host, gpu_host
 
 Json = Dict[str, Any]
 Answer = Tuple[int, str, str]
@@ -42,6 +43,7 @@ FUZZ = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 HEALTHY = {"gpu": gpu_host(), "cpu": cpu_host()}
+FOREIGN = folder_of("ubuntu1804-foreign-sources")
 #: The shell's, HTML's, XML's, the terminal's and rich's own characters, and those that turn a line around.
 PAYLOAD = (
     "x'\"><script>alert(1)</script><img src=x onerror=y>&lt;{{ 7*7 }}[bold]]]>"
@@ -197,7 +199,7 @@ def words(kind: str) -> List[Tuple[Any, ...]]:
 
 
 def plain(value: Any) -> bool:
-    """Can it be sent as JSON?"""
+    """Return whether a value can be sent as JSON."""
     try:
         json.dumps(value)
     except TypeError:
@@ -333,19 +335,18 @@ def test_no_remedy_runs_what_a_host_says(tmp_path: Path, escape: str) -> None:
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of a recorded host with a card."""
+    """Copy an example host with a card."""
     folder = tmp_path_factory.mktemp("hosts") / "host"
-    shutil.copytree(HOSTS / "ubuntu1804-foreign-sources", folder, symlinks=True)
+    shutil.copytree(FOREIGN, folder, symlinks=True)
     return folder
 
 
 def observed(folder: Path, over: Dict[str, Answer]) -> None:
     """Read the machine, with other answers of some commands: an observation of the right form, or one sentence."""
-    rows = json.loads((folder / "commands.json").read_text(encoding="utf-8"))
-    answers = {tuple(one["argv"]): (one["rc"], one["out"], one["err"]) for one in rows}
+    answers = answers_of(folder)
 
     def run(argv: Sequence[str], timeout: float) -> Answer:
-        return over.get(argv[0]) or answers.get(tuple(argv), (127, "", "not recorded"))
+        return over.get(argv[0]) or answers.get(tuple(argv), (127, "", "not found"))
 
     try:
         found = observe(str(folder / "fs"), run)
@@ -356,8 +357,8 @@ def observed(folder: Path, over: Dict[str, Answer]) -> None:
 
 
 FILES = sorted(
-    str(path.relative_to(HOSTS / "ubuntu1804-foreign-sources" / "fs"))
-    for path in (HOSTS / "ubuntu1804-foreign-sources" / "fs").rglob("*")
+    str(path.relative_to(FOREIGN / "fs"))
+    for path in (FOREIGN / "fs").rglob("*")
     if path.is_file() and not path.is_symlink()
 )
 COMMANDS = ("nvidia-smi", "dpkg-query", "dpkg", "apt-cache", "df", "mokutil", "uname", "/usr/bin/python3")

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 from gpuhost.host import store
-from gpuhost.host.edges import NOT_FOUND
+from gpuhost.host.commands import NOT_FOUND
 from gpuhost.host.guard import rules as guard
 from gpuhost.host.probe import installed as probe_installed
 from gpuhost.host.probe.driver import CERTIFICATE
 
-from .collected import HOSTS, cpu_host, gpu_host
+from ..example_hosts import answers_of, folder_of
+from .collected import cpu_host, gpu_host
 
 Json = Dict[str, Any]
 Answer = Tuple[int, str, str]
@@ -36,10 +37,9 @@ class Whole:
         self.folder, self.kind = folder, kind
         self.seen = cpu_host() if kind == "cpu" else gpu_host()
         self.installed: Json = self.seen["machine"]["installed"]
-        host = HOSTS / ("debian12-no-gpu" if kind == "cpu" else "ubuntu1804-gtx750ti-driver470")
+        host = folder_of("debian12-no-gpu" if kind == "cpu" else "ubuntu1804-gtx750ti-driver470")
         shutil.copytree(host / "fs", folder, symlinks=True)
-        recorded = json.loads((host / "commands.json").read_text(encoding="utf-8"))
-        self.answers = {tuple(r["argv"]): (r["rc"], r["out"], r["err"]) for r in recorded}
+        self.answers = answers_of(host)
         self.asked: List[Tuple[str, ...]] = []
         self.answers["dmesg",] = (0, "", "")
         self.answers["dkms", "status"] = (NOT_FOUND, "", "dkms is not installed")

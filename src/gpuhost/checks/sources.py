@@ -15,7 +15,7 @@ NAMED_BY_APT = "apt-cache policy"
 
 
 def own_release(source: Json, row: Json) -> bool:
-    """Is the source, by its suites, one of the platform's own release?"""
+    """Return whether all suites of the source are of the platform's own release."""
     return all(suite.split("/")[0] in row["suites"] for suite in source["suites"])
 
 
@@ -115,7 +115,7 @@ def unread(observation: Json) -> List[Json]:
 
 
 def vouched(source: Json, observation: Json, row: Json) -> bool:
-    """Is an unread source the distribution's own, as far as can be said?
+    """Return whether an unread source is the distribution's own, as far as can be said.
 
     It is when it names this release at an address that another source, which apt has read, has shown to be the
     distribution's own. A host whose apt has read nothing at all (fresh from an image) shows nothing. There the suite

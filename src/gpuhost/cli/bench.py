@@ -116,6 +116,7 @@ def delegate(command: str, arguments: argparse.Namespace, rest: Sequence[str]) -
     folders = ["--work", str(arguments.work or work_folder())]
     folders += ["--weights-dir", str(arguments.weights_dir)] if arguments.weights_dir else published()
     line = [*start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), command, *folders, *rest]
+    # Not by `host.commands`: it has the user's terminal and variables, and nothing that it says is read here.
     process = subprocess.Popen(line)  # noqa: S603 - a list, nothing is expanded
     while True:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Sequence
 
 from ..host import files
+from ..host.commands import CommandFailed
 from . import code_in, machine, proof
 from .archs import must_cover
 from .commands import follow
@@ -36,9 +37,11 @@ def install(wheel: Path, environment: Path, log: Path) -> None:
             f"Build for it: --cpu {machine.processor(cpuinfo)}",
         )
     argv = [python, "-I", "-m", "pip", "install", "--no-index", "--no-deps", "--force-reinstall", str(wheel)]
-    said = follow(argv, log, lambda _: None)
-    if said:
-        raise failure("B-not-installed", "pip did not install the wheel: " + " ".join(said[-3:]), f"The log is {log}.")
+    try:
+        follow(argv, log, lambda _: None)
+    except CommandFailed as error:
+        last = " ".join(str(error).splitlines()[-3:])
+        raise failure("B-not-installed", f"pip did not install the wheel: {last}", f"The log is {log}.") from None
 
 
 def prove(wheel: Path, environment: Path, cards: Sequence[str]) -> Proven:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from ..host import files
+from ..host.commands import CommandFailed
 from . import code_in, commands, configured, keys, progress, resources, sources, unity, wheel
 from .failures import failure
 from .plan import Plan, build_folder, hooks_folder, source_folder
@@ -172,14 +173,15 @@ def configure(plan: Plan, places: Places) -> str:
     write_wrapper(plan, places)
     own = folder.parent / "configure.log"
     files.write_whole(own, "")
-    said = commands.follow(plan.configure(places.work), own, configured.stop_at, environment(plan, places))
-    if said:
-        commands.raise_known(said, str(folder), own)
+    try:
+        commands.follow(plan.configure(places.work), own, configured.stop_at, environment(plan, places))
+    except CommandFailed as error:
+        commands.raise_known(error, str(folder), own)
         raise failure(
             "B-configure-failed",
-            "CMake ended with an error:\n" + "\n".join(line for line in said if line.strip())[-1500:] + "\n",
+            "CMake ended with an error:\n" + "\n".join(line for line in error.lines if line.strip())[-1500:] + "\n",
             f"The whole log is {own}.",
-        )
+        ) from None
     return own.name
 
 
@@ -217,14 +219,15 @@ def compile_all(plan: Plan, places: Places, jobs: int, log: Path) -> str:
     if not (folder / "build.ninja").exists():
         raise failure("B-compile-failed", f"{folder} holds no build.ninja.", "Run the same command with --fresh.")
     argv = [plan.tools.ninja, "-C", str(folder), "-j", str(jobs)]
-    said = commands.follow(argv, log, progress.to_stderr(), environment(plan, places))
-    if said:
-        commands.raise_known(said, str(folder), log)
+    try:
+        commands.follow(argv, log, progress.to_stderr(), environment(plan, places))
+    except CommandFailed as error:
+        commands.raise_known(error, str(folder), log)
         raise failure(
             "B-compile-failed",
-            "A compile step failed:\n" + "\n".join(said)[-2000:] + "\n",
+            f"A compile step failed:\n{str(error)[-2000:]}\n",
             f"The whole log is {log}. The same command goes on where this one stopped.",
-        )
+        ) from None
     return log.name
 
 
@@ -234,11 +237,15 @@ def pack(plan: Plan, places: Places, work: Work) -> str:
     stage = work.folder / "stage"
     shutil.rmtree(str(stage), ignore_errors=True)
     argv = [plan.tools.cmake, "--install", str(folder), "--prefix", str(stage), "--component", "python", "--strip"]
-    said = commands.follow(argv, work.folder / "build.log", lambda _: None, environment(plan, places))
+    absent = failure("B-compile-failed", "OpenCV's Python package was not installed.", "Run it again with --fresh.")
+    try:
+        commands.follow(argv, work.folder / "build.log", lambda _: None, environment(plan, places))
+    except CommandFailed as error:
+        commands.raise_known(error, str(stage), work.folder / "build.log")
+        raise absent from None
     package = stage / "python" / "cv2"
-    if said or not package.is_dir():
-        commands.raise_known(said, str(stage), work.folder / "build.log")
-        raise failure("B-compile-failed", "OpenCV's Python package was not installed.", "Run it again with --fresh.")
+    if not package.is_dir():
+        raise absent
     extension = wheel.extension_in(package)
     library = code_in.read(extension)
     code_in.must_be(library, set(plan.archs.code), extension)

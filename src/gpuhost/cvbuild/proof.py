@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from .. import strict_json
-from ..host import bounded
+from ..host import commands
 from . import code_in, configured, proving
 from .archs import must_cover
 from .commands import ask as answered
@@ -31,10 +31,10 @@ def ask(python: str, limit_s: float = 900) -> Json:
     """The answer of a fresh process; one that ends badly is told with its last words."""
     text = Path(proving.__file__).read_text(encoding="utf-8")
     try:
-        _, said, complaint = bounded.run([python, "-I", "-B", "-c", text], limit_s, env=environment())
+        _, said, complaint = commands.bounded([python, "-I", "-B", "-c", text], limit_s, env=environment())
     except (OSError, subprocess.TimeoutExpired) as error:
         said, complaint = "", str(error)
-    except bounded.TooMuch:
+    except commands.TooMuch:
         said, complaint = "", "it says too much"
     for line in said.splitlines():
         if line.startswith(proving.MARK):

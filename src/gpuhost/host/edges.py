@@ -5,48 +5,18 @@ Runs on the target, so Python 3.6 and the standard library only.
 
 import os
 import re
-import subprocess
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 from .. import strict_json
 from ..reading import UnfitFile, content, last
-from . import bounded
-
-Result = Tuple[int, str, str]
-Run = Callable[[Sequence[str], float], Result]
-
-NOT_FOUND = 127
-NOT_RUNNABLE = 126
-TIMED_OUT = 124
-SAID_TOO_MUCH = 125
+from .commands import Run
 
 # dpkg reads on past some damages of its database, and says so in these words only.
 _DAMAGED = re.compile(r"^dpkg(-query)?: (warning|error): parsing file", re.MULTILINE)
 _LONGEST_ERROR = 500
 #: dpkg's list of a full desktop has 10 MB.
 _LARGEST_FILE = 256 << 20
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def run_command(argv: Sequence[str], timeout: float) -> Result:
-    """Run a command without a shell and give its exit status, output and error output.
-
-    It speaks English (LC_ALL=C), reads nothing, and is killed after `timeout` seconds. What cannot be
-    started, does not end or says too much has the exit status a shell would give it (127, 126, 124 or 125), and the
-    reason as its error output.
-    """
-    path = "{}:{}".format(os.environ.get("PATH", ""), _SYSTEM_PATH).lstrip(":")
-    try:
-        return bounded.run(list(argv), timeout, env=dict(os.environ, LC_ALL="C", PATH=path), start_new_session=True)
-    except FileNotFoundError:
-        return NOT_FOUND, "", f"{argv[0]} is not installed"
-    except OSError as error:
-        return NOT_RUNNABLE, "", f"{argv[0]} cannot be started: {error.strerror}"
-    except subprocess.TimeoutExpired:
-        return TIMED_OUT, "", f"{argv[0]} gave no answer within {timeout:g} s"
-    except bounded.TooMuch:
-        return SAID_TOO_MUCH, "", f"{argv[0]} said more than {bounded.MOST >> 20} MB"
 
 
 class Edges:

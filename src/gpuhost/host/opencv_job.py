@@ -4,7 +4,6 @@ Runs on the target: Python 3.6, standard library. The builder itself (`gpuhost.c
 opencv_build; here it is a command line.
 """
 
-import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -12,15 +11,16 @@ from .. import strict_json
 from ..credentials import without_secrets
 from ..errors import EnvironmentProblem
 from ..text import printable
-from . import bounded, files
+from . import commands
 
 Json = Dict[str, Any]
-TAIL = 12  # lines that a message shows of what the builder said last
 
 
 def failed(said: List[str], log: str = "") -> EnvironmentProblem:
     """What the builder said when it refused or failed; its message comes last and begins with an id."""
-    begin = next((at for at in range(len(said) - 1, -1, -1) if said[at].startswith("error: ")), len(said) - TAIL)
+    begin = next(
+        (at for at in range(len(said) - 1, -1, -1) if said[at].startswith("error: ")), len(said) - commands.TAIL
+    )
     text = without_secrets("\n".join(said[max(begin, 0) :])).strip() or "It said nothing."
     return EnvironmentProblem(f"OpenCV's builder stopped. {text}", f"The log is {log}." if log else "")
 
@@ -28,8 +28,8 @@ def failed(said: List[str], log: str = "") -> EnvironmentProblem:
 def ask(command: List[str]) -> Json:
     """`key`, and `wheel` with its path and facts, or None where it has to be built. Changes nothing."""
     try:
-        code, out, err = bounded.run([*command, "--print-key"])
-    except bounded.TooMuch:
+        code, out, err = commands.bounded([*command, "--print-key"])
+    except commands.TooMuch:
         raise failed(["error: It says more than a key."]) from None
     if code != 0:
         raise failed(err.splitlines())
@@ -42,17 +42,13 @@ def ask(command: List[str]) -> Json:
 
 def build(command: List[str], log: Path, say: Callable[[str], None]) -> Json:
     """Build, with every line in the log and told; the same answer as `ask`, whose wheel is there then."""
-    said: List[str] = []
-    # close_fds=False: the lock of store.changing goes along, so that nobody starts anew beside this builder.
-    with files.appended(log) as kept, subprocess.Popen(  # noqa: S603 - the same
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, close_fds=False
-    ) as job:
-        for line in map(without_secrets, bounded.lines(job.stderr)):
-            kept.write((line + "\n").encode("utf-8"))
-            kept.flush()
-            said = [*said[-200:], line]
-            if line.strip():
-                say(printable(line, bounded.LONGEST_STEP))
-    if job.returncode != 0:
-        raise failed(said, str(log))
+
+    def heard(line: str) -> None:
+        if line.strip():
+            say(printable(line, commands.LONGEST_STEP))
+
+    try:
+        commands.follow(command, log, heard, errors_only=True)
+    except commands.CommandFailed as error:
+        raise failed(error.lines, str(log)) from None
     return ask(command)

@@ -50,11 +50,8 @@ class Gpu:
 
 
 def generation_of(catalog: Catalog, wanted: str) -> Optional[str]:
-    """The generation (Maxwell, Ampere GA10x, ...) of a compute capability, or None when no chip has it."""
-    for row in catalog.gpus["generations"]:
-        if wanted in row["capabilities"]:
-            return str(row["name"])
-    return None
+    """Return the generation (Maxwell, Ampere GA10x, ...) of a compute capability, or None when no chip has it."""
+    return next((str(row["name"]) for row in catalog.gpus["generations"] if wanted in row["capabilities"]), None)
 
 
 def from_device(catalog: Catalog, device: str, note: str = "") -> Gpu:
@@ -150,7 +147,7 @@ def without_brand(words: Tuple[str, ...]) -> Tuple[str, ...]:
 
 
 def only_forms(words: Tuple[str, ...]) -> bool:
-    """Do the words name nothing but forms of one product ('pcie 80gb', 'rev. a', or nothing at all)?"""
+    """Return whether the words name nothing but forms of one product ('pcie 80gb', 'rev. a', or nothing at all)."""
     return not FORM.sub("", " ".join(words))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, Sequence, Tuple
 from ..errors import RefusedError, UnreadableError, UsageError
 from ..host.parse.kernels import headers_package, of_the_archive
 from ..types import Json
-from .candidates import Request
+from .candidates import COMPONENTS, Request
 from .gpus import Gpu, from_observation
 from .resolve import Resolver
 from .versions import specifier
@@ -23,6 +23,23 @@ READ = (
     "/etc/default/grub*",
     "/proc/cpuinfo",
 )
+
+
+def wishes(asked: Any) -> Dict[str, str]:
+    """Return what `gpu_stack_wanted` asks for, by component; refuse a misspelt component and a version that is no text.
+
+    YAML reads an unquoted 2.10 as the number 2.1, so a number is never taken for a version.
+    """
+    example = 'Write gpu_stack_wanted as in {tensorflow: "2.13", cuda: ">=11.2,<12"}.'
+    if not isinstance(asked, dict):
+        raise UsageError("gpu_stack_wanted is not a mapping of components to versions.", example)
+    for name, text in asked.items():
+        if name not in COMPONENTS:
+            raise UsageError(f"gpu_stack_wanted names {name}; the components are {', '.join(COMPONENTS)}.", example)
+        if not isinstance(text, str):
+            raise UsageError(f"gpu_stack_wanted has {name}: {text} without quotes.", example)
+    # Plain text: the plan, and with it the lock, must not carry Ansible's own kinds of string.
+    return {str(name): str(text) for name, text in asked.items()}
 
 
 def request_from(found: Resolver, platform: str, gpus: Sequence[Gpu], asked: Dict[str, str], **rest: Any) -> Request:

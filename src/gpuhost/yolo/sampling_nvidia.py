@@ -9,6 +9,7 @@ import subprocess
 import threading
 from typing import Any, Dict, List, Optional, Tuple
 
+from ..host import commands
 from .sampling_series import Series
 
 FIGURES = (
@@ -88,7 +89,7 @@ class NvidiaWatch:
         self._interval_s, self._program = interval_s, program
         self._cards: Dict[str, Dict[str, Any]] = {}
         self._why = "there is no nvidia-smi"
-        self._process: Optional[subprocess.Popen[str]] = None
+        self._process: Optional[subprocess.Popen[bytes]] = None
         self._thread: Optional[threading.Thread] = None
 
     def start(self) -> None:
@@ -99,39 +100,27 @@ class NvidiaWatch:
         form = "--format=csv,noheader,nounits"
         for field in REASON_FIELDS:
             try:
-                asked = subprocess.run(  # noqa: S603 - a program found on PATH, with constant arguments
-                    [path, query(field), form],
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    encoding="utf-8",
-                    errors="replace",
-                    timeout=_ASK_LIMIT_S,
-                    check=False,
-                )
-            except (OSError, subprocess.TimeoutExpired) as problem:
-                self._why = f"nvidia-smi gives no answer: {problem}"
+                argv = [path, query(field), form]
+                code, out, _ = commands.bounded(argv, _ASK_LIMIT_S, stderr=subprocess.STDOUT)
+            except (OSError, subprocess.TimeoutExpired, commands.TooMuch) as problem:
+                self._why = f"nvidia-smi gives no answer: {problem or 'it says too much'}"
                 return
-            if asked.returncode == 0:
+            if code == 0:
                 self._follow([path, query(field), form, f"--loop-ms={int(1e3 * self._interval_s)}"])
                 return
-            said = " ".join(asked.stdout.split())[:200]
-            self._why = f"nvidia-smi ended with {asked.returncode}: {said}"
+            self._why = f"nvidia-smi ended with {code}: {' '.join(out.split())[:200]}"
 
     def _follow(self, command: List[str]) -> None:
         """Start the process that prints line after line, and the thread that reads them."""
         self._why = "nvidia-smi printed no line that could be read"
-        self._process = subprocess.Popen(  # noqa: S603 - as above
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", errors="replace"
-        )
+        self._process = commands.start(command, stderr=subprocess.DEVNULL)
         self._thread = threading.Thread(target=self._read, name="nvidia-smi", daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         """The thread: every line until the process ends."""
-        assert self._process is not None and self._process.stdout is not None  # noqa: S101 - for the types
-        stream = self._process.stdout
-        # A longer line is none of a card's; it comes in pieces.
-        for line in iter(lambda: stream.readline(4096), ""):
+        assert self._process is not None  # noqa: S101 - for the types
+        for line in commands.lines(self._process.stdout):
             found = parse_line(line)
             if found is not None:
                 self.add(*found)

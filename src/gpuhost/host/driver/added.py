@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Set
 
 from .. import store
-from ..edges import Run
+from ..commands import Run
 from .packages import parse_simulation
 
 Json = Dict[str, Any]

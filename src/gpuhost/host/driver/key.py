@@ -11,11 +11,12 @@ from typing import Any, Dict, List, Optional
 from ...errors import EnvironmentProblem
 from ...reading import last
 from .. import files
-from ..edges import Run, run_command
+from ..commands import CommandFailed as WorkFailed
+from ..commands import Run, run_command
 from ..parse.kernels import headers_package
 from ..parse.signature import END, at_the_end
 from ..probe.driver import CERTIFICATE, KEY_FOLDER
-from ..work import Work, WorkFailed
+from ..work import Work
 from .modules import KEY_CONFIG, OWN_SUBJECT, key_subject
 
 Json = Dict[str, Any]

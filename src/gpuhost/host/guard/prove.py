@@ -10,7 +10,8 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ...errors import EnvironmentProblem
 from .. import files
-from ..edges import NOT_FOUND, Edges
+from ..commands import NOT_FOUND
+from ..edges import Edges
 from . import proof as proof
 from . import rules as rules
 from .hold import LOST, read, recorded, refuse_unread

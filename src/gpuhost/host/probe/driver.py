@@ -9,7 +9,8 @@ import posixpath
 import re
 from typing import Any, Dict, List, Optional
 
-from ..edges import NOT_FOUND, Edges
+from ..commands import NOT_FOUND
+from ..edges import Edges
 from ..parse.signature import END, at_the_end
 from .gpu import loaded_modules
 

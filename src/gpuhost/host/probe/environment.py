@@ -13,7 +13,7 @@ import sys
 from typing import Any, Callable, Dict, List, Optional
 
 from ... import strict_json
-from .. import bounded
+from .. import commands
 from ..answer import channel
 
 Json = Dict[str, Any]
@@ -99,8 +99,8 @@ def loaded(sonames: List[str]) -> Dict[str, Json]:
         return found
     argv = [sys.executable, "-I", "-c", _LOADER, *sonames]
     try:
-        out = bounded.run(argv, _LOAD_LIMIT_S, stderr=subprocess.DEVNULL)[1]
-    except (subprocess.TimeoutExpired, bounded.TooMuch) as error:
+        out = commands.bounded(argv, _LOAD_LIMIT_S, stderr=subprocess.DEVNULL)[1]
+    except (subprocess.TimeoutExpired, commands.TooMuch) as error:
         return {name: {"error": f"the loader was ended: {type(error).__name__}"} for name in sonames}
     for line in out.splitlines():
         if line.startswith("{"):

@@ -7,7 +7,8 @@ machine may use: see `other_kind`. Runs on the target: Python 3.6, standard libr
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ...errors import UnreadableError
-from ..edges import NOT_FOUND, Edges
+from ..commands import NOT_FOUND
+from ..edges import Edges
 from ..parse.nvidia import (
     SMI_FIELDS,
     SMI_FIELDS_OLD,

@@ -11,7 +11,8 @@ from typing import Any, Dict, Optional
 from ...errors import GpuhostError
 from .. import store
 from ..answer import channel
-from ..edges import Edges, Run, run_command
+from ..commands import Run, run_command
+from ..edges import Edges
 from . import store as probe_store
 from .driver import driver
 from .guard import guard

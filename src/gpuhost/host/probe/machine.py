@@ -8,7 +8,8 @@ import re
 from typing import Any, Dict, Optional
 
 from ...errors import UnreadableError
-from ..edges import NOT_FOUND, Edges, Run, run_command
+from ..commands import NOT_FOUND, Run, run_command
+from ..edges import Edges
 from ..parse.machine import (
     enforced,
     parse_audit,
@@ -46,7 +47,7 @@ def observe(root: str = "/", run: Run = run_command) -> Dict[str, Any]:
     the machine has no os-release or no PCI devices, or a card without an id: nothing can be planned then.
     """
     edges = Edges(root, run)
-    platform = _read_platform(edges)
+    platform = read_platform(edges)
     gpus, nvidia, others = read_nvidia(edges)
     architecture = (
         edges.output(["dpkg", "--print-architecture"], _TIMEOUT_S, "dpkg --print-architecture") or ""
@@ -58,7 +59,7 @@ def observe(root: str = "/", run: Run = run_command) -> Dict[str, Any]:
         "machine": (edges.output(["uname", "-m"], _TIMEOUT_S, "uname -m") or "").strip(),
         "platform": platform,
         "kernel": read_kernel(edges),
-        "secure_boot": _read_secure_boot(edges),
+        "secure_boot": read_secure_boot(edges),
         "gpus": gpus,
         "other_functions": others,
         "nvidia": nvidia,
@@ -84,7 +85,7 @@ def _one_line(edges: Edges, name: str) -> str:
     return text
 
 
-def _read_platform(edges: Edges) -> Dict[str, str]:
+def read_platform(edges: Edges) -> Dict[str, str]:
     """The platform, from either place that os-release(5) names."""
     for name in ("/etc/os-release", "/usr/lib/os-release"):
         text = edges.text(name)
@@ -112,7 +113,7 @@ def read_kernel(edges: Edges) -> Dict[str, Any]:
     }
 
 
-def _read_secure_boot(edges: Edges) -> str:
+def read_secure_boot(edges: Edges) -> str:
     """What the kernel enforces of modules: Secure Boot's state, or "lockdown" where it asks for signatures anyway."""
     state = _firmware_says(edges)
     asks = parse_lockdown(edges.text(_LOCKDOWN) or "")

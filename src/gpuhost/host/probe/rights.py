@@ -61,7 +61,7 @@ def entries(root: Path) -> Iterator[Tuple[Path, str]]:
 
 
 def is_folder(path: Path) -> bool:
-    """Is it a folder, and no link to one?"""
+    """Return whether a path is a folder and not a link to one."""
     return path.is_dir() and not path.is_symlink()
 
 

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional
 
 from ...errors import EnvironmentProblem
 from .. import files, store
-from ..edges import run_command
+from ..commands import run_command
 
 Json = Dict[str, Any]
 CONF, PROFILE, RECORD = "etc/ld.so.conf.d/gpuhost.conf", "etc/profile.d/gpuhost.sh", "state/linker.json"

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-from .. import files, store, venvs
-from ..edges import run_command
+from .. import files, making, store, venvs
+from ..commands import run_command
 
 Json = Dict[str, Any]
 # Where the installer is known to write beside its prefix, as patterns below /.
@@ -66,7 +66,7 @@ def install(
     root: Path, folder: Path, spec: Json, runfile: Path, log: Path, say: Callable[[str], None], top: Path = Path("/")
 ) -> None:
     """Install into the folder; the unpacking goes to the store's own disk, for /tmp is often too small."""
-    record, scratch = root / "state" / "runfile.json", root / "cache" / ("new-" + folder.name)
+    record, scratch = root / "state" / "runfile.json", making.scratch_of(folder)
     tidy(record, top)
     files.remove(scratch)
     files.make_folder(scratch)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 from ...errors import ArtifactError
-from .. import files, venvs
+from .. import files, making, venvs
 
 Json = Dict[str, Any]
 BATCH = 200 * 10**6  # bytes
@@ -59,7 +59,7 @@ def batches(packages: List[Json], size: int = BATCH) -> List[List[Json]]:
 
 def assemble(root: Path, folder: Path, spec: Json, python: str, log: Path, say: Callable[[str], None]) -> None:
     """Fetch the wheels and make the prefix of them."""
-    scratch = root / "cache" / ("new-" + folder.name)
+    scratch = making.scratch_of(folder)
     try:
         fetch(root, spec, scratch, python, log, say)
     finally:

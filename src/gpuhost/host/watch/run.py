@@ -14,7 +14,8 @@ from typing import List, Optional, Tuple
 
 from ...errors import GpuhostError
 from .. import files
-from ..edges import Edges, run_command
+from ..commands import run_command
+from ..edges import Edges
 from .judge import UNREADABLE, Finding, State, judge
 from .read import MOTD, RECORD, read
 from .tell import EXIT, journal, metrics, motd, record
