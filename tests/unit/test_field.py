@@ -13,9 +13,11 @@ import pytest
 
 from gpuhost.errors import GpuhostError
 from gpuhost.host.driver.judge import unready
+from gpuhost.host.driver.modules import owns_key
 from gpuhost.host.driver.packages import wanted_names
 from gpuhost.host.guard import rules
 from gpuhost.host.parse.apt import INDEX_FORMAT
+from gpuhost.host.parse.nvidia import sort_out
 from gpuhost.host.probe.driver import parse_modinfo
 from gpuhost.host.probe.machine import observe
 from gpuhost.host.probe.signs import telling_lines
@@ -497,3 +499,80 @@ def test_a_case_gets_the_right_answer(case: Path, tmp_path: Path) -> None:
     """What gpuhost says of the host is what its folder says is right."""
     wanted = json.loads(text(case, "expected.json"))["answer"]
     assert ASKED[case.name](case, tmp_path, wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "state"),
+    [
+        ("/sys/kernel/security/lockdown", "none [integrity] confidentiality\n", "lockdown"),
+        ("/sys/module/module/parameters/sig_enforce", "Y\n", "lockdown"),
+        ("/sys/kernel/security/lockdown", "[none] integrity confidentiality\n", "disabled"),
+    ],
+)
+def test_a_kernel_that_asks_for_signatures_without_secure_boot(
+    tmp_path: Path, file: str, words: str, state: str
+) -> None:
+    """A module without a signature would be refused all the same, so that the plan asks for one."""
+    host = Host(tmp_path, UBUNTU)
+    host.put(file, words)
+    observation = host.seen()
+    assert observation["secure_boot"] == state
+    assert made(observation)["driver"]["secure_boot"] == ("own-key" if state == "lockdown" else None)
+
+
+def test_setup_mode_is_secure_boot_off(tmp_path: Path) -> None:
+    """The firmware has no keys yet, and the kernel takes Secure Boot as off."""
+    host = Host(tmp_path, SECURE)
+    (variable,) = host.root.glob("sys/firmware/efi/efivars/SecureBoot-*")
+    (variable.parent / variable.name.replace("SecureBoot", "SetupMode")).write_bytes(b"\6\0\0\0\1")
+    assert host.seen()["secure_boot"] == "disabled"
+
+
+@pytest.mark.parametrize(
+    ("driver", "override", "share", "kind"),
+    [
+        ("pci-stub", "", False, "passed-through"),
+        ("xen-pciback", "", False, "passed-through"),
+        ("", "vfio-pci\n", False, "passed-through"),
+        ("nvidia", "vfio-pci\n", False, None),
+        ("nvidia", "(null)\n", True, "virtual-function"),
+        ("", "(null)\n", False, None),
+    ],
+)
+def test_what_is_a_card_for_this_machine(
+    tmp_path: Path, driver: str, override: str, share: bool, kind: Optional[str]
+) -> None:
+    """Who has the card now decides, then who alone may have it; a share of a card is its guest's."""
+    host = Host(tmp_path, UBUNTU)
+    host.without_card()
+    host.cards((CARD, "2330", driver), kind="0x030200")
+    host.put(f"/sys/bus/pci/devices/{CARD}/driver_override", override)
+    if share:
+        (host.root / f"sys/bus/pci/devices/{CARD}/physfn").symlink_to("../0000:00:00.0")
+    observation = host.seen()
+    assert [one["kind"] for one in observation["other_functions"]] == ([kind] if kind else [])
+    assert len(observation["gpus"]) == (0 if kind else 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Unable to determine the device handle for GPU 0000:0B:00.0: Unknown Error",
+        "Unable to determine the device handle for GPU0000:0B:00.0: Unknown Error",
+        "Unable to determine the device handle for GPU1: 0000:0B:00.0: Unknown Error",
+        "Unable to determine the device handle for GPU 0000:0B:00.0: GPU is lost.  Reboot the system",
+    ],
+)
+def test_each_release_names_a_lost_card_otherwise(words: str) -> None:
+    """The words of public reports from 2015 on."""
+    found, warnings, rest = sort_out([words, "WARNING: infoROM is corrupted at gpu 0000:0B:00.0", "else"])
+    assert list(found) == ["0000:0b:00.0"]
+    assert (len(warnings), rest) == (1, ["else"])
+
+
+def test_an_unknown_secure_boot_is_never_taken_as_off() -> None:
+    """A lock that was made for Secure Boot stays in force where its state cannot be read."""
+    locked = {"modules_from": "dkms", "secure_boot": "own-key"}
+    assert owns_key(locked, "unknown")
+    assert not owns_key({**locked, "secure_boot": None}, "unknown")
+    assert not owns_key(locked, "not-enforced")

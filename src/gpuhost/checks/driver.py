@@ -16,6 +16,8 @@ from .lock import installed, obeyed
 REBOOT = on_host("reboot")
 #: The states of Secure Boot in which the kernel asks for no signature, in words.
 UNASKED = {"disabled": "disabled", "unsupported": "unsupported", "not-enforced": "on, but shim does not validate"}
+#: What the running kernel asks of modules, whatever the firmware says.
+ENFORCED = ("/sys/kernel/security/lockdown", "/sys/module/module/*")
 #: modprobe's configuration, as the probe reads it.
 MODPROBE = tuple(f"{folder}*" for folder in MODPROBE_FOLDERS)
 
@@ -227,7 +229,7 @@ CHECKS = (
         "Secure Boot accepts the module",
         "A module without an accepted signature is refused at boot.",
         signed,
-        (*KERNELS, "modinfo", "mokutil *", "/sys/firmware/*", *LOADED),
+        (*KERNELS, "modinfo", "mokutil *", "/sys/firmware/*", *ENFORCED, *LOADED),
         ("driver.module",),
         gpu=True,
         found=signed,

@@ -12,11 +12,11 @@ NEEDED = ("host.observed",)
 #: What the probe reads, by the names in its `problems`.
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 SOURCE_LISTS = ("/etc/apt/sources.list*",)
-APT = (*SOURCE_LISTS, "/var/lib/apt/lists*", "apt-cache *")
+APT = (*SOURCE_LISTS, "/var/lib/apt/lists*", "apt-get indextargets", "apt-cache *")
 PACKAGES = ("dpkg --print-architecture", "dpkg-query")
 CARDS = ("/sys/bus/pci/devices*",)
 LOADED = ("/proc/modules", "/sys/module", "/proc/driver/nvidia/version")
-KERNELS = ("/lib/modules*", "/boot*")
+KERNELS = ("/lib/modules*", "/boot*", "/etc/default/grub*")
 DRIVER_RECORD = "{root}/state/driver.json"
 
 

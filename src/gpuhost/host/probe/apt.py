@@ -95,6 +95,9 @@ def _targets(
     argv = ["apt-get", "indextargets", "--format", INDEX_FORMAT]
     said = edges.output(argv, _APT_TIMEOUT_S, "apt-get indextargets", silent=True) if sources else ""
     cached = [{**{key: i[key] for key in _RELEASE}, "uri": i["uri"], "release": i["suite_path"]} for i in indexes]
+    if said is not None and not said.strip() and indexes:
+        edges.problem("apt-get indextargets", "It names no index, and apt-cache shows some.")
+        said = None
     if said is None:
         return cached
     # An apt that does not say a release's origin there says it in its policy.
