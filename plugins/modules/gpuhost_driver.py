@@ -70,22 +70,22 @@ class Asked:
 
     def present(self):
         """Bring the locked driver into place, or say what that would change."""
-        differences = self.setup.differences()
-        diff = []
+        differences, found, diff = self.setup.differences(), None, []
         if differences:
             record, nouveau = self.setup.recorded(), nouveau_text()
             if self.dry:
                 found = self.setup.set.preflight()
             else:
                 with self.turn():
-                    found = self.setup.present()
-            before, after = packages.listing(found.install, found.remove) if found else ("", "")
+                    found = self.setup.present()  # None where another run was first
+        if found:
+            before, after = packages.listing(found.install, found.remove)
             was = named(record) + "\n" if "version" in record else ""
             after = "{}\n{}".format(named(self.params["driver"]), after)
             diff.append({"before": was + before, "after": after, "before_header": "driver", "after_header": "driver"})
             if nouveau != NOUVEAU_TEXT:
                 diff.append({"before": nouveau, "after": NOUVEAU_TEXT, "after_header": NOUVEAU_FILE})
-        answer = {"changed": bool(differences), "differences": differences, "diff": diff}
+        answer = {"changed": found is not None, "differences": differences, "diff": diff}
         return dict(answer, **self.setup.hand_over())
 
     def prefetched(self):

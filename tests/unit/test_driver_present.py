@@ -68,10 +68,13 @@ def test_in_place_is_in_place(host: Host) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("begin", ["bare", "replaced"])
 def test_a_run_that_is_cut_anywhere_is_finished_by_the_next(
-    host: Host, monkeypatch: pytest.MonkeyPatch, step: str, moment: str
+    host: Host, monkeypatch: pytest.MonkeyPatch, step: str, moment: str, begin: str
 ) -> None:
-    """Before and after each step; only a whole run leaves a record, and no marker beside it."""
+    """Before and after each step, with and without a record of before; only a whole run leaves one, and no marker."""
+    if begin == "replaced":
+        brought(host).dpkg["nvidia-driver-525"] = ("525.125.06-0ubuntu1", INSTALLED)
     holder: Any = host.setup().set.__class__ if step == "preflight" else Setup
     real = getattr(holder, step)
 
