@@ -32,7 +32,7 @@ _THEN = (1980, 1, 1, 0, 0, 0)
 def files() -> Dict[str, str]:
     """Return what goes in, as text by path."""
     data = (bundle.PACKAGE / DATA).read_text(encoding="utf-8")
-    return {"__main__.py": _MAIN, f"gpuhost/{DATA}": data, **bundle.files("doctor.run")}
+    return {"__main__.py": _MAIN, f"gpuhost/{DATA}": data, **bundle.files("doctor.run", "host.probe.frameworks")}
 
 
 def built() -> bytes:

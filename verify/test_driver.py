@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
+
 from gpuhost.diagnoses.verdict import about
 
 

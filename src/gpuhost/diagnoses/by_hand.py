@@ -13,8 +13,10 @@ from ..checks.card import LEGACY, kernel_says
 from ..checks.driver import driver
 from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, place
 from ..checks.host import observation
+from ..checks.python import environment
 from ..checks.sources import unread
 from ..types import Json
+from ..versions import release
 
 VENDOR = "developer.download.nvidia."
 KEYRING = "cuda-keyring_1.1-1_all.deb"
@@ -188,6 +190,24 @@ def into_container(seen: Json) -> str:
         "docker run --rm --gpus all IMAGE nvidia-smi"
         " # on the machine that runs the container, with nvidia-container-toolkit; podman: --device nvidia.com/gpu=all"
     )
+
+
+#: The series of CUDA that PyTorch's own index has builds for.
+TORCH_SERIES = ("11.8", "12.1", "12.4", "12.6", "12.8")
+
+
+def framework(seen: Json) -> str:
+    """D30, D42: the build with CUDA of what the environment has without it."""
+    python, pip = shlex.quote(str(environment(seen)["path"])), "-m pip install --upgrade --force-reinstall"
+    served = str((seen.get("cuda") or {}).get("version") or "0.0")
+    series = [text for text in TORCH_SERIES if release(text) <= release(served)]
+    found = environment(seen)["frameworks"]
+    if "torch" in found and found["torch"].get("cuda") is None and series:
+        index = f"https://download.pytorch.org/whl/cu{series[-1].replace('.', '')}"
+        return on_host(f"{python} {pip} torch --index-url {index}")
+    if "tensorflow" in found:
+        return on_host(f"{python} {pip} 'tensorflow[and-cuda]'")
+    return ""
 
 
 def node(seen: Json) -> str:

@@ -3,7 +3,8 @@
 import posixpath
 import re
 import shlex
-from typing import Tuple
+from functools import partial
+from typing import Callable, Tuple
 
 from ..checks.base import on_host
 from ..checks.card import signs
@@ -12,6 +13,7 @@ from ..checks.environments import again, normal
 from ..checks.lock import installed
 from ..checks.opencv import CV2, providers
 from ..checks.opencv import environment as opencv
+from ..checks.python import NAMES, framework, is_for_processor, uncovered, words
 from ..checks.sources import literal
 from ..checks.tensorflow import CUDNN, LINKER, cudnn_library, says
 from ..types import Json
@@ -20,11 +22,12 @@ from .base import Diagnosis, Sign
 
 #: Below this many free MiB on a card TensorFlow's first convolution can fail for want of memory.
 LITTLE_MIB = 1024
-DRIVER_TOO_OLD = r"driver version is insufficient|\(35\)"
+DRIVER_TOO_OLD = r"driver version is insufficient|\(35\)|driver on your system is too old"
 NO_CODE = "no kernel image|not built to work with the selected device"
 NO_MEMORY = "convolution algorithm|CUDNN_STATUS_(ALLOC_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)|out of memory|OOM when"
 OTHER_CUDNN = "Loaded runtime CuDNN library"
 NOT_LOADED = "Could not load dynamic library|Cannot dlopen"
+IGNORED = "Ignoring visible gpu device"
 ON_CPU = "took the CPU|switching to CPU|not built with CUDA"
 
 
@@ -82,6 +85,26 @@ def at_benchmark(pattern: str) -> Tuple[Sign, ...]:
     )
 
 
+def of_python(seen_in: Callable[[Json, str], bool], *names: str) -> Tuple[Sign, ...]:
+    """The signs of a diagnosis in a Python environment that the user named, by framework; all of them by default."""
+    return tuple(Sign(f"python.{name}", partial(_in_framework, seen_in, name)) for name in names or tuple(NAMES))
+
+
+def _in_framework(seen_in: Callable[[Json, str], bool], name: str, seen: Json) -> bool:
+    """Does a framework show it?"""
+    return bool(framework(seen, name)) and seen_in(seen, name)
+
+
+def says_in_python(pattern: str) -> Callable[[Json, str], bool]:
+    """Do a framework's words in such an environment say this?"""
+    return lambda seen, name: re.search(pattern, words(seen, name)) is not None
+
+
+def has_no_code(seen: Json, name: str) -> bool:
+    """Has a framework no code for a card, by what it holds or by its own words?"""
+    return bool(uncovered(seen, name)) or says_in_python(NO_CODE)(seen, name)
+
+
 TABLE = (
     Diagnosis(
         "D15",
@@ -92,6 +115,7 @@ TABLE = (
             Sign("cuda.driver"),
             Sign("opencv.cuda", lambda seen: tells(DRIVER_TOO_OLD, seen)),
             Sign("cuda.answers", lambda seen: init_code(seen) in TOO_OLD),
+            *of_python(says_in_python(DRIVER_TOO_OLD)),
             Sign("tensorflow.gpu", lambda seen: says(seen, DRIVER_TOO_OLD)),
         ),
         elsewhere=("the plan",),
@@ -112,6 +136,7 @@ TABLE = (
             Sign("opencv.cuda", lambda seen: tells(NO_CODE, seen), renew),
             Sign("tensorflow.computes", lambda seen: says(seen, NO_CODE)),
             *at_benchmark(NO_CODE),
+            *of_python(has_no_code),
         ),
         elsewhere=("build/opencv_cmake.py",),
         messages=(
@@ -127,7 +152,12 @@ TABLE = (
         "OpenCV's networks run on the processor",
         "OpenCV was built without CUDA or without cuDNN, or pip's build took the place of the one that had them.",
         "Build it with both, and leave no other OpenCV in the environment.",
-        signs=(Sign("opencv.packages", from_the_index), Sign("opencv.built"), *at_benchmark(ON_CPU)),
+        signs=(
+            Sign("opencv.packages", from_the_index),
+            Sign("opencv.built"),
+            *at_benchmark(ON_CPU),
+            *of_python(is_for_processor, "opencv"),
+        ),
         elsewhere=(
             "build/opencv_cmake.py",
             "gpuhost bench",
@@ -136,7 +166,6 @@ TABLE = (
             "DNN module was not built with CUDA backend",
             "not compiled with CUDA support",
             "The library is compiled without CUDA support",
-            "Torch not compiled with CUDA enabled",
         ),
     ),
     Diagnosis(
@@ -156,7 +185,12 @@ TABLE = (
         "TensorFlow cannot load a CUDA library by its name",
         "The toolkit is of another series than this TensorFlow names, or the linker does not know its folder.",
         "The series that the lock pairs with this TensorFlow, known to the linker: playbooks/cuda.yml does both.",
-        signs=(Sign("tensorflow.libraries"), Sign("tensorflow.gpu", lambda seen: says(seen, NOT_LOADED))),
+        signs=(
+            Sign("tensorflow.libraries"),
+            Sign("tensorflow.gpu", lambda seen: says(seen, NOT_LOADED)),
+            *of_python(says_in_python(NOT_LOADED), "tensorflow"),
+        ),
+        by_hand=by_hand.framework,
         messages=(
             "Cannot dlopen some GPU libraries",
             "Could not load dynamic library",
@@ -180,7 +214,10 @@ TABLE = (
         "TensorFlow ignores the card",
         "The wheel holds no code for the card's compute capability, so TensorFlow passes it over.",
         "A TensorFlow whose wheels hold code for the card: plan anew.",
-        signs=(Sign("tensorflow.gpu", lambda seen: says(seen, "Ignoring visible gpu device")),),
+        signs=(
+            Sign("tensorflow.gpu", lambda seen: says(seen, IGNORED)),
+            *of_python(says_in_python(IGNORED), "tensorflow"),
+        ),
         elsewhere=("the plan",),
         messages=(
             "Ignoring visible gpu device",
@@ -231,5 +268,14 @@ TABLE = (
         never="each environment gets the locked pip first, and then every wheel by its file name and checksum",
         elsewhere=("site.yml",),
         messages=("No matching distribution found for tensorflow",),
+    ),
+    Diagnosis(
+        "D42",
+        "The framework is a build for the processor",
+        "The package index has builds with CUDA and without, and an installer took one without.",
+        "Install the build with CUDA, of a series that the driver serves.",
+        signs=of_python(is_for_processor, "tensorflow", "torch"),
+        by_hand=by_hand.framework,
+        messages=("Torch not compiled with CUDA enabled", "torch.cuda.is_available() * False"),
     ),
 )

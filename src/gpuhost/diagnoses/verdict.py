@@ -17,6 +17,7 @@ from ..checks import guard as checks_guard
 from ..checks import host as checks_host
 from ..checks import lock as checks_lock
 from ..checks import opencv as checks_opencv
+from ..checks import python as checks_python
 from ..checks import tensorflow as checks_tensorflow
 from ..checks import toolkit as checks_gpu
 from ..checks.base import FAIL, NO_GPU, PASS, SKIP, Check, Outcome, Result, result, skipped
@@ -46,9 +47,10 @@ CHECKS = (
     *checks_tensorflow.CHECKS,
     *checks_benchmark.CHECKS,
 )
+BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
 #: What is asked beside them of a host without a lock (`doctor`).
-ASKED = checks_cuda.ASKED
-BY_ID: Dict[str, Check] = {c.id: c for c in (*CHECKS, *ASKED)}
+ASKED = (*checks_cuda.ASKED, *checks_python.ASKED)
+EVERY: Dict[str, Check] = {**BY_ID, **{c.id: c for c in ASKED}}
 #: Sources that only explain a failure: no check passes by what they say, so a verdict does not need them.
 EXPLAINING = ("dmesg", "dkms status", "nvidia-smi memory.free")
 
@@ -67,7 +69,7 @@ def obstacle(check: Check, earlier: Dict[str, Result], seen: Json) -> Optional[s
         if earlier[name].status == FAIL:
             return name
         if earlier[name].status == SKIP:
-            root = obstacle(BY_ID[name], earlier, seen)
+            root = obstacle(EVERY[name], earlier, seen)
             if root is not None or not is_as_found(seen):
                 return root or name
     return None

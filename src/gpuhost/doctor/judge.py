@@ -1,7 +1,7 @@
 """What a host has: the findings in causal order, what was proved, and what could not be judged. Pure."""
 
 from fnmatch import fnmatchcase
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from .. import __version__
 from ..checks import cuda as checks_cuda
@@ -25,7 +25,7 @@ NOT_REACHED = "not reached because of "
 def results(seen: Json) -> List[Result]:
     """Judge every check that there is, in causal order."""
     judged: Dict[str, Result] = {}
-    for check in (*verdict.CHECKS, *verdict.ASKED):
+    for check in verdict.EVERY.values():
         judged[check.id] = verdict.judge(check, seen, judged)
     return list(judged.values())
 
@@ -56,9 +56,30 @@ def report(seen: Json) -> Json:
         "findings": findings,
         "risks": risks,
         "proved": proofs(judged) if proved else [],
+        "python": environment(seen),
         "passed": [found.id for found in judged if found.status == PASS],
         "not_judged": not_judged(judged, seen),
     }
+
+
+def environment(seen: Json) -> Optional[Json]:
+    """Return what a Python environment said that the user named; None without one."""
+    found = seen.get("python")
+    if found is None:
+        return None
+    rows = [
+        {
+            "name": name,
+            "module": text(told["module"]),
+            "version": text(told["version"] or ""),
+            "cuda": text(told["cuda"] or ""),
+            "code": [text(code) for code in told["code"][:100]],
+            "libraries": [text(path) for path in told["libraries"][:100]],
+            "cards": told["cards"] if isinstance(told["cards"], int) else None,
+        }
+        for name, told in sorted(found["frameworks"].items())
+    ]
+    return {"path": text(found["path"]), "python": text(found["python"] or ""), "frameworks": rows}
 
 
 def text(value: Any) -> str:
@@ -68,7 +89,7 @@ def text(value: Any) -> str:
 
 def is_risk(found: Result) -> bool:
     """Return whether a failure breaks nothing today."""
-    return verdict.BY_ID[found.id].risk
+    return verdict.EVERY[found.id].risk
 
 
 def answer(findings: List[Json], proved: bool) -> str:
@@ -88,7 +109,7 @@ def finding(found: Result, judged: List[Result], seen: Json) -> Json:
         "check": found.id,
         "required": found.required,
         "actual": found.actual,
-        "evidence": evidence(verdict.BY_ID[found.id], seen),
+        "evidence": evidence(verdict.EVERY[found.id], seen),
         "cause": known.cause if known else "",
         "fix": known.fix if known else "",
         "remedy": remedy[len(ON_HOST) :] if remedy.startswith(ON_HOST) else remedy,
@@ -112,14 +133,14 @@ def evidence(check: Check, seen: Json) -> List[Json]:
 def proofs(judged: List[Result]) -> List[str]:
     """Return what was proved of the driver and CUDA, in words."""
     passed = [found for found in judged if found.status == PASS]
-    return [f"{found.title}: {found.actual}" for found in passed if verdict.BY_ID[found.id].gpu]
+    return [f"{found.title}: {found.actual}" for found in passed if verdict.EVERY[found.id].gpu]
 
 
 def not_judged(judged: List[Result], seen: Json) -> List[Json]:
     """Return what was not judged and why, each reason once; what only follows from a finding is left to that."""
     reasons: Dict[str, List[str]] = {}
     for found in judged:
-        if found.status == SKIP and not found.actual.startswith(NOT_REACHED) and verdict.BY_ID[found.id].found:
+        if found.status == SKIP and not found.actual.startswith(NOT_REACHED) and verdict.EVERY[found.id].found:
             reasons.setdefault(found.actual, []).append(found.id)
     rows = [{"why": why, "checks": names} for why, names in reasons.items()]
     told = " ".join(reasons)

@@ -7,16 +7,21 @@ decides could not be read.
 import argparse
 import json
 import os
+import pkgutil
+import shutil
 import sys
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 from .. import __version__
+from ..text import printable
 from ..types import Json
-from . import judge, words
+from . import bundle, judge, messages, python, words
 from .collect import collect
 
 #: Escapes are written to a terminal that wants them only (no-color.org).
 NO_COLOUR = "NO_COLOR"
+USAGE = 2
+Examine = Callable[[Any], Tuple[Json, str]]
 ABOUT = "Say why CUDA does not work on a machine, or prove that it does. Nothing is changed, and no root is needed."
 CODES = (
     "Exit codes: 0 driver and CUDA work, 1 a known cause was found, 3 something is wrong and not recognised, 4 what "
@@ -26,7 +31,14 @@ CODES = (
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add what every form of the doctor understands."""
-    parser.add_argument("--json", action="store_true", help="print the report as JSON (doctor.schema.json)")
+    parser.add_argument("--json", action="store_true", help="print JSON (doctor.schema.json)")
+    parser.add_argument("--python", metavar="PATH", help="also judge TensorFlow, PyTorch and OpenCV of this Python")
+    parser.add_argument("--bundle", metavar="FILE", help="also write what an issue needs, redacted, into a new FILE")
+    parser.add_argument(
+        "--message",
+        metavar="TEXT",
+        help="only say what an error message may mean, without a look at this machine; - reads the standard input",
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,11 +54,52 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return run(parser().parse_args(argv))
 
 
-def run(arguments: Any) -> int:
-    """Do what the arguments ask."""
-    report = judge.report(collect(releases()))
+def run(arguments: Any, examine: Optional[Examine] = None) -> int:
+    """Do what the arguments ask; `examine` gives the report of a machine and the text of its bundle."""
+    if arguments.message is not None:
+        return explain(arguments)
+    if examine is None and arguments.python is not None and shutil.which(arguments.python) is None:
+        sys.stderr.write(f"error: {printable(arguments.python, 200)} is not a program that can be started.\n")
+        return USAGE
+    report, text = (examine or here)(arguments)
     write(shown(report, arguments.json))
+    if arguments.bundle is not None:
+        problem = keep(arguments.bundle, text)
+        if problem:
+            sys.stderr.write(f"error: {problem}\n")
+            return USAGE
     return judge.CODES[report["answer"]]
+
+
+def here(arguments: Any) -> Tuple[Json, str]:
+    """Return the report of this machine, and the text of its bundle."""
+    seen = collect(releases())
+    if arguments.python is not None:
+        seen["python"] = python.asked(arguments.python)
+    report = judge.report(seen)
+    return report, bundle.text(report, seen) if arguments.bundle is not None else ""
+
+
+def explain(arguments: Any) -> int:
+    """Say what an error message may mean."""
+    text = arguments.message
+    if text == "-":
+        text = sys.stdin.buffer.read(messages.LONGEST).decode("utf-8", "replace")
+    found = messages.pointed(text)
+    write(json.dumps(found, indent=1, sort_keys=True) + "\n" if arguments.json else words.pointed(found))
+    return judge.CODES[judge.FOUND if found["messages"] else judge.NOT_RECOGNISED]
+
+
+def keep(name: str, text: str) -> str:
+    """Write a file that nobody else may read, and that was not there before; what is wrong, or ""."""
+    try:
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode("utf-8", "replace"))
+    except OSError as error:
+        return f"The bundle cannot be written to {printable(name, 200)}: {error.strerror}."
+    sys.stderr.write(f"written, redacted: {printable(name, 200)}. Look through it before you pass it on.\n")
+    return ""
 
 
 def shown(report: Json, as_json: bool) -> str:
@@ -74,7 +127,5 @@ def write(text: str) -> None:
 
 def releases() -> Json:
     """Return the code names of the releases of each distribution, and the platforms that gpuhost provisions."""
-    import pkgutil
-
     table = json.loads((pkgutil.get_data("gpuhost", "data/platforms.json") or b"{}").decode("utf-8"))
     return {"codenames": table["codenames"], "platforms": list(table["platforms"])}

@@ -1,7 +1,7 @@
 """The doctor's report in words, for a terminal. What a host says was made safe to show before."""
 
 import re
-from typing import Iterator, List
+from typing import Iterator, List, Optional
 
 from ..types import Json
 from .judge import FINE, FOUND, NOT_RECOGNISED
@@ -13,6 +13,8 @@ HEADLINES = {
     NOT_RECOGNISED: "Something is wrong, and it is not recognised. --bundle FILE writes what an issue needs.",
 }
 UNREADABLE = "Nothing was found, and nothing was proved either: what decides could not be read."
+#: So many checks that were not reached are named.
+FEW = 4
 PLACES = {"container": ", in a container", "wsl2": ", in WSL2", "machine": ""}
 
 
@@ -20,6 +22,19 @@ def told(report: Json, colours: bool) -> str:
     """Return the report as text, with colours or without."""
     text = "\n".join(lines(report)) + "\n"
     return text if colours else re.sub(r"\x1b\[[0-9]*m", "", text)
+
+
+def pointed(found: Json) -> str:
+    """Return in words what an error message points to."""
+    if not found["messages"]:
+        return "No known message stands in this text. gpuhost doctor without --message looks at the machine itself.\n"
+    told = []
+    for row in found["messages"]:
+        told.append(f"{row['diagnosis']}  {row['title']}")
+        told += [f"  says    {row['message']}", f"  why     {row['cause']}", f"  fix     {row['fix']}", ""]
+    several = "One of these: " if len(found["messages"]) > 1 else ""
+    told.append(f"{several}gpuhost doctor without --message says whether this machine has it.")
+    return "\n".join(told) + "\n"
 
 
 def lines(report: Json) -> Iterator[str]:
@@ -33,6 +48,7 @@ def lines(report: Json) -> Iterator[str]:
     yield f"{GREEN if report['answer'] == FINE else BOLD}{HEADLINES.get(report['answer'], UNREADABLE)}{OFF}"
     for proof in report["proved"]:
         yield f"  {proof}"
+    yield from environment(report["python"])
     if report["risks"]:
         yield ""
         yield f"{YELLOW}Nothing of this breaks CUDA today, and an update may:{OFF}"
@@ -45,6 +61,18 @@ def lines(report: Json) -> Iterator[str]:
             yield f"  {row['why']}" + (f" ({', '.join(row['checks'])})" if row["checks"] else "")
 
 
+def environment(found: Optional[Json]) -> Iterator[str]:
+    """Give the lines about a Python environment."""
+    for row in (found or {}).get("frameworks", []):
+        yield ""
+        yield f"{row['name']} {row['version']} of {row['module']}"
+        yield f"  CUDA    {row['cuda'] or 'built without'}"
+        if row["code"]:
+            yield f"  code    {' '.join(row['code'])}"
+        for number, path in enumerate(row["libraries"]):
+            yield f"  {'' if number else 'loads':<8}{path}"
+
+
 def finding(found: Json, colour: str) -> Iterator[str]:
     """Give the lines of one finding."""
     yield f"{colour}{BOLD}{found['diagnosis'] or '?'}  {found['title']}{OFF}"
@@ -52,7 +80,9 @@ def finding(found: Json, colour: str) -> Iterator[str]:
     for source in found["evidence"]:
         rows += [[source["source"] if number == 0 else "", f"| {line}"] for number, line in enumerate(source["lines"])]
     rows += [["why", found["cause"]], ["fix", found["fix"]], ["type", found["remedy"]]]
-    rows += [["follows", f"not reached: {', '.join(found['follows'])}"]] if found["follows"] else []
+    more = len(found["follows"]) - FEW
+    follows = ", ".join(found["follows"][:FEW]) + (f" and {more} more" if more > 0 else "")
+    rows += [["follows", f"not reached: {follows}"]] if follows else []
     for name, text in rows:
         if text and len(name) > 7:
             yield f"  {name}"

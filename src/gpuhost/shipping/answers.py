@@ -184,3 +184,13 @@ def benchmark(report: Json) -> Json:
         return report
     wrong = misfit(report, "benchmark_answer")
     return report if wrong is None else {"error": f"{STRANGE}: {wrong}."}
+
+
+def doctor(answer: Json) -> Json:
+    """What the doctor says of a host, or an `error`; the text of its bundle stays as it is, for a file."""
+    report = tidied(dict(answer.get("report") or {}))
+    wrong = misfit(report, "doctor")
+    if "error" in report or wrong is not None or "messages" in report:
+        return {"error": f"{STRANGE}: {wrong or report.get('error') or 'it is no report'}."}
+    text = answer.get("bundle")
+    return {"report": report, "bundle": text if isinstance(text, str) else ""}
