@@ -6,13 +6,13 @@ installers write absolute paths.
 
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Callable
 
 from ..errors import EnvironmentProblem, GpuhostError
+from ..types import Json
 from . import files, store
 from .commands import CommandFailed
 
-Json = Dict[str, Any]
 Say = Callable[[str], None]
 
 

@@ -7,13 +7,13 @@ again without a network.
 
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Callable, List, Sequence
 
 from ..errors import ArtifactError, EnvironmentProblem
+from ..types import Json
 from . import commands, files, making
 from .commands import CommandFailed
 
-Json = Dict[str, Any]
 # What pip needs in place before it can build an sdist without fetching build tools of its own choice.
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
 FOREIGN = (

@@ -7,9 +7,10 @@ the archive keeps only the newest version. Runs on the target: Python 3.6, stand
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
+from ...types import Json
 from .. import files, store
 from ..commands import CommandFailed as WorkFailed
 from ..commands import Run, run_command
@@ -18,7 +19,6 @@ from ..parse.apt import is_own_origin, parse_madison, parse_policy
 from ..work import Work
 from .packages import Change, installed_version, lost, parse_installed, parse_show, parse_simulation
 
-Json = Dict[str, Any]
 Shows = Dict[Tuple[str, str], Json]
 
 ROW = "${binary:Package}\\t${Version}\\t${source:Package}\\t${Status}\\n"

@@ -5,13 +5,12 @@ Pure: what was read against what is wanted. Runs on the target: Python 3.6, stan
 """
 
 import re
-from typing import Any, Container, Dict, List, NamedTuple, Optional
+from typing import Container, Dict, List, NamedTuple, Optional
 
+from ...types import Json
 from ..guard.rules import is_family
 from ..parse.kernels import headers_package
 from .modules import asks_for_signature
-
-Json = Dict[str, Any]
 
 CANONICAL = "Canonical"  # in the name of the signer of Ubuntu's own modules
 

@@ -6,7 +6,7 @@ Made on the host, readable by root alone, and never sent anywhere. Runs on the t
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
 from ...errors import EnvironmentProblem
 from ...reading import last
@@ -18,8 +18,6 @@ from ..parse.signature import END, at_the_end
 from ..probe.driver import CERTIFICATE, KEY_FOLDER
 from ..work import Work
 from .modules import KEY_CONFIG, OWN_SUBJECT, key_subject
-
-Json = Dict[str, Any]
 
 PRIVATE = KEY_FOLDER + "/MOK.priv"
 DAYS = "36500"

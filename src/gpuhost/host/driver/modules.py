@@ -3,9 +3,9 @@
 Pure. Runs on the target: Python 3.6, standard library.
 """
 
-from typing import Any, Dict, Optional
+from typing import Optional
 
-Json = Dict[str, Any]
+from ...types import Json
 
 NOUVEAU_FILE = "/etc/modprobe.d/gpuhost-nouveau.conf"
 NOUVEAU_TEXT = (

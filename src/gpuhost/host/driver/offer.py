@@ -3,16 +3,15 @@
 Runs on the target: Python 3.6, standard library.
 """
 
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
 from ...errors import RefusedError
+from ...types import Json
 from ..edges import Edges
 from ..parse.kernels import headers_package
 from ..probe.apt import read_apt
 from .apt import Apt
 from .packages import installed_version
-
-Json = Dict[str, Any]
 
 RELOCK = "./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true"
 # Debian's driver needs packages of contrib as well.

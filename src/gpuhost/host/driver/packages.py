@@ -6,11 +6,10 @@ Pure: text in, value out. Runs on the target: Python 3.6, standard library.
 import hashlib
 import json
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
+from ...types import Json
 from ..parse.kernels import headers_package
-
-Json = Dict[str, Any]
 
 # The driver's own packages by name, in every branch, as Ubuntu and Debian call them.
 FAMILY = re.compile(

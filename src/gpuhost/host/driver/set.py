@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
+from ...types import Json
 from .. import store
 from ..commands import Run, run_command
 from ..edges import Edges
@@ -19,8 +20,6 @@ from .apt import Apt, held_by_others, short_of_space
 from .modules import owns_key
 from .offer import RELOCK, component_missing, no_longer_offered
 from .packages import Change, installed_version
-
-Json = Dict[str, Any]
 
 # Room that building a module takes below /var/lib/dkms and /tmp, and that a new initramfs takes beside the old one.
 _BUILD_BYTES = 900 * 10**6

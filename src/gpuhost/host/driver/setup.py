@@ -7,9 +7,10 @@ Runs on the target: Python 3.6, standard library.
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from ...errors import EnvironmentProblem
+from ...types import Json
 from .. import download, files, store
 from ..commands import CommandFailed as WorkFailed
 from ..commands import Run, run_command
@@ -24,8 +25,6 @@ from . import key as module_key
 from .modules import MOK_MANAGER, NOUVEAU_FILE, NOUVEAU_TEXT, enrolment_guide, owns_key
 from .packages import installed_version
 from .set import DriverSet, ExactSet, Machine
-
-Json = Dict[str, Any]
 
 PENDING = "state/driver.pending"
 UNINSTALL = "/usr/bin/nvidia-uninstall"

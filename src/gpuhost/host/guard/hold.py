@@ -6,16 +6,16 @@ which may be ours, so the next run, or a release, takes it from there. Runs on t
 
 import json
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 from ...errors import EnvironmentProblem
+from ...types import Json
 from .. import files, store
 from ..edges import Edges
 from ..probe.guard import DRIVER_RECORD, installed_packages
 from ..probe.machine import read_kernel
 from . import rules as rules
 
-Json = Dict[str, Any]
 _TIMEOUT_S = 60.0
 _PAUSE_S = 2.0
 _BUSY = "lock"

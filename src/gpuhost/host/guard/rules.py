@@ -5,11 +5,10 @@ and the packages that would bring a newer kernel. Pure. Runs on the target: Pyth
 """
 
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
+from ...types import Json
 from ..parse.kernels import is_kernel_package
-
-Json = Dict[str, Any]
 
 PREFERENCES = "/etc/apt/preferences.d/gpuhost"
 UNATTENDED = "/etc/apt/apt.conf.d/52gpuhost-unattended-upgrades"

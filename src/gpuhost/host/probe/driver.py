@@ -7,14 +7,13 @@ Python 3.6, standard library. Reads only.
 import os
 import posixpath
 import re
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 
+from ...types import Json
 from ..commands import NOT_FOUND
 from ..edges import Edges
 from ..parse.signature import END, at_the_end
 from .gpu import loaded_modules
-
-Json = Dict[str, Any]
 
 ROOT = "/opt/gpuhost"
 RECORD = "state/driver.json"

@@ -7,11 +7,11 @@ same hands under the same umask.
 import os
 import stat
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
+from ...types import Json
 from ..store import LOCK, TEMPORARY
 
-Json = Dict[str, Any]
 WRITABLE, FOREIGN, CLOSED = "writable", "foreign", "closed"
 #: Folders below the root are entered as deep as this: store/NAME/PART.
 DEPTH = 3

@@ -7,11 +7,10 @@ import re
 import stat
 from typing import Any, Dict, List
 
+from ...types import Json
 from ..edges import Edges
 from ..parse.nvidia import parse_pci_address
 from .driver import MODULE_NAMES, modinfo
-
-Json = Dict[str, Any]
 
 MODPROBE = "/usr/bin/nvidia-modprobe"
 # Debian has a module of its own name for each series and lets modprobe redirect the usual name to it.

@@ -5,9 +5,10 @@ Runs on the target: Python 3.6, standard library. A specification comes from the
 """
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable, List, Optional
 
 from ...errors import EnvironmentProblem, UsageError
+from ...types import Json
 from .. import making, store
 from ..commands import run_command
 from ..edges import Edges
@@ -16,7 +17,6 @@ from . import archive as toolkits_archive
 from . import runfile as toolkits_runfile
 from . import wheels as toolkits_wheels
 
-Json = Dict[str, Any]
 Say = Callable[[str], None]
 TITLES = {"cuda": "CUDA", "cudnn": "cuDNN"}
 

@@ -7,12 +7,12 @@ entry for the linker. What was there before is written down first, so that a run
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Callable, List
 
+from ...types import Json
 from .. import files, making, store, venvs
 from ..commands import run_command
 
-Json = Dict[str, Any]
 # Where the installer is known to write beside its prefix, as patterns below /.
 OUTSIDE = (
     "usr/local/cuda",

@@ -9,12 +9,12 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Callable, List
 
 from ...errors import ArtifactError
+from ...types import Json
 from .. import files, making, venvs
 
-Json = Dict[str, Any]
 BATCH = 200 * 10**6  # bytes
 VERSIONED = re.compile(r"^(lib.+\.so)\.[0-9.]+$")
 

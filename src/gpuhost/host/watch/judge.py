@@ -6,11 +6,11 @@ on a fault is not told. Pure. Runs on the target: Python 3.6, standard library.
 """
 
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, List, NamedTuple
 
+from ...types import Json
 from ..driver.judge import Packages, altered, is_module
 
-Json = Dict[str, Any]
 OK, BROKEN, NOTHING, UNREADABLE = "ok", "broken", "nothing to watch", "unreadable"
 #: Most of these packages are named in one sentence.
 FEW = 4
