@@ -23,11 +23,13 @@ from gpuhost.planning.gpus import parse
 from gpuhost.planning.resolve import resolver
 from gpuhost.planning.rules.table import RULES
 from gpuhost.planning.versions import specifier
+from gpuhost.shipping import bundle
 from gpuhost.types import Json
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
 FAULTS, HEALED = ROOT / "tests/hosts/faults", ROOT / "tests/e2e/faults.json"
+ELSEWHERE = ROOT / "tests/unit/elsewhere.json"
 LOCKLESS = ROOT / "tests/hosts/found"
 MADE = "Written by tools/reference_docs.py; do not edit."
 # Who asks what: platform, cards, demands.
@@ -145,6 +147,7 @@ def known_failures() -> str:
         for file in sorted([*FAULTS.glob("*.json"), *LOCKLESS.glob("*.json")])
     }
     record = json.loads(HEALED.read_text(encoding="utf-8"))
+    shown = json.loads(ELSEWHERE.read_text(encoding="utf-8"))
     about = (
         "A failure that is known carries an id, to be searched for here. `verify/` gives it, and `gpuhost doctor` on a "
         "host without a lock."
@@ -153,7 +156,7 @@ def known_failures() -> str:
     lines += ["| id | what | cause | what mends it | given by |", "|---" * 5 + "|"]
     for one in diagnoses.BY_ID.values():
         given = [f"`{check}`" for check in dict.fromkeys(sign.check for sign in one.signs)]
-        given += list(dict.fromkeys(w.where if " " in w.where else f"`{w.where}`" for w in one.elsewhere))
+        given += [where if " " in where else f"`{where}`" for where in one.elsewhere]
         who = f"nothing: {one.never}" if one.never else ", ".join(given)
         lines.append(f"| {one.id} | {one.title} | {one.cause} | {one.fix} | {who} |")
     about = (
@@ -168,7 +171,8 @@ def known_failures() -> str:
         hosts = sum(one.id in fault["fails"].values() for fault in faults.values())
         staged = [row for row in record["healed"] if row["diagnosis"] == one.id]
         where = "<br>".join(dict.fromkeys(f"`{row['check']}`" for row in staged)) or NOT_STAGED.get(one.id, "")
-        tests = "<br>".join(dict.fromkeys(f"`{w.test.replace('tests/', '', 1)}`" for w in one.elsewhere))
+        named = dict.fromkeys(test.replace("tests/", "", 1) for test in shown.get(one.id, {}).values())
+        tests = "<br>".join(f"`{test}`" for test in named)
         red = "yes" if hosts else "by its test" if not one.never else "it cannot happen"
         cells = [str(hosts or ""), where, red, "yes" if staged else "", tests]
         lines.append(f"| {one.id} | {' | '.join(cells)} |")
@@ -179,15 +183,32 @@ def known_failures() -> str:
     return "\n".join(lines) + "\n"
 
 
-#: The rooms, top down, as the contract in pyproject.toml has them, and what stands in a room of its own inside them.
-INNER = ("planning/rules", "host/parse", "host/probe", "host/driver", "host/guard", "host/toolkit", "host/watch")
+def layers_of(text: str) -> List[str]:
+    """Return the rooms, top down, as the contract in pyproject.toml has them; the last one is the ground floor."""
+    return re.findall(r'^    "([^"]+)",$', text.partition("[tool.importlinter]")[2].partition("[tool.mypy]")[0], re.M)
+
+
+def arrows(package: Path, rooms: List[str]) -> List[Tuple[str, str]]:
+    """Return which room imports which, read from the modules, top down; an import that leads up is an error."""
+    found = set()
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        for used in bundle.imports(name, path.read_text(encoding="utf-8")):
+            pair = (parts[0], used.partition(".")[0])
+            if pair[0] != pair[1] and set(pair) <= set(rooms):
+                found.add(pair)
+    for upper, lower in found:
+        if rooms.index(upper) > rooms.index(lower):
+            raise SystemExit(f"{upper} imports {lower}, which stands above it: bash .ci/run rooms says where.")
+    return sorted(found, key=lambda pair: [rooms.index(room) for room in pair])
 
 
 def architecture() -> str:
-    """The way of an observation, and the rooms with the first sentence of each."""
+    """The way of an observation, the imports, and the rooms with what each of them says of itself."""
     package = ROOT / "src/gpuhost"
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    layers = re.findall(r'^    "([^"]+)",$', text.partition("[tool.importlinter]")[2].partition("[tool.mypy]")[0], re.M)
+    layers = layers_of((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    rooms = [layer for layer in layers if " : " not in layer]
     lines = [
         "# Architecture",
         "",
@@ -213,7 +234,13 @@ def architecture() -> str:
         "",
         "## The rooms of `src/gpuhost`, top down",
         "",
-        "Each imports only what stands below it; `bash .ci/run rooms` holds that.",
+        "Each imports only what stands below it; `bash .ci/run rooms` holds that. The arrows are the imports",
+        "that there are; those of the ground floor, which every room may use, are left out.",
+        "",
+        "```mermaid",
+        "flowchart TD",
+        *(f"    {upper} --> {lower}" for upper, lower in arrows(package, rooms)),
+        "```",
         "",
         "| room | what it is |",
         "|---|---|",
@@ -223,12 +250,12 @@ def architecture() -> str:
             listed = ", ".join(f"`{name}.py`" for name in layer.split(" : "))
             lines.append(f"| the ground floor: {listed} | what every room may use |")
             continue
-        for room in [layer, *(inner for inner in INNER if inner.startswith(f"{layer}/"))]:
-            lines.append(f"| `{room}/` | {first_sentence(package / room / '__init__.py')} |")
+        for file in sorted((package / layer).rglob("__init__.py"), key=lambda file: file.parent):
+            lines.append(f"| `{file.parent.relative_to(package).as_posix()}/` | {first_paragraph(file)} |")
     return "\n".join(lines) + "\n"
 
 
-def first_sentence(path: Path) -> str:
+def first_paragraph(path: Path) -> str:
     """Return the first paragraph of a module's docstring, on one line."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return " ".join(text.split("\n\n")[0].split())

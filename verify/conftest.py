@@ -32,7 +32,7 @@ from gpuhost.report import history, report
 from gpuhost.report import support as report_bundle
 from gpuhost.text import folder_name, printable
 from gpuhost.verification import collect as checks_collect
-from gpuhost.verification.fleet import Crew, named
+from gpuhost.verification.fleet import Crew
 
 ORDER = (
     "test_host",
@@ -53,7 +53,7 @@ MOST_SAID = 8 << 20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of verify/."""
+    """Add the options of verify/."""
     group = parser.getgroup("gpuhost", "gpuhost: a host against its lock")
     group.addoption(
         "--gpuhost-lock",
@@ -111,7 +111,7 @@ def refuse_unmatched(name: str, config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """Host by host in causal order, and the benchmarks last, when everything else has been said."""
+    """Sort the tests host by host in causal order, with the benchmarks last, when everything else has been said."""
 
     def place(item: pytest.Item) -> Tuple[bool, str, int]:
         name, host = (
@@ -126,7 +126,7 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
 
 
 def host_name(host: Any) -> str:
-    """The name of a testinfra host in the inventory: this machine is localhost, another is called as in
+    """Return the name of a testinfra host in the inventory: this machine is localhost, another is called as in
     --hosts.
     """
     backend = host.backend
@@ -202,7 +202,7 @@ def beating(write: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
 
 
 def verification(host: Any, config: pytest.Config) -> checks_collect.Host:
-    """The verification of a testinfra host; nothing is asked of it yet."""
+    """Return the verification of a testinfra host; nothing is asked of it yet."""
     name = host_name(host)
     inventory = Path(config.getoption("ansible_inventory") or config.rootpath / "inventory")
     typed = config.getoption("gpuhost_lock")
@@ -222,15 +222,15 @@ def verification(host: Any, config: pytest.Config) -> checks_collect.Host:
 
 @pytest.fixture(scope="session")
 def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
-    """All hosts of this run, each being collected for the tests that are going to be run."""
+    """Collect all hosts of this run at once, each for the checks that are going to be made."""
     hosts: Dict[str, Any] = {}
     names: List[str] = []
     for item in request.session.items:
-        callspec, function = getattr(item, "callspec", None), getattr(item, "function", None)
-        if callspec is not None and "_testinfra_host" in callspec.params and function is not None:
-            host = callspec.params["_testinfra_host"]
+        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if "_testinfra_host" in given and "check" in given:
+            host = given["_testinfra_host"]
             hosts[host.backend.get_pytest_id()] = host
-            names += named(function.__code__.co_consts)
+            names.append(given["check"])
     known = request.config.stash[HOSTS]
     known.update((identity, verification(host, request.config)) for identity, host in hosts.items())
     made = Crew(known, dict.fromkeys(names))
@@ -264,7 +264,7 @@ def hold(host: Any, crew: Crew, request: pytest.FixtureRequest) -> Callable[[str
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of each host, and where its report lies."""
+    """Write the report of each host; print its table and where the report is."""
     folder = config.getoption("gpuhost_reports") or config.rootpath / "reports"
     for host in config.stash[HOSTS].values():
         made = report.make(host)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Callable
 
+import pytest
 
-def test_installed(hold: Callable[[str], None]) -> None:
-    """A link to a folder that is not whole works until the first file that is missing."""
-    hold("cuda.installed")
-
-
-def test_toolkit(hold: Callable[[str], None]) -> None:
-    """TensorFlow and OpenCV load one version of its libraries; another is not found, or is wrong."""
-    hold("cuda.toolkit")
+from gpuhost.diagnoses.verdict import about
 
 
-def test_driver(hold: Callable[[str], None]) -> None:
-    """CUDA's runtime refuses a driver that is older than itself."""
-    hold("cuda.driver")
+@pytest.mark.parametrize("check", about("cuda"))
+def test_cuda(hold: Callable[[str], None], check: str) -> None:
+    """Hold the host against one check. What it claims, and why, stands in `gpuhost.checks`."""
+    hold(check)

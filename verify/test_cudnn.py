@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Callable
 
+import pytest
 
-def test_installed(hold: Callable[[str], None]) -> None:
-    """A link to a folder that is not whole works until the first file that is missing."""
-    hold("cudnn.installed")
+from gpuhost.diagnoses.verdict import about
 
 
-def test_version(hold: Callable[[str], None]) -> None:
-    """A minor version older than the one TensorFlow was built with is refused at the first convolution."""
-    hold("cudnn.version")
+@pytest.mark.parametrize("check", about("cudnn"))
+def test_cudnn(hold: Callable[[str], None], check: str) -> None:
+    """Hold the host against one check. What it claims, and why, stands in `gpuhost.checks`."""
+    hold(check)

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import Callable
 
-Hold = Callable[[str], None]
+import pytest
+
+from gpuhost.diagnoses.verdict import about
 
 
-def test_holds(hold: Hold) -> None:
-    """The accident began with one package that was not held."""
-    hold("guard.holds")
-
-
-def test_pins(hold: Hold) -> None:
-    """A hold falls with one command, and does not speak of packages that are not installed yet."""
-    hold("guard.pins")
-
-
-def test_blacklist(hold: Hold) -> None:
-    """unattended-upgrades has a mind of its own about what is held."""
-    hold("guard.blacklist")
+@pytest.mark.parametrize("check", about("guard"))
+def test_guard(hold: Callable[[str], None], check: str) -> None:
+    """Hold the host against one check. What it claims, and why, stands in `gpuhost.checks`."""
+    hold(check)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 from gpuhost.errors import GpuhostError, UsageError
 from gpuhost.host import download as artifacts
@@ -35,7 +34,7 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
         arguments = dict(self._task.args)
         folder, via = arguments.pop("mirror_dir", "") or "", arguments.pop("via", "auto") or "auto"
         host = (task_vars or {}).get("inventory_hostname", "")
-        tell = lambda text: Display().display(f"[{host}] {text}")  # noqa: E731 - too small for a method
+        tell = lambda text: self._display.display(f"[{host}] {text}")  # noqa: E731 - too small for a method
         if self._task.check_mode:
             return self._execute_module(module_args=arguments, task_vars=task_vars)
         quick = self.check(task_vars, arguments)
@@ -79,13 +78,13 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
     def _send(self, source: Path, arguments: Dict[str, Any], task_vars: Any, tell: Any) -> Dict[str, Any]:
         """Send the file through the connection and have the module check and place it."""
         if self._local():
-            return self.patiently(task_vars, Display().display, {**arguments, "source": str(source)})
+            return self.patiently(task_vars, self._display.display, {**arguments, "source": str(source)})
         tell(f"sending {source.name}, {source.stat().st_size / 1e6:.0f} MB")
         folder = self._make_tmp_path()
         try:
             sent = self._transfer_file(str(source), self._connection._shell.join_path(folder, source.name))
             self._fixup_perms2((folder, sent))
-            answer = self.patiently(task_vars, Display().display, {**arguments, "source": sent})
+            answer = self.patiently(task_vars, self._display.display, {**arguments, "source": sent})
         finally:
             self._remove_tmp_path(folder, force=True)
         return answer

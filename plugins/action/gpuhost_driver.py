@@ -6,7 +6,6 @@ from typing import Any, Dict, Optional, Sequence
 
 from ansible import context
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 from gpuhost.shipping.asked import Asked
 
@@ -15,7 +14,6 @@ OPENLY = (
     "The password of the key's enrolment was on the command line, where every user of this machine can read it (ps). "
     f"Choose another one, write '{PASSWORD}: ...' into a file that only you can read, and give that: -e @FILE"
 )
-LONG = ("prefetch", "packages", "runfile", "ready", "remove")
 
 
 def typed_openly(extra: Sequence[str]) -> bool:
@@ -24,15 +22,13 @@ def typed_openly(extra: Sequence[str]) -> bool:
 
 
 class ActionModule(Asked, ActionBase):  # type: ignore[misc]
-    """The task `gpuhost_driver`; the phases that may take minutes are followed."""
+    """The task `gpuhost_driver`."""
 
     def ask(self, task_vars: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-        """Run the phase; a long one as a job whose steps are told."""
-        if self._task.args.get("phase") == "enrol" and typed_openly(context.CLIARGS.get("extra_vars") or ()):
-            Display().error(OPENLY)  # the task itself has no_log, which would hide this too
+        """Bring the driver into its state, as a job whose steps are told where there is anything to do."""
+        if self._task.args.get("state") != "enrolled":
+            return self.bring(task_vars, self._display.display, "driver")
+        if typed_openly(context.CLIARGS.get("extra_vars") or ()):
+            self._display.error(OPENLY)  # the task itself has no_log, which would hide this too
             return {"failed": True, "msg": OPENLY, "exit_code": 2}
-        if self._task.check_mode or self._task.args.get("phase") not in LONG:
-            return self.patiently(task_vars, Display().display)
-        host = (task_vars or {}).get("inventory_hostname", "")
-        file = f"{self._task.args.get('root', '/opt/gpuhost')}/log/driver.progress"
-        return self.work(task_vars, file, lambda text: Display().display(f"[{host}] {text}"))
+        return self.patiently(task_vars, self._display.display)

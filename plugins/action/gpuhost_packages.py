@@ -1,11 +1,5 @@
-"""Run the module `gpuhost_packages` and check its answer (gpuhost.shipping.asked)."""
+"""Run the module `gpuhost_packages` and check its answer."""
 
-from __future__ import annotations
+from gpuhost.shipping import action
 
-from ansible.plugins.action import ActionBase
-
-from gpuhost.shipping.asked import Asked
-
-
-class ActionModule(Asked, ActionBase):  # type: ignore[misc]
-    """The task `gpuhost_packages`."""
+ActionModule = action.Asking

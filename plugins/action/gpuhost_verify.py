@@ -8,16 +8,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 from gpuhost.errors import GpuhostError
 from gpuhost.host import commands
 from gpuhost.planning import lock
-from gpuhost.report import history
+from gpuhost.report import history, swap
 from gpuhost.text import printable_lines
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -30,6 +29,7 @@ OPTIONS = {
 #: The variables by which a user says where the locks are, in the order of gpuhost.planning.lock.place.
 PLACES = ("gpu_stack_locks", "gpu_stack_lock_file")
 KEPT_LINES = 1000
+NO_REPORT = "verify/ has written no report, so no benchmark of the new card can be shown."
 REPORT = re.compile(r"^report: (.+)$")
 
 
@@ -68,19 +68,18 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
     _VALID_ARGS = frozenset({"benchmark", *OPTIONS})
-    _task_vars: Dict[str, Any]
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Verify the host of this task; `rc`, `verdict` and the `report` files come back, and it fails as
-        pytest does.
+        """Verify the host of this task; `rc`, `verdict`, the `report` files and what the last change of generation has
+        brought (`compared`) come back, and it fails as pytest does.
         """
         result: Dict[str, Any] = super().run(tmp, task_vars)
-        variables = self._task_vars = task_vars or {}
+        variables = task_vars or {}
         host = variables["inventory_hostname"]
         if self._task.check_mode:
             # Said by itself, because ansible.cfg hides the results of skipped tasks.
             told = f"{host}: check mode, so the host is not verified."
-            Display().display(told)
+            self._display.display(told)
             return {**result, "changed": False, "skipped": True, "msg": told}
         arguments = {name: value for name, value in self._task.args.items() if value != ""}
         for name in ("benchmark", "require_gpu"):
@@ -89,19 +88,21 @@ class ActionModule(ActionBase):
         command, extra = pytest_command(host, list(variables.get("ansible_inventory_sources") or []), arguments)
         try:
             # With several inventories pytest is not told which of them the host, and so its lock, comes from.
-            place = lock.place(host, variables.get("inventory_dir"), *map(self._wish, PLACES))
+            wishes = [self._templar.template(variables.get(name) or "") for name in PLACES]
+            place = lock.place(host, variables.get("inventory_dir"), *wishes)
             lock.refuse_former(*place)
         except GpuhostError as error:
             return {**result, "failed": True, "msg": str(error), "exit_code": error.exit_code}
         command.append(f"--gpuhost-lock={place.file}")
-        code, lines = stream(command, extra)
+        code, lines = stream(command, extra, self._display.display)
         page = report_of(lines)
-        result.update(changed=False, rc=code, failed=code != 0, verdict=None, report=None)
+        result.update(changed=False, rc=code, failed=code != 0, verdict=None, report=None, compared=[NO_REPORT])
         if page is not None:
             result["report"] = {
                 kind: str(page.with_name(name))
                 for kind, name in (("html", page.name), ("json", "report.json"), ("junit", "junit.xml"))
             }
+            result["compared"] = swap.lines(history.read(page.parent).reports)
             try:
                 result["verdict"] = history.load(page.with_name("report.json"))["verdict"]
             except (OSError, ValueError) as error:
@@ -115,19 +116,15 @@ class ActionModule(ActionBase):
             result["msg"] = f"{host}: {result['verdict']}"
         return result
 
-    def _wish(self, name: str) -> Any:
-        """Return the value of one of the user's variables; "" when it is not set."""
-        return self._templar.template(self._task_vars.get(name) or "")
 
-
-def stream(command: List[str], extra: Dict[str, str]) -> Tuple[int, List[str]]:
+def stream(command: List[str], extra: Dict[str, str], show: Callable[[str], None]) -> Tuple[int, List[str]]:
     """Run a command in the project's folder, show each line of its output as it comes; its exit status and
     the last lines.
     """
-    display, lines = Display(), collections.deque(maxlen=KEPT_LINES)  # type: Any, Deque[str]
+    lines: Deque[str] = collections.deque(maxlen=KEPT_LINES)
     # In the session of Ansible, so that Ctrl-C reaches it, and with the user's own language.
     with commands.start(command, cwd=str(PROJECT), env={**os.environ, **extra}, stderr=subprocess.STDOUT) as process:
         for line in map(printable_lines, commands.lines(process.stdout)):
             lines.append(line)
-            display.display(line)
+            show(line)
     return process.returncode, list(lines)

@@ -1,8 +1,7 @@
 #!/usr/bin/python
-"""Install the locked NVIDIA driver, phase by phase."""
+"""Have the locked NVIDIA driver on a host, keep it for later, or take it away."""
 
 import contextlib
-import socket
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -11,164 +10,141 @@ from ansible.module_utils.gpuhost.host import files, store
 from ansible.module_utils.gpuhost.host.driver import key as module_key
 from ansible.module_utils.gpuhost.host.driver import packages
 from ansible.module_utils.gpuhost.host.driver.modules import NOUVEAU_FILE, NOUVEAU_TEXT
-from ansible.module_utils.gpuhost.host.driver.setup import Setup
+from ansible.module_utils.gpuhost.host.driver.set import this_machine
+from ansible.module_utils.gpuhost.host.driver.setup import Setup, named, nouveau_text
 from ansible.module_utils.gpuhost.host.work import Work
 
 DOCUMENTATION = r"""
 module: gpuhost_driver
-short_description: Install the locked NVIDIA driver, phase by phase
+short_description: Have the locked NVIDIA driver on a host, keep it for later, or take it away
 description:
-  - Does one phase of a driver's installation; each may be the first after a run that was killed.
-  - C(check) answers whether the locked driver is in place for the kernel that will boot, and changes nothing.
-  - C(preflight) refuses what cannot end well before anything is changed; in check mode its diff lists the packages.
-  - C(prefetch) brings the packages of a driver that is to come into the cache.
-  - C(nouveau) writes the file that keeps nouveau from loading.
-  - C(packages) installs the exact set of packages; C(runfile) runs NVIDIA's installer.
-  - C(sign) signs modules that were built here, where Secure Boot is on; C(enrol) asks for the key's enrolment.
-  - C(ready) fails unless the next boot will load the driver; C(record) writes down what is installed.
-  - C(boot) answers whether a reboot is needed and the key is enrolled; C(remove) takes the driver down.
-  - C(forget) deletes this machine's own key, unless modules of others may be signed with it.
+  - Reads on the host what it rests on, as the kernel that will boot and Secure Boot. A run that was killed is finished
+    by the next one.
+  - C(present) installs exactly the locked driver for the kernel that will boot, and fails unless the next boot will
+    load it. It refuses what cannot end well before anything is changed. NVIDIA's own file must be in the cache.
+  - C(prefetched) brings the packages of a driver that is to come into the cache, and installs nothing.
+  - C(enrolled) asks the firmware to offer this machine's own key at the next boot, where Secure Boot needs it.
+  - C(absent) takes down what the record of C(present) names.
 options:
-  phase:
-    description: What to do.
+  state:
+    description: What is wanted.
     type: str
-    required: true
-    choices: [check, preflight, prefetch, nouveau, packages, runfile, sign, enrol, ready, record, boot, remove, forget]
+    choices: [present, prefetched, enrolled, absent]
+    default: present
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
-  driver: {description: The driver's part of the plan., type: dict, default: {}}
-  boots: {description: The kernel that will boot; empty where it is not known., type: str, default: ""}
-  distribution: {description: The distribution's id, such as C(debian)., type: str, default: ""}
-  secure_boot: {description: Secure Boot's state as the probe says it., type: str, default: unknown}
-  file: {description: The C(.run) on this host., type: path}
-  mok_password: {description: The one-time password of the key's enrolment., type: str}
+  driver: {description: The driver's part of the plan; not for C(absent)., type: dict}
   kept_only: {description: Take packages from the cache alone and ask no archive., type: bool, default: false}
+  mok_password: {description: "For C(enrolled), the key's one-time password.", type: str}
+  with_key:
+    description: For C(absent), delete this machine's own key too, unless modules of others may be signed with it.
+    type: bool
+    default: false
   wait_s: {description: How long another process may have dpkg's lock., type: int, default: 300}
 author: gpuhost
 """
 
 RETURN = r"""
-differences: {description: Why the driver is not in place., type: list, elements: str, returned: phase check}
-reason: {description: Why a reboot is needed., type: str, returned: phase boot}
-told: {description: What a person may want to do., type: str, returned: phase forget}
-enrolment: {description: What a person has to do for the key., type: str, returned: phase boot}
+differences: {description: Why the driver was not in place., type: list, elements: str, returned: for C(present)}
+reboot_required:
+  description: Why a reboot is needed before the driver is in use; empty when it is in use.
+  type: str
+  returned: for C(present) and C(enrolled)
+console_required:
+  description: What a person has to do at the console for the key; empty for nothing.
+  type: str
+  returned: for C(present) and C(enrolled)
+told: {description: What a person may want to do., type: str, returned: for C(absent)}
 """
 
 
-PHASES = [
-    "check", "preflight", "prefetch", "nouveau", "packages", "runfile",
-    "sign", "enrol", "ready", "record", "boot", "remove", "forget",
-]  # fmt: skip
+class Asked:
+    """One call of the module."""
 
+    def __init__(self, module, setup):
+        """Keep both."""
+        self.params, self.dry, self.setup = module.params, module.check_mode, setup
 
-#: The phases that the controller runs as a job, whose steps it tells (plugins/action/gpuhost_driver.py).
-FOLLOWED = ("prefetch", "packages", "runfile", "ready", "remove")
+    def turn(self, wait=True):
+        """Take the host's lock. Only while a job waits does anybody hear of it (plugins/action/gpuhost_driver.py)."""
+        return self.setup.work.turn(self.setup.root, "the driver, state {}".format(self.params["state"]), wait)
 
+    def present(self):
+        """Bring the locked driver into place, or say what that would change."""
+        differences, found, diff = self.setup.differences(), None, []
+        if differences:
+            record, nouveau = self.setup.recorded(), nouveau_text()
+            if self.dry:
+                found = self.setup.set.preflight()
+            else:
+                with self.turn():
+                    found = self.setup.present()  # None where another run was first
+        if found:
+            before, after = packages.listing(found.install, found.remove)
+            was = named(record) + "\n" if "version" in record else ""
+            after = "{}\n{}".format(named(self.params["driver"]), after)
+            diff.append({"before": was + before, "after": after, "before_header": "driver", "after_header": "driver"})
+            if nouveau != NOUVEAU_TEXT:
+                diff.append({"before": nouveau, "after": NOUVEAU_TEXT, "after_header": NOUVEAU_FILE})
+        answer = {"changed": found is not None, "differences": differences, "diff": diff}
+        return dict(answer, **self.setup.hand_over())
 
-def preflight(module, setup):
-    """Check everything; in check mode with package lists of its own and the difference that would come."""
-    with contextlib.ExitStack() as stack:
-        if module.check_mode:
-            setup.apt.lists = stack.enter_context(files.temporary())
-        install, remove = setup.preflight()
-    before, after = packages.listing(install, remove)
-    return {"changed": module.check_mode, "diff": {"before": before, "after": after, "after_header": "packages"}}
+    def prefetched(self):
+        """Bring the packages into the cache, or say which ones that would be."""
+        if self.dry:
+            absent = self.setup.absent_debs()[1]
+        else:
+            with self.turn():
+                absent = self.setup.prefetch()
+        after = "".join("{name} {version}\n".format(**member) for member in absent)
+        return {"changed": bool(absent), "diff": {"before": "", "after": after, "after_header": "kept packages"}}
 
+    def enrolled(self):
+        """Ask for the key's enrolment, unless the firmware has it or was asked already."""
+        found = self.setup.hand_over()
+        if not found["console_required"]:
+            return dict(found, changed=False)
+        if not self.dry:
+            with self.turn(wait=False):
+                self.setup.enrol(self.params["mok_password"])
+            found = self.setup.hand_over()
+        return dict(found, changed=True)
 
-def nouveau(module, setup):
-    """Write the file, or say that it would be written."""
-    path = Path(NOUVEAU_FILE)
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    changed = before != NOUVEAU_TEXT
-    if changed and not module.check_mode:
-        with turn(module, setup):
-            setup.nouveau()
-    return {"changed": changed, "diff": {"before": before, "after": NOUVEAU_TEXT, "after_header": NOUVEAU_FILE}}
+    def absent(self):
+        """Take the driver down, or say what would go."""
+        listed = self.setup.removable()
+        key = [str(path) for path in self.key()]
+        told = ""
+        if (listed or key) and not self.dry:
+            with self.turn():
+                if listed:
+                    self.setup.remove()
+                # What DKMS still has when the driver is gone belongs to others.
+                told = module_key.forget(self.key())
+        diff = {"before": "".join(line + "\n" for line in listed + key), "after": "", "before_header": "the driver"}
+        return {"changed": bool(listed or key), "diff": diff, "told": told}
 
-
-def enrol(module, setup):
-    """Ask for the key's enrolment, unless the firmware has it or was asked already."""
-    found = setup.boot()
-    wanted = bool(found["enrolment"]) and not found["pending"]
-    if wanted and not module.check_mode:
-        with turn(module, setup):
-            module_key.request_enrolment(module.params["mok_password"], setup.work)
-    return {"changed": wanted}
-
-
-def removal(setup):
-    """What taking the driver down would remove."""
-    state = setup.root / "state"
-    record = store.read_json(state / "driver.json") or store.read_json(state / "driver.pending") or {}
-    listed = ["the driver {version} ({source})".format(**record)] if "version" in record else []
-    listed += sorted(record.get("packages", {})) + ([NOUVEAU_FILE] if Path(NOUVEAU_FILE).exists() else [])
-    diff = {"before": "".join(line + "\n" for line in listed), "after": "", "before_header": "the driver"}
-    return {"changed": bool(listed), "diff": diff}
-
-
-def turn(module, setup):
-    """The lock of the host for one phase. Only of a phase that is followed does anybody hear while it waits."""
-    phase = module.params["phase"]
-    return setup.work.turn(setup.root, f"the driver, phase {phase}", phase in FOLLOWED)
-
-
-def forget(module, setup):
-    """Delete what is left of this machine's own key, or say that it would be deleted."""
-    ours = module_key.leavings()
-    diff = {"before": "".join(f"{path}\n" for path in ours), "after": "", "before_header": "the key"}
-    told = ""
-    if ours and not module.check_mode:
-        with turn(module, setup):
-            told = module_key.forget(ours)
-    return {"changed": bool(ours), "diff": diff, "told": told}
-
-
-def do(module, setup):
-    """One phase; what it returns to Ansible."""
-    phase = module.params["phase"]
-    if phase == "check":
-        found = setup.differences()
-        return {"changed": False, "in_place": not found, "differences": found}
-    if phase == "boot":
-        return dict(setup.boot(), changed=False)
-    if phase == "forget":
-        return forget(module, setup)
-    if phase == "preflight":
-        return preflight(module, setup)
-    if phase == "nouveau":
-        return nouveau(module, setup)
-    if phase == "enrol":
-        return enrol(module, setup)
-    # Where there is nothing to remove, taking one's turn would make the folder of the log anew.
-    if phase == "remove" and (module.check_mode or not setup.removable()):
-        return removal(setup)
-    if module.check_mode:
-        return {"changed": False}
-    with turn(module, setup):
-        if phase == "runfile":
-            return {"changed": setup.runfile(module.params["file"])}
-        return {"changed": bool(getattr(setup, phase)())}
+    def key(self):
+        """What is left of this machine's own key, where it is to go as well."""
+        return module_key.leavings() if self.params["with_key"] else []
 
 
 def main():
-    """Read the arguments, do the phase, tell a failure in one paragraph."""
+    """Read the arguments, do it or say what would be done; tell a failure in one paragraph."""
     module = AnsibleModule(
         argument_spec={
-            "phase": {
-                "type": "str",
-                "required": True,
-                "choices": PHASES,
-            },
+            "state": {"type": "str", "choices": ["present", "prefetched", "enrolled", "absent"], "default": "present"},
             "root": {"type": "path", "default": "/opt/gpuhost"},
-            "driver": {"type": "dict", "default": {}},
-            "boots": {"type": "str", "default": ""},
-            "distribution": {"type": "str", "default": ""},
-            "secure_boot": {"type": "str", "default": "unknown"},
-            "file": {"type": "path"},
-            "mok_password": {"type": "str", "no_log": True},
+            "driver": {"type": "dict"},
             "kept_only": {"type": "bool", "default": False},
+            "mok_password": {"type": "str", "no_log": True},
+            "with_key": {"type": "bool", "default": False},
             "wait_s": {"type": "int", "default": 300},
         },
-        required_if=[("phase", "runfile", ["file"]), ("phase", "enrol", ["mok_password"])],
+        required_if=[
+            ("state", "present", ["driver"]),
+            ("state", "prefetched", ["driver"]),
+            ("state", "enrolled", ["driver", "mok_password"]),
+        ],
         supports_check_mode=True,
     )
     root = Path(module.params["root"])
@@ -179,12 +155,14 @@ def main():
         if not module.check_mode:
             files.write_whole(progress, text + "\n")
 
-    asked = dict(module.params, hostname=socket.gethostname())
     try:
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(files.temporary()) if module.check_mode else root / "log"
             work = Work(folder / "driver.log", say, module.params["wait_s"])
-            answer = do(module, Setup(asked, work))
+            setup = Setup(module.params, this_machine(), work)
+            if module.check_mode:
+                setup.apt.aside = stack.enter_context(files.temporary())
+            answer = getattr(Asked(module, setup), module.params["state"])()
         module.exit_json(**answer)
     except GpuhostError as error:
         module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))

@@ -15,18 +15,25 @@ DOCUMENTATION = r"""
 module: gpuhost_packages
 short_description: Keep account of the packages that this project brings onto a host, and take them away again
 description:
-  - C(noted) writes down, before apt runs, which packages are about to be installed.
+  - C(noted) finds out, before apt runs, which packages are not installed, and writes down that they are about to be.
   - C(absent) purges those, and what apt brought along with them, that nothing else on the host needs.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
-  names: {description: "For C(noted), what is about to be installed.", type: list, elements: str, default: []}
+  names: {description: "For C(noted), what has to be installed.", type: list, elements: str, default: []}
   state: {description: What to do., type: str, choices: [noted, absent], default: noted}
   wait_s: {description: How long another process may have dpkg's lock., type: int, default: 300}
 author: gpuhost
 """
 
+EXAMPLES = r"""
+- name: See which packages are missing, and write them down
+  gpuhost_packages:
+    names: [python3, python3-venv]
+  register: missing
+"""
+
 RETURN = r"""
-names: {description: "The packages that are noted now, or gone.", type: list, returned: success}
+names: {description: "The packages that are not installed, or gone.", type: list, returned: success}
 """
 
 
@@ -46,10 +53,11 @@ def main():
     try:
         installed = apt.names_installed()
         if module.params["state"] == "noted":
+            missing = [name for name in module.params["names"] if name not in installed]
             # Of the account itself nobody needs to hear: what changes the host is the installation.
-            if not module.check_mode:
-                added.note(root, module.params["names"], installed)
-            module.exit_json(changed=False, names=module.params["names"])
+            if missing and not module.check_mode:
+                added.note(root, missing, installed)
+            module.exit_json(changed=False, names=missing)
         going = added.removable(root, run_command, installed)
         if going and not module.check_mode:
             with store.changing(root, "removing packages"):

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Install a CUDA toolkit or cuDNN into the store of a host, or remove one."""
+"""Install a CUDA toolkit or cuDNN into the store of a host, remove one, or tell the linker which is in force."""
 
 from pathlib import Path
 
@@ -7,23 +7,45 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuhost.errors import GpuhostError
 from ansible.module_utils.gpuhost.host import files, store
 from ansible.module_utils.gpuhost.host.toolkit import install as toolkits
+from ansible.module_utils.gpuhost.host.toolkit import linker
 
 DOCUMENTATION = r"""
 module: gpuhost_toolkit
-short_description: Install a CUDA toolkit or cuDNN into the store, or remove one
+short_description: Install a CUDA toolkit or cuDNN into the store, remove one, or tell the linker which is in force
 description:
-  - Makes C(<root>/store/<name>-<version>-<digest>) from NVIDIA's runfile or tarball, or from its wheels.
+  - C(present) makes C(<root>/store/<name>-<version>-<digest>) from NVIDIA's runfile or tarball, or from its wheels.
   - A folder that is whole is left alone; one that a killed run left is made anew.
-  - With C(state=absent) it deletes the folders of a version that no generation needs.
+  - C(absent) deletes the folders of a version that no generation needs.
+  - C(linked) writes C(/etc/ld.so.conf.d/gpuhost.conf) and C(/etc/profile.d/gpuhost.sh) for the links C(cuda) and
+    C(cudnn) of the generation in force, and rebuilds the linker's cache when they lead elsewhere than before. Without
+    such links, and with C(unlinked), the files are not there.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
-  name: {description: C(cuda) or C(cudnn)., type: str, required: true}
-  spec: {description: 'What to install, as the filter gpuhost_toolkit_spec gives it.', type: dict}
+  name: {description: "For C(present) and C(absent), C(cuda) or C(cudnn).", type: str}
+  spec: {description: 'What to install, as the filter gpuhost_specs gives it.', type: dict}
   artifact: {description: "The vendor's file on the host, for a runfile or a tarball.", type: path}
   python: {description: The interpreter whose pip fetches wheels., type: path, default: /usr/bin/python3}
   version: {description: The version to remove., type: str}
-  state: {description: Whether to have it., type: str, choices: [present, absent], default: present}
+  links:
+    description: >-
+      For C(linked), links that are about to be in force beside those that are, so that check mode can tell what will
+      come.
+    type: dict
+    default: {}
+  state: {description: What to do., type: str, choices: [present, absent, linked, unlinked], default: present}
 author: gpuhost
+"""
+
+EXAMPLES = r"""
+- name: Let the linker and the shells find the toolkit in force
+  gpuhost_toolkit:
+    state: linked
+
+- name: Delete what is left of CUDA 10.0
+  gpuhost_toolkit:
+    name: cuda
+    version: 10.0.130
+    state: absent
 """
 
 RETURN = r"""
@@ -32,6 +54,7 @@ missing: {description: Whether it is still to be installed., type: bool, returne
 told: {description: What is gone and what is kept and why., type: str, returned: when absent}
 removed: {description: The store folders that were deleted., type: list, returned: when absent}
 kept: {description: The store folders that generations need., type: dict, returned: when absent}
+links: {description: The links that the linker is told of., type: dict, returned: when linked or unlinked}
 """
 
 
@@ -69,23 +92,40 @@ def present(module, root):
     module.exit_json(changed=True, missing=False, folder=relative)
 
 
+def linked(module, root):
+    """Write the linker's and the shells' files and rebuild the linker's cache, or say what would be written."""
+    top = Path("/")
+    links = linker.present(root, module.params["links"]) if module.params["state"] == "linked" else None
+    todo = linker.changes(root, top, links)
+    changed = bool(todo["files"] or todo["ldconfig"])
+    if changed and not module.check_mode:
+        with store.changing(root, "telling the linker"):
+            todo = linker.changes(root, top, links)
+            linker.apply(root, top, todo)
+    module.exit_json(changed=changed, links=todo["links"], diff=linker.differences(todo))
+
+
+STATES = {"present": present, "absent": absent, "linked": linked, "unlinked": linked}
+
+
 def main():
     """Read the arguments, do it or say what would be done."""
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "default": "/opt/gpuhost"},
-            "name": {"type": "str", "required": True},
+            "name": {"type": "str"},
             "spec": {"type": "dict"},
             "artifact": {"type": "path"},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "version": {"type": "str"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "links": {"type": "dict", "default": {}},
+            "state": {"type": "str", "choices": list(STATES), "default": "present"},
         },
-        required_if=[("state", "present", ["spec"]), ("state", "absent", ["version"])],
+        required_if=[("state", "present", ["name", "spec"]), ("state", "absent", ["name", "version"])],
         supports_check_mode=True,
     )
     try:
-        (present if module.params["state"] == "present" else absent)(module, Path(module.params["root"]))
+        STATES[module.params["state"]](module, Path(module.params["root"]))
     except GpuhostError as error:
         module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
 

@@ -12,12 +12,25 @@ module: gpuhost_tree
 short_description: Put a folder of text files into the store
 description:
   - Writes C(<root>/store/<name>) at once. A folder with the same digest is left alone.
+  - In a task, C(tree) stands for name, files and digest of one of this project's programs (C(yolo), C(watch),
+    C(opencv-builder)); the controller fills them in.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
   name: {description: The folder's name in the store., type: str, required: true}
   files: {description: Relative path and content of each file., type: dict, required: true}
   digest: {description: What tells this content from another., type: str, required: true}
 author: gpuhost
+"""
+
+EXAMPLES = r"""
+- name: Put the detector into the store
+  gpuhost_tree:
+    tree: yolo
+
+- name: Put OpenCV's builder with the recipe of a lock into the store
+  gpuhost_tree:
+    tree: opencv-builder
+    lock: "{{ __gpu_stack_lock }}"
 """
 
 RETURN = r"""

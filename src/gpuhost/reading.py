@@ -6,7 +6,7 @@ Python 3.6 and the standard library: modules that run on a target use it too.
 import os
 import stat
 from pathlib import Path
-from typing import List
+from typing import BinaryIO, List
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -27,11 +27,8 @@ def content(path: Path, limit: int) -> bytes:
     `UnfitFile` says that it is something else, or larger than `limit` bytes; whatever the system refuses stays an
     `OSError`. A device is not even opened, because opening one may act on it, and a pipe is not waited for.
     """
-    _must_be_regular(path.stat())
-    descriptor = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as handle:
-        found = os.fstat(descriptor)
-        _must_be_regular(found)  # it may have been exchanged in between
+    with _opened(path) as handle:
+        found = os.fstat(handle.fileno())
         parts: List[bytes] = []
         left, block = limit + 1, min(found.st_size, limit) + 1
         while left:  # its size does not hold for a file that grows, and files of /proc have none
@@ -41,6 +38,26 @@ def content(path: Path, limit: int) -> bytes:
             parts.append(data)
             left, block = left - len(data), 1 << 20
     raise UnfitFile(f"It is larger than {limit} bytes.")
+
+
+def last(path: Path, count: int) -> bytes:
+    """Return the last bytes of a regular file, at most `count`. Raises what `content` raises."""
+    with _opened(path) as handle:
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(0, size - count))
+        return handle.read(count)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a regular file, and nothing else."""
+    _must_be_regular(path.stat())
+    handle = os.fdopen(os.open(str(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK), "rb")
+    try:
+        _must_be_regular(os.fstat(handle.fileno()))  # it may have been exchanged in between
+    except UnfitFile:
+        handle.close()
+        raise
+    return handle
 
 
 def _must_be_regular(found: os.stat_result) -> None:

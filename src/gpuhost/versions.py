@@ -3,7 +3,7 @@
 Python 3.6 and the standard library: modules that run on a target use it too.
 """
 
-from typing import Tuple
+from typing import Mapping, Tuple
 
 
 def release(text: str) -> Tuple[int, ...]:
@@ -26,6 +26,11 @@ def at_most(value: str, bound: str) -> bool:
     """Return whether `value` is at most `bound`, where a short bound means all of its series ('8' holds 8.9.7)."""
     limit = release(bound)
     return release(value)[: len(limit)] <= limit
+
+
+def within(value: str, bounds: Mapping[str, str]) -> bool:
+    """Return whether a version lies between the bounds `min` and `max`, a short `max` holding all of its series."""
+    return release(value) >= release(bounds["min"]) and at_most(value, bounds["max"])
 
 
 def in_series(value: str, series: str) -> bool:

@@ -139,6 +139,24 @@ def state(bed: UbuntuBed, name: str) -> Optional[Json]:
     return dict(json.loads(done.stdout)) if done.returncode == 0 else None
 
 
+class Steps:
+    """The steps of the driver's installation that a host has come to since this was made, as its log names them."""
+
+    def __init__(self, bed: UbuntuBed) -> None:
+        """Begin behind what the log has already."""
+        self._log = bed.copy.root / "opt/gpuhost/log/driver.log"
+        self._begin = self._log.stat().st_size if self._log.exists() else 0
+
+    def told(self) -> str:
+        """Return the steps, one a line."""
+        if not self._log.exists():
+            return ""
+        with self._log.open("rb") as log:
+            log.seek(self._begin)
+            text = log.read().decode("utf-8", "replace")
+        return "".join(line + "\n" for line in text.splitlines() if line.startswith("= "))
+
+
 def lines(bed: UbuntuBed, *argv: str) -> List[str]:
     """The lines that a command prints."""
     return bed.run(list(argv)).stdout.splitlines()

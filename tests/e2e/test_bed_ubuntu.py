@@ -134,6 +134,8 @@ def test_the_archives_signed_driver(signed_host: UbuntuBed) -> None:
         "module_loaded": True,
         "module_version": "525.105.17",
         "smi": {"status": "ok", "message": ""},
+        "unseen": [],
+        "warnings": [],
     }
     card = seen["gpus"][0]
     assert (card["kernel_driver"], card["name"], card["compute_capability"]) == ("nvidia", "Quadro P2000", "6.1")

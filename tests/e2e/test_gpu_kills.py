@@ -8,19 +8,19 @@ from typing import Iterator, List
 
 import pytest
 
-from .fleet import HWE, Kind, World, state
+from .fleet import HWE, Kind, Steps, World, state
 
 KINDS = {
     "h200": Kind("2335", HWE, False, "550.163.01", "runfile"),
     "p2000": Kind("1c30", HWE, False, "525.105.17", "archive"),
 }
 SITE = ("site.yml", "--skip-tags", "verify,opencv,yolo,tensorflow")
-#: Every task that changes a fresh host, in the order of the run; the .run has some of its own.
-DRIVER = ("Blacklist nouveau", "Fetch and install exactly the locked packages")
-RUNFILE = ("Fetch by sha256: NVIDIA-Linux", "Run it for the kernel that will boot")
+#: Every task that changes a fresh host, and every step of the driver's, in the order of the run.
+RUNFILE = ("Fetch by sha256: NVIDIA-Linux",)
+PACKAGES = ("= checking that it can be installed", "= installing exactly the locked packages")
 REST = (
-    "Check module, signature and initramfs",
-    "Write the record",
+    "= checking module, signature and initramfs",
+    "= writing the record",
     "Hold, pin and blacklist",
     "Simulate the next updates",
     "Fetch by sha256: cuda",
@@ -30,7 +30,7 @@ REST = (
     "Put the generation in force",
     "Let the linker and the shells find",
 )
-POINTS = {"h200": (*DRIVER, *RUNFILE, *REST), "p2000": (*DRIVER, *REST)}
+POINTS = {"h200": (*RUNFILE, *PACKAGES, "= installing NVIDIA's own driver file", *REST), "p2000": (*PACKAGES, *REST)}
 LONGEST_DELAY_S = 1.0  # so that the kill comes at the beginning, in the midst or after the end of the task
 
 
@@ -44,18 +44,18 @@ def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.mark.parametrize("name", list(KINDS))
 def test_killed_in_every_task_in_turn(world: World, name: str) -> None:
-    """Each kill comes at a random moment of the next task that changes the host; then one run ends it all."""
+    """Each kill comes at a random moment of the next task or step that changes the host; then one run ends it all."""
     controller, bed = world.controller, world.beds[name]
     seed = random.randrange(10**6)  # noqa: S311 - nothing secret
     moments = random.Random(seed)  # noqa: S311 - nothing secret
     killed: List[str] = []
     left = list(POINTS[name])
     while left:
-        process = controller.start(*SITE, "--limit", name)
+        steps, process = Steps(bed), controller.start(*SITE, "--limit", name)
         reached: List[str] = []
         while process.poll() is None and not reached:
             time.sleep(0.02)
-            said = controller.said()
+            said = steps.told() + controller.said()
             reached = [point for point in left if point in said]
         if not reached:
             break  # nothing was left to do: the run has ended

@@ -49,7 +49,7 @@ def honest() -> Dict[str, Any]:
     environments = seen["environments"]
     return {
         "gpuhost_facts": {"observation": seen["machine"]["observation"]},
-        "gpuhost_generations": {"found": generations(seen["lock"])},
+        "gpuhost_generation_info": {"found": generations(seen["lock"])},
         "host.probe.installed": seen["machine"],
         "host.probe.environment/opencv": environments["opencv_cuda"],
         "host.probe.environment/tensorflow": environments["dl4cv"],
@@ -58,7 +58,7 @@ def honest() -> Dict[str, Any]:
 
 
 def generations(lock: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what gpuhost_generations says of a host that has been rebuilt once."""
+    """Return what gpuhost_generation_info says of a host that has been rebuilt once."""
     rows = [{"number": number, "stack": lock, "links": {"yolo": f"store/yolo-{number}"}} for number in (1, 2)]
     lists: Dict[str, Any] = {name: [] for name in ("artifacts", "debs", "wheels", "store")}
     known = {"current": 2, "came_by": "switch", "before": 1, "good": [1], "build_seconds": {}}

@@ -15,7 +15,7 @@ import pytest
 
 from .beds.ubuntu import UbuntuBed
 from .controller import Controller
-from .fleet import GA, HWE, Kind, World, state
+from .fleet import GA, HWE, Kind, Steps, World, state
 from .test_rebuild import (
     CONFIRMED,
     DRIVER_525,
@@ -40,15 +40,16 @@ SWAPS: Dict[str, Tuple[List[str], List[str], str, str]] = {
     "cpu-to-card": ([], ["1c30"], HWE, DRIVER_525),
 }
 CUTS_IN_REBUILDS, CUTS_GOING_BACK = 20, 10
-#: The tasks of a rebuild from an archive's driver to a .run, and back, that change the host or its lock, in order.
+#: The tasks of a rebuild from an archive's driver to a .run, and back, that change the host or its lock, and the steps
+#: of the driver's, in order.
 POINTS_REBUILD = (
     "Write the new lock beside the old one",
-    "Refuse what cannot end well",
-    "Fetch and install exactly the locked packages",
     "Fetch by sha256: NVIDIA-Linux",
-    "Run it for the kernel that will boot",
-    "Check module, signature and initramfs",
-    "Write the record",
+    "= checking that it can be installed",
+    "= installing exactly the locked packages",
+    "= installing NVIDIA's own driver file",
+    "= checking module, signature and initramfs",
+    "= writing the record",
     "Hold, pin and blacklist",
     "Simulate the next updates",
     "Put the generation in force",
@@ -60,9 +61,9 @@ POINTS_REBUILD = (
 )
 POINTS_BACK = (
     "Choose the generation",
-    "Fetch and install exactly the locked packages",
-    "Check module, signature and initramfs",
-    "Write the record",
+    "= installing exactly the locked packages",
+    "= checking module, signature and initramfs",
+    "= writing the record",
     "Put the generation in force",
     "Let the linker and the shells find the toolkit",
     "Hold, pin and blacklist",
@@ -105,10 +106,11 @@ def some(points: Sequence[str], count: int, moments: random.Random) -> List[str]
 
 
 def cut(world: World, arguments: Sequence[str], point: str, moments: random.Random) -> str:
-    """Run a playbook, cut the power at some moment of a task, boot; the task, "" where the run had ended before."""
+    """Run a playbook, cut the power at some moment of a task or step, boot; that, "" where the run had ended before."""
     controller, bed = world.controller, world.beds[NAME]
-    process = controller.start(*arguments)
-    while process.poll() is None and f"TASK [{point}" not in plain(controller.said()):
+    steps, process = Steps(bed), controller.start(*arguments)
+    mark = point if point.startswith("= ") else f"TASK [{point}"
+    while process.poll() is None and mark not in steps.told() + plain(controller.said()):
         time.sleep(0.02)
     if process.poll() is not None:
         assert process.returncode == 0, controller.said()[-4000:]

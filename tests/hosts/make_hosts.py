@@ -230,7 +230,18 @@ class Host:
                 f"     origin {site}",
             ]
         self.apt_cache(["policy"], "\n".join([*lines, "Pinned packages:", ""]))
+        self.index_targets()
         (self.folder / "commands.json").write_text(json.dumps(self.commands, indent=1) + "\n", encoding="utf-8")
+
+    def index_targets(self) -> None:
+        """Record what apt-get says of the indexes that it has."""
+        fields = ("REPO_URI", "RELEASE", "ORIGIN", "LABEL", "CODENAME", "SUITE")
+        rows = []
+        for uri, place, origin, suite, codename, label, _ in self.policy:
+            release = place.split(" ")[0].rpartition("/")[0]
+            rows.append("\t".join((f"{uri}/", release, origin, label, codename, suite)))
+        asked = "\t".join(f"$({name})" for name in fields)
+        self.command(["apt-get", "indextargets", "--format", asked], "".join(row + "\n" for row in rows))
 
     def apt_cache(self, arguments: list[str], out: str) -> None:
         """Set one answer of apt-cache."""

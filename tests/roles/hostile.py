@@ -16,7 +16,7 @@ def main() -> None:
     """Find out which module was sent, and answer for it."""
     answers = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     sent = Path(sys.argv[2]).read_text(encoding="utf-8", errors="replace") if len(sys.argv) > 2 else sys.stdin.read()
-    names = re.findall(r"gpuhost_[a-z]+", re.sub(r"[A-Za-z0-9+/=]{200,}", "", sent))
+    names = re.findall(r"gpuhost_[a-z]+(?:_[a-z]+)*", re.sub(r"[A-Za-z0-9+/=]{200,}", "", sent))
     name = next((name for name in names if name in answers), "*")
     answer = answers.get(name, {"changed": False})
     sys.stdout.write(answer if isinstance(answer, str) else json.dumps(answer))

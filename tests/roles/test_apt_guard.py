@@ -5,9 +5,7 @@ What it does on a host with a driver is tested on a bed (tests/e2e/test_guard.py
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,20 +13,13 @@ import pytest
 
 from gpuhost.host.guard.rules import PREFERENCES, UNATTENDED
 
+from ..old_python import old_python
 from .conftest import Ansible, Result
 
 pytestmark = pytest.mark.skipif(
     shutil.which("dpkg-query") is None or Path(PREFERENCES).exists() or Path(UNATTENDED).exists(),
     reason="this machine has no dpkg, or a guard of its own",
 )
-
-
-def old_python() -> str:
-    """A Python 3.6 that starts, as Ubuntu 18.04 has it; skips without."""
-    found = os.environ.get("GPUHOST_OLD_PYTHON", "")
-    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no Python 3.6: set GPUHOST_OLD_PYTHON to one")
-    return found
 
 
 def guard(ansible: Ansible, root: Path, python: str, *arguments: str) -> Result:

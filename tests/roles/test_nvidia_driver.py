@@ -1,6 +1,6 @@
-"""The role nvidia_driver on this machine, whose module is played: which phases run, and what stops a run.
+"""The role nvidia_driver on this machine, whose module is played: what it asks for, and what stops a run.
 
-What the phases do on a host is tested on whole hosts (tests/e2e); here it is the role's own decisions.
+What the module does on a host is tested on whole hosts (tests/e2e); here it is the role's own decisions.
 """
 
 from __future__ import annotations
@@ -11,52 +11,54 @@ from typing import Any, Dict, List, NamedTuple
 
 import pytest
 
-from ..example_hosts import observed
 from .conftest import Ansible, Result
 
-# Stands in for the module: it notes the phase it was asked for, and answers what the host's file says.
+# Stands in for the module: it notes the state it was asked for, and answers what the host's file says. What is lacking
+# is there once `present` was asked for in earnest.
 MODULE = """#!/usr/bin/python
 import glob
 import json
 import os
 from ansible.module_utils.basic import AnsibleModule
 
-OPTIONS = "phase root driver boots distribution secure_boot file mok_password kept_only wait_s".split()
+OPTIONS = "state root driver kept_only mok_password with_key wait_s".split()
 module = AnsibleModule({name: {"type": "raw"} for name in OPTIONS}, supports_check_mode=True)
-phase, root = module.params["phase"], module.params["root"]
-with open(root + "/asked", "a") as handle:
-    handle.write(phase + "\\n")
+state, root = module.params["state"], module.params["root"]
+with open(root + "/asked", "a+") as handle:
+    handle.seek(0)
+    before = handle.read().splitlines()
+    handle.write(state + (" dry" if module.check_mode else "") + "\\n")
 with open(root + "/answers.json") as handle:
-    answers = json.load(handle)
-if phase == "enrol":  # who could read the password now?
+    answer = json.load(handle)
+if "present" in before:
+    answer["differences"] = []
+if state == "enrolled":  # who could read the password now?
     seen = {path: open(path, "rb").read() for path in glob.glob("/proc/[0-9]*/cmdline") if os.access(path, os.R_OK)}
     word = module.params["mok_password"].encode()
     with open(root + "/seen", "w") as handle:
         json.dump([len(seen), [path for path, text in seen.items() if word in text]], handle)
-module.exit_json(**{"changed": phase not in ("check", "boot"), **answers.get(phase, {})})
+module.exit_json(changed=state == "enrolled" or bool(answer["differences"]), **answer)
 """
-P2000 = observed("ubuntu1804-quadro-p2000")
-SECURE = observed("ubuntu1804-rtx3090-secureboot")
 ARCHIVE = {"source": "archive", "version": "525.105.17"}
-IN_PLACE = {"in_place": True, "differences": []}
-MISSING = {"in_place": False, "differences": ["x"]}
-LOADED = {"reason": "", "enrolment": "", "pending": False}
-WAITS = {"reason": "no NVIDIA module is loaded", "enrolment": "", "pending": False}
-KEY = {"reason": "no NVIDIA module is loaded", "enrolment": "mokutil --import X", "pending": False}
+RUNFILE = {"source": "runfile", "version": "550.163.01"}
+LOADED = {"differences": [], "reboot_required": "", "console_required": ""}
+MISSING = {**LOADED, "differences": ["it was not installed"]}
+WAITS = {**LOADED, "reboot_required": "no NVIDIA module is loaded"}
+KEY = {**WAITS, "console_required": "mokutil --import X"}
 
-# host -> observation, the plan's driver, answers by phase, and words of the message that ends the run ('' for none)
+# host -> the plan's driver, the module's answer, and words of the message that ends the run ('' for none)
 CASES: Dict[str, Any] = {
-    "done": (P2000, ARCHIVE, {"check": IN_PLACE, "boot": LOADED}, ""),
-    "bare": (P2000, ARCHIVE, {"check": MISSING, "boot": LOADED}, ""),
-    "secure": (SECURE, ARCHIVE, {"check": MISSING, "boot": LOADED}, ""),
-    "cpu": (P2000, None, {}, ""),
-    "local": (P2000, ARCHIVE, {"check": IN_PLACE, "boot": WAITS}, "Reboot this host, then type the same command again"),
-    "key": (SECURE, ARCHIVE, {"check": IN_PLACE, "boot": KEY}, "mokutil --import X"),
+    "done": (ARCHIVE, LOADED, ""),
+    "bare": (ARCHIVE, MISSING, ""),
+    "runfile": (RUNFILE, LOADED, ""),
+    "cpu": (None, {}, ""),
+    "local": (ARCHIVE, WAITS, "Reboot this host, then type the same command again"),
+    "key": (ARCHIVE, KEY, "mokutil --import X"),
 }
 
 
 class Runs(NamedTuple):
-    """A run and a dry run over all cases, and the phases that each asked for."""
+    """A run and a dry run over all cases, and the states that each asked for."""
 
     real: Result
     dry: Result
@@ -65,11 +67,11 @@ class Runs(NamedTuple):
 
 
 def asked(folder: Path) -> Dict[str, List[str]]:
-    """The phases by host; the notes begin anew."""
+    """What was asked for, by host; the notes begin anew."""
     found = {}
     for name in CASES:
         notes = folder / name / "asked"
-        found[name] = notes.read_text(encoding="utf-8").split() if notes.exists() else []
+        found[name] = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
         notes.unlink(missing_ok=True)
     return found
 
@@ -80,13 +82,12 @@ def runs(ansible: Ansible) -> Runs:
     library = ansible.folder / "library"
     library.mkdir()
     (library / "gpuhost_driver.py").write_text(MODULE, encoding="utf-8")
-    for name, (observation, driver, answers, _) in CASES.items():
+    for name, (driver, answer, _) in CASES.items():
         root = ansible.folder / name
         root.mkdir()
-        (root / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+        (root / "answers.json").write_text(json.dumps(answer), encoding="utf-8")
         ansible.host(
             name,
-            __gpu_facts_observation={"observation": observation},
             nvidia_driver_lock={"plan": {"driver": driver}},
             nvidia_driver_root=str(root),
             # A local connection is never rebooted, whatever is asked for.
@@ -106,28 +107,28 @@ def runs(ansible: Ansible) -> Runs:
     return Runs(real, dry, first, asked(ansible.folder))
 
 
-INSTALL = ["check", "preflight", "nouveau", "packages"]
+LOOK = "present dry"
 
 
 @pytest.mark.parametrize(
-    ("name", "phases"),
+    ("name", "states"),
     [
-        ("done", ["check", "boot"]),
-        ("bare", [*INSTALL, "ready", "record", "boot"]),
-        ("secure", [*INSTALL, "sign", "ready", "record", "boot"]),
+        ("done", [LOOK, LOOK]),
+        ("bare", [LOOK, "present", LOOK]),
+        ("runfile", [LOOK, LOOK, LOOK]),
         ("cpu", []),
-        ("local", ["check", "boot"]),
+        ("local", [LOOK, LOOK]),
     ],
 )
-def test_each_phase_in_its_turn(runs: Runs, name: str, phases: List[str]) -> None:
-    """The record is last; a host whose driver is in place gets one question."""
-    assert runs.asked[name] == phases
+def test_only_what_lacks_a_driver_is_worked_on(runs: Runs, name: str, states: List[str]) -> None:
+    """A host whose driver is in place is only looked at, and NVIDIA's own file is not fetched for it again."""
+    assert runs.asked[name] == states
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_ends_a_run(runs: Runs, name: str) -> None:
     """One sentence, and only where a person has to do something; a local host is never rebooted."""
-    words = CASES[name][3]
+    words = CASES[name][2]
     assert words in runs.real.failure(name)
     assert bool(runs.real.failure(name)) == bool(words)
 
@@ -138,10 +139,19 @@ def test_a_host_in_place_is_not_changed(runs: Runs) -> None:
 
 
 def test_a_dry_run_asks_and_changes_nothing(runs: Runs) -> None:
-    """Preflight and the file's difference; no phase that works, no word about a reboot."""
-    assert runs.asked_dry["bare"] == ["check", "preflight", "nouveau"]
-    assert runs.asked_dry["done"] == ["check"]
+    """One look at the host, which has the difference; no word about a reboot."""
+    assert runs.asked_dry["bare"] == runs.asked_dry["done"] == [LOOK]
+    assert runs.dry.recap["bare"]["changed"] == 1 and runs.dry.recap["done"]["changed"] == 0
     assert all(runs.dry.failure(name) == "" for name in CASES)
+
+
+def test_a_driver_that_was_altered_meanwhile_is_no_reason_to_reboot(ansible: Ansible, runs: Runs) -> None:
+    """The host is asked anew, in the words of now, and nothing is installed past the guard."""
+    play = {"hosts": "bare", "tasks": [{"import_role": {"name": "nvidia_driver", "tasks_from": "reboot"}}]}
+    asked(ansible.folder)
+    done = ansible.play([play], "--module-path", str(ansible.folder / "library"))
+    assert "no longer in place: it was not installed" in done.failure("bare")
+    assert asked(ansible.folder)["bare"] == [LOOK]
 
 
 def test_the_password_of_the_key_is_not_in_ps(ansible: Ansible, runs: Runs) -> None:
@@ -156,7 +166,7 @@ def test_the_password_of_the_key_is_not_in_ps(ansible: Ansible, runs: Runs) -> N
     asked(ansible.folder)
     quiet = ansible.play([play], *arguments, "-e", f"@{secret}", "-vvv")
     assert "a-quiet-word" not in quiet.out
-    assert asked(ansible.folder)["key"] == ["enrol", "boot"]
+    assert asked(ansible.folder)["key"] == ["enrolled", LOOK]
     looked_at, showing = json.loads((ansible.folder / "key" / "seen").read_text(encoding="utf-8"))
     assert looked_at > 2 and showing == []
     loud = ansible.play([play], *arguments, "-e", "nvidia_driver_mok_password=a-loud-word")

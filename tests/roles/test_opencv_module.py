@@ -4,10 +4,17 @@ it builds.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Dict, NamedTuple
 
 import pytest
+
+from gpuhost.planning.candidates import Request
+from gpuhost.planning.catalog import shipped
+from gpuhost.planning.gpus import parse
+from gpuhost.planning.plan import make
+from gpuhost.planning.resolve import resolver
 
 from .conftest import Ansible, Result
 
@@ -89,3 +96,24 @@ def test_the_builders_error_is_the_tasks(run: Run, name: str, words: str) -> Non
     assert run.result.recap[name]["failed"] == 1
     told = run.result.failure(name).replace("\\n", " ")
     assert words in told and "Traceback" not in told, told
+
+
+def test_a_dry_run_of_the_roles_shows_what_would_be_built(ansible: Ansible) -> None:
+    """On a bare host with a card: the tools, the builder with its command, the watch; not one file is made."""
+    root = ansible.folder / "bare"
+    plan = make(resolver(), Request("debian-12", (parse(shipped(), "quadro p2000"),)))
+    lock = {"schema": 1, "host": "bare", "cards": [], "plan": plan}
+    wanted = {"opencv_lock": lock, "opencv_root": str(root), "opencv_options": ["--jobs", "2"]}
+    ansible.host("bare")
+    tasks = [
+        {"name": "OpenCV", "ansible.builtin.import_role": {"name": "opencv"}, "vars": wanted},
+        {"name": "Show", "ansible.builtin.debug": {"msg": "{{ __opencv_command_kept | join(' ') }}"}},
+        {"name": "Watch", "ansible.builtin.import_role": {"name": "watch"}, "vars": {"watch_root": str(root)}},
+    ]
+    result = ansible.play([{"hosts": "bare", "tasks": tasks}], "--check", "--diff")
+    assert result.recap["bare"]["failed"] == 0, result.out
+    told = " ".join(result.out.split())
+    assert "+cmake 3" in told and "+recipe.json" in told and "would be built for 6.1" in told
+    assert re.search(rf"{root}/store/opencv_build-\S+/bin/python -I -c .*{root}/store/opencv-builder-", told)
+    assert f"--cuda {root}/current/cuda --cudnn {root}/current/cudnn --jobs 2" in told
+    assert not root.exists()

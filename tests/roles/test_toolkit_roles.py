@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple
 import pytest
 
 from gpuhost.host import store
+from gpuhost.host.driver import added
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
 from gpuhost.planning.gpus import parse
@@ -24,6 +25,8 @@ from ..unit import standins
 from ..unit.vendor import CONTENT, Vendor, certificate
 from .conftest import Ansible, Result
 
+#: No package of any archive.
+NEVER = "gpuhost-never"
 # Takes ssh's command line and runs the last word of it here, as sshd does with a shell.
 SSH = '#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n'
 
@@ -58,11 +61,18 @@ def generation(root: Path, name: str, **arguments: Any) -> Dict[str, Any]:
     return {"name": name, "gpuhost_generation": {"root": str(root), **arguments}, "register": name}
 
 
+def packages(root: Path, name: str, names: List[str], check: bool = False) -> Dict[str, Any]:
+    """A task that calls the module gpuhost_packages."""
+    arguments = {"root": str(root), "names": names}
+    return {"name": name, "gpuhost_packages": arguments, "check_mode": check, "register": name}
+
+
 def bare(root: Path) -> List[Dict[str, Any]]:
     """All the roles, as playbooks/cuda.yml and cudnn.yml call them for NVIDIA's wheels."""
     plan = make(resolver(), Request("debian-12", (parse(shipped(), "quadro p2000"),)))
     lock = {"schema": 1, "host": "checked", "cards": [], "plan": plan}
-    links = {"generation_links": "{{ __cuda_links }}", "generation_lock": lock, "generation_root": str(root)}
+    made = ["{{ __cuda_links }}", "{{ __cudnn_links }}", "{{ __opencv_links | default({}) }}"]
+    links = {"generation_links": made, "generation_lock": lock, "generation_root": str(root)}
     role, wheels = "ansible.builtin.import_role", {"cuda_source": "wheels"}
     return [
         {
@@ -99,6 +109,7 @@ def run(ansible: Ansible) -> Iterator[Run]:
         "file": {"name": "c"},
         "archive": [],
     }
+    kept = ("first", "second", "needed", "without", "again", "gone", "promised", "there", "untouched", "noted")
     tools, patch = folder / "tools", pytest.MonkeyPatch()
     steps = [
         toolkit(tools, "first", spec=spec, artifact=str(tarball)),
@@ -109,11 +120,14 @@ def run(ansible: Ansible) -> Iterator[Run]:
         generation(tools, "again", links={}, without=["cudnn"]),
         {"name": "Forget", "ansible.builtin.file": {"path": f"{tools}/generations/1", "state": "absent"}},
         toolkit(tools, "gone", version="all", state="absent"),
+        packages(folder / "noted", "promised", ["bash", NEVER], check=True),
+        packages(folder / "noted", "there", ["bash"]),
+        {"name": "Look", "ansible.builtin.stat": {"path": f"{folder}/noted"}, "register": "untouched"},
+        packages(folder / "noted", "noted", ["bash", NEVER]),
         {
             "name": "Hand the results out",
             "ansible.builtin.copy": {
-                "content": "{{ {'first': first, 'second': second, 'needed': needed, 'without': without, 'again': again,"
-                " 'gone': gone} | to_json }}",
+                "content": "{{ {" + ", ".join(f"'{name}': {name}" for name in kept) + "} | to_json }}",
                 "dest": f"{folder}/seen.json",
             },
         },
@@ -196,3 +210,12 @@ def test_the_module_installs_once_and_removes_what_nobody_needs(run: Run) -> Non
     assert store.describe(tools, 2) == {"stack": {"s": 1}, "links": {}}
     assert seen["gone"]["removed"] == ["cudnn-8.6.0.163-abc"]
     assert list((tools / "store").iterdir()) == []
+
+
+def test_only_missing_packages_are_noted(run: Run) -> None:
+    """What dpkg has installed is not: neither in check mode nor for real, and for nothing missing no file is made."""
+    seen = run.seen
+    assert (seen["promised"]["names"], seen["there"]["names"], seen["noted"]["names"]) == ([NEVER], [], [NEVER])
+    assert not seen["untouched"]["stat"]["exists"]
+    record = store.read_json(run.folder / "noted" / added.RECORD)
+    assert record is not None and record["added"] == [NEVER] and "bash" in record["before"]

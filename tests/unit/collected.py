@@ -60,6 +60,7 @@ def driver(observation: Json, planned: Json) -> Json:
         "module": {
             "path": f"/lib/modules/{kernel}/kernel/nvidia-525/nvidia.ko",
             "version": planned["version"],
+            "signed": True,
             "signer": "Canonical Ltd. Kernel Module Signing",
             "open": False,
         },

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import runpy
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -24,6 +25,7 @@ from gpuhost.planning.catalog import DATA
 from gpuhost.planning.resolve import resolver
 from gpuhost.report import terminal as render
 from gpuhost.shipping import answers
+from gpuhost.shipping.asked import Asked
 
 from ..example_hosts import observed
 
@@ -79,17 +81,17 @@ DIFF = {"before": "a\n", "after": "b\n", "after_header": "x"}
 #: A good result of each module.
 GOOD: List[Tuple[str, Json]] = [
     *(("gpuhost_facts", {"observation": host}) for host in HOSTS),
-    ("gpuhost_generations", {"found": THERE}),
-    ("gpuhost_generations", {"told": "Generation 1 is in force.", "diff": DIFF}),
+    ("gpuhost_generation_info", {"found": THERE}),
+    ("gpuhost_generation", {"told": "Generation 1 is in force.", "diff": DIFF}),
     ("gpuhost_generation", {"generation": 3, "previous": None, "diff": DIFF}),
     ("gpuhost_opencv", {"key": KEY, "wheel": WHEEL_FACTS}),
     ("gpuhost_artifact", {"path": "/opt/gpuhost/cache/artifacts/x"}),
-    ("gpuhost_driver", {"in_place": False, "differences": ["a"]}),
-    ("gpuhost_driver", {"reason": "", "pending": False, "enrolment": ""}),
+    ("gpuhost_driver", {"differences": ["a"], "reboot_required": "", "console_required": ""}),
+    ("gpuhost_driver", {"told": ""}),
     ("gpuhost_environment", {"folder": "store/dl4cv-0123456789ab"}),
     ("gpuhost_guard", {"told": "x", "kept_back": ["y"], "guarded": True, "proved": False, "diff": DIFF}),
-    ("gpuhost_linker", {"links": {"cuda": "current/cuda"}}),
     ("gpuhost_packages", {"names": ["g++-8"]}),
+    ("gpuhost_toolkit", {"links": {"cuda": "current/cuda"}}),
     ("gpuhost_toolkit", {"missing": True, "folder": "store/cuda-11.8.0-0123456789ab"}),
     ("gpuhost_tree", {"folder": "store/yolo-0.1-0123456789ab"}),
     ("gpuhost_watch", {"told": "x"}),
@@ -165,7 +167,7 @@ def followed(name: str, answer: Json) -> None:
                 lock.check(json.loads(text)[lock.KEY], "what was written", "box")
         prepared = told(lambda: rebuild.prepare(FOUND, "box", seen, P2000, None, {}, False, [], copy.deepcopy(THERE)))
         shown(prepared and prepared["lines"])
-    if name == "gpuhost_generations" and "found" in answer:
+    if name == "gpuhost_generation_info":
         there = answer["found"]
         for to in ("", 1):
             back = told(lambda to=to: rollback.prepare("box", there, P2000, None, to, HOSTS[0]))
@@ -269,7 +271,7 @@ def test_a_generation_whose_record_is_no_lock_has_none() -> None:
     """So that nothing reads half of one."""
     there = copy.deepcopy(THERE)
     there["generations"][0]["stack"]["plan"]["cuda"] = {"version": "{{ x }}"}  # type: ignore[index]
-    found = answers.of_module("gpuhost_generations", {"changed": False, "found": there})["found"]
+    found = answers.of_module("gpuhost_generation_info", {"changed": False, "found": there})["found"]
     assert [row["stack"] is None for row in found["generations"]] == [True, False]
 
 
@@ -282,5 +284,5 @@ def test_every_module_has_its_schema() -> None:
         text = path.read_text(encoding="utf-8").partition('RETURN = r"""')[2].partition('"""')[0]
         documented = set(yaml.safe_load(text) or {}) - set(answers.ANSIBLE_KEYS)
         assert documented <= set(properties[name]["properties"]), name
-        plugin = (ROOT / "plugins/action" / path.name).read_text(encoding="utf-8")
-        assert "(Asked, ActionBase)" in plugin, name
+        plugin = runpy.run_path(str(ROOT / "plugins/action" / path.name))["ActionModule"]
+        assert issubclass(plugin, Asked) and plugin.run is Asked.run, name

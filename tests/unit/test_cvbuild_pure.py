@@ -325,6 +325,7 @@ def test_what_the_role_takes_from_a_plan(card: str, platform: str) -> None:
     """A compiler that the toolkit accepts, the plan's cards in the recipe, and no catalog on the host."""
     plan = plan_for(card, platform)
     files = tree.opencv({"plan": plan})["files"]
+    assert tree.program("opencv-builder", {"plan": plan})["files"] == files
     recipe = json.loads(files["recipe.json"])
     assert recipe["cards"] == plan["opencv"]["cuda_arch_bin"]
     assert not any(name.startswith(("gpuhost/data", "gpuhost/planning")) for name in files)

@@ -22,6 +22,8 @@ from .lockless import changed, examined
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = {file.stem: read(file) for file in FILES}
+#: By diagnosis: the parts of the project that give it beside verify/, and the test that shows it.
+ELSEWHERE: Dict[str, Dict[str, str]] = json.loads((Path(__file__).parent / "elsewhere.json").read_text("utf-8"))
 GIVEN = sorted({identity for fault in FAULTS.values() for identity in fault["fails"].values() if identity})
 
 
@@ -36,7 +38,7 @@ def tool() -> Any:
 
 
 def root_cause(found: Result, failed: List[str]) -> bool:
-    """Does a skipped check name a failed one as the reason?"""
+    """Return whether a skipped check names a failed one as the reason."""
     return any(found.actual == f"not reached because of {name}" for name in failed) or found.actual == NO_GPU
 
 
@@ -215,14 +217,21 @@ def test_what_is_not_staged_has_its_reason(tool: Any) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    sorted({w.test for one in diagnoses.TABLE for w in one.elsewhere}),
+    sorted({test for where in ELSEWHERE.values() for test in where.values()}),
     ids=lambda name: name.rpartition(":")[2],
 )
-def test_the_tests_that_the_table_names_are_there(where: str) -> None:
+def test_the_tests_that_show_a_diagnosis_elsewhere_are_there(where: str) -> None:
     """A renamed test must not leave a claim without its proof."""
     file, _, name = where.partition("::")
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_each_part_that_gives_a_diagnosis_has_a_test() -> None:
+    """tests/unit/elsewhere.json names one for each, and none for a part that the table does not name."""
+    assert {name: set(where) for name, where in ELSEWHERE.items()} == {
+        one.id: set(one.elsewhere) for one in diagnoses.TABLE if one.elsewhere
+    }
 
 
 @pytest.mark.parametrize("kind", HEALTHY)

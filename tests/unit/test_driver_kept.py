@@ -30,7 +30,7 @@ def archive_asked(host: Host) -> bool:
 def test_what_was_kept_is_taken_and_no_archive_asked(host: Host) -> None:
     """Although the archive would have it."""
     host.keep(MEMBER)
-    members, install, _ = host.setup(kept_only=True).exact_set()
+    members, install, _ = host.setup(kept_only=True).set.exact_set()
     assert members == [MEMBER] and [change.name for change in install] == ["nvidia-driver-525"]
     assert not archive_asked(host)
     call = next(words for words in host.asked if "--simulate" in words)
@@ -42,9 +42,9 @@ def test_a_file_that_is_gone_is_named(host: Host) -> None:
     host.keep(MEMBER)
     host.setup().apt.place(MEMBER).unlink()
     with pytest.raises(RefusedError, match=f"nvidia-driver-525 {VERSION} is not kept here"):
-        host.setup(kept_only=True).exact_set()
+        host.setup(kept_only=True).set.exact_set()
     with pytest.raises(RefusedError, match="linux-modules-nvidia-525-generic-hwe"):
-        Host(host.root / "other").setup(kept_only=True).exact_set()
+        Host(host.root / "other").setup(kept_only=True).set.exact_set()
     assert not archive_asked(host)
 
 
@@ -52,12 +52,12 @@ def test_what_came_with_the_system_needs_no_file(host: Host) -> None:
     """It must still be installed at its version."""
     system = {**MEMBER, "name": "libnvidia-compute-525", "sha256": "", "file": ""}
     host.keep(MEMBER)
-    host.setup().apt.write_manifest(host.setup().key(), [MEMBER, system])
+    host.setup().apt.write_manifest(host.setup().set.key(), [MEMBER, system])
     host.dpkg["libnvidia-compute-525"] = (VERSION, "install ok installed")
-    assert len(host.setup(kept_only=True).exact_set()[0]) == 2
+    assert len(host.setup(kept_only=True).set.exact_set()[0]) == 2
     host.dpkg["libnvidia-compute-525"] = ("525.1", "install ok installed")
     with pytest.raises(RefusedError, match="libnvidia-compute-525"):
-        host.setup(kept_only=True).exact_set()
+        host.setup(kept_only=True).set.exact_set()
 
 
 def test_a_run_file_needs_what_it_was_built_with(host: Host) -> None:
@@ -65,11 +65,11 @@ def test_a_run_file_needs_what_it_was_built_with(host: Host) -> None:
     host.simulated = f"Remv nvidia-driver-525 [{VERSION}]\n"
     host.dpkg.update(OURS)
     with pytest.raises(RefusedError, match="dkms, gcc, make"):
-        host.setup(driver=RUNFILE, kept_only=True).exact_set()
+        host.setup(driver=RUNFILE, kept_only=True).set.exact_set()
     for name in ("dkms", "gcc", "make", "libc6-dev", f"linux-headers-{KERNEL}"):
         host.dpkg[name] = ("1", "install ok installed")
         host.sources[name] = name
-    members, install, remove = host.setup(driver=RUNFILE, kept_only=True).exact_set()
+    members, install, remove = host.setup(driver=RUNFILE, kept_only=True).set.exact_set()
     assert (members, install) == ([], []) and [change.name for change in remove] == ["nvidia-driver-525"]
 
 
@@ -88,7 +88,7 @@ def test_fetching_for_later_changes_nothing_else(host: Host) -> None:
 
     setup.apt.apt = deliver  # type: ignore[method-assign,assignment]
     assert setup.prefetch()
-    assert setup.apt.whole_set(setup.key()) is not None
+    assert setup.apt.whole_set(setup.set.key()) is not None
     assert not (host.root / "state").exists() and host.work.done == []
 
 
@@ -97,5 +97,5 @@ def test_what_is_about_to_be_installed_is_noted_first(host: Host) -> None:
     host.simulated += f"Inst nvidia-utils-525 [525.1] ({VERSION} Ubuntu:18.04/bionic-updates [amd64])\n"
     setup = host.setup()
     setup.apt.fetch = lambda members: None  # type: ignore[method-assign,assignment]
-    setup.packages()
+    setup.packages(setup.set.exact_set())
     assert added.read(host.root)["added"] == ["nvidia-driver-525"]

@@ -9,7 +9,8 @@ from typing import Any, Dict, Sequence, Tuple
 import pytest
 
 from gpuhost.host.driver import key as module_key
-from gpuhost.host.driver.modules import boot_needed, key_subject, owns_key, told, unready
+from gpuhost.host.driver.judge import boot_needed, told, unready
+from gpuhost.host.driver.modules import key_subject, owns_key
 
 KERNEL = "5.4.0-150-generic"
 SIGNED: Dict[str, Any] = {
@@ -21,7 +22,13 @@ SIGNED: Dict[str, Any] = {
 BUILT: Dict[str, Any] = dict(SIGNED, modules_from="dkms")
 READY: Dict[str, Any] = {
     "kernel": KERNEL,
-    "module": {"path": "/m", "version": "525.105.17", "signer": "Canonical Ltd. Kernel Module Signing", "open": False},
+    "module": {
+        "path": "/m",
+        "version": "525.105.17",
+        "signed": True,
+        "signer": "Canonical Ltd. Kernel Module Signing",
+        "open": False,
+    },
     "library": "525.105.17",
     "headers": True,
     "nouveau": {"blacklisted": True, "in_initramfs": False, "loaded": True},
@@ -46,7 +53,9 @@ def changed(**parts: Any) -> Dict[str, Any]:
 def test_a_ready_host_needs_nothing() -> None:
     """Signed by Canonical, Secure Boot on; that nouveau is loaded now ends with the reboot."""
     assert unready(READY, SIGNED, "enabled") == []
-    assert unready(changed(module__signer="", nouveau__in_initramfs=None), SIGNED, "disabled") == []
+    assert (
+        unready(changed(module__signed=False, module__signer="", nouveau__in_initramfs=None), SIGNED, "disabled") == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,7 +66,7 @@ def test_a_ready_host_needs_nothing() -> None:
         (changed(module=None), BUILT, "D08", f"dkms autoinstall -k {KERNEL}"),
         (changed(module__version="525.125.06"), SIGNED, "D08", "depmod"),
         (changed(module__open=True), SIGNED, "D13", "again"),
-        (changed(module__signer=""), SIGNED, "D11", "--reinstall"),
+        (changed(module__signed=False, module__signer=""), SIGNED, "D11", "--reinstall"),
         (changed(module__signer="host gpuhost module signing"), SIGNED, "D11", "--reinstall"),
         (changed(module__signer="DKMS module signing key"), BUILT, "D11", "again"),
         (changed(library="525.125.06", module__signer="own"), BUILT, "D01", "again"),
@@ -75,7 +84,9 @@ def test_one_defect_is_one_need(state: Dict[str, Any], driver: Dict[str, Any], d
 
 def test_an_own_key_that_is_not_known_signs_nothing() -> None:
     """Without a certificate, no signer is the right one, not even nobody."""
-    assert [n.diagnosis for n in unready(changed(module__signer=""), BUILT, "enabled", "")] == ["D11"]
+    assert [n.diagnosis for n in unready(changed(module__signed=False, module__signer=""), BUILT, "enabled", "")] == [
+        "D11"
+    ]
 
 
 def test_who_needs_a_key() -> None:

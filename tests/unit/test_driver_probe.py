@@ -77,11 +77,12 @@ def test_a_signed_module_is_read_with_its_signer() -> None:
     assert parse_modinfo(SIGNED) == {
         "path": "/lib/modules/5.4.0-150-generic/kernel/nvidia-525/nvidia.ko",
         "version": "525.105.17",
+        "signed": True,
         "signer": "Canonical Ltd. Kernel Module Signing",
         "open": False,
     }
     opened = parse_modinfo("filename: /x/nvidia.ko\nversion: 570.1\nlicense:        Dual MIT/GPL\n")
-    assert (opened["open"], opened["signer"]) == (True, "")
+    assert (opened["open"], opened["signed"], opened["signer"]) == (True, None, "")
 
 
 def test_debian_names_the_module_otherwise(machine: Machine) -> None:

@@ -17,7 +17,9 @@ from gpuhost.host.driver import setup as driver_setup
 from gpuhost.host.driver.apt import Apt, held_by_others, short_of_space
 from gpuhost.host.driver.offer import component_lines
 from gpuhost.host.driver.packages import Change
+from gpuhost.host.driver.set import Machine
 from gpuhost.host.driver.setup import Setup
+from gpuhost.host.guard import rules
 from gpuhost.host.work import Work
 
 VERSION = "525.105.17-0ubuntu0.18.04.1"
@@ -90,6 +92,15 @@ class Host:
         """Answer as apt and dpkg do."""
         words = list(argv)
         self.asked.append(words)
+        if words == ["dpkg", "--print-architecture"]:
+            return 0, "amd64\n", ""
+        if words[-1] == "-f=" + rules.FORMAT:
+            sources = {n: self.sources.get(n, "nvidia-graphics-drivers-525") for n in self.dpkg}
+            cells = {
+                n: [n, "amd64", sources[n], v, *state.replace(" ok", "").split(), ", "]
+                for n, (v, state) in self.dpkg.items()
+            }
+            return 0, "".join("\t".join(row) + "\n" for row in cells.values()), ""
         if words[0] == "dpkg-query":
             sources = {n: self.sources.get(n, "nvidia-graphics-drivers-525") for n in self.dpkg}
             rows = [f"{n}\t{v}\t{sources[n]}\t{state}\n" for n, (v, state) in self.dpkg.items()]
@@ -102,7 +113,7 @@ class Host:
             name = words[-1]
             rows = [f" {name} | {version} | {index}\n" for version in self.offers.get(name, [])]
             return 0, f" {name} | 999.1 | {foreign}\n" + "".join(rows), ""
-        if "pkgnames" in words:
+        if "pkgnames" in words or "indextargets" in words:
             return 0, "", ""
         if "--simulate" in words:
             return (100, "", self.simulated) if self.simulated.startswith("E:") else (0, self.simulated, "")
@@ -113,16 +124,9 @@ class Host:
         raise AssertionError(words)
 
     def setup(self, **asked: Any) -> Setup:
-        """The phases for this host."""
-        given = {
-            "root": str(self.root),
-            "driver": DRIVER,
-            "boots": KERNEL,
-            "distribution": "ubuntu",
-            "secure_boot": "disabled",
-            "hostname": "bed",
-        }
-        return Setup({**given, **asked}, self.work, self.run)
+        """What is asked of this host; `boots` is the kernel that it will boot."""
+        machine = Machine("bed", asked.pop("boots", KERNEL), "ubuntu", "disabled")
+        return Setup({"root": str(self.root), "driver": DRIVER, **asked}, machine, self.work, self.run)
 
     def keep(self, *members: Dict[str, Any]) -> None:
         """Put .debs of the set into the host's cache."""
@@ -130,7 +134,7 @@ class Host:
         for member in members:
             apt.place(member).parent.mkdir(parents=True)
             apt.place(member).write_bytes(DEB)
-        apt.write_manifest(self.setup().key(), list(members))
+        apt.write_manifest(self.setup().set.key(), list(members))
 
 
 MEMBER: Dict[str, Any] = {
@@ -153,7 +157,7 @@ def host(tmp_path: Path) -> Host:
 
 def test_a_host_in_order_gets_exactly_the_set(host: Host) -> None:
     """The member has the archive's own checksum, and nothing is run that changes the host."""
-    members, install, remove = host.setup().exact_set()
+    members, install, remove = host.setup().set.exact_set()
     assert [(m["name"], m["version"], m["sha256"]) for m in members] == [
         ("nvidia-driver-525", VERSION, DRIVER["sha256"])
     ]
@@ -165,7 +169,7 @@ def test_a_version_that_only_a_foreign_archive_has_is_not_offered(host: Host) ->
     """D05: the lists are read anew first; the cache has no set; the refusal says what the archive has."""
     host.offers["nvidia-driver-525"] = ["525.125.06-0ubuntu0.18.04.1"]
     with pytest.raises(RefusedError) as refused:
-        host.setup().exact_set()
+        host.setup().set.exact_set()
     assert "(D05)" in str(refused.value) and "it has 525.125.06-0ubuntu0.18.04.1" in str(refused.value)
     assert "999.1" not in str(refused.value)
     assert ["update" in words for words in host.work.done] == [True]
@@ -176,14 +180,14 @@ def test_the_cache_stands_in_for_an_archive_that_moved_on(host: Host) -> None:
     host.offers["nvidia-driver-525"] = []
     host.keep(MEMBER)
     host.simulated = f"Inst nvidia-driver-525 ({VERSION} local-deb [amd64])\n"
-    assert host.setup().exact_set()[0] == [MEMBER]
+    assert host.setup().set.exact_set()[0] == [MEMBER]
     simulated = next(words for words in host.asked if "--simulate" in words)
     assert "Dir::Etc::SourceParts=/dev/null" in simulated
     place = host.setup().apt.place(MEMBER)
     assert str(place) in simulated
     place.write_bytes(DEB + b"!")
     with pytest.raises(RefusedError, match=r"\(D05\)"):
-        host.setup().exact_set()
+        host.setup().set.exact_set()
     assert not place.exists(), "a damaged file stayed"
 
 
@@ -191,38 +195,38 @@ def test_a_missing_component_is_named_with_the_line(host: Host) -> None:
     """The role does not edit sources."""
     host.component, host.offers = "main", {}
     with pytest.raises(RefusedError, match="in the component restricted of the archive"):
-        host.setup().exact_set()
+        host.setup().set.exact_set()
 
 
 def test_another_checksum_than_the_locks_stops_before_anything(host: Host) -> None:
     """The archive's index names a file that is not the locked one."""
     host.sha256 = "b" * 64
     with pytest.raises(ArtifactError, match="Nothing was changed"):
-        host.setup().exact_set()
+        host.setup().set.exact_set()
 
 
 def test_what_apt_cannot_do_is_told_in_its_words(host: Host) -> None:
     """D06, with the command to look at."""
     host.simulated = "E: Unable to correct problems, you have held broken packages."
     with pytest.raises(RefusedError, match=r"held broken packages.*\(D06\)"):
-        host.setup().exact_set()
+        host.setup().set.exact_set()
 
 
 def test_a_hold_of_somebody_else_is_respected(host: Host) -> None:
     """A hold of our own guard is not: it exists for this very lock."""
     host.dpkg["nvidia-driver-525"] = ("525.1", "hold ok installed")
     with pytest.raises(RefusedError, match="apt-mark unhold nvidia-driver-525"):
-        host.setup().exact_set()
+        host.setup().set.exact_set()
     (host.root / "state").mkdir(parents=True)
     (host.root / "state" / "guard.json").write_text(json.dumps({"held": ["nvidia-driver-525"]}), encoding="utf-8")
-    assert host.setup().exact_set()[0]
+    assert host.setup().set.exact_set()[0]
 
 
 def test_installed_packages_of_the_driver_belong_to_the_set(host: Host) -> None:
     """An administrator installed the very version before: it is recorded and kept as well."""
     host.dpkg["nvidia-driver-525"] = (VERSION, "install ok installed")
     host.simulated = ""
-    members, install, _ = host.setup().exact_set()
+    members, install, _ = host.setup().set.exact_set()
     assert [m["name"] for m in members] == ["nvidia-driver-525"] and install == []
 
 
@@ -234,7 +238,7 @@ def test_packages_of_another_branch_are_taken_down_in_the_same_step(host: Host) 
         "nvidia-driver-390": ("390.1", "deinstall ok config-files"),
     }
     host.sources["nvidia-tool-470"] = "somebodys-tool"
-    host.setup().exact_set()
+    host.setup().set.exact_set()
     simulated = next(words for words in host.asked if "--simulate" in words)
     assert "nvidia-driver-470-" in simulated and "nvidia-driver-390-" not in simulated
     assert not [word for word in simulated if word.startswith("nvidia-tool")]
@@ -251,7 +255,7 @@ def test_packages_of_another_branch_are_taken_down_in_the_same_step(host: Host) 
 def test_a_kernel_that_the_lock_does_not_serve(host: Host, asked: Dict[str, Any], words: str) -> None:
     """Refused before apt is asked anything."""
     with pytest.raises((RefusedError, EnvironmentProblem)) as refused:
-        host.setup(**asked).preflight()
+        host.setup(**asked).set.preflight()
     assert words in str(refused.value)
     assert host.asked == []
 
@@ -261,17 +265,17 @@ def test_headers_that_nobody_has(host: Host) -> None:
     built = dict(DRIVER, modules_from="dkms", modules=None)
     host.offers["nvidia-dkms-525"] = [VERSION]
     with pytest.raises(RefusedError, match=r"linux-headers-5.4.0-150-generic|\(D08\)") as refused:
-        host.setup(driver=built).exact_set()
+        host.setup(driver=built).set.exact_set()
     assert "(D08)" in str(refused.value)
     host.dpkg["linux-headers-" + KERNEL] = ("5.4", "install ok installed")
-    assert host.setup(driver=built).exact_set()[0]
+    assert host.setup(driver=built).set.exact_set()[0]
 
 
 def test_too_little_space_is_found_before_anything_is_changed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file system with what it needs and has."""
     monkeypatch.setattr(driver_set, "short_of_space", lambda needs: [needs[0][0]])
     with pytest.raises(EnvironmentProblem, match="too little space"):
-        host.setup().preflight()
+        host.setup().set.preflight()
 
 
 def test_needs_on_one_file_system_add_up(tmp_path: Path) -> None:
@@ -314,7 +318,7 @@ def test_the_record_goes_before_anything_else_and_comes_last(host: Host) -> None
     assert found["packages"] == {"nvidia-driver-525": VERSION} and found["debs"] == {
         "nvidia-driver-525": DRIVER["sha256"]
     }
-    assert (found["kernel"], found["plan"]) == (KERNEL, setup.key())
+    assert (found["kernel"], found["plan"]) == (KERNEL, setup.set.key())
     setup.begin()
     assert not path.exists() and (host.root / driver_setup.PENDING).exists()
     assert setup.differences() == ["an earlier run was interrupted"]

@@ -41,6 +41,9 @@ LOCK = {
     "made": {"date": "2026-01-02", "with": "pip 25.0.1 on CPython 3.8.18", "constraints": []},
 }
 
+#: A file whose checksum pins nothing.
+UNPINNED = json.dumps({**LOCK, "packages": [{**LOCK["packages"][0], "sha256": "any"}]})
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -70,8 +73,8 @@ def test_an_unknown_name_says_which_there_are(folder, name):
 
 @pytest.mark.parametrize(
     "text",
-    ["", '{"environment": ', "[]", "null", "{}", json.dumps({**LOCK, "packages": None}), "\xff"],
-    ids=["empty", "truncated", "list", "null", "no fields", "no packages", "not utf-8"],
+    ["", '{"environment": ', "[]", "null", "{}", json.dumps({**LOCK, "packages": None}), "\xff", UNPINNED],
+    ids=["empty", "truncated", "list", "null", "no fields", "no packages", "not utf-8", "no checksum"],
 )
 def test_a_damaged_lock_is_a_catalog_error(folder, text):
     """Whatever is wrong with the file, the user reads one sentence and how to restore it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple
@@ -24,6 +23,7 @@ from gpuhost.host.toolkit import wheels as toolkits_wheels
 from gpuhost.host.work import Work
 
 from . import standins, wheelhouse
+from .mounts import mount, mounted, unmount
 from .test_venvs_steps import Commands
 
 #: Every call by which `files` takes room on a disk. Taking a name away takes none.
@@ -223,24 +223,27 @@ def test_a_disk_that_is_full_at_each_call(given: Path, monkeypatch: pytest.Monke
     assert refusals > 2, "the calls were not counted"
 
 
+PAGE = 4096
+ROOM = f"size={4096 * PAGE}"
+
+
 @pytest.fixture
 def disk(given: Path) -> Iterator[Path]:
-    """A place to mount small file systems."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system needs root")
-    folder = given / "disk"
-    folder.mkdir()
-    if mounted(folder, 64).returncode != 0:
-        pytest.skip("this root may not mount a file system (a container)")
-    subprocess.run(["umount", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "--quiet", str(folder)], check=False)
+    """Mount a file system with room, of which a test changes the size."""
+    with mounted(given / "disk", ROOM) as folder:
+        yield folder
 
 
-def mounted(folder: Path, pages: int, more: str = "") -> subprocess.CompletedProcess[bytes]:
-    """A file system of so many pages; with `remount`, one that is there becomes as large."""
-    argv = ["mount", "-t", "tmpfs", "-o", f"size={pages * 4096}{more}", "tmpfs", str(folder)]
-    return subprocess.run(argv, capture_output=True, check=False)
+def fill(disk: Path, spare: int) -> None:
+    """Leave so many free pages on the disk."""
+    used = os.statvfs(str(disk))
+    mount(disk, f"size={max(1, used.f_blocks - used.f_bfree + spare) * PAGE},remount")
+
+
+def empty(disk: Path, options: str = ROOM) -> None:
+    """Mount a new file system in place of the one that is there."""
+    unmount(disk)
+    mount(disk, options)
 
 
 @pytest.mark.parametrize("name", list(PHASES))
@@ -249,21 +252,19 @@ def test_a_really_full_disk_of_each_size(disk: Path, monkeypatch: pytest.MonkeyP
     phase, refusals = PHASES[name], 0
     monkeypatch.setattr(artifacts, "check_space", lambda *_: None)  # it would refuse before anything is begun
     for spare in range(0, 40):
-        assert mounted(disk, 4096).returncode == 0
+        empty(disk)
         root = disk.parent / "disk"
         for needed in ("given", "cudnn.tgz", "x-1-py3-none-any.whl"):
             assert (root.parent / needed).exists()
         phase.prepare(root)
         before = state(root)
-        used = os.statvfs(str(disk))
-        assert mounted(disk, max(1, used.f_blocks - used.f_bfree + spare), ",remount").returncode == 0
+        fill(disk, spare)
         was_refused = refused(phase.act, root)
         refusals += was_refused
         check(root, before)
-        assert mounted(disk, 4096, ",remount").returncode == 0
+        mount(disk, f"{ROOM},remount")
         phase.act(root)
         assert phase.done(root)
-        subprocess.run(["umount", str(disk)], check=True)
         if not was_refused:
             break
     assert not was_refused, "there was never enough room"
@@ -281,9 +282,8 @@ def test_an_environment_on_a_full_disk(given: Path, disk: Path, monkeypatch: pyt
     monkeypatch.setattr(venvs, "check_space", lambda *_: None)
     refusals: List[int] = []
     for pages in range(4, 60):
-        assert mounted(disk, pages).returncode == 0
+        empty(disk, f"size={pages * PAGE}")
         if not refused(lambda root: venvs.install(root, "dl4cv", lock, sys.executable, lambda text: None), disk):
-            subprocess.run(["umount", str(disk)], check=True)
             break
         refusals.append(pages)
         assert list((disk / "store").iterdir() if (disk / "store").is_dir() else []) == []
@@ -296,20 +296,17 @@ def test_an_environment_on_a_full_disk(given: Path, disk: Path, monkeypatch: pyt
             )
             == []
         )
-        assert mounted(disk, 4096, ",remount").returncode == 0
+        mount(disk, f"{ROOM},remount")
         venvs.install(disk, "dl4cv", lock, sys.executable, lambda text: None)
-        subprocess.run(["umount", str(disk)], check=True)
     assert len(refusals) > 3
 
 
 def test_a_full_disk_can_be_tidied(disk: Path) -> None:
     """The lock, its note and the folder for temporary files must not want the room that is to be made."""
-    assert mounted(disk, 4096).returncode == 0
     root = disk / "opt"
     two(root)
     put(root)
-    used = os.statvfs(str(disk))
-    assert mounted(disk, used.f_blocks - used.f_bfree, ",remount").returncode == 0
+    fill(disk, 0)
     assert generations.collect(root, 1).generations == [1]
     assert sorted(p.name for p in (root / "store").iterdir()) == ["cuda-2", "cuda-3"]
     assert generations.remove(root) and list(disk.iterdir()) == []

@@ -37,12 +37,6 @@ EXCEPTIONS: Dict[str, Tuple[Set[str], str]] = {
     "cli/bench.py": ({"TemporaryDirectory"}, "on the controller, for what one command draws"),
     "yolo/native.py": ({"TemporaryFile"}, "a file without a name"),
     "report/history.py": ({"open", "mkdir", "unlink"}, "reports on the controller, as the user who wants them"),
-    "report/report.py": ({"write_text", "replace"}, "reports on the controller, as the user who wants them"),
-    "report/support.py": (
-        {"mkdir", "touch", "write_bytes", "replace"},
-        "a bundle on the controller, as the user who wants it",
-    ),
-    "report/fleet.py": ({"write_text", "replace"}, "a page on the controller, as the user who wants it"),
 }
 
 

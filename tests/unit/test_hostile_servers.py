@@ -20,26 +20,9 @@ from gpuhost.host import download as artifacts
 from gpuhost.host import https
 from gpuhost.host.download import obtain, place
 
-from .vendor import CONTENT, Vendor, certificate
+from .vendor import CONTENT, Vendor
 
 MB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def signed(tmp_path_factory: pytest.TempPathFactory) -> Tuple[Path, Path]:
-    """A certificate for all of them."""
-    return certificate(tmp_path_factory.mktemp("signed"))
-
-
-@pytest.fixture
-def vendor(signed: Tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
-    """The server, trusted, no proxy, and no waiting between tries."""
-    monkeypatch.setattr(artifacts, "PAUSES_S", (0.0, 0.0))
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    with Vendor(*signed) as made:
-        monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
-        yield made
 
 
 @pytest.fixture

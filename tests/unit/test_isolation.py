@@ -100,7 +100,7 @@ def test_one_module_opens_addresses(path: Path) -> None:
 
 
 def is_process(call: ast.Call) -> bool:
-    """Is a call one of the module subprocess?"""
+    """Return whether a call is one of the module subprocess."""
     function = call.func
     return isinstance(function, ast.Attribute) and getattr(function.value, "id", "") == "subprocess"
 

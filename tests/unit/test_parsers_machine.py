@@ -60,6 +60,9 @@ def test_df(line: str, space: dict[str, int] | None) -> None:
     [
         ("SecureBoot enabled\n", "enabled"),
         ("SecureBoot disabled\nPlatform is in Setup Mode\n", "disabled"),
+        ("SecureBoot enabled\nSecureBoot validation is disabled in shim\n", "not-enforced"),
+        ("Cannot determine secure boot state.\n", None),
+        ("EFI variables are not supported on this system\n", None),
         ("This system doesn't support Secure Boot\n", "unsupported"),
         ("Failed to read SecureBoot\n", None),
     ],
@@ -72,17 +75,41 @@ def test_mokutil(text: str, state: str | None) -> None:
 @pytest.mark.parametrize(
     ("data", "state"),
     [
-        (b"\6\0\0\0\1", "enabled"),
-        (b"\6\0\0\0\0", "disabled"),
+        (b"\6\0\0\0\1", True),
+        (b"\6\0\0\0\0", False),
         (b"\6\0\0\0\2", None),
         (b"\1", None),
         (b"", None),
         (b"\6\0\0\0\1\1", None),
     ],
 )
-def test_secure_boot_variable(data: bytes, state: str | None) -> None:
+def test_a_flag_of_the_firmware(data: bytes, state: bool | None) -> None:
     """Exactly four attribute bytes and a 0 or 1; anything else is not understood."""
-    assert parsers.parse_secure_boot_variable(data) == state
+    assert parsers.parse_efi_flag(data) is state
+
+
+@pytest.mark.parametrize(
+    ("flags", "state"),
+    [
+        ((True, False, False), "enabled"),
+        ((True, None, None), "enabled"),
+        ((True, False, True), "not-enforced"),
+        ((True, True, False), "disabled"),
+        ((False, False, False), "disabled"),
+        ((None, True, True), None),
+    ],
+)
+def test_secure_boot_as_the_kernel_takes_it(flags: tuple[bool | None, ...], state: str | None) -> None:
+    """Setup Mode and shim's switch take the firmware's word back; without it nothing is known."""
+    assert parsers.enforced(*flags) == state
+
+
+@pytest.mark.parametrize(
+    ("text", "state"), [("none [integrity] confidentiality\n", True), ("[none] integrity\n", False), ("", None)]
+)
+def test_lockdown(text: str, state: bool | None) -> None:
+    """The brackets mark what is in force."""
+    assert parsers.parse_lockdown(text) is state
 
 
 def test_packages_are_keyed_as_dpkg_names_them() -> None:
@@ -136,7 +163,8 @@ def test_any_text_gives_a_value(text: str) -> None:
     assert memory is None or memory >= 0
     space = parsers.parse_df(text)
     assert space is None or min(space.values()) >= 0
-    assert parsers.parse_mokutil(text) in ("enabled", "disabled", "unsupported", None)
+    assert parsers.parse_mokutil(text) in ("enabled", "disabled", "not-enforced", "unsupported", None)
+    assert parsers.parse_lockdown(text) in (True, False, None)
     parsers.parse_python_version(text)
     assert all(line.strip() == line != "" for line in parsers.parse_audit(text))
     packages, unread = parsers.parse_dpkg_packages(text, "amd64")
@@ -158,7 +186,7 @@ def test_any_os_release_gives_a_platform_or_the_named_error(text: str) -> None:
 @given(st.binary())
 def test_any_variable_gives_a_state_or_none(data: bytes) -> None:
     """Firmware writes what it likes."""
-    assert parsers.parse_secure_boot_variable(data) in ("enabled", "disabled", None)
+    assert parsers.parse_efi_flag(data) in (True, False, None)
 
 
 @given(st.binary())

@@ -155,7 +155,8 @@ def test_a_source_that_is_switched_off_is_no_problem(copied: Path) -> None:
 def ppa(observation: Json, fetched: bool, **over: Any) -> Json:
     """Add a personal archive, which names this very release as its suite."""
     source = {**observation["apt"]["sources"][0], "uris": ["http://ppa.example/drivers/ubuntu"], "suites": ["bionic"]}
-    source.update({"file": "/etc/apt/sources.list.d/ppa.list", "line": 1, "fetched": fetched}, **over)
+    file = "/etc/apt/sources.list.d/ppa.list"
+    source.update({"file": file, "line": 1, "fetched": fetched, "releases": [], **over})
     observation["apt"]["sources"].append(source)
     return source
 
@@ -191,7 +192,7 @@ def test_a_host_whose_apt_has_read_nothing() -> None:
     observation = observed("ubuntu1804-quadro-p2000")
     observation["apt"]["releases"] = []
     for source in observation["apt"]["sources"]:
-        source["fetched"] = False
+        source.update(fetched=False, releases=[])
     assert preflight.problems(observation) == []
     remarks = preflight.remarks(observation)
     assert len(remarks) == len(observation["apt"]["sources"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,9 @@ import pytest
 
 from gpuhost.host.probe.machine import observe
 
-from ..example_hosts import NAMES, answers_of, expected, folder_of
+from ..example_hosts import NAMES, answers_of, expected, folder_of, made
+from ..hosts.make_hosts import make_all
+from ..old_python import old_python
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src"
@@ -62,6 +63,20 @@ def test_the_example_hosts_are_there() -> None:
     assert len(HOSTS) >= 12
 
 
+def test_the_made_hosts_are_the_same_each_time(tmp_path: Path) -> None:
+    """They are in no commit, so nothing but this shows a change that depends on the time or the machine."""
+    make_all(tmp_path)
+    assert content(tmp_path) == content(made())
+
+
+def content(folder: Path) -> dict[str, str | bytes]:
+    """Return what every file of a folder holds and where every link leads."""
+    names = [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
+    return {
+        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes() for path in names
+    }
+
+
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 def test_example_host_gives_its_expected_observation(host: Path) -> None:
     """What a host's folder says comes out, in the schema's form, from exactly its commands."""
@@ -101,24 +116,6 @@ def test_this_machine_can_be_observed() -> None:
     assert observation["memory_mib"] > 0
     assert observation["cpu"]["count"] >= 1
     assert observation["disk"]["/"]["total_mib"] >= observation["disk"]["/"]["free_mib"]
-
-
-def old_python() -> str:
-    """A Python 3.6 that starts: GPUHOST_OLD_PYTHON when set, else python3.6 on PATH; skips without."""
-    candidate = os.environ.get("GPUHOST_OLD_PYTHON") or shutil.which("python3.6")
-    if not candidate:
-        pytest.skip("no Python 3.6: set GPUHOST_OLD_PYTHON to one")
-    started = subprocess.run(
-        [candidate, "-c", "import sys; print(sys.version_info[:2])"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if started.returncode != 0:
-        # A version manager's placeholder on PATH is no interpreter; one that was asked for must start.
-        assert not os.environ.get("GPUHOST_OLD_PYTHON"), f"GPUHOST_OLD_PYTHON does not start: {started.stderr}"
-        pytest.skip(f"{candidate} does not start")
-    return candidate
 
 
 REPLAY_PROGRAM = """

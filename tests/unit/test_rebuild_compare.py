@@ -30,7 +30,13 @@ def with_cards(*ids: str, readable: Optional[bool] = None, message: str = "", ve
         for n, i in enumerate(ids, start=1)
     ]  # fmt: skip
     status = {"status": "error" if message else "ok", "message": message}
-    observation["nvidia"] = {"module_loaded": True, "module_version": version, "smi": status}
+    observation["nvidia"] = {
+        "module_loaded": True,
+        "module_version": version,
+        "smi": status,
+        "unseen": [],
+        "warnings": [],
+    }
     return observation
 
 

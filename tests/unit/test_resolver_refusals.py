@@ -44,9 +44,9 @@ def named(found: Json) -> List[str]:
 
 def emptied(resolver: Resolver, request: Request) -> List[str]:
     """The components of which nothing is left."""
-    masks = resolver.masks(request)
+    passing = resolver.passing(request)
     parts = COMPONENTS if request.gpus else ("opencv", "tensorflow")
-    return [name for name in parts if not resolver.domain(name, masks)]
+    return [name for name in parts if not resolver.domain(name, passing)]
 
 
 def matter(request: Request) -> FrozenSet[str]:
@@ -85,9 +85,9 @@ def test_leaving_the_reasons_out_frees() -> None:
     for request, found in refused():
         without = frozenset(named(found))
         empty = emptied(resolver, request)
-        masks = resolver.masks(request)
+        passing = resolver.passing(request)
         if empty:
-            assert all(resolver.domain(name, masks, without) for name in empty), (request, named(found))
+            assert all(resolver.domain(name, passing, without) for name in empty), (request, named(found))
         else:
             assert resolver.solve(request, without=without) is not None, (request, named(found))
 
@@ -108,7 +108,7 @@ def test_no_reason_is_idle() -> None:
     rules conflict, a stack, and none together with it."""
     resolver = asking.resolver()
     for request, found in refused():
-        masks = resolver.masks(request)
+        passing = resolver.passing(request)
         empty = emptied(resolver, request)
         for identity in named(found):
             rest = [i for i in named(found) if i != identity]
@@ -117,8 +117,8 @@ def test_no_reason_is_idle() -> None:
                 assert component in empty, (request, identity)
                 mine = [i for i in rest if BY_ID[i].on == (component,)]
                 choices = (kept for size in range(len(mine) + 1) for kept in itertools.combinations(mine, size))
-                left = ({i: masks[i] for i in kept} for kept in choices)
-                full = {identity: masks[identity]}
+                left = ({i: passing[i] for i in kept} for kept in choices)
+                full = {identity: passing[identity]}
                 some = (k for k in left if resolver.domain(component, k))
                 assert any(not resolver.domain(component, {**k, **full}) for k in some), (request, identity)
             else:

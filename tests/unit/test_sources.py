@@ -54,7 +54,8 @@ SICK: List[Tuple[str, Sick, Tuple[str, ...]]] = [
     ("dpkg --audit", instead("The following packages are half configured:\n x\n"), ("host.dpkg",)),
     ("dpkg-query *Want}\\t${db:Status-Status}\\n", swap("install\tinstalled", "install\tunpacked"), ("host.dpkg",)),
     ("dpkg-query *Depends}\\n", swap("\thold\t", "\tinstall\t"), ("guard.holds",)),
-    ("apt-cache * policy", swap("n=bionic", "n=jammy"), ("host.sources-release", "host.sources-foreign")),
+    ("apt-cache * policy", swap("o=Ubuntu", "o=Other"), ("host.sources-foreign",)),
+    ("apt-get indextargets *", swap("\tbionic\tbionic\n", "\tjammy\tbionic\n"), ("host.sources-release",)),
     ("apt-cache * pkgnames", instead("nvidia-driver-999\n"), ("host.sources-foreign",)),
     ("apt-cache * madison *", swap(f"{OWN} bionic/main", f"{EDITOR} stable/main"), ("host.sources-foreign",)),
     ("nvidia-smi *compute_cap*", swap("NVIDIA GeForce GTX 750 Ti", "[Unknown Error]"), ("driver.cards",)),
@@ -386,6 +387,11 @@ ELSEWHERE = (
     "/opt/gpuhost/generations/1/cuda/version.txt",
     "/opt/gpuhost/generations/1/cudnn/include/cudnn.h",
     "/lib/modules/*/kernel",
+    # What a boot loader or a locked down kernel has: test_parsers_boot and test_field try them.
+    "/boot/grub*/grub.cfg",
+    "/etc/default/grub*",
+    "/sys/kernel/security/lockdown",
+    "/sys/module/module/parameters/sig_enforce",
 )
 
 

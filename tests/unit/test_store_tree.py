@@ -15,6 +15,9 @@ import pytest
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.host import store
 
+from ..old_python import old_python
+from .mounts import mounted
+
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 FILES = {"pkg/__init__.py": "", "pkg/a.py": "A = 1\n", "readme": "é\n"}
 OLD = {f"old/{number}": "1" for number in range(6)}
@@ -188,18 +191,9 @@ def test_a_disk_that_refuses_is_told_and_nothing_stays(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system needs root")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if made.returncode != 0:
-        pytest.skip("this root may not mount a file system (a container)")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    """Mount a file system of 256 KiB."""
+    with mounted(tmp_path / "small", "size=256k") as folder:
+        yield folder
 
 
 def test_a_really_full_disk(small_disk: Path) -> None:
@@ -217,14 +211,6 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir(mode=0o555)
     with pytest.raises(EnvironmentProblem, match="Run as root"):
         store.write_tree(tmp_path / "store" / "x", FILES, "d1")
-
-
-def old_python() -> str:
-    """A Python 3.6 that starts, or a skip."""
-    found = os.environ.get("GPUHOST_OLD_PYTHON") or shutil.which("python3.6")
-    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no Python 3.6: set GPUHOST_OLD_PYTHON to one")
-    return found
 
 
 OLD_PROGRAM = """
@@ -254,7 +240,8 @@ def test_target_side_files_keep_to_python_3_6() -> None:
     """The floor of what travels with the modules of the store."""
     pytest.importorskip("vermin", reason="vermin is a lint tool and not part of every environment")
     modules = sorted((SOURCE.parent / "plugins" / "modules").glob("*.py"))
-    package = [SOURCE / "gpuhost" / name for name in ("errors.py", "store.py", "venvs.py")]
+    package = [SOURCE / "gpuhost" / name for name in ("errors.py", "host/store.py", "host/venvs.py")]
+    assert all(path.is_file() for path in package)
     check = [sys.executable, "-c", "import vermin; vermin.main()", "-t=3.6-", "--violations", "--no-tips"]
     done = subprocess.run([*check, *map(str, modules + package)], capture_output=True, text=True, check=False)
     assert modules

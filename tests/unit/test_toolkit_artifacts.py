@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
@@ -18,7 +18,8 @@ from gpuhost.errors import ArtifactError, EnvironmentProblem, GpuhostError
 from gpuhost.host import download as artifacts
 from gpuhost.host.download import obtain, place
 
-from .vendor import CONTENT, Vendor, certificate
+from .mounts import mounted
+from .vendor import CONTENT, Vendor
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 CHILD = """
@@ -28,23 +29,6 @@ sys.path.insert(0, sys.argv[1])
 from gpuhost.host.download import obtain
 print(obtain(Path(sys.argv[2]), json.loads(sys.argv[3])))
 """
-
-
-@pytest.fixture(scope="module")
-def signed(tmp_path_factory: pytest.TempPathFactory) -> Tuple[Path, Path]:
-    """A certificate for all of them."""
-    return certificate(tmp_path_factory.mktemp("signed"))
-
-
-@pytest.fixture
-def vendor(signed: Tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
-    """The server, trusted, and no waiting between tries."""
-    monkeypatch.setattr(artifacts, "PAUSES_S", (0.0, 0.0))
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    with Vendor(*signed) as made:
-        monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
-        yield made
 
 
 @pytest.fixture
@@ -221,14 +205,9 @@ def test_names_that_lead_out_are_refused(cache: Path, bad: Dict[str, str]) -> No
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("making a small file system needs root and mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    """Mount a file system of 24 MB."""
+    with mounted(tmp_path / "small", "size=24m") as folder:
+        yield folder
 
 
 def test_a_small_disk_is_refused_before_it_is_filled(vendor: Vendor, small_disk: Path) -> None:

@@ -60,7 +60,6 @@ def test_every_planned_toolkit_of_debian_can_build_opencv(name: str) -> None:
     assert plan["status"] == "planned" and plan["opencv"]["source"] != "wheel"
     assert specs.cuda(plan)["compiler"] and specs.cudnn(plan)["kind"] == "tarball"
     assert specs.cuda(plan, "wheels")["kind"] == specs.cudnn(plan, "wheels")["kind"] == "wheels"
-    assert specs.python(plan) == "/usr/bin/python3.11"
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -125,7 +124,7 @@ def test_the_locked_toolkit_and_nonsense_are_not_removed(removed: Any) -> None:
 def test_what_removing_takes_out() -> None:
     """One link, or all that this project made for CUDA and cuDNN."""
     assert specs.without(OLD, "10.0.130") == ["cuda-10.0"]
-    assert specs.without(OLD, "all") == ["cuda", "cudnn", "cuda-*"]
+    assert specs.without(OLD, "all") == ["cuda", "cuda-*", "cudnn"]
     assert specs.without({"cuda": None}, "10.0.130") == ["cuda-10.0"]
 
 

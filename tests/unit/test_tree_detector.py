@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpuhost import __version__
+from gpuhost.errors import UsageError
 from gpuhost.host import store
 from gpuhost.shipping import bundle, tree
 
@@ -28,6 +29,20 @@ def test_the_tree_is_complete_and_runs_alone(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.startswith(str(tmp_path))
+
+
+def test_a_program_is_named_by_its_version_and_its_content() -> None:
+    """Each as the module gpuhost_tree takes it; the builder only with a lock, any other name not at all."""
+    for name, made in (("yolo", tree.yolo()), ("watch", tree.watch())):
+        found = tree.program(name)
+        assert found == {
+            "name": f"{name}-{__version__}-{made['digest']}",
+            "files": made["files"],
+            "digest": made["digest"],
+        }
+    for name in ("opencv-builder", "../x"):
+        with pytest.raises(UsageError, match=r"There is no program.*needs a lock"):
+            tree.program(name)
 
 
 def test_the_digest_follows_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

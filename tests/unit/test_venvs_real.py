@@ -1,9 +1,13 @@
-"""Environments made with real `python -m venv` and real pip, from a folder of tiny packages in place of an index."""
+"""Environments made with real `python -m venv` and real pip, from a folder of tiny packages in place of an index.
+
+`made` runs `python -m venv`; the tests after it take a copy of what it makes, which saves seconds each time.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -72,6 +76,20 @@ def made(house: Path, lock: Dict[str, Any], tmp_path_factory: pytest.TempPathFac
     return root
 
 
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a Python whose `-I -m venv FOLDER` copies an environment that was made once."""
+    folder = tmp_path_factory.mktemp("python")
+    subprocess.run([sys.executable, "-I", "-m", "venv", str(folder / "venv")], check=True)
+    starter = folder / "python"
+    starter.write_text(
+        f'#!/bin/sh -eu\n[ "$1 $2 $3 $#" = "-I -m venv 4" ]\nexec cp -a {shlex.quote(str(folder / "venv"))} "$4"\n',
+        encoding="utf-8",
+    )
+    starter.chmod(0o755)
+    return str(starter)
+
+
 def folder_in(root: Path, lock: Dict[str, Any]) -> Path:
     """The environment's folder."""
     return venvs.folder_of(root, NAME, lock)
@@ -110,15 +128,15 @@ def copy_cache(made: Path, root: Path) -> Path:
 
 
 def test_a_wheel_that_was_built_here_is_not_taken_for_the_indexs(
-    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path
+    made: Path, lock: Dict[str, Any], offline: Path, python: str, tmp_path: Path
 ) -> None:
     """Both lie in the cache once a card was swapped out: 1.0+built is 1.0 for pip's ==, and preferred."""
     wheelhouse.wheel(copy_cache(made, tmp_path), "gpuhost-one", "1.0+built")
-    assert versions(venvs.install(tmp_path, NAME, lock, sys.executable, lambda text: None)) == "1.0 2.5 1.0"
+    assert versions(venvs.install(tmp_path, NAME, lock, python, lambda text: None)) == "1.0 2.5 1.0"
 
 
 def test_a_file_that_is_not_the_lock_s_is_refused(
-    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path
+    made: Path, lock: Dict[str, Any], offline: Path, python: str, tmp_path: Path
 ) -> None:
     """An index that serves another file under the name: exit code 6, nothing sealed, the file in no cache."""
     wheels = copy_cache(made, tmp_path)
@@ -126,7 +144,7 @@ def test_a_file_that_is_not_the_lock_s_is_refused(
     pip.unlink()
     wrong = {**lock, "packages": [{**p, "sha256": "0" * 64} if p["name"] == "pip" else p for p in lock["packages"]]}
     with pytest.raises(ArtifactError, match="not the file of the lock") as caught:
-        venvs.install(tmp_path, NAME, wrong, sys.executable, lambda text: None)
+        venvs.install(tmp_path, NAME, wrong, python, lambda text: None)
     assert caught.value.exit_code == 6
     assert list((tmp_path / "store").iterdir()) == []
     assert not pip.exists()
@@ -134,7 +152,7 @@ def test_a_file_that_is_not_the_lock_s_is_refused(
 
 
 def test_without_a_network_the_next_step_is_told(
-    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, lock: Dict[str, Any], offline: Path, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No index, no folder of packages, one file missing in the cache; an environment that stands is left standing."""
     monkeypatch.delenv("PIP_FIND_LINKS")
@@ -143,7 +161,7 @@ def test_without_a_network_the_next_step_is_told(
     standing = folder_in(tmp_path, {**lock, "digest": "ffffffffffff"})
     store.write_tree(standing, {}, "ffffffffffff")
     with pytest.raises(EnvironmentProblem, match="could not be fetched") as caught:
-        venvs.install(tmp_path, NAME, lock, sys.executable, lambda text: None)
+        venvs.install(tmp_path, NAME, lock, python, lambda text: None)
     assert "Check the network" in caught.value.next_step
     assert caught.value.exit_code == 7
     assert not folder_in(tmp_path, lock).exists()
@@ -154,19 +172,19 @@ INSTALL = """
 import json, os, signal, sys
 from pathlib import Path
 from gpuhost.host import venvs
-root, lock, last = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
+root, lock, python, last = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
 def say(text):
     print(text, flush=True)
     if last and text.startswith(last):
         os.kill(os.getpid(), signal.SIGKILL)
-venvs.install(root, "opencv_cuda", lock, sys.executable, say)
+venvs.install(root, "opencv_cuda", lock, python, say)
 """
 
 
-def start(root: Path, lock: Dict[str, Any], last: str = "") -> subprocess.Popen[str]:
+def start(root: Path, lock: Dict[str, Any], python: str, last: str = "") -> subprocess.Popen[str]:
     """A run in a process of its own, which kills itself at the step that begins with `last`."""
     return subprocess.Popen(
-        [sys.executable, "-c", INSTALL, str(root), json.dumps(lock), last],
+        [sys.executable, "-c", INSTALL, str(root), json.dumps(lock), python, last],
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -182,23 +200,23 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 def test_killed_at_the_end_and_finished_without_a_network(
-    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, lock: Dict[str, Any], offline: Path, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All is installed, only the seal is missing: it does not count, and the cache alone is enough to make it again."""
     monkeypatch.delenv("PIP_FIND_LINKS")
     copy_cache(made, tmp_path)
-    with start(tmp_path, lock, "checking") as killed:
+    with start(tmp_path, lock, python, "checking") as killed:
         assert killed.wait() == -signal.SIGKILL
     folder = folder_in(tmp_path, lock)
     assert (folder / "bin" / "python").exists()
     assert not store.is_whole(folder, lock["digest"])
     (folder / "stale").touch()
-    assert versions(venvs.install(tmp_path, NAME, lock, sys.executable, lambda text: None)) == "1.0 2.5 1.0"
+    assert versions(venvs.install(tmp_path, NAME, lock, python, lambda text: None)) == "1.0 2.5 1.0"
     assert not (folder / "stale").exists()
 
 
 def test_a_killed_run_s_pip_is_waited_for(
-    made: Path, lock: Dict[str, Any], offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, lock: Dict[str, Any], offline: Path, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run is killed while its pip builds a package; pip goes on, and nobody may make the same folder beside it.
 
@@ -208,13 +226,13 @@ def test_a_killed_run_s_pip_is_waited_for(
     gate = tmp_path / "gate"
     gate.touch()
     monkeypatch.setenv(wheelhouse.GATE, str(gate))
-    with start(tmp_path, lock) as first:
+    with start(tmp_path, lock, python) as first:
         wait_for(tmp_path / "at-the-gate", first)
         first.kill()
     folder = folder_in(tmp_path, lock)
     (folder / "of-the-first").touch()
     try:
-        with start(tmp_path, lock) as second:
+        with start(tmp_path, lock, python) as second:
             assert second.stdout is not None
             waiting = second.stdout.readline()
             if "making the environment opencv_cuda" not in waiting:

@@ -87,7 +87,7 @@ def release(seen: Json) -> None:
 def unsigned(seen: Json) -> None:
     """Secure Boot is on, and the module that DKMS built has no signature."""
     observation(seen)["secure_boot"] = "enabled"
-    module(signer="")(seen)
+    module(signed=False, signer="")(seen)
     nvidia(module_loaded=False, module_version=None)(seen)
 
 
@@ -142,10 +142,14 @@ def test_what_dkms_builds_needs_headers_and_may_have_them() -> None:
 @pytest.mark.parametrize(
     ("state", "values", "status"),
     [
-        ("disabled", {"signer": ""}, PASS),
-        ("unknown", {"signer": ""}, SKIP),
+        ("disabled", {"signed": False, "signer": ""}, PASS),
+        ("unknown", {"signed": False, "signer": ""}, SKIP),
         ("unknown", {}, PASS),
         ("enabled", {}, PASS),
+        ("enabled", {"signer": ""}, PASS),
+        ("enabled", {"signed": None, "signer": ""}, SKIP),
+        ("lockdown", {"signed": False, "signer": ""}, FAIL),
+        ("not-enforced", {"signed": False, "signer": ""}, PASS),
     ],
 )
 def test_a_signature_counts_where_secure_boot_is_on(state: str, values: Json, status: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +23,7 @@ from gpuhost.shipping import bundle
 from gpuhost.verification import collect as checks_collect
 from gpuhost.verification.collect import Host, Options
 
+from ..old_python import old_python
 from .collected import bench_report, cpu_host
 
 Json = Dict[str, Any]
@@ -35,14 +34,6 @@ def shell(command: str) -> Tuple[int, str, str]:
     """Run a shell command as testinfra's local backend does."""
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
-
-
-def old_python() -> str:
-    """A Python 3.6 that starts: GPUHOST_OLD_PYTHON when set, else python3.6 on PATH; skips without."""
-    found = os.environ.get("GPUHOST_OLD_PYTHON") or shutil.which("python3.6")
-    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no Python 3.6: set GPUHOST_OLD_PYTHON to one")
-    return found
 
 
 def observed_by(python: str, root: Path) -> Json:

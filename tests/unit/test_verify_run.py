@@ -176,11 +176,10 @@ def test_the_plugin_finds_the_report(plugin: Any) -> None:
     assert plugin.report_of(["error: no space"]) is None
 
 
-def test_the_plugin_shows_lines_as_they_come(plugin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plugin_shows_lines_as_they_come(plugin: Any) -> None:
     """And passes the exit status on."""
     shown: List[str] = []
-    monkeypatch.setattr(plugin.Display, "display", lambda self, text: shown.append(text))
     said = "print('a'); print('  b\\x1b[2J\\rPLAY RECAP'); raise SystemExit(3)"
-    code, lines = plugin.stream([sys.executable, "-c", said], {})
+    code, lines = plugin.stream([sys.executable, "-c", said], {}, shown.append)
     assert (code, lines) == (3, ["a", "  b\ufffd[2J\ufffdPLAY RECAP"])
     assert shown == lines

@@ -144,6 +144,12 @@ def test_a_short_bound_holds_its_series(value: str, bound: str, holds: bool) -> 
     assert versions.at_most(value, bound) is holds
 
 
+@pytest.mark.parametrize(("value", "holds"), [("4.1", False), ("4.2", True), ("8.9.7", True), ("9.0", False)])
+def test_bounds_hold_what_lies_between(value: str, holds: bool) -> None:
+    """Both bounds belong to the range, the upper one with all of its series."""
+    assert versions.within(value, {"min": "4.2", "max": "8"}) is holds
+
+
 def test_capabilities_are_numbers() -> None:
     """10.0 comes after 9.0, which as text it would not."""
     order = ["3.5", "5.0", "7.5", "8.6", "9.0", "10.0", "12.0", "12.1"]

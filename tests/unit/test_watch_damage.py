@@ -66,7 +66,7 @@ class Losing(Machine):
         return found or [self.folder / "x"]
 
     def named(self, path: Path, patterns: Tuple[str, ...]) -> bool:
-        """Is the path one of these?"""
+        """Return whether the path is one of these."""
         return any(path.relative_to(self.folder).match(pattern) for pattern in patterns)
 
 
@@ -131,7 +131,7 @@ def test_every_single_loss_is_told(losing: Losing) -> None:
 
 
 def is_only_around(path: Path, losing: Losing) -> bool:
-    """Is it a folder of which the watch writes, or nothing but the folder of a PCI device that is no card?"""
+    """Return whether a path is a folder that the watch writes in, or the folder of a PCI device that is not a card."""
     name = str(path.relative_to(losing.folder))
     around = {"run", "run/gpuhost", "opt", "opt/gpuhost", "opt/gpuhost/state", "var", "var/lib", "var/lib/dpkg"}
     return name in around or name.startswith(("proc/sys", "sys/bus/pci/devices/0000:00:00.0")) or name == "boot"

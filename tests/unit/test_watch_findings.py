@@ -64,10 +64,15 @@ def nvidia(seen: Json) -> Json:
 
 
 NEWER = {"libnvidia-compute-525": "525.147.05-0ubuntu0.18.04.1"}
+BESIDE = {"nvidia-driver-470": "470.182.03-0ubuntu0.18.04.1"}
 FAULTS: List[Tuple[str, Change]] = [
     ("driver.installed", lambda seen: driver(seen).update(record=None)),
     ("driver.installed", lambda seen: guard(seen)["stack"].update(NEWER)),
     ("driver.installed", lambda seen: guard(seen)["stack"].pop("libnvidia-compute-525")),
+    (
+        "driver.installed",
+        lambda seen: guard(seen)["stack"].update(BESIDE),
+    ),
     ("guard.holds", lambda seen: guard(seen).update(held=guard(seen)["held"][1:])),
     ("guard.holds", lambda seen: guard(seen).update(record=None)),
     ("kernel.boots", lambda seen: driver(seen).update(kernel="5.4.0-999-generic")),

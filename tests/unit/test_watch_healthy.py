@@ -45,6 +45,8 @@ def at_work(observation: Json, version: str) -> None:
         "module_loaded": True,
         "module_version": version,
         "smi": {"status": "ok", "message": ""},
+        "unseen": [],
+        "warnings": [],
     }
     for card in observation["gpus"]:
         card.update(readable=True, error=None, kernel_driver="nvidia")

@@ -199,7 +199,7 @@ def words(kind: str) -> List[Tuple[Any, ...]]:
 
 
 def plain(value: Any) -> bool:
-    """Can it be sent as JSON?"""
+    """Return whether a value can be sent as JSON."""
     try:
         json.dumps(value)
     except TypeError:
@@ -435,7 +435,7 @@ def test_a_machine_with_one_text_changed(machine: Path, name: str, cut: Tuple[in
 @given(text=st.text(max_size=200) | st.sampled_from([text.decode("utf-8", "replace") for text in CORPUS]))
 def test_what_is_read_of_driver_and_guard(text: str) -> None:
     """Any text gives a value."""
-    assert set(probe_driver.parse_modinfo(text)) == {"path", "version", "signer", "open"}
+    assert set(probe_driver.parse_modinfo(text)) == {"path", "version", "signed", "signer", "open"}
     assert probe_driver.parse_test_key(text) in (True, False, None)
     assert probe_driver.listing_loads_nouveau(text, ["a.conf"]) in (True, False)
     packages, unread = guard.parse_listing(text, "amd64")

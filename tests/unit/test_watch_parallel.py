@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -13,7 +16,7 @@ from gpuhost.diagnoses import verdict as checks
 from gpuhost.planning import lock
 from gpuhost.verification import fleet as checks_fleet
 from gpuhost.verification.collect import Host, Options
-from gpuhost.verification.fleet import Crew, named
+from gpuhost.verification.fleet import Crew
 
 from .test_watch_hostile import HEALTHY, Fake
 
@@ -113,14 +116,15 @@ def test_not_more_than_so_many_at_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert 1 <= most[0] <= 2
 
 
-def test_every_test_of_verify_names_its_check() -> None:
-    """By a constant, so that what a run needs is known before it begins; the benchmarks are left out on purpose."""
-    folder = Path(__file__).resolve().parents[2] / "verify"
-    found: List[str] = []
-    for file in sorted(folder.glob("test_*.py")):
-        space: Dict[str, Any] = {}
-        exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), space)  # noqa: S102 - our own files
-        for name, value in space.items():
-            if name.startswith("test_"):
-                found += named(value.__code__.co_consts)
-    assert sorted(found) == sorted(name for name in checks.BY_ID if not name.startswith("benchmark."))
+def test_every_check_is_one_test_of_verify() -> None:
+    """A subject that no file of verify/ names would never be checked, and one that two name would be told twice."""
+    folder = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "verify/", "--collect-only", "-q", "-p", "no:cacheprovider"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.findall(r"^verify/\S+\[local-(\S+)\]$", done.stdout, re.M)
+    assert sorted(found) == sorted(checks.BY_ID)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 import pytest
 
@@ -15,6 +15,8 @@ from gpuhost.host import files, opencv_job, store, venvs
 from gpuhost.host.commands import LONGEST_STEP
 from gpuhost.host.work import Work
 from gpuhost.text import printable
+
+from .mounts import mounted
 
 #: Says where its temporary files would go and what is open in it; a builder says it to the error output.
 ASK = """
@@ -66,20 +68,11 @@ def test_the_builder_of_opencv(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def noexec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for temporary files in which nothing can be run, as hardened hosts have it."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system needs root")
-    folder = tmp_path / "noexec"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,noexec", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if made.returncode != 0:
-        pytest.skip("this root may not mount a file system (a container)")
-    monkeypatch.setenv("TMPDIR", str(folder))
-    yield folder  # type: ignore[misc]
-    subprocess.run(["umount", str(folder)], check=True)
+def noexec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Mount a folder for temporary files in which nothing can be run, as hardened hosts have it."""
+    with mounted(tmp_path / "noexec", "size=1m,noexec") as folder:
+        monkeypatch.setenv("TMPDIR", str(folder))
+        yield folder
 
 
 #: As makeself's archives do: unpack into a folder for temporary files, then run what was unpacked.

@@ -83,7 +83,7 @@ class Whole:
         for name in signs["nodes"]:
             self.put(f"/dev/{name}", "")
         signer = "" if self.kind == "unsigned" else found["module"]["signer"]
-        said = f"filename: /x/nvidia.ko\nversion: {version}\nlicense: NVIDIA\n" + (
+        said = f"filename: /x/nvidia.ko\nversion: {version}\nlicense: NVIDIA\nvermagic: {kernel} SMP\n" + (
             f"signer: {signer}\n" if signer else ""
         )
         self.answers["modinfo", "-k", kernel, "nvidia"] = (0, said, "")

@@ -82,7 +82,7 @@ def kept_as(report: str, current: str) -> str:
 
 
 def measured(model: str, seen: Json) -> Outcome:
-    """Return whether all that was asked for was measured, with a passed gate."""
+    """Check that all that was asked for was measured, with a passed gate."""
     required = f"{model} at {SIZE} measured to the end, its result proved right"
     if not seen["options"]["benchmark"]:
         return skipped(required, "left out, as --no-benchmark asked")

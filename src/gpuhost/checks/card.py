@@ -17,7 +17,10 @@ LIBRARY = r"libnvidia-compute-.*|libnvidia-ml1.*"
 #: The kernel's words about a module whose signature Secure Boot does not accept.
 REFUSED = "Loading of .*module.* is rejected|unsigned module loading is restricted"
 #: The kernel's words about a card that this branch of the driver no longer serves, and about one that is lost.
-LEGACY = "will ignore this GPU|is not supported by the|supported through the NVIDIA .* [Ll]egacy"
+LEGACY = (
+    "will ignore this GPU|is not supported by the|supported through the NVIDIA .* [Ll]egacy|"
+    "requires use of the NVIDIA open kernel modules"
+)
 FALLEN = "RmInitAdapter failed|fallen off the bus|Xid .*: (48|62|64|74|79|95|119|120)\\b|GPU has lost"
 
 
@@ -33,7 +36,7 @@ def kernel_says(seen: Json, pattern: str) -> Optional[str]:
 
 
 def loaded(seen: Json) -> Outcome:
-    """Return whether the loaded kernel module is the locked driver's."""
+    """Check that the loaded kernel module is the locked driver's."""
     version, found = wanted(seen)["version"], observation(seen)["nvidia"]
     required, reboot = f"driver {version} is loaded", observation(seen)["reboot_required"]
     if not found["module_loaded"]:
@@ -53,13 +56,13 @@ def holders(seen: Json) -> List[str]:
 
 
 def are_apart(seen: Json) -> bool:
-    """Are the loaded module and the driver's library there, and of two versions?"""
+    """Return whether the loaded module and the driver's library are both there and of different versions."""
     module_version, library = observation(seen)["nvidia"]["module_version"], driver(seen)["library"]
     return library is not None and module_version is not None and library != module_version
 
 
 def match(seen: Json) -> Outcome:
-    """Are the driver's library and the loaded module of one version?"""
+    """Check that the driver's library and the loaded module are of one version."""
     module_version, library = observation(seen)["nvidia"]["module_version"], driver(seen)["library"]
     actual = f"the library is {library}" if library else "there is no libnvidia-ml.so.1"
     return held(
@@ -93,7 +96,7 @@ def nodes_found(seen: Json) -> Outcome:
 
 
 def nodes(seen: Json) -> Outcome:
-    """Has the driver its device nodes, and can CUDA have its own? CUDA's may be made when it is first used."""
+    """Check that the driver has its device nodes and CUDA can have its own, which may be made at its first use."""
     found, count = signs(seen), len(obeyed(seen)["cards"])
     cards = [name for name in found["nodes"] if name[len("nvidia") :].isdigit()]
     told = ["/dev/nvidiactl is not there"] if "nvidiactl" not in found["nodes"] else []
@@ -107,14 +110,14 @@ def nodes(seen: Json) -> Outcome:
 
 
 def uvm_is_missing(seen: Json) -> bool:
-    """Is CUDA without the node of unified memory, and without the program that would make it?"""
+    """Return whether CUDA lacks both the node of unified memory and the program that would make it."""
     found = signs(seen)
     there = "nvidia-uvm" in found["nodes"] and found["uvm"]["loaded"]
     return not there and not found["uvm"]["on_demand"]
 
 
 def listed(seen: Json) -> Outcome:
-    """Does the driver's own tool list each locked card?"""
+    """Check that nvidia-smi lists each locked card."""
     smi = observation(seen)["nvidia"]["smi"]
     required = f"nvidia-smi lists {len(obeyed(seen)['cards'])} locked cards"
     said = kernel_says(seen, f"{LEGACY}|{FALLEN}")
@@ -148,7 +151,7 @@ def not_listed(seen: Json) -> List[str]:
 
 
 def is_silent(seen: Json) -> bool:
-    """Is a locked card on the bus, and does not answer? It has lost its uuid then, and is still what it was."""
+    """Return whether a locked card is on the bus and does not answer. Such a card has no uuid, but keeps its PCI id."""
     silent = {c["pci_id"] for c in observation(seen)["gpus"] if not c["readable"]}
     return any(card["pci_id"] in silent for card in obeyed(seen)["cards"])
 

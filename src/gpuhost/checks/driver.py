@@ -2,9 +2,9 @@
 
 import re
 import shlex
-from typing import Callable, Dict, List
+from typing import Callable
 
-from ..host.guard.rules import is_family
+from ..host.driver.judge import Packages, altered, is_module
 from ..host.probe.driver import LIBRARIES, MODPROBE_FOLDERS
 from ..types import Json
 from .base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
@@ -14,6 +14,10 @@ from .lock import installed, obeyed
 
 #: What takes effect only from the next boot on.
 REBOOT = on_host("reboot")
+#: The states of Secure Boot in which the kernel asks for no signature, in words.
+UNASKED = {"disabled": "disabled", "unsupported": "unsupported", "not-enforced": "on, but shim does not validate"}
+#: What the running kernel asks of modules, whatever the firmware says.
+ENFORCED = ("/sys/kernel/security/lockdown", "/sys/module/module/*")
 #: modprobe's configuration, as the probe reads it.
 MODPROBE = tuple(f"{folder}*" for folder in MODPROBE_FOLDERS)
 
@@ -52,29 +56,8 @@ def module_again(seen: Json) -> str:
     return unpacked_again(seen, f"linux-(modules|objects|signatures)-nvidia-.*{re.escape(driver(seen)['kernel'])}")
 
 
-def replaced(record: Json, there: Dict[str, str]) -> List[str]:
-    """The recorded driver packages that are no longer at their versions, each with both."""
-    told = []
-    for name, version in sorted(record["packages"].items()):
-        if there.get(name, version) != version:
-            told.append(f"{name} is {there[name]}, installed was {version}")
-        elif name not in there and is_family(name):
-            told.append(f"{name} {version} is gone")
-    return told
-
-
-def other_branches(record: Json, there: Dict[str, str]) -> List[str]:
-    """The installed driver packages of another branch; a transitional name that leads to this one is none."""
-    return [
-        name
-        for name, version in sorted(there.items())
-        if re.match(r"nvidia-driver-\d", name) and not version.startswith(f"{record['version']}-")
-        if name not in record["packages"]
-    ]
-
-
 def is_installed(seen: Json) -> Outcome:
-    """Is the locked driver installed, and still the one that was installed?"""
+    """Check that the locked driver is installed, and unchanged since."""
     lock, found, there = wanted(seen), driver(seen), installed(seen)["guard"]["stack"]
     record, required = found["record"], f"driver {lock['version']} from the {lock['source']}"
     if record is None:
@@ -82,8 +65,7 @@ def is_installed(seen: Json) -> Outcome:
     if (record["version"], record["source"]) != (lock["version"], lock["source"]):
         actual = f"driver {record['version']} from the {record['source']} was installed"
         return held(False, required, actual, DRIVER)
-    told = replaced(record, there)
-    told += [f"{name} {there[name]} came beside it" for name in other_branches(record, there)]
+    told = altered(record, Packages(there))
     loaded = observation(seen)["nvidia"]["module_version"]
     if told and loaded and found["library"] not in (None, loaded):
         told.append(f"so nvidia-smi and CUDA fail (D01: loaded is {loaded}, the library is {found['library']})")
@@ -113,7 +95,7 @@ def by_record(judge: Callable[[Json], Outcome]) -> Callable[[Json], Outcome]:
 
 
 def boots(seen: Json) -> Outcome:
-    """Is the kernel that will boot the one that the driver was made for?"""
+    """Check that the kernel that will boot is the one that the driver was made for."""
     found = driver(seen)
     kernel, made = found["kernel"], found["record"]["kernel"]
     actual = f"{kernel or 'no kernel with an image in /boot'} will boot"
@@ -121,7 +103,7 @@ def boots(seen: Json) -> Outcome:
 
 
 def headers(seen: Json) -> Outcome:
-    """Can DKMS build the module for the kernel that will boot?"""
+    """Check that DKMS can build the module for the kernel that will boot."""
     found = driver(seen)
     if found["record"]["modules_from"] != "dkms":
         return held(True, "headers only where DKMS builds the module", "the archive's own modules need none", "")
@@ -142,7 +124,7 @@ def headers_found(seen: Json) -> Outcome:
 
 
 def module(seen: Json) -> Outcome:
-    """Is the locked module in place for the kernel that will boot, in the right flavour?"""
+    """Check that the kernel that will boot has the locked module, in the right flavour."""
     lock, found = wanted(seen), driver(seen)
     required = f"the {lock['kernel_modules']} module {lock['version']} for kernel {found['kernel']}"
     if found["module"] is None:
@@ -150,23 +132,27 @@ def module(seen: Json) -> Outcome:
         actual = "there is no module nvidia for it" + (f" (dkms status: {built})" if built else "")
         return held(False, required, actual, module_again(seen))
     flavour = "open" if found["module"]["open"] else "proprietary"
-    right = (found["module"]["version"], flavour) == (lock["version"], lock["kernel_modules"])
+    right = is_module(found["module"], lock["version"], lock["kernel_modules"])
     actual = f"the {flavour} module {found['module']['version'] or 'of unknown version'}, {found['module']['path']}"
     return held(right, required, actual, DRIVER)
 
 
 def signed(seen: Json) -> Outcome:
-    """Will Secure Boot let the kernel load the module?"""
-    state, found, signer = observation(seen)["secure_boot"], driver(seen), driver(seen)["module"]["signer"]
-    if state in ("disabled", "unsupported"):
-        return held(True, "a signature where Secure Boot asks for one", f"Secure Boot is {state}", "")
-    required = "the module is signed by a key that Secure Boot accepts"
-    if not signer:
+    """Check that Secure Boot will let the kernel load the module."""
+    state, found, module = observation(seen)["secure_boot"], driver(seen), driver(seen)["module"]
+    if state in UNASKED:
+        return held(True, "a signature where the kernel asks for one", f"Secure Boot is {UNASKED[state]}", "")
+    required, signer = "the module is signed by a key that Secure Boot accepts", module["signer"]
+    if module["signed"] is None and not signer:
+        return skipped(required, "what modinfo says does not show whether the module is signed")
+    if not module["signed"]:
         if state == "unknown":
             return skipped(
                 required, "the module is unsigned and Secure Boot's state cannot be read", on_host("mokutil --sb-state")
             )
-        return held(False, required, "Secure Boot is enabled and the module is unsigned", module_again(seen))
+        asks = "Secure Boot is enabled" if state == "enabled" else "the kernel is locked down"
+        return held(False, required, f"{asks} and the module is unsigned", module_again(seen))
+    signer = signer or "a key whose name this modinfo does not tell"
     key, loaded = found["key"], observation(seen)["nvidia"]["module_loaded"]
     if wanted(seen)["secure_boot"] == "own-key" and not key["enrolled"] and (key["enrolled"] is False or not loaded):
         return held(False, required, f"signed by {signer}, a key that is not enrolled", DRIVER)
@@ -174,7 +160,7 @@ def signed(seen: Json) -> Outcome:
 
 
 def nouveau(seen: Json) -> Outcome:
-    """Is nouveau kept out, now and at the next boot?"""
+    """Check that nouveau is kept out, now and at the next boot."""
     found, told = driver(seen)["nouveau"], []
     if not found["blacklisted"]:
         told.append("nouveau is not blacklisted")
@@ -243,7 +229,7 @@ CHECKS = (
         "Secure Boot accepts the module",
         "A module without an accepted signature is refused at boot.",
         signed,
-        (*KERNELS, "modinfo", "mokutil *", "/sys/firmware/*", *LOADED),
+        (*KERNELS, "modinfo", "mokutil *", "/sys/firmware/*", *ENFORCED, *LOADED),
         ("driver.module",),
         gpu=True,
         found=signed,

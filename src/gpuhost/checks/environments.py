@@ -52,7 +52,7 @@ def deviations(wanted: Dict[str, str], found: Dict[str, List[str]]) -> List[str]
 
 
 def packages(component: str, seen: Json) -> Outcome:
-    """Is every package of the environment the locked one?"""
+    """Check that every package of the environment is the locked one."""
     environment = ENVIRONMENTS[component]
     probed, wanted = seen["environments"][environment], seen["expected"]["environments"][environment]
     if "error" in wanted:

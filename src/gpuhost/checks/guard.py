@@ -22,7 +22,7 @@ def few(names: Iterable[str]) -> str:
 
 
 def holds(seen: Json) -> Outcome:
-    """Is every installed package of the driver and its kernel on hold?"""
+    """Check that every installed package of the driver and its kernel is on hold."""
     found = guard(seen)
     free = set(found["stack"]) - set(found["held"])
     released = "the guard is released: " if found["record"] is None else ""
@@ -37,7 +37,7 @@ def holds(seen: Json) -> Outcome:
 
 
 def pins(seen: Json) -> Outcome:
-    """Are they pinned at the versions that are installed?"""
+    """Check that these packages are pinned at their installed versions."""
     found = guard(seen)
     told = [
         f"{name} {found['pins'].get(name, 'not at all')} instead of {version}"
@@ -48,7 +48,7 @@ def pins(seen: Json) -> Outcome:
 
 
 def blacklist(seen: Json) -> Outcome:
-    """Does unattended-upgrades leave them alone?"""
+    """Check that unattended-upgrades has these packages on its blacklist."""
     found = guard(seen)
     free = set(found["stack"]) - set(found["blacklist"])
     required = "each on the blacklist of unattended-upgrades"

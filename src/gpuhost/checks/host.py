@@ -12,11 +12,11 @@ NEEDED = ("host.observed",)
 #: What the probe reads, by the names in its `problems`.
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 SOURCE_LISTS = ("/etc/apt/sources.list*",)
-APT = (*SOURCE_LISTS, "/var/lib/apt/lists*", "apt-cache *")
+APT = (*SOURCE_LISTS, "/var/lib/apt/lists*", "apt-get indextargets", "apt-cache *")
 PACKAGES = ("dpkg --print-architecture", "dpkg-query")
 CARDS = ("/sys/bus/pci/devices*",)
 LOADED = ("/proc/modules", "/sys/module", "/proc/driver/nvidia/version")
-KERNELS = ("/lib/modules*", "/boot*")
+KERNELS = ("/lib/modules*", "/boot*", "/etc/default/grub*")
 DRIVER_RECORD = "{root}/state/driver.json"
 
 
@@ -31,7 +31,7 @@ def row(seen: Json) -> Json:
 
 
 def observed(seen: Json) -> Outcome:
-    """Could the host be read at all?"""
+    """Check that the host could be read at all."""
     error = seen["machine"].get("error")
     return held(
         error is None,
@@ -42,7 +42,7 @@ def observed(seen: Json) -> Outcome:
 
 
 def platform(seen: Json) -> Outcome:
-    """Is it a platform that the catalog knows, on a machine that the artifacts are for?"""
+    """Check that the platform is known, and the machine one that the artifacts are for."""
     known = seen["expected"]["platforms"]
     machine, identity = observation(seen)["machine"], observation(seen)["platform"]["id"]
     return held(
@@ -76,7 +76,7 @@ def of_known_releases(judge: Callable[[Json], Outcome]) -> Callable[[Json], Outc
 
 
 def sources_readable(seen: Json) -> Outcome:
-    """Can every line of the source lists be read?"""
+    """Check that every line of the source lists can be read."""
     bad = observation(seen)["apt"]["problems"]
     where = "; ".join(f"{p['file']} line {p['line']}: {p['error']}" for p in bad[:3])
     first = on_host(f"${{EDITOR:-nano}} {shlex.quote(bad[0]['file'])}") if bad else ""
@@ -97,13 +97,13 @@ def of_another_release(seen: Json) -> List[Dict[str, str]]:
 
 
 def sources_release(seen: Json) -> Outcome:
-    """Is every source of the distribution one of this release?"""
+    """Check that no source is of another release of the distribution."""
     codename = row(seen)["codename"]
     return findings(of_another_release(seen), f"no apt source of another release than {codename}")
 
 
 def sources_foreign(seen: Json) -> Outcome:
-    """Does only the distribution's own archive offer packages of the stack?"""
+    """Check that only the distribution's own archive offers packages of the stack."""
     others = of_another_release(seen)
     offering = [s for s in foreign_sources(observation(seen), row(seen)) if s not in others]
     unknown = unknown_sources(observation(seen), row(seen))
@@ -117,7 +117,7 @@ LOCKED = "has locked the database"
 
 
 def dpkg_busy(observation: Json) -> bool:
-    """Is another process changing packages just now? (dpkg's audit says so in its first line.)"""
+    """Return whether another process is changing packages; the first line of dpkg's audit says so."""
     return any(LOCKED in line for line in observation["dpkg_audit"])
 
 
@@ -140,7 +140,7 @@ def dpkg_problems(observation: Json) -> List[str]:
 
 
 def dpkg(seen: Json) -> Outcome:
-    """Is the package database in order, and at rest?"""
+    """Check that the package database is in order and no process is changing it."""
     required, found = "every package is whole", observation(seen)
     if dpkg_busy(found):
         return held(

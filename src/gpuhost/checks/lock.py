@@ -1,6 +1,4 @@
-"""Checks of the lock against the host: is there one, was it made for this machine, and is it what is in
-force?
-"""
+"""Checks of the lock against the host: that there is one, that it was made for this machine and that it is in force."""
 
 import shlex
 from collections import Counter
@@ -30,14 +28,15 @@ def in_force(seen: Json) -> Optional[Json]:
 
 
 def obeyed(seen: Json) -> Json:
-    """The lock that the host is held against: the one in force, so that an edited lock shows in
-    lock.generation and only
-    there; the lock of the inventory as long as nothing is in force; without a lock what `found.expectation` made."""
+    """Return the lock that the host is held against: the one in force, so that an edited lock shows in lock.generation
+    and only there; the lock of the inventory as long as nothing is in force; without a lock what `found.expectation`
+    made.
+    """
     return seen.get("as_found") or in_force(seen) or dict(seen["lock"])
 
 
 def present(seen: Json) -> Outcome:
-    """Is there a whole lock for this host?"""
+    """Check that there is a valid lock for this host."""
     error = seen["lock_error"] or {}
     return held(
         seen["lock"] is not None,
@@ -48,7 +47,7 @@ def present(seen: Json) -> Outcome:
 
 
 def platform(seen: Json) -> Outcome:
-    """Is the host still the platform of its lock?"""
+    """Check that the host is of its lock's platform."""
     locked, found = obeyed(seen)["plan"]["platform"], seen["machine"]["observation"]["platform"]["id"]
     return held(locked == found, locked, found, RELOCK)
 
@@ -82,7 +81,7 @@ def listed(ids: Dict[str, int]) -> str:
 
 
 def cards(seen: Json) -> Outcome:
-    """Are the cards in the machine those of the lock?"""
+    """Check that the cards in the machine are those of the lock."""
     lock = obeyed(seen)
     told = other_cards(lock["cards"], cards_of(seen["machine"]["observation"]))
     wanted = ", ".join(c["pci_id"] for c in lock["cards"]) or "no NVIDIA card"
@@ -108,14 +107,14 @@ def changes(old: Json, new: Json, path: str = "") -> List[str]:
 
 
 def provisioned(seen: Json) -> Outcome:
-    """Is a generation of the store in force at all?"""
+    """Check that a generation of the store is in force."""
     number = installed(seen)["generation"]
     actual = "none: the host is not provisioned" if number is None else f"generation {number}"
     return held(number is not None, f"a generation in force below {installed(seen)['root']}", actual, INSTALL)
 
 
 def generation(seen: Json) -> Outcome:
-    """Is the stack in force the lock's?"""
+    """Check that the stack in force is the lock's."""
     number, stack = installed(seen)["generation"], in_force(seen)
     required = "the generation in force was made from this lock"
     if stack is None:
@@ -127,7 +126,7 @@ def generation(seen: Json) -> Outcome:
 
 
 def whole(name: str, seen: Json) -> Outcome:
-    """Does the generation's link `name` lead to a whole folder of the right content?"""
+    """Check that the generation's link `name` leads to a complete folder with the right content."""
     link = installed(seen)["links"].get(name)
     required = f"current/{name} leads to a whole folder of the store"
     if link is None:
@@ -149,7 +148,7 @@ RIGHTS = {"writable": "others may write to it", "foreign": "it is not root's", "
 
 
 def rights(seen: Json) -> Outcome:
-    """Can only root change the store, and can every user use it?"""
+    """Check that only root can change the store, and every user can read it."""
     root, found = installed(seen)["root"], installed(seen).get("rights")
     required = f"{root} is root's, nobody else may write there, and users can read it"
     if found is None:

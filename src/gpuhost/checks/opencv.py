@@ -26,7 +26,7 @@ def environment(seen: Json) -> Json:
 
 
 def ours(seen: Json) -> Outcome:
-    """Would `import cv2` take the environment's own, and is there one only?"""
+    """Check that `import cv2` takes the environment's own, and that it has only one."""
     probed, required = environment(seen), "one OpenCV, in its environment"
     if "module" not in probed:
         return held(False, required, probed["error"], again(seen, "opencv_cuda"))
@@ -44,7 +44,7 @@ def providers(seen: Json) -> List[str]:
 
 
 def computes(seen: Json) -> Outcome:
-    """Does OpenCV import, and are a blur and a halving right?"""
+    """Check that OpenCV can be imported, and that a blur and a halving are right."""
     probed = environment(seen)
     required = f"a blur and a resize agree with NumPy within {PIXEL_LIMIT} of 255"
     done = probed.get("computed")
@@ -66,7 +66,7 @@ def said(seen: Json) -> Dict[str, str]:
 
 
 def built(seen: Json) -> Outcome:
-    """Is OpenCV built with CUDA and cuDNN?"""
+    """Check that OpenCV is built with CUDA and cuDNN."""
     found = said(seen)
     told = [f"{name}: {found.get(name) or 'not mentioned'}" for name in ("NVIDIA CUDA", "cuDNN")]
     right = all(found.get(name, "").startswith("YES") for name in ("NVIDIA CUDA", "cuDNN"))
@@ -82,7 +82,7 @@ def code(seen: Json) -> List[str]:
 
 
 def covers(seen: Json) -> Outcome:
-    """Does OpenCV hold code that runs on each locked card?"""
+    """Check that OpenCV holds code that runs on each locked card."""
     cards = {g["compute_capability"] for g in obeyed(seen)["plan"]["gpus"]}
     ways = {card: reach(code(seen), card) for card in sorted(cards)}
     actual = f"it holds {', '.join(code(seen)) or 'no code for a card'}"
@@ -91,7 +91,7 @@ def covers(seen: Json) -> Outcome:
 
 
 def sees(seen: Json) -> Outcome:
-    """Does OpenCV see the cards, and come a picture's bytes back from the first one?"""
+    """Check that OpenCV sees a card, and that a picture's bytes come back from the first one."""
     done = environment(seen)["computed"]
     count, error = done["cuda_devices"], done["cuda_error"]
     actual = f"{count} devices" + (f"; {error}" if error else "")

@@ -5,37 +5,59 @@
 
 import re
 import shlex
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 from ..host.parse.apt import is_own_origin
 from ..types import Json
 
+#: What shows where each index comes from, where the probe could not tell the source of one.
+NAMED_BY_APT = "apt-cache policy"
+
 
 def own_release(source: Json, row: Json) -> bool:
-    """Is the source, by its suites, one of the platform's own release?"""
+    """Return whether all suites of the source are of the platform's own release."""
     return all(suite.split("/")[0] in row["suites"] for suite in source["suites"])
 
 
-def names_a_release(suite: str, row: Json) -> bool:
-    """Is the suite the code name of a release, of any distribution? (Ubuntu's are foreign on Debian too.)"""
+def names_another_release(suite: str, row: Json) -> bool:
+    """Return whether the suite has the code name of a release, of any distribution, that is not this one.
+
+    Ubuntu's are foreign on Debian too. What is made for this release, by whomever, has its code name first.
+    """
     name = suite.split("/")[0].partition("-")[0]
-    return any(name in names for names in row["codenames"].values())
+    return name != row["codename"] and any(name in names for names in row["codenames"].values())
+
+
+def is_own(release: Json, row: Json) -> bool:
+    """Return whether a release file is of the distribution's own archive."""
+    return is_own_origin(str(release["origin"]), str(row["distribution"]))
 
 
 def other_releases(source: Json, row: Json, releases: Sequence[Json] = ()) -> List[str]:
-    """The suites of a source that are of another release of the distribution.
+    """The suites of a source that are of another release of the distribution, or of another distribution.
 
-    Either the suite is such a release's code name, or it is a name that moves (stable, testing), and one of
-    `releases`, what apt has read, shows the distribution's own archive of another code name at that address.
+    Where apt has read a suite, its release file says so, whatever the suite is called: only a distribution's own
+    archive counts, a third party's is judged by what it offers. A suite that apt has not read is judged by its name: a
+    code name of another release, or a name that moves (stable, testing) and that one of `releases`, what apt has read,
+    shows to be the distribution's own archive of another code name at that address.
     """
-    named = [s for s in source["suites"] if s.split("/")[0] not in row["suites"] and names_a_release(s, row)]
+    if "deb" not in source["types"]:
+        return []
+    read = {r["release"].rstrip("/"): r for r in source["releases"] if r["origin"] or r["codename"]}
     sites = {site_of(uri) for uri in source["uris"]}
     moved = {
-        r["suite"]
-        for r in releases
-        if r["site"] in sites and is_own_origin(r["origin"], row["distribution"]) and r["codename"] not in row["suites"]
+        r["suite"] for r in releases if r["site"] in sites and is_own(r, row) and r["codename"] not in row["suites"]
     }
-    return named or [s for s in source["suites"] if s.split("/")[0] in moved]
+    return [suite for suite in source["suites"] if is_of_another(suite, read.get(suite.rstrip("/")), moved, row)]
+
+
+def is_of_another(suite: str, read: Optional[Json], moved: Set[str], row: Json) -> bool:
+    """Return whether one suite is of another release; `read` is what its release file says."""
+    if read is None:
+        return suite.split("/")[0] in moved or names_another_release(suite, row)
+    if is_own(read, row):
+        return str(read["codename"] or suite).split("/")[0].partition("-")[0] != str(row["codename"])
+    return any(is_own_origin(str(read["origin"]), other) for other in row["codenames"])
 
 
 def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
@@ -54,8 +76,8 @@ def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
     for (file, line, site), names in offered(observation).items():
         at = [s for s in sources if (s["file"], s["line"]) == (file, line)]
         # The probe gives no file where it cannot say which source an index comes from.
-        search = f"grep -rl {shlex.quote(site)} /etc/apt/sources.list /etc/apt/sources.list.d"
-        what = f"{file or 'a source'}: {site} is not the distribution's own and offers {', '.join(names[:3])}."
+        search = f"grep -rl {shlex.quote(site)} /etc/apt/sources.list /etc/apt/sources.list.d" if site else NAMED_BY_APT
+        what = f"{file or 'a source'}: {site or 'it'} is not the distribution's own and offers {', '.join(names[:3])}."
         found.append({"what": what, "remedy": removal(at[0], sources) if at else search})
     return [item for number, item in enumerate(found) if item not in found[:number]]
 
@@ -93,7 +115,7 @@ def unread(observation: Json) -> List[Json]:
 
 
 def vouched(source: Json, observation: Json, row: Json) -> bool:
-    """Is an unread source the distribution's own, as far as can be said?
+    """Return whether an unread source is the distribution's own, as far as can be said.
 
     It is when it names this release at an address that another source, which apt has read, has shown to be the
     distribution's own. A host whose apt has read nothing at all (fresh from an image) shows nothing. There the suite
@@ -104,9 +126,11 @@ def vouched(source: Json, observation: Json, row: Json) -> bool:
         return False
     if not apt["releases"]:
         return True
-    own = {r["site"] for r in apt["releases"] if is_own_origin(r["origin"], row["distribution"])}
     shown = {
-        uri for s in apt["sources"] if s["fetched"] and own_release(s, row) for uri in s["uris"] if site_of(uri) in own
+        uri
+        for one in apt["sources"]
+        if one["releases"] and all(is_own(release, row) for release in one["releases"])
+        for uri in one["uris"]
     }
     return all(uri in shown for uri in source["uris"])
 

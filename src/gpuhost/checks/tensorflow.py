@@ -24,7 +24,7 @@ def environment(seen: Json) -> Json:
 
 
 def computes(seen: Json) -> Outcome:
-    """Does TensorFlow import, and is a convolution right?"""
+    """Check that TensorFlow can be imported, and that a convolution is right."""
     probed = environment(seen)
     required = f"a convolution agrees with NumPy within {CONV_LIMIT:g}"
     done = probed.get("computed")
@@ -46,7 +46,7 @@ def words(seen: Json) -> str:
 
 
 def says(seen: Json, pattern: str) -> bool:
-    """Does TensorFlow say this, in its log or as its error?"""
+    """Return whether TensorFlow says this, in its log or as its error."""
     probed = environment(seen)
     return any(
         re.search(pattern, text, re.IGNORECASE) for text in [*(probed.get("said") or []), probed.get("error") or ""]
@@ -54,7 +54,7 @@ def says(seen: Json, pattern: str) -> bool:
 
 
 def libraries(seen: Json) -> Outcome:
-    """Does each library that TensorFlow loads by name load?"""
+    """Check that each library that TensorFlow loads by name can be loaded."""
     found = environment(seen).get("libraries") or {}
     wanted = list(seen["expected"]["sonames"])
     told = [f"{name}: {(found.get(name) or {'error': 'not tried'})['error']}" for name in wanted]
@@ -80,7 +80,7 @@ def cudnn_at_run_time(seen: Json) -> Optional[str]:
 
 
 def cudnn(seen: Json) -> Outcome:
-    """Is the cuDNN that is loaded of the major version that TensorFlow was built with, and no older?"""
+    """Check that the loaded cuDNN is of the major version that TensorFlow was built with, and not older."""
     wanted, found = seen["expected"]["tensorflow"].get("cudnn", ""), cudnn_at_run_time(seen)
     required = f"cuDNN {wanted} or a later {wanted.partition('.')[0]}.x"
     if found is None:
@@ -91,7 +91,7 @@ def cudnn(seen: Json) -> Outcome:
 
 
 def on_gpu(seen: Json) -> Outcome:
-    """Did the convolution run on a card, and are all locked cards there for TensorFlow?"""
+    """Check that the convolution ran on a card, and that TensorFlow lists all locked cards."""
     done, count = environment(seen)["computed"], len(obeyed(seen)["cards"])
     on_card = "GPU" in short_device(done["device"])
     actual = f"{len(done['gpus'])} cards listed, computed on {short_device(done['device'])}"

@@ -14,8 +14,9 @@ LSPCI = on_host("lspci -nn -d 10de: # nothing is listed: look at its seat and po
 
 
 def present(seen: Json) -> Outcome:
-    """Is there an NVIDIA card where the lock has one, and where one was demanded? That the cards are the locked ones,
-    lock.cards says.
+    """Check that there is an NVIDIA card where the lock has one, and where one was demanded.
+
+    Whether the cards are the locked ones is the claim of lock.cards.
     """
     if not obeyed(seen)["plan"]["gpus"]:
         remedy = f"Put a card in, then plan anew: {RELOCK}"
@@ -35,7 +36,7 @@ def present_found(seen: Json) -> Outcome:
 
 
 def toolkit(seen: Json) -> Outcome:
-    """Is the toolkit in force the locked one, by its own record and by its compiler, where it has one?"""
+    """Check that the toolkit in force is the locked one, by its own record and, where it has one, by its compiler."""
     wanted, found = obeyed(seen)["plan"]["cuda"]["version"], installed(seen)
     said = [f"its record says {found['cuda']}"] if found["cuda"] else []
     said += [f"nvcc says {found['nvcc']}"] if found["nvcc"] else []
@@ -65,7 +66,7 @@ def too_old(driver: str, row: Json) -> Optional[str]:
 
 
 def driver_serves(seen: Json) -> Outcome:
-    """Is the loaded driver new enough for the toolkit in force?"""
+    """Check that the loaded driver is new enough for the toolkit in force."""
     version, loaded = obeyed(seen)["plan"]["cuda"]["version"], observation(seen)["nvidia"]["module_version"]
     row = seen["expected"]["cuda"]
     if row is None:
@@ -75,7 +76,7 @@ def driver_serves(seen: Json) -> Outcome:
 
 
 def cudnn(seen: Json) -> Outcome:
-    """Is cuDNN in force the locked one? Its header gives three of the four figures."""
+    """Check that the cuDNN in force is the locked one; its header gives three of the four figures."""
     wanted, found = obeyed(seen)["plan"]["cudnn"]["version"], installed(seen)["cudnn"]
     right = found is not None and in_series(wanted, found)
     return held(

@@ -8,6 +8,7 @@ import argparse
 import errno
 import os
 import sys
+from pathlib import Path
 from typing import Optional, Sequence
 
 from rich.console import Console
@@ -20,6 +21,8 @@ from . import doctor as cli_doctor
 from . import history as cli_history
 from . import plan as cli_plan
 
+#: The script ./run of a checkout, in which this file is src/gpuhost/cli/main.py.
+FRONT_DOOR = Path(__file__).resolve().parents[3] / "run"
 EXIT_BROKEN_PIPE = 1  # the same as rich has, which prints the tables
 
 
@@ -43,10 +46,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         sys.stdout.flush()
         return code
     except GpuhostError as error:
-        render.show_error(Console(stderr=True), error.message, error.next_step)
+        render.show_error(Console(stderr=True), error.message, explained(error.next_step))
         return error.exit_code
     except OSError as error:
         return unwritten(error)
+
+
+def explained(step: str) -> str:
+    """Return what to do next, with a word on what an installed package lacks where that needs a checkout."""
+    if "./run " not in step or FRONT_DOOR.is_file():
+        return step
+    return f"{step} (./run is part of a clone of gpuhost's repository, and this is an installed package.)"
 
 
 def unwritten(error: OSError) -> int:

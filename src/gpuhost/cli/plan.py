@@ -14,7 +14,7 @@ from ..host.probe.machine import observe
 from ..planning import compare, plan
 from ..planning.candidates import COMPONENTS, Request
 from ..planning.gpus import Gpu, parse
-from ..planning.request import request_from, request_of
+from ..planning.request import refuse_architecture, request_from, request_of
 from ..planning.resolve import Resolver, resolver
 from ..report import terminal as render
 from ..types import Json
@@ -94,6 +94,7 @@ def requested(found: Resolver, arguments: argparse.Namespace) -> Request:
     observation = observe()
     if typed is None:
         return request_of(found, observation, asked, platform=arguments.os, **given)
+    refuse_architecture(observation)
     here = str(observation["platform"]["id"])
     if here not in found.catalog.platforms["platforms"]:
         raise UsageError(

@@ -6,16 +6,16 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
 from .. import strict_json
 from ..host import files
+from ..types import Json
 from .options import Option
 from .wheel import NAME, facts_of
 
 #: Raised when the script itself changes what it makes from the same input.
 FORM = 1
-Json = Dict[str, Any]
 
 
 def inputs(

@@ -10,12 +10,12 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from ..host import files
 from ..host.commands import CommandFailed
+from ..types import Json
 from . import code_in, commands, configured, keys, progress, resources, sources, unity, wheel
 from .failures import failure
 from .plan import Plan, build_folder, hooks_folder, source_folder
 from .steps import Work
 
-Json = Dict[str, Any]
 Say = Callable[[str], None]
 
 #: FindCUDA runs nvcc twice for each file, the first time for its dependencies. The sources are sealed, so nothing can

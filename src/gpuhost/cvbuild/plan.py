@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
+from ..types import Json
 from . import keys, options, unity
 from .archs import Architectures
 from .compilers import Compiler
@@ -12,8 +13,6 @@ from .machine import Python, Tools
 from .recipe import Recipe
 from .sources import name_of
 from .toolkit import Cudnn, Toolkit
-
-Json = Dict[str, Any]
 
 
 class Wishes(NamedTuple):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from .. import strict_json
 from ..host import commands
+from ..types import Json
 from . import code_in, configured, proving
 from .archs import must_cover
 from .commands import ask as answered
 from .commands import environment
 from .failures import failure
 
-Json = Dict[str, Any]
 #: The largest difference to the processor's answer, relative to the largest value: FP32 sums in another order, and
 #: FP16 has a mantissa of 11 bits. Measured on a card: docs/reference/opencv-build.md.
 RELATIVE = {"fp32": 1e-3, "fp16": 2e-2}

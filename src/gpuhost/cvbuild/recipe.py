@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
 from .. import strict_json
+from ..types import Json
 from .failures import failure
 
 SCHEMA = 1
-Json = Dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ import shutil
 import tarfile
 import urllib.parse
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from .. import strict_json
 from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
 from ..host import download as artifacts
 from ..host import files, https
+from ..types import Json
 from .failures import failure
 
-Json = Dict[str, Any]
 PYPI = "https://pypi.org/simple"
 JSON_KIND = "application/vnd.pypi.simple.v1+json"
 SEAL = ".gpuhost-tree"

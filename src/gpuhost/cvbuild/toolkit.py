@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from ..versions import at_most, release
+from ..versions import release, within
 from .archs import listed_by_nvcc
 from .commands import ask
 from .failures import failure
@@ -116,7 +116,7 @@ def read_cudnn(root: Path) -> Cudnn:
 
 def check_bounds(what: str, found: str, bounds: Dict[str, Any], identity: str, opencv: str) -> None:
     """Refuse a version outside what an OpenCV release was seen to build with."""
-    if release(found) >= release(bounds["min"]) and at_most(found, bounds["max"]):
+    if within(found, bounds):
         return
     raise failure(
         identity,

@@ -10,14 +10,14 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import List, NamedTuple, Tuple
 
 from .. import strict_json
 from ..host import files
+from ..types import Json
 from .archs import Architectures, flat
 from .failures import failure
 
-Json = Dict[str, Any]
 NAME = "opencv-contrib-python"
 MODULE = "opencv_contrib_python"
 FACTS = "cv2/gpuhost_build.json"

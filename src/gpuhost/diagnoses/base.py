@@ -24,16 +24,10 @@ class Sign(NamedTuple):
     remedy: Optional[Remedy] = None
 
 
-class Elsewhere(NamedTuple):
-    """Another part of the project that gives the diagnosis, and the test that shows it."""
-
-    where: str
-    test: str
-
-
 class Diagnosis(NamedTuple):
     """One known failure. `fix` says what mends it in general; a sign's remedy is what to type on the host that has it.
 
+    `elsewhere` are other parts of the project that give it; tests/unit/elsewhere.json names the test that shows each.
     `by_hand` gives the command on a host that gpuhost has not provisioned, where the check's own would not do.
     `messages` are what programs print when this is the cause, as people quote it; `doctor --message` looks for them.
     `never` is the reason why a failure that others meet cannot happen to this stack; then nothing gives it.
@@ -44,7 +38,7 @@ class Diagnosis(NamedTuple):
     cause: str
     fix: str
     signs: Tuple[Sign, ...] = ()
-    elsewhere: Tuple[Elsewhere, ...] = ()
+    elsewhere: Tuple[str, ...] = ()
     never: str = ""
     by_hand: Optional[Remedy] = None
     messages: Tuple[str, ...] = ()

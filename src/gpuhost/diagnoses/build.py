@@ -1,14 +1,13 @@
 """Diagnoses that only the building of OpenCV can give; its own table (cvbuild/failures.py) holds them in detail."""
 
-from .base import Diagnosis, Elsewhere
+from .base import Diagnosis
 
 BUILD = "build/opencv_cmake.py"
-RUN, PURE = "tests/unit/test_cvbuild_run.py::", "tests/unit/test_cvbuild_pure.py::"
 
 
-def built(identity: str, title: str, cause: str, fix: str, test: str, *messages: str) -> Diagnosis:
-    """A diagnosis that the build gives, with the test that shows it."""
-    return Diagnosis(identity, title, cause, fix, elsewhere=(Elsewhere(BUILD, test),), messages=messages)
+def built(identity: str, title: str, cause: str, fix: str, *messages: str) -> Diagnosis:
+    """Return a diagnosis that only the build gives."""
+    return Diagnosis(identity, title, cause, fix, elsewhere=(BUILD,), messages=messages)
 
 
 TABLE = (
@@ -17,7 +16,6 @@ TABLE = (
         "The card is below what OpenCV's CUDA backend takes",
         "OpenCV 4.2 wants 5.3 or more for its networks on CUDA; later releases take 3.0.",
         "A later OpenCV, which the plan chooses by itself.",
-        f"{RUN}test_a_card_below_the_floor_of_opencv",
         "CUDA backend for DNN module requires CC 5.3",
     ),
     built(
@@ -25,7 +23,6 @@ TABLE = (
         "CMake finds no cuDNN, or another one",
         "Header or library stand elsewhere, the version header is a new one, or CMake's cache is an old one.",
         "The cuDNN of the lock, told to CMake by its paths, and no cache of an earlier attempt.",
-        f"{RUN}test_cudnn_that_will_not_do",
         "CUDNN_LIBRARY",
         "Could NOT find CUDNN",
         "cuDNN: NO",
@@ -35,7 +32,6 @@ TABLE = (
         "A part of the toolkit is not found",
         "The CMake of Ubuntu 18.04 is older than the toolkit, or a library of the toolkit is missing.",
         "The locked CMake of the build's environment, and the whole toolkit.",
-        f"{RUN}test_a_toolkit_without_cublas",
         "CUDA_nppicom_LIBRARY",
         "CUDA_cublas_LIBRARY",
     ),
@@ -44,7 +40,6 @@ TABLE = (
         "The compiler is newer than nvcc takes",
         "Each toolkit refuses compilers that came after it.",
         "A compiler of the archive that the toolkit takes; the message names the package.",
-        f"{RUN}test_a_compiler_that_is_too_new",
         "unsupported GNU version",
     ),
     built(
@@ -52,7 +47,6 @@ TABLE = (
         "The compiler is killed for want of memory",
         "More jobs run at once than the memory holds.",
         "Jobs after the memory that is free, which is the default; or swap.",
-        f"{RUN}test_what_goes_wrong_in_the_tools_has_its_id",
         "Killed signal terminated program cc1plus",
         "Killed (program cc1plus)",
     ),
@@ -61,7 +55,6 @@ TABLE = (
         "OpenCV's configure step downloads files",
         "It fetches files while it configures, and fails without a network or with a changed file.",
         "The options that need them are off, or the files are given by checksum.",
-        f"{RUN}test_what_goes_wrong_in_the_tools_has_its_id",
         "ippicv",
         "boostdesc_bgm.i",
         "vgg_generated",
@@ -71,7 +64,6 @@ TABLE = (
         "OpenCV is built for every architecture",
         "Without a card that can be read CMake takes all it knows, which takes hours.",
         "The architectures of the lock, said to CMake; anything else ends the build.",
-        f"{RUN}test_what_goes_wrong_in_the_tools_has_its_id",
         "Automatic detection of CUDA generation failed",
     ),
     built(
@@ -79,7 +71,6 @@ TABLE = (
         "nvcc does not know the card's architecture",
         "The toolkit is too old or too new for the card.",
         "A toolkit that builds for the card, which the plan chooses by itself.",
-        f"{RUN}test_a_card_the_toolkit_does_not_know",
         "Unsupported gpu architecture",
     ),
 )

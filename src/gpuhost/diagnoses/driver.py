@@ -20,12 +20,11 @@ from ..checks.cuda import NO_DEVICE, OTHER_VERSION, answer, init_code
 from ..checks.driver import REBOOT, driver, wanted
 from ..checks.found import CONTAINER, is_as_found, missing_traces, place
 from ..checks.host import observation
+from ..host.guard.rules import is_of_kernel
 from ..host.probe.driver import CERTIFICATE
 from ..types import Json
 from . import by_hand
-from .base import Diagnosis, Elsewhere, Sign
-
-SECURE_BOOT = "tests/unit/test_driver_modules.py::test_one_defect_is_one_need"
+from .base import Diagnosis, Sign
 
 
 def without_newer_kernel(seen: Json) -> str:
@@ -34,14 +33,14 @@ def without_newer_kernel(seen: Json) -> str:
     names = [
         name
         for name, package in sorted(observation(seen)["packages"].items())
-        if name.startswith("linux-") and name.endswith(f"-{boots}") and package["state"] == "installed"
+        if is_of_kernel(name, str(boots)) and str(boots) in name and package["state"] == "installed"
     ]
     there = made in observation(seen)["kernel"]["installed"]
     return on_host(f"apt-get purge -y {' '.join(map(shlex.quote, names))}") if there and names else DRIVER
 
 
 def other_flavour(seen: Json) -> bool:
-    """Is the module of the other kind, open or closed, than the locked one?"""
+    """Return whether the module is of the other flavour, open or proprietary, than the locked one."""
     module = driver(seen)["module"]
     return module is not None and module["open"] != (wanted(seen)["kernel_modules"] == "open")
 
@@ -56,28 +55,28 @@ def without_nouveau(seen: Json) -> str:
 
 
 def held_by_nouveau(seen: Json) -> bool:
-    """Has nouveau the card?"""
+    """Return whether nouveau has bound the card."""
     return "nouveau" in holders(seen)
 
 
 def refused(seen: Json) -> bool:
-    """Does the kernel's log say that it refused a module?"""
+    """Return whether the kernel's log says that it refused a module."""
     return kernel_says(seen, REFUSED) is not None
 
 
 def is_unsigned(seen: Json) -> bool:
-    """Has the module for the next boot no signature?"""
+    """Return whether the module for the next boot is unsigned."""
     module = driver(seen)["module"]
-    return module is not None and not module["signer"]
+    return module is not None and module["signed"] is False
 
 
 def not_served(seen: Json) -> bool:
-    """Does the kernel's log say that this driver passes the card over?"""
+    """Return whether the kernel's log says that this driver passes the card over."""
     return kernel_says(seen, LEGACY) is not None
 
 
 def is_lost(seen: Json) -> bool:
-    """Is the card on the bus and silent, or does the kernel's log say that it is lost, or nvidia-smi that it fails?"""
+    """Return whether a card is silent, the kernel's log says that it is lost, or nvidia-smi fails."""
     failing = observation(seen)["nvidia"]["smi"]["status"] != "ok"
     return kernel_says(seen, FALLEN) is not None or is_silent(seen) or failing
 
@@ -89,7 +88,7 @@ def library_is_ahead(seen: Json) -> bool:
 
 
 def only_memory_is_missing(seen: Json) -> bool:
-    """Are the driver's own nodes there, and only CUDA's is not?"""
+    """Return whether the driver's own nodes are there and only CUDA's is missing."""
     return uvm_is_missing(seen) and "nvidiactl" in signs(seen)["nodes"]
 
 
@@ -116,8 +115,8 @@ TABLE = (
         "Plan anew: the last branch that serves the card is chosen, with the modules it needs.",
         signs=(Sign("driver.module", other_flavour), Sign("driver.cards", not_served, lambda seen: RELOCK)),
         elsewhere=(
-            Elsewhere("the plan", "tests/unit/test_resolver_design.py::test_kepler_and_ada_have_no_driver_in_common"),
-            Elsewhere("playbooks/driver.yml", SECURE_BOOT),
+            "the plan",
+            "playbooks/driver.yml",
         ),
         by_hand=by_hand.legacy,
         messages=(
@@ -137,7 +136,7 @@ TABLE = (
             Sign("driver.match", are_apart),
             Sign("cuda.answers", start_gives(OTHER_VERSION)),
         ),
-        elsewhere=(Elsewhere("playbooks/driver.yml", SECURE_BOOT),),
+        elsewhere=("playbooks/driver.yml",),
         by_hand=by_hand.libraries,
         messages=(
             "Driver/library version mismatch",
@@ -156,14 +155,8 @@ TABLE = (
             Sign("driver.module"),
         ),
         elsewhere=(
-            Elsewhere(
-                "playbooks/driver.yml",
-                "tests/unit/test_driver_setup.py::test_a_kernel_that_the_lock_does_not_serve",
-            ),
-            Elsewhere(
-                "playbooks/guard.yml",
-                "tests/unit/test_guard_hold.py::test_a_kernel_that_the_driver_was_not_made_for_is_refused",
-            ),
+            "playbooks/driver.yml",
+            "playbooks/guard.yml",
         ),
         by_hand=by_hand.module_again,
         messages=(
@@ -185,9 +178,7 @@ TABLE = (
                 lambda seen: on_host(f"mokutil --import {CERTIFICATE} && reboot  # on its blue screen: Enroll MOK"),
             ),
         ),
-        elsewhere=(
-            Elsewhere("playbooks/driver.yml", "tests/e2e/test_driver_ubuntu.py::test_the_run_is_led_to_the_key"),
-        ),
+        elsewhere=("playbooks/driver.yml",),
         messages=(
             "is already in the enrollment request",
             "is not enrolled",
@@ -199,7 +190,7 @@ TABLE = (
         "Secure Boot is on, and the module is not signed, or not by a key that the firmware knows.",
         "Take the archive's signed modules, or sign with the machine's own key and enrol it. Secure Boot stays on.",
         signs=(Sign("driver.signed"), Sign("driver.loaded", refused)),
-        elsewhere=(Elsewhere("playbooks/driver.yml", SECURE_BOOT),),
+        elsewhere=("playbooks/driver.yml",),
         by_hand=by_hand.signed,
         messages=(
             "Required key not available",
@@ -215,7 +206,7 @@ TABLE = (
         "It is not blacklisted, or the initramfs was made before it was, so that it loads first.",
         "Blacklist it, make the initramfs anew and reboot: playbooks/driver.yml does.",
         signs=(Sign("driver.nouveau", remedy=without_nouveau), Sign("driver.loaded", held_by_nouveau)),
-        elsewhere=(Elsewhere("playbooks/driver.yml", SECURE_BOOT),),
+        elsewhere=("playbooks/driver.yml",),
         by_hand=by_hand.without_nouveau,
         messages=(
             "GPU probe * not called",
@@ -230,7 +221,7 @@ TABLE = (
         "What was installed takes effect at the next start; until then the old kernel or module runs, or none.",
         "Reboot, and verify after it.",
         signs=(Sign("driver.loaded"),),
-        elsewhere=(Elsewhere("site.yml", "tests/unit/test_driver_modules.py::test_when_a_reboot_is_needed"),),
+        elsewhere=("site.yml",),
         by_hand=by_hand.reboot,
         messages=(
             "couldn't communicate with the NVIDIA driver",

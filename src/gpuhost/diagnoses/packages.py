@@ -3,31 +3,32 @@
 from typing import List
 
 from ..checks.base import on_host
-from ..checks.driver import driver, other_branches, replaced, wanted
+from ..checks.driver import driver, wanted
 from ..checks.host import observation, row
 from ..checks.lock import installed
 from ..checks.sources import removal, unknown_sources, unread
+from ..host.driver.judge import Packages, other_branches, replaced
 from ..types import Json
 from . import by_hand
-from .base import Diagnosis, Elsewhere, Sign
+from .base import Diagnosis, Sign
 
 #: Where NVIDIA's own repositories are. Their key was replaced in April 2022, and the old one opens nothing any more.
 VENDOR = "developer.download.nvidia."
 
 
-def stack(seen: Json) -> Json:
+def stack(seen: Json) -> Packages:
     """The installed packages of the driver and its kernel, as the guard's probe computes them."""
-    return dict(installed(seen)["guard"]["stack"])
+    return Packages(installed(seen)["guard"]["stack"])
 
 
 def has_replaced(seen: Json) -> bool:
-    """Was a recorded package of the driver replaced or removed?"""
+    """Return whether a recorded package of the driver was replaced or removed."""
     record = driver(seen)["record"]
     return record is not None and bool(replaced(record, stack(seen)))
 
 
 def has_jumped(seen: Json) -> bool:
-    """Is another branch of the driver there than the one that was installed, or that the lock has?"""
+    """Return whether the recorded branch is not the lock's, or packages of another branch are there."""
     record = driver(seen)["record"]
     if record is None:
         return False
@@ -46,7 +47,7 @@ def without_vendor(seen: Json) -> str:
 
 
 def only_vendor_is_unknown(seen: Json) -> bool:
-    """Is an unreadable repository of NVIDIA's all that is wrong with the sources?"""
+    """Return whether unreadable repositories of NVIDIA are all that is wrong with the sources."""
     unknown = unknown_sources(observation(seen), row(seen))
     return len(unread_vendor(seen)) == len(unknown) > 0
 
@@ -58,9 +59,7 @@ TABLE = (
         "A transitional package, or a package of a newer branch, brought its own dependencies past the pin.",
         "Remove the other branch, install the locked one, pin and hold it: playbooks/driver.yml does all three.",
         signs=(Sign("driver.installed", has_jumped), Sign("guard.pins")),
-        elsewhere=(
-            Elsewhere("playbooks/driver.yml", "tests/unit/test_driver_packages.py::test_another_branch_is_refused"),
-        ),
+        elsewhere=("playbooks/driver.yml",),
         messages=("nvidia-driver-* : Depends: nvidia-driver-",),
     ),
     Diagnosis(
@@ -69,11 +68,7 @@ TABLE = (
         "One package of the driver or its kernel was not on hold, and one is enough for an update.",
         "Install the locked driver again from the kept files, and hold everything that is installed of it.",
         signs=(Sign("driver.installed", has_replaced), Sign("guard.holds")),
-        elsewhere=(
-            Elsewhere(
-                "playbooks/guard.yml", "tests/unit/test_guard_proof.py::test_an_upgrade_of_a_held_package_is_an_error"
-            ),
-        ),
+        elsewhere=("playbooks/guard.yml",),
     ),
     Diagnosis(
         "D03",
@@ -81,12 +76,7 @@ TABLE = (
         "unattended-upgrades plans an upgrade of what is on hold and gives up when it finds that it may not.",
         "Put each held package on its blacklist: playbooks/guard.yml does, and proves it with a dry run.",
         signs=(Sign("guard.blacklist"),),
-        elsewhere=(
-            Elsewhere(
-                "playbooks/guard.yml",
-                "tests/unit/test_guard_proof.py::test_unattended_upgrades_that_stops_is_an_error",
-            ),
-        ),
+        elsewhere=("playbooks/guard.yml",),
         messages=(
             "package on hold",
             "held broken packages",
@@ -111,11 +101,8 @@ TABLE = (
         "Take the source out, and install again what came from it.",
         signs=(Sign("host.sources-release"), Sign("host.sources-foreign")),
         elsewhere=(
-            Elsewhere("site.yml", "tests/roles/test_gpu_stack.py::test_every_foreign_source_is_in_the_message"),
-            Elsewhere(
-                "playbooks/driver.yml",
-                "tests/unit/test_driver_packages.py::test_what_is_not_the_locked_driver_is_refused",
-            ),
+            "site.yml",
+            "playbooks/driver.yml",
         ),
         messages=(
             "unmet dependencies",
@@ -127,12 +114,7 @@ TABLE = (
         "The archive no longer has the locked version",
         "The release's archive keeps only the newest version of a package.",
         "Install from the files that were kept on the host, or bring them there; each is held against its checksum.",
-        elsewhere=(
-            Elsewhere(
-                "playbooks/driver.yml",
-                "tests/unit/test_driver_setup.py::test_the_cache_stands_in_for_an_archive_that_moved_on",
-            ),
-        ),
+        elsewhere=("playbooks/driver.yml",),
         messages=(
             "was not found",
             "is not available, but is referred to by another package",
@@ -143,11 +125,7 @@ TABLE = (
         "Another process has the package database",
         "The daily update, or the first start of a cloud image, is installing packages.",
         "Wait for it: the roles do, and say how long.",
-        elsewhere=(
-            Elsewhere(
-                "playbooks/guard.yml", "tests/unit/test_guard_hold.py::test_a_locked_package_database_is_waited_for"
-            ),
-        ),
+        elsewhere=("playbooks/guard.yml",),
         messages=(
             "Could not get lock /var/lib/dpkg/lock",
             "Waiting for cache lock",
@@ -158,7 +136,7 @@ TABLE = (
         "The host to be rebooted is the one that gives the order",
         "Ansible cannot reboot the machine that it runs on and go on.",
         "Reboot, then type the same command again: it goes on where it stopped.",
-        elsewhere=(Elsewhere("site.yml", "tests/roles/test_nvidia_driver.py::test_what_ends_a_run"),),
+        elsewhere=("site.yml",),
         messages=("Running reboot with local connection would reboot the control node",),
     ),
 )

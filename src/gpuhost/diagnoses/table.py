@@ -1,6 +1,6 @@
 """All diagnoses, and which of them a failed check shows.
 
-Adding one is one entry in a table of `diagnoses_*` and one recorded host in tests/hosts/faults. Of several entries with
+Adding one is one entry in a table of this room and one recorded host in tests/hosts/faults. Of several entries with
 a sign at one check the first whose sign is seen is taken, so that a special cause stands before a general one.
 """
 

@@ -55,6 +55,11 @@ EVERY: Dict[str, Check] = {**BY_ID, **{c.id: c for c in ASKED}}
 EXPLAINING = ("dmesg", "dkms status", "nvidia-smi memory.free")
 
 
+def about(*subjects: str) -> List[str]:
+    """Return the ids of the checks of these subjects (the word before the dot), in causal order."""
+    return [name for name in BY_ID if name.partition(".")[0] in subjects]
+
+
 def obstacle(check: Check, earlier: Dict[str, Result], seen: Json) -> Optional[str]:
     """The check at the root of why this one cannot be made; None when all that it needs has passed.
 

@@ -13,15 +13,15 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Optional, Tuple
+from typing import IO, Any, Callable, Optional, Tuple
 from urllib.error import HTTPError
 from urllib.parse import quote
 
 from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
+from ..types import Json
 from . import files, https, store
 from .https import Interrupted
 
-Json = Dict[str, Any]
 Say = Callable[[str], None]
 PAUSES_S = (1.0, 3.0, 9.0)  # waits between tries that brought little
 BLOCK = 1 << 20

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from .. import strict_json
-from ..reading import UnfitFile, content
+from ..reading import UnfitFile, content, last
 from .commands import Run
 
 # dpkg reads on past some damages of its database, and says so in these words only.
@@ -80,6 +80,18 @@ class Edges:
         except (FileNotFoundError, NotADirectoryError):
             if self.exists(name):
                 self.problem(name, "It is a link that leads nowhere.")
+        except OSError as error:
+            self.problem(name, f"It cannot be read: {error.strerror}.")
+        return None
+
+    def end(self, name: str, count: int) -> Optional[bytes]:
+        """The last bytes of a file, however large it is; None when it is not there, or, a problem, not readable."""
+        try:
+            return last(self.path(name), count)
+        except UnfitFile as error:
+            self.problem(name, str(error))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as error:
             self.problem(name, f"It cannot be read: {error.strerror}.")
         return None

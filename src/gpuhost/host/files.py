@@ -169,17 +169,27 @@ def whole(path: Path, mode: Optional[int] = FILE) -> Iterator[IO[bytes]]:
     `mode` None leaves the mode to the umask, as for the file that a person asked for. The file and its name are on the
     disk when this returns. What a killed process left of the same file is taken away.
     """
+    with _taking(path) as (temporary, at):
+        made = os.open(temporary, _NEW, 0o666 if mode is None else mode & 0o600, dir_fd=at)
+        with os.fdopen(made, "w+b") as handle:
+            if mode is not None:
+                os.fchmod(made, mode)
+            yield handle
+            handle.flush()
+            os.fsync(made)
+
+
+@contextlib.contextmanager
+def _taking(path: Path) -> Iterator[Tuple[str, int]]:
+    """Give a temporary name and the descriptor of its folder; what is made there takes the name `path` at the end.
+
+    Where the block fails it is taken away. The name is on the disk when this returns.
+    """
     with opened(path.parent, make=True) as at:
         _sweep(path.name, at)
         temporary = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.new"
-        handle = os.fdopen(os.open(temporary, _NEW, 0o666 if mode is None else mode & 0o600, dir_fd=at), "w+b")
         try:
-            with handle:
-                if mode is not None:
-                    os.fchmod(handle.fileno(), mode)
-                yield handle
-                handle.flush()
-                os.fsync(handle.fileno())
+            yield temporary, at
             os.rename(temporary, path.name, src_dir_fd=at, dst_dir_fd=at)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -250,17 +260,8 @@ def put_folder(source: Path, folder: Path) -> None:
 
 def link(target: str, path: Path) -> None:
     """Let `path` be a symbolic link to `target`, at once; a file or a link of that name is replaced."""
-    with opened(path.parent, make=True) as at:
-        _sweep(path.name, at)
-        temporary = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.new"
+    with _taking(path) as (temporary, at):
         os.symlink(target, temporary, dir_fd=at)
-        try:
-            os.rename(temporary, path.name, src_dir_fd=at, dst_dir_fd=at)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=at)
-            raise
-        os.fsync(at)
 
 
 def remove(path: Path) -> None:

@@ -12,13 +12,12 @@ import json
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from .. import strict_json
 from ..errors import UsageError
+from ..types import Json
 from . import files, store
-
-Json = Dict[str, Any]
 
 RECORD = "state/generations.json"
 SWITCH, BACK = "switch", "back"

@@ -5,15 +5,14 @@ opencv_build; here it is a command line.
 """
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Callable, List
 
 from .. import strict_json
 from ..credentials import without_secrets
 from ..errors import EnvironmentProblem
 from ..text import printable
+from ..types import Json
 from . import commands
-
-Json = Dict[str, Any]
 
 
 def failed(said: List[str], log: str = "") -> EnvironmentProblem:

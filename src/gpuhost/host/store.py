@@ -16,10 +16,11 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Callable, Dict, Iterable, Iterator, List, Optional
 
 from .. import strict_json
 from ..errors import EnvironmentProblem
+from ..types import Json
 from . import files
 
 MARKER = ".gpuhost.json"
@@ -27,7 +28,6 @@ MARKER = ".gpuhost.json"
 LOCK = "lock"
 #: Where temporary files go while the lock is held.
 TEMPORARY = "tmp"
-Json = Dict[str, Any]
 
 
 @contextlib.contextmanager

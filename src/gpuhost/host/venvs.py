@@ -7,13 +7,13 @@ again without a network.
 
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Callable, List, Sequence
 
-from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
-from . import commands, files, store
+from ..errors import ArtifactError, EnvironmentProblem
+from ..types import Json
+from . import commands, files, making
 from .commands import CommandFailed
 
-Json = Dict[str, Any]
 # What pip needs in place before it can build an sdist without fetching build tools of its own choice.
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
 FOREIGN = (
@@ -111,7 +111,7 @@ def folder_of(root: Path, name: str, lock: Json) -> Path:
 def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callable[[str], None]) -> None:
     """Put the locked packages into a fresh environment: pip and the build tools first, as an old pip knows few."""
     pip = [str(folder / "bin" / "python"), "-I", "-m", "pip"]
-    wheels, scratch = cache / "wheels", scratch_of(folder, cache)
+    wheels, scratch = cache / "wheels", making.scratch_of(folder)
     tools = [p for p in packages if p["name"] in BUILD_TOOLS]
     rest = [p for p in packages if p["name"] not in BUILD_TOOLS]
     for part in (tools, rest):
@@ -131,15 +131,11 @@ def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callab
 
 
 def check_space(root: Path, name: str, lock: Json) -> None:
-    """Refuse, before anything is begun, a file system without room for the files and the unpacked environment.
+    """Refuse a file system without room for the files and the unpacked environment.
 
     Unpacked, packages take up to four times their download (TensorFlow 2.21: 636 MB become 2.2 GB, measured).
     """
-    needed = 5 * sum(p["size"] or 0 for p in lock["packages"]) // 10**6
-    free = shutil.disk_usage(str(root)).free // 10**6
-    if free < needed:
-        text = f"{name} needs about {needed} MB below {root}, {free} MB are free."
-        raise EnvironmentProblem(text, "Make room, or mount a larger disk there, and run the same command again.")
+    making.check_space(root, name, 5 * sum(p["size"] or 0 for p in lock["packages"]))
 
 
 def check_python(python: str) -> None:
@@ -150,54 +146,22 @@ def check_python(python: str) -> None:
         raise EnvironmentProblem(f"There is no {python} on this host.", step)
 
 
-def make(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> None:
-    """Make the environment's folder from nothing and seal it; whatever a killed run left of it goes first."""
-    folder, log = folder_of(root, name, lock), root / "log" / f"{name}.log"
-    clear(folder, root / "cache")
-    check_python(python)
-    check_space(root, name, lock)
-    say("making the environment")
-    try:
-        run([python, "-I", "-m", "venv", str(folder)], log)
-        fill(folder, lock["packages"], root / "cache", log, say)
-        versions = {p["name"]: p["version"] for p in lock["packages"]}
-        store.seal(folder, {"digest": lock["digest"], "environment": name, "packages": versions})
-    except (OSError, CommandFailed, GpuhostError):
-        # Half an environment would only hold the space that may be what was missing.
-        clear(folder, root / "cache")
-        raise
-
-
-def scratch_of(folder: Path, cache: Path) -> Path:
-    """Where downloads for an environment wait for their checksum."""
-    return cache / ("new-" + folder.name)
-
-
-def clear(folder: Path, cache: Path) -> None:
-    """Take down an environment that is not whole, and its unfinished downloads."""
-    # The marker goes first, so that what is taken down is never taken for whole.
-    for stale in (folder / store.MARKER, folder, scratch_of(folder, cache)):
-        files.remove(stale)
-
-
 def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> Path:
     """Make the virtual environment of a lock in the store, if it is not whole there; its folder.
 
-    `lock` is an environment lock with its `digest`; `python` the interpreter; `say` is told each step. Two runs at once
-    (one whose controller was killed goes on by itself) take turns. Raises `ArtifactError` or `EnvironmentProblem`; what
-    is half made is removed by the next call.
+    `lock` is an environment lock with its `digest`; `python` the interpreter; `say` is told each step. Raises
+    `ArtifactError` or `EnvironmentProblem`.
     """
-    folder = folder_of(root, name, lock)
-    log = root / "log" / f"{name}.log"
-    try:
-        with store.changing(root, f"making the environment {name}", say):
-            for needed in (root / "cache" / "wheels", log.parent, folder.parent):
-                files.make_folder(needed)
-            if not store.is_whole(folder, lock["digest"]):
-                make(root, name, lock, python, say)
-    except OSError as error:
-        raise store.unwritable(error, folder) from error
-    except CommandFailed as error:
-        step = f"The whole log is {log} on the host."
-        raise EnvironmentProblem(f"{name} could not be made:\n{error}\n", step) from error
-    return folder
+    folder, log = folder_of(root, name, lock), root / "log" / f"{name}.log"
+
+    def check() -> None:
+        check_python(python)
+        check_space(root, name, lock)
+
+    def make() -> Json:
+        say("making the environment")
+        run([python, "-I", "-m", "venv", str(folder)], log)
+        fill(folder, lock["packages"], root / "cache", log, say)
+        return {"environment": name, "packages": {p["name"]: p["version"] for p in lock["packages"]}}
+
+    return making.made(folder, lock["digest"], f"making the environment {name}", log, check, make, say)

@@ -15,24 +15,29 @@ from .versions import version
 
 NAMES = {"driver": "driver", "cuda": "CUDA", "cudnn": "cuDNN", "opencv": "OpenCV", "tensorflow": "TensorFlow"}
 COMPONENTS = tuple(NAMES)
+#: The components that a host without a GPU has.
+WITHOUT_GPU = ("opencv", "tensorflow")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
-    """One release of one component; `row` is its catalog row, `key` tells it apart from its siblings."""
+    """One release of one component; `row` is its catalog row, `key` tells it apart from its siblings.
+
+    Compared by identity: it stands for one row of one catalog, and sets of candidates are asked a lot.
+    """
 
     component: str
     version: str
     key: str
-    row: Json = field(compare=False, hash=False, repr=False)
+    row: Json = field(repr=False)
 
     @property
     def unverified(self) -> bool:
-        """Does the row rest on something no source that was read confirms?"""
+        """Return whether the row rests on something that no source that was read confirms."""
         return bool(self.row.get("unverified"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Driver(Candidate):
     """A driver package of a platform's archive, or a `.run` release (then `platform` is None).
 
@@ -42,9 +47,9 @@ class Driver(Candidate):
 
     platform: Optional[str]
     branch: str
-    branch_row: Json = field(compare=False, hash=False, repr=False)
-    claims: FrozenSet[str] = field(compare=False, hash=False, repr=False)
-    claimed_from: Dict[str, int] = field(compare=False, hash=False, repr=False)
+    branch_row: Json = field(repr=False)
+    claims: FrozenSet[str] = field(repr=False)
+    claimed_from: Dict[str, int] = field(repr=False)
 
     @property
     def max_cuda(self) -> Optional[str]:
@@ -53,12 +58,12 @@ class Driver(Candidate):
         return None if value is None else str(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TensorFlow(Candidate):
     """A TensorFlow wheel for one Python."""
 
     tag: str
-    wheel: Json = field(compare=False, hash=False, repr=False)
+    wheel: Json = field(repr=False)
 
     @property
     def python(self) -> str:
@@ -77,6 +82,9 @@ class Request:
     kernel: Optional[str] = None
     secure_boot: Optional[bool] = None
     avx: Optional[bool] = None
+    nvswitches: int = 0
+    remarks: Tuple[Tuple[str, str], ...] = ()
+    """What the plan has to say of the machine it is for: what each is about, and a sentence."""
 
     @property
     def capabilities(self) -> List[str]:
@@ -137,7 +145,7 @@ def newest_first(component: str, rows: List[Dict[str, Any]]) -> List[Candidate]:
 
 @dataclass(frozen=True)
 class Candidates:
-    """All candidates of all components; positions in these lists are what the resolver's bit sets mean."""
+    """All candidates of all components."""
 
     driver: List[Candidate]
     cuda: List[Candidate]

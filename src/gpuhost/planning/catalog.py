@@ -1,24 +1,25 @@
 """The one place that opens the catalog: every fact and figure, from JSON files that each have a schema.
 
 A file that is missing, is not JSON or breaks its schema is a `CatalogError` that names the file and the place in
-it. Nothing else in the project reads these files.
+it. On the controller nothing else reads these files; on a host, `yolo/models.py` reads its own.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, FrozenSet
+from typing import Any, Callable, FrozenSet, List
 
 import fastjsonschema
 
 from ..errors import CatalogError
 from ..types import Json
-from .environments import environment_names
 
 DATA = Path(__file__).parents[1] / "data"
+ENVIRONMENTS = DATA / "environments"
 FILES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms", "yolo", "origins")
 
 
@@ -50,18 +51,33 @@ def validator(schema: Path) -> Callable[[Json], Json]:
     return compiled
 
 
-def load(name: str, folder: Path = DATA) -> Json:
-    """Load `<name>.json` of the folder and hold it against `<name>.schema.json` of the package."""
-    path = folder / f"{name}.json"
+def checked(path: Path, schema: str) -> Json:
+    """Read one file of the catalog and hold it against `<schema>.schema.json` of the package."""
     value = read_json(path)
     try:
-        validator(DATA / f"{name}.schema.json")(value)
+        validator(DATA / f"{schema}.schema.json")(value)
     except fastjsonschema.JsonSchemaException as error:
         raise CatalogError(
             f"The catalog file {path.name} breaks its schema: {error}.",
             "Correct the row, or restore the file from git.",
         ) from None
     return value
+
+
+def load(name: str, folder: Path = DATA) -> Json:
+    """Load the table `<name>.json` of the folder."""
+    return checked(folder / f"{name}.json", name)
+
+
+def names(folder: Path) -> List[str]:
+    """List the names of the files in a folder of locks, sorted."""
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def digest(content: Any) -> str:
+    """Tell one content from another by 12 hex digits: the start of the sha256 over its JSON, whatever order it has."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,7 @@ class Catalog:
     @classmethod
     def load(cls, folder: Path = DATA) -> Catalog:
         """Load every table of a folder (the package's own unless a test says otherwise)."""
-        return cls(**{name: load(name, folder) for name in FILES}, environments=frozenset(environment_names()))
+        return cls(**{name: load(name, folder) for name in FILES}, environments=frozenset(names(ENVIRONMENTS)))
 
 
 @functools.lru_cache(maxsize=None)

@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict, List
+from typing import Dict, Iterable, List
 
 from ..types import Json
 from . import plan
-from .candidates import Request
+from .candidates import COMPONENTS, Candidate, Request
+from .explain import versions_of
 from .gpus import Gpu
-from .resolve import Resolver, members
-from .versions import span, version
-
-# The rules that speak of the card, and those that speak of the platform alone, for each component.
-OF_CARD = {
-    "driver": ("driver-generation", "driver-claims"),
-    "cuda": ("cuda-builds",),
-    "cudnn": ("cudnn-cards",),
-    "opencv": ("opencv-floor",),
-    "tensorflow": ("tensorflow-code",),
-}
+from .resolve import Resolver
+from .versions import span
 
 
 def limits(resolver: Resolver, request: Request) -> Dict[str, Dict[str, str]]:
     """For each component, of what the platform has: the versions the cards can use, and those they cannot."""
-    masks = resolver.masks(request)
+    passing = resolver.passing(request)
+    of_card = frozenset(r.id for r in resolver.rules if r.about == "card")
     found = {}
-    for component, ids in OF_CARD.items():
-        card = {i: masks[i] for i in ids}
-        rest = {i: m for i, m in masks.items() if i not in ids}
-        there = resolver.domain(component, rest)
-        fits = there & resolver.domain(component, card)
+    for component in COMPONENTS:
+        there = resolver.domain(component, passing, of_card)
+        fits = frozenset(resolver.domain(component, passing))
         found[component] = {
-            "can": versions_of(resolver, component, fits),
-            "cannot": versions_of(resolver, component, there & ~fits),
+            "can": ranges(resolver, component, fits),
+            "cannot": ranges(resolver, component, [c for c in there if c not in fits]),
         }
     return found
 
 
-def versions_of(resolver: Resolver, component: str, bits: int) -> str:
-    """A set of candidates as version ranges: runs that are neighbours in the catalog are drawn together."""
-    everything = sorted({c.version for c in resolver.candidates.of(component)}, key=version)
-    chosen = {resolver.candidates.of(component)[i].version for i in members(bits)}
+def ranges(resolver: Resolver, component: str, found: Iterable[Candidate]) -> str:
+    """Some candidates as version ranges: runs that are neighbours in the catalog are drawn together."""
+    chosen = {c.version for c in found}
     runs: List[List[str]] = []
+    everything = versions_of(resolver.candidates.of(component))
     for before, here in zip(["", *everything], everything):
         if here in chosen:
             if runs and runs[-1][-1] == before:

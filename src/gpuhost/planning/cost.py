@@ -1,6 +1,6 @@
 """What changing a stack costs: what has to be downloaded, what is in the caches, and what has to be built.
 
-Pure. `there` is what the module gpuhost_generations reads on the host. What is not known is said to be unknown.
+Pure. `there` is what the module gpuhost_generation_info reads on the host. What is not known is said to be unknown.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def of(old: Json, new: Json, there: Json) -> Json:
 
 
 def brings(name: str, old: Json, new: Json) -> bool:
-    """Are files of a component to be brought? The same TensorFlow may only be noted to reach another card."""
+    """Return whether files of a component have to be brought. Of the same TensorFlow, the plan may only note that it
+    reaches another card.
+    """
     if new[name] is None or new[name] == old[name]:
         return False
     return name != "tensorflow" or new[name]["environment"] != old[name]["environment"]
@@ -80,7 +82,9 @@ def packages(name: str, environment: str, there: Json) -> Item:
 
 
 def needs_build(old: Json, new: Json) -> bool:
-    """Is another OpenCV to be built? (Whether a wheel of its key is there, the host knows when its toolkit is.)"""
+    """Return whether another OpenCV has to be built. (Whether a wheel of its key is there, only the host can say, once
+    it has the toolkit.)
+    """
     if new["opencv"]["source"] == "wheel":
         return False
     return any(old[name] != new[name] for name in ("opencv", "cuda", "cudnn"))

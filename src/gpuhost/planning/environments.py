@@ -6,17 +6,15 @@ the schema `data/environment.schema.json`. Everything here is pure but for readi
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
 from typing import Any, Dict, List
 
 from ..errors import CatalogError, RefusedError
 from ..host.venvs import BUILD_TOOLS, requirements
+from .catalog import ENVIRONMENTS, checked, digest, names
 
 Lock = Dict[str, Any]
 
-LOCKS = Path(__file__).parents[1] / "data" / "environments"
+LOCKS = ENVIRONMENTS
 
 
 def lock_name(environment: str, component: str, version: str, tag: str) -> str:
@@ -47,7 +45,7 @@ def chosen(name: str, engines: bool) -> str:
 
 def environment_names() -> List[str]:
     """List the names of all locks that the catalog holds, sorted."""
-    return sorted(path.stem for path in LOCKS.glob("*.json"))
+    return names(LOCKS)
 
 
 def load_environment(name: str) -> Lock:
@@ -60,15 +58,13 @@ def load_environment(name: str) -> Lock:
         )
     restore = f"Restore it from git, or make it again with tools/lock_environment.py: {path}"
     try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
-        said = lock_name(lock["environment"], lock["component"], lock["version"], lock["tag"])
-        requirements_text(lock), lock_digest(lock)
-    except (ValueError, KeyError, TypeError) as error:
-        what = f"The environment lock {name} is damaged ({error!r})."
-        raise CatalogError(what, next_step=restore) from error
+        lock = checked(path, "environment")
+    except CatalogError as error:
+        raise CatalogError(f"The environment lock {name} is damaged. {error.message}", next_step=restore) from None
+    said = lock_name(lock["environment"], lock["component"], lock["version"], lock["tag"])
     if said != name:
         raise CatalogError(f"The environment lock {name} says that it is {said}.", next_step=restore)
-    return dict(lock)
+    return lock
 
 
 def _requirement_lines(packages: List[Dict[str, Any]]) -> str:
@@ -101,5 +97,4 @@ def lock_digest(lock: Lock) -> str:
         "packages": sorted(lock["packages"], key=lambda package: str(package["name"])),
         "python": lock["python"],
     }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
+    return digest(content)

@@ -8,31 +8,32 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 from ..versions import capability
 from .candidates import COMPONENTS, NAMES, Candidate, Request, as_driver
 from .gpus import Gpu
-from .resolve import Resolver, Stack, members
-from .rules.table import RULES, Rule
+from .resolve import Passing, Resolver, Stack
+from .rules.driver import needs_open
+from .rules.table import Rule
 from .versions import span, version
 
 
-def conflict(resolver: Resolver, request: Request, masks: Dict[str, int], without: FrozenSet[str]) -> Set[str]:
+def conflict(resolver: Resolver, request: Request, passing: Passing, without: FrozenSet[str]) -> Set[str]:
     """The ids of a smallest set of rules that cannot be kept together, those of `without` left aside.
 
     By deletion: a rule stays out when the request is refused without it as well. What is tried first is likelier to
     stay out, so what the user asked and the rules about cards, which tell most, come last.
     """
-    matter = [r for r in RULES if r.matters(request)]
+    matter = [r for r in resolver.rules if r.matters(request)]
     out = set(without)
-    for r in sorted(matter, key=lambda r: (r.id.startswith("asked"), r.with_gpu and not r.without_gpu)):
-        if resolver.solve(request, masks, frozenset(out | {r.id})) is None:
+    for r in sorted(matter, key=lambda r: (r.about == "user", r.with_gpu and not r.without_gpu)):
+        if resolver.solve(request, passing, frozenset(out | {r.id})) is None:
             out.add(r.id)
     return {r.id for r in matter} - out
 
 
-def emptying(resolver: Resolver, component: str, masks: Dict[str, int]) -> Set[str]:
+def emptying(resolver: Resolver, component: str, passing: Passing) -> Set[str]:
     """The ids of the rules that leave no candidate of a component; empty when some is left.
 
     A smallest set of rules that together leave none, and another one as long as, without those before, none is left.
     """
-    mine = {r.id: masks[r.id] for r in RULES if r.id in masks and r.on == (component,)}
+    mine = {r.id: passing[r.id] for r in resolver.rules if r.id in passing and r.on == (component,)}
     found: Set[str] = set()
     while not resolver.domain(component, mine):
         kept = set(mine)
@@ -44,7 +45,7 @@ def emptying(resolver: Resolver, component: str, masks: Dict[str, int]) -> Set[s
     return found
 
 
-def blocking(resolver: Resolver, request: Request, masks: Dict[str, int]) -> List[Rule]:
+def blocking(resolver: Resolver, request: Request, passing: Passing) -> List[Rule]:
     """The rules to name: for each component with no candidate left, those that empty it.
 
     Where each has some left: a smallest conflict, and another one as long as there is one that shares no rule with
@@ -52,47 +53,50 @@ def blocking(resolver: Resolver, request: Request, masks: Dict[str, int]) -> Lis
     """
     named: Set[str] = set()
     for component in COMPONENTS:
-        named |= emptying(resolver, component, masks)
+        named |= emptying(resolver, component, passing)
     emptied = bool(named)
-    while not emptied and resolver.solve(request, masks, named) is None:
-        named |= conflict(resolver, request, masks, frozenset(named))
-    return [r for r in RULES if r.id in named]
+    while not emptied and resolver.solve(request, passing, named) is None:
+        named |= conflict(resolver, request, passing, frozenset(named))
+    return [r for r in resolver.rules if r.id in named]
 
 
-def newest(resolver: Resolver, component: str, bits: int) -> Optional[Candidate]:
-    """The newest candidate of a set."""
-    found = [resolver.candidates.of(component)[i] for i in members(bits)]
+def newest(found: Iterable[Candidate]) -> Optional[Candidate]:
+    """Return the newest of some candidates, the first of equals; None where there are none."""
     return max(found, key=lambda c: version(c.version), default=None)
 
 
-def sentence(resolver: Resolver, request: Request, masks: Dict[str, int], r: Rule, named: FrozenSet[str]) -> str:
+def versions_of(found: Iterable[Candidate]) -> List[str]:
+    """Return the versions of some candidates, each once, oldest first."""
+    return sorted({c.version for c in found}, key=version)
+
+
+def sentence(resolver: Resolver, request: Request, passing: Passing, r: Rule, named: FrozenSet[str]) -> str:
     """What the rule says of the newest candidates it rules out: those that pass all other rules, or else the named."""
-    for others in (frozenset({r.id}), frozenset(masks) - named | {r.id}, frozenset(masks)):
-        domains = [resolver.domain(name, masks, others) for name in r.on]
+    for others in (frozenset({r.id}), frozenset(passing) - named | {r.id}, frozenset(passing)):
+        domains = [resolver.domain(name, passing, others) for name in r.on]
         if r.unary:
-            candidate = newest(resolver, r.on[0], domains[0] & ~masks[r.id])
+            candidate = newest(c for c in domains[0] if c not in passing[r.id])
             if candidate is not None:
                 return r.unary(resolver.catalog, request, candidate) or r.title
             continue
-        firsts = [resolver.candidates.of(r.on[0])[i] for i in members(domains[0])]
-        for a in sorted(firsts, key=lambda c: version(c.version), reverse=True):
-            row = resolver.tables[r.id][resolver.candidates.of(r.on[0]).index(a)]
-            b = newest(resolver, r.on[1], domains[1] & ~row)
+        for a in sorted(domains[0], key=lambda c: version(c.version), reverse=True):
+            allowed = frozenset(resolver.beside(request, r, a, domains[1]))
+            b = newest(c for c in domains[1] if c not in allowed)
             if b is not None and r.binary is not None:
                 return r.binary(a, b) or r.title
     return r.title
 
 
-def wants(resolver: Resolver, request: Request, masks: Dict[str, int], r: Rule) -> str:
+def wants(resolver: Resolver, request: Request, passing: Passing, r: Rule) -> str:
     """What would keep the rule, in versions the catalog knows ('CUDA 12.8.0 or newer'), or that nothing does."""
     name = NAMES[r.on[0]]
     if not r.unary:
         return f"a {name} and a {NAMES[r.on[1]]} that go together"
-    everything = sorted({c.version for c in resolver.candidates.of(r.on[0])}, key=version)
-    if r.id.startswith("asked"):
+    everything = versions_of(resolver.candidates.of(r.on[0]))
+    if r.about == "user":
         known = f"the catalog holds {name} {everything[0]} to {everything[-1]}"
-        return f"another {name}" if masks[r.id] else f"another {name}: {known}"
-    good = sorted({resolver.candidates.of(r.on[0])[i].version for i in members(masks[r.id])}, key=version)
+        return f"another {name}" if passing[r.id] else f"another {name}: {known}"
+    good = versions_of(passing[r.id])
     if not good:
         return f"no {name} of the catalog would do"
     if good[-1] == everything[-1] and good[0] != everything[0]:
@@ -100,15 +104,15 @@ def wants(resolver: Resolver, request: Request, masks: Dict[str, int], r: Rule) 
     return f"{name} {span(good)}"
 
 
-def reasons(resolver: Resolver, request: Request, masks: Dict[str, int]) -> List[Dict[str, str]]:
+def reasons(resolver: Resolver, request: Request, passing: Passing) -> List[Dict[str, str]]:
     """The refusal's rows: rule id, what it says, what would keep it."""
-    rules = blocking(resolver, request, masks)
+    rules = blocking(resolver, request, passing)
     named = frozenset(r.id for r in rules)
     return [
         {
             "rule": r.id,
-            "text": sentence(resolver, request, masks, r, named),
-            "needs": wants(resolver, request, masks, r),
+            "text": sentence(resolver, request, passing, r, named),
+            "needs": wants(resolver, request, passing, r),
         }
         for r in rules
     ]
@@ -154,7 +158,8 @@ def other_card(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
                 return cc, stack
         return None
 
-    low, high = first(ordered), first(reversed(ordered))
+    low = first(ordered)
+    high = first(reversed(ordered)) if low else None
     if low is None or high is None:
         return []
     change = f"a card of compute capability {low[0]}" + ("" if low[0] == high[0] else f" to {high[0]}")
@@ -172,30 +177,13 @@ def fewer_cards(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
     return found
 
 
-def card_needs(resolver: Resolver, request: Request, masks: Dict[str, int]) -> Dict[str, str]:
+def card_needs(resolver: Resolver, request: Request, passing: Passing) -> Dict[str, str]:
     """What the cards need of each component, platform and demands aside: the version range of the catalog."""
-    of_card = {
-        "driver": ("driver-generation", "driver-claims"),
-        "cuda": ("cuda-builds",),
-        "cudnn": ("cudnn-cards",),
-        "opencv": ("opencv-floor",),
-        "tensorflow": ("tensorflow-code",),
-    }
+    others = frozenset(r.id for r in resolver.rules if r.about != "card")
     found = {}
-    for component, ids in of_card.items():
-        only = {i: masks[i] for i in ids if i in masks}
-        if not only:
-            continue
-        good = [resolver.candidates.of(component)[i] for i in members(resolver.domain(component, only))]
-        versions = sorted({c.version for c in good}, key=version)
-        found[component] = span(versions) + ("" if versions else " in the catalog")
-        if (
-            component == "driver"
-            and good
-            and all(
-                set(g.generation for g in request.gpus) & set(as_driver(c).branch_row["open_modules_only"])
-                for c in good
-            )
-        ):
+    for component in COMPONENTS if request.gpus else ():
+        good = resolver.domain(component, passing, others)
+        found[component] = span(c.version for c in good) + ("" if good else " in the catalog")
+        if component == "driver" and good and all(needs_open(as_driver(c), request) for c in good):
             found[component] += ", open kernel modules"
     return found

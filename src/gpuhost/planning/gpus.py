@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import UnreadableError, UsageError
 from ..versions import capability
@@ -14,6 +14,8 @@ from .catalog import Catalog
 NVIDIA = "10de"
 # Words of a product line that people leave out, and words that name a form of one product.
 BRANDS = ("nvidia", "geforce", "quadro", "tesla", "rtx", "gtx")
+MOBILE = {"mobile", "laptop", "max"}
+LOOSE = re.compile(r"with|max|q|design|mobile|laptop|gpu|collectors|edition|refresh|\d+gb")
 FORM = re.compile(r"(pcie|nvl|cnx|sxm\d?|hbm\d\w*|\d+gb|rev\. \w)( |$)")
 
 
@@ -48,11 +50,8 @@ class Gpu:
 
 
 def generation_of(catalog: Catalog, wanted: str) -> Optional[str]:
-    """The generation (Maxwell, Ampere GA10x, ...) of a compute capability, or None when no chip has it."""
-    for row in catalog.gpus["generations"]:
-        if wanted in row["capabilities"]:
-            return str(row["name"])
-    return None
+    """Return the generation (Maxwell, Ampere GA10x, ...) of a compute capability, or None when no chip has it."""
+    return next((str(row["name"]) for row in catalog.gpus["generations"] if wanted in row["capabilities"]), None)
 
 
 def from_device(catalog: Catalog, device: str, note: str = "") -> Gpu:
@@ -81,6 +80,13 @@ def from_observation(catalog: Catalog, rows: List[Dict[str, Any]], smi_status: s
                 f"The card at {where} has the PCI id {row['pci_id']}, which the catalog does not know.",
                 "Look it up, add its row to src/gpuhost/data/gpus.json, or plan by capability: gpuhost plan --gpu 8.9",
             )
+        if is_virtual(catalog, device, str(row.get("subsystem_id") or "")):
+            raise UnreadableError(
+                f"The card at {where} ({row['pci_id']}, subsystem {row['subsystem_id']}) is a virtual GPU: it takes "
+                "the guest driver of its host's release of NVIDIA's vGPU software, and no driver of an archive.",
+                "Get that driver from whoever runs the host, or have the card passed through whole; "
+                "for a stack without a card: gpuhost plan --gpu none",
+            )
         if row.get("readable") is False and smi_status == "ok":
             raise UnreadableError(
                 f"The card at {where} ({row['pci_id']}) is on the PCI bus, but the driver does not see it: "
@@ -91,9 +97,18 @@ def from_observation(catalog: Catalog, rows: List[Dict[str, Any]], smi_status: s
     return found
 
 
+def is_virtual(catalog: Catalog, device: str, subsystem: str) -> bool:
+    """Return whether a card with this device and subsystem ("10de:1310") is a share of a card, lent to a guest."""
+    vendor, _, part = subsystem.partition(":")
+    return vendor == NVIDIA and part in catalog.gpus["virtual"].get(device, ())
+
+
 def parse(catalog: Catalog, text: str) -> Gpu:
     """What `--gpu` takes: '10de:1c30' or '1c30', '6.1', or a marketing name. Anything else is a `UsageError`."""
     wanted = text.strip()
+    # A whole line of lspci -nn has the id in brackets.
+    line = re.search(r"\[(10de:[0-9a-f]{4})\]", wanted, re.IGNORECASE)
+    wanted = line.group(1) if line else wanted
     match = re.fullmatch(r"(?:(?:0x)?10de:)?(?:0x)?([0-9a-f]{4})", wanted, re.IGNORECASE)
     if match and (":" in wanted or match.group(1).lower() in catalog.gpus["devices"]):
         if wanted.isdigit() and named(catalog, words_of(wanted)):
@@ -132,7 +147,7 @@ def without_brand(words: Tuple[str, ...]) -> Tuple[str, ...]:
 
 
 def only_forms(words: Tuple[str, ...]) -> bool:
-    """Do the words name nothing but forms of one product ('pcie 80gb', 'rev. a', or nothing at all)?"""
+    """Return whether the words name nothing but forms of one product ('pcie 80gb', 'rev. a', or nothing at all)."""
     return not FORM.sub("", " ".join(words))
 
 
@@ -159,6 +174,40 @@ def named(catalog: Catalog, wanted: Tuple[str, ...]) -> List[str]:
     return [d for d, words in bare if words[: len(core)] == core and only_forms(words[len(core) :])]
 
 
+def plain_words(name: str) -> Tuple[str, ...]:
+    """A name as words, hyphens counted as blanks and without its maker: nvidia-smi writes V100-SXM2-16GB."""
+    words = words_of(name.replace("-", " "))
+    return words[1:] if words[:1] == BRANDS[:1] else words
+
+
+def as_printed(catalog: Catalog, name: str) -> List[str]:
+    """The device ids that a name as nvidia-smi prints it stands for."""
+    wanted = plain_words(name)
+    also = catalog.gpus["also_called"].items()
+    found = [device for device, names in also if any(plain_words(text) == wanted for text in names)]
+    rows = [(d, plain_words(row["name"])) for d, row in catalog.gpus["devices"].items() if row["name"]]
+    found = found or [device for device, words in rows if words == wanted]
+    return found or loosely(catalog, rows, wanted)
+
+
+def loosely(catalog: Catalog, rows: Sequence[Tuple[str, Tuple[str, ...]]], wanted: Tuple[str, ...]) -> List[str]:
+    """The devices that a name fits without the words for its form and its memory; none where they differ in capability.
+
+    nvidia-smi says "with Max-Q Design" where others say Mobile, and nothing at all for a card that is only made for
+    laptops. Of those that fit, the ones of the same form are meant, where there are any.
+    """
+    key = without_form(wanted)
+    fits = [(device, words) for device, words in rows if key and without_form(words) == key]
+    mobile = [device for device, words in fits if MOBILE & set(words)] if MOBILE & set(wanted) else []
+    found = mobile or [device for device, _ in fits]
+    return found if len({from_device(catalog, device).compute_capability for device in found}) == 1 else []
+
+
+def without_form(words: Tuple[str, ...]) -> Tuple[str, ...]:
+    """The words of a name that tell one product from another."""
+    return tuple(word for word in without_brand(words) if not LOOSE.fullmatch(word))
+
+
 def by_name(catalog: Catalog, text: str) -> Gpu:
     """The card of a marketing name.
 
@@ -166,8 +215,7 @@ def by_name(catalog: Catalog, text: str) -> Gpu:
     Then the id that most driver packages of all archives claim is meant, the lowest id among equals, and the card's
     `note` names the others: a person who means another one gives the PCI id.
     """
-    wanted = words_of(text)
-    same = named(catalog, wanted)
+    same = named(catalog, words_of(text)) or as_printed(catalog, text)
     if not same:
         names = {row["name"].casefold(): row["name"] for row in catalog.gpus["devices"].values() if row["name"]}
         close = [names[n] for n in difflib.get_close_matches(text.casefold(), list(names), n=3, cutoff=0.5)]

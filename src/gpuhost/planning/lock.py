@@ -23,6 +23,7 @@ from ..checks.lock import cards_of, other_cards
 from ..errors import LockError, UsageError
 from ..text import folder_name, printable
 from ..types import Json
+from .candidates import COMPONENTS, WITHOUT_GPU
 from .catalog import DATA, shipped, validator
 
 SCHEMA = 1
@@ -116,7 +117,7 @@ def mistaken_files(plan: Json) -> Iterator[str]:
     The catalog does not have to know a file, since a lock outlives the catalog that it was made from. It must not know
     the file's address or checksum as those of something else.
     """
-    for name in ("driver", "cuda", "cudnn", "opencv", "tensorflow"):
+    for name in COMPONENTS:
         part = plan[name] or {}
         for file in [part, *part.get("artifacts", ())]:
             url, said = file.get("url"), f"its {name} comes from {printable(file.get('url'), 200)}"
@@ -156,13 +157,13 @@ def owners() -> Dict[str, FrozenSet[Tuple[str, str]]]:
 
 
 def can_be_built(plan: Json) -> bool:
-    """Does the plan of an OpenCV that no environment holds name the sources and the CUDA that it is built with?"""
+    """Return whether a plan names the sources and the CUDA to build an OpenCV with that no environment holds."""
     return plan["cuda"] is not None and bool(plan["opencv"].get("artifacts"))
 
 
 def needed(plan: Json) -> List[str]:
-    """The components that a plan must name: the frameworks, and with a card what stands under them."""
-    return ["opencv", "tensorflow"] + (["driver", "cuda", "cudnn"] if plan["gpus"] else [])
+    """Return the components that a plan must name."""
+    return list(COMPONENTS if plan["gpus"] else WITHOUT_GPU)
 
 
 def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Json:
@@ -182,6 +183,18 @@ def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) 
     return check(value[KEY], str(path), host)
 
 
+def read(file: Path, host: str, former: Optional[Path] = None) -> Json:
+    """Return the lock of a host, `{}` where it has none; a `LockError` as `load`."""
+    refuse_former(file, former)
+    return load(file, host) if file.exists() else {}
+
+
+def pending(file: Path, host: str) -> Optional[Json]:
+    """Return the lock of a rebuild that is under way, which lies beside the lock's file; None when none is."""
+    beside = file.with_name(file.name + PENDING)
+    return load(beside, host) if beside.exists() else None
+
+
 def refuse_former(path: Path, former: Optional[Path]) -> None:
     """Refuse a lock in host_vars, whose every key Ansible takes for a variable, with the command that moves it."""
     if former is None or not former.exists():
@@ -193,6 +206,19 @@ def refuse_former(path: Path, former: Optional[Path]) -> None:
         step = f"Move it: mkdir -p {new} && mv {old}* {new}/"
     what = f"The lock {former} is in a folder that Ansible loads by itself."
     raise LockError(f"{what} Locks are kept in {path.parent} now.", step)
+
+
+def former_problem(host: str, inventory: Any, locks: Any = "") -> str:
+    """Return what is wrong with a lock where earlier releases kept it; "" where there is none.
+
+    A host that was typed on the command line has no host_vars.
+    """
+    try:
+        if inventory:
+            refuse_former(*place(host, inventory, locks))
+    except LockError as error:
+        return str(error)
+    return ""
 
 
 def differences(lock: Json, observation: Json, asked: Dict[str, str], ignore_gpus: bool = False) -> List[str]:

@@ -11,6 +11,7 @@ from ..types import Json
 from . import recipes
 from .catalog import shipped
 from .environments import environment_names, load_environment, lock_digest
+from .rules.cuda import compilers
 from .versions import version
 
 
@@ -47,9 +48,9 @@ def run_environment(plan: Json) -> str:
 def packages(plan: Json) -> List[str]:
     """What the build needs of the archive: a compiler that the toolkit takes, Python's headers, ccache."""
     platform = shipped().platforms["platforms"][plan["platform"]]
-    row = recipes.toolkit_row(shipped(), plan["cuda"]["series"]) or {}
-    low, high = row.get("gcc_min") or 0, row.get("gcc_max") or 10**6
-    fit = [n for n in platform["gcc"]["available"] if low <= int(n) <= high]
+    row = recipes.toolkit_row(shipped(), plan["cuda"]["series"])
+    have = platform["gcc"]["available"]
+    fit = have if row is None else compilers(row, have)
     if not fit:
         raise RefusedError(
             f"The archive of {plan['platform']} has no compiler that CUDA {plan['cuda']['version']} accepts.",

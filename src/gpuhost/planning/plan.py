@@ -11,7 +11,8 @@ from . import explain
 from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow
 from .resolve import Resolver, Stack, signed_kernel, signed_modules
 from .rules.cuda import integrated
-from .rules.frameworks import locked_wheel
+from .rules.driver import needs_open
+from .rules.frameworks import by_ptx, locked_wheel, sources_of
 from .versions import version
 
 SCHEMA = 1
@@ -19,8 +20,7 @@ SCHEMA = 1
 
 def make(resolver: Resolver, request: Request) -> Json:
     """The plan for a request: `status` is 'planned' or 'refused'."""
-    masks = resolver.masks(request)
-    stack = resolver.solve(request, masks)
+    stack = resolver.solve(request)
     plan: Json = {
         "schema": SCHEMA,
         "status": "planned" if stack else "refused",
@@ -36,8 +36,9 @@ def make(resolver: Resolver, request: Request) -> Json:
         "asked": dict(sorted(request.asked.items())),
     }
     if stack is None:
-        plan["reasons"] = explain.reasons(resolver, request, masks)
-        plan["card_needs"] = explain.card_needs(resolver, request, masks)
+        passing = resolver.passing(request)
+        plan["reasons"] = explain.reasons(resolver, request, passing)
+        plan["card_needs"] = explain.card_needs(resolver, request, passing)
         plan["nearest"] = explain.nearest(resolver, request)
         return plan
     if stack.driver is not None and stack.cuda is not None and stack.cudnn is not None:
@@ -61,10 +62,9 @@ def pick(row: Json, *names: str) -> Json:
 
 def driver_json(resolver: Resolver, request: Request, d: Driver) -> Json:
     """The driver's part: where it comes from, which module flavour, and what Secure Boot will want."""
-    open_only = set(d.branch_row["open_modules_only"]) & {g.generation for g in request.gpus}
     signed = signed_modules(request, d, resolver.catalog)
     part: Json = {"version": d.version, "source": "archive" if d.platform else "runfile", "branch": d.branch}
-    part["kernel_modules"] = "open" if open_only else "proprietary"
+    part["kernel_modules"] = "open" if needs_open(d, request) else "proprietary"
     part["modules_from"] = "signed" if signed else "dkms"
     part["secure_boot"] = None if not request.secure_boot else ("signed" if signed else "own-key")
     part["modules"] = modules_json(resolver, request, d)
@@ -99,7 +99,6 @@ def cuda_json(request: Request, c: Candidate) -> Json:
 
 def opencv_json(resolver: Resolver, request: Request, stack: Stack) -> Json:
     """OpenCV's part: built for the cards from checksummed sources, or the ready wheel on a host without one."""
-    row = stack.opencv.row
     part: Json = {"version": stack.opencv.version, "cuda_arch_bin": []}
     if stack.cuda is None:
         found = locked_wheel(resolver.catalog, request.platform, stack.opencv)
@@ -117,11 +116,10 @@ def opencv_json(resolver: Resolver, request: Request, stack: Stack) -> Json:
     skip = integrated(resolver.catalog)
     targets = {target_for(cc, stack.cuda.row["capabilities"], skip) for cc in request.capabilities}
     part["cuda_arch_bin"] = sorted((t for t in targets if t), key=capability)
-    sdists = [a for a in row["artifacts"] if a.get("package") == "opencv-contrib-python"]
-    artifacts = sdists[-1:] or [a for a in row["artifacts"] if a["kind"].endswith("-tarball")]
+    artifacts = sources_of(stack.opencv.row)
     return {
         **part,
-        "source": "sdist" if sdists else "tarballs",
+        "source": "sdist" if len(artifacts) == 1 else "tarballs",
         "python": stack.tensorflow.python,
         "artifacts": artifacts,
     }
@@ -137,8 +135,9 @@ def tensorflow_json(environments: FrozenSet[str], request: Request, t: TensorFlo
 
 
 def notes_of_cards(request: Request) -> List[Json]:
-    """What was assumed about the cards."""
-    return [{"about": "gpu", "unverified": False, "text": f"{g.label}: {g.note}"} for g in request.gpus if g.note]
+    """What was assumed about the cards, and what is to be said of the machine."""
+    assumed = [("gpu", f"{g.label}: {g.note}") for g in request.gpus if g.note]
+    return [{"about": about, "unverified": False, "text": text} for about, text in [*assumed, *request.remarks]]
 
 
 def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[Json]:
@@ -169,7 +168,7 @@ def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[J
         )
     if stack.driver is not None and stack.cuda is not None:
         driver_notes(resolver, request, stack.driver, stack.cuda, note)
-    if "ptx-jit" in {reach(stack.tensorflow.row["code"], cc) for cc in request.capabilities}:
+    if by_ptx(request, stack.tensorflow):
         note(
             "tensorflow",
             "the wheel holds only PTX for a card: the driver compiles it on first use, which takes minutes once",
@@ -206,8 +205,15 @@ def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidat
                 "no list names the card's PCI id for this driver: that it works rests on the card's generation",
                 True,
             )
-        if set(d.branch_row["open_modules_only"]) & {g.generation for g in request.gpus}:
+        if needs_open(d, request):
             note("driver", "that the card needs the open kernel modules comes from third-party scripts", True)
+    if request.nvswitches:
+        note(
+            "driver",
+            f"this machine has {request.nvswitches} NVSwitches: CUDA starts only with NVIDIA's fabric manager of "
+            f"exactly version {d.version} running (package nvidia-fabricmanager-{d.branch}), which this plan does not "
+            "install",
+        )
     if request.secure_boot and driver_unsigned(d):
         note(
             "driver",
@@ -216,12 +222,12 @@ def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidat
 
 
 def driver_unsigned(d: Driver) -> bool:
-    """Has this driver no prebuilt, signed module in an archive?"""
+    """Return whether no archive has a prebuilt, signed module of this driver."""
     return not d.row.get("signed_modules")
 
 
 def release_is_older(d: Driver, cuda: Candidate) -> bool:
-    """Is the driver older than the one made for the toolkit?"""
+    """Return whether the driver is older than the one made for the toolkit."""
     return version(d.version) < version(cuda.row["driver_min"])
 
 

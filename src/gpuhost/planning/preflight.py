@@ -6,7 +6,16 @@ from fnmatch import fnmatchcase
 from typing import Dict, List, Optional
 
 from ..checks.host import dpkg_problems
-from ..checks.sources import foreign_sources, offered, other_releases, own_release, unknown_sources, unread, vouched
+from ..checks.sources import (
+    foreign_sources,
+    is_own,
+    offered,
+    other_releases,
+    own_release,
+    unknown_sources,
+    unread,
+    vouched,
+)
 from ..errors import UnreadableError
 from ..host.parse.machine import parse_os_release
 from ..types import Json
@@ -79,6 +88,18 @@ def unread_problems(observation: Json) -> List[str]:
     ]
 
 
+def is_distributions(source: Json, row: Json) -> bool:
+    """Return whether nothing is to be said of a source: it is the distribution's own, or apt has not read it yet.
+
+    A source of source packages alone is never read for packages; its suites have to do.
+    """
+    if source["releases"]:
+        return all(is_own(release, row) for release in source["releases"]) and not (
+            "deb" not in source["types"] and not own_release(source, row)
+        )
+    return own_release(source, row) or (not source["fetched"] and "deb" in source["types"])
+
+
 def remarks(observation: Json) -> List[str]:
     """What is worth a word and no more.
 
@@ -91,7 +112,7 @@ def remarks(observation: Json) -> List[str]:
     third: Dict[str, str] = {}
     for source in observation["apt"]["sources"]:
         others = other_releases(source, row, observation["apt"]["releases"])
-        theirs = source["fetched"] and not own_release(source, row) and not others
+        theirs = not others and not is_distributions(source, row)
         if source["enabled"] and theirs and (source["file"], source["line"]) not in bad:
             third.update({uri: source["file"] for uri in source["uris"]})
     found = [f"{file} adds {uri}, which offers no package of the stack: left alone" for uri, file in third.items()]

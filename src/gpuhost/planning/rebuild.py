@@ -140,7 +140,8 @@ def unfit(found: Resolver, name: str, version: str, request: Request) -> str:
     if answer["status"] == "planned":
         return ""
     # That it was asked for says nothing: what stands against it does.
-    told = [row["text"] for row in answer["reasons"] if not str(row["rule"]).startswith("asked-")]
+    demands = {r.id for r in found.rules if r.about == "user"}
+    told = [row["text"] for row in answer["reasons"] if row["rule"] not in demands]
     return f"{version} does not do" + (f": {told[0]}" if told else f", by these rules: {rules(answer)}")
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from ..cvbuild.archs import checked
 from ..cvbuild.failures import failure
 from ..cvbuild.recipe import Recipe
 from ..types import Json
-from ..versions import at_most, capability, release
+from ..versions import capability, release, within
 from .catalog import Catalog
 from .rules.cuda import integrated
+from .rules.frameworks import sources_of
 from .versions import version
 
 
@@ -21,12 +22,6 @@ def row_of(catalog: Catalog, wanted: str) -> Json:
         known = ", ".join(r["version"] for r in catalog.opencv["releases"])
         raise failure("B-usage", f"The catalog has no OpenCV {wanted}.", f"It has {known}.")
     return dict(max(rows, key=lambda r: version(r["version"])))
-
-
-def sources_of(row: Json) -> List[Json]:
-    """What to build from: the sdist that holds opencv and opencv_contrib, else the two tarballs."""
-    sdists = [a for a in row["artifacts"] if a.get("package") == "opencv-contrib-python"]
-    return sdists[-1:] or [a for a in row["artifacts"] if a["kind"].endswith("-tarball")]
 
 
 def toolkit_row(catalog: Catalog, series: str) -> Optional[Json]:
@@ -45,7 +40,7 @@ def make(catalog: Catalog, opencv: str, cuda_series: str, platform: str, cards: 
             "Take 4.2.0 or newer; cards below 5.3 take 4.3.0 or newer.",
         )
     sources = sources_of(row)
-    if len(sources) != 1 and {a["kind"] for a in sources} != {"opencv-tarball", "opencv_contrib-tarball"}:
+    if not sources:
         raise failure(
             "B-opencv-without-cuda",
             f"No checksummed sources of OpenCV {row['version']} together with opencv_contrib are known.",
@@ -87,15 +82,13 @@ def newest_for(catalog: Catalog, cuda_series: str, cudnn: str, cards: Sequence[s
 
 
 def takes(row: Json, cuda_series: str, cudnn: str, cards: Sequence[str]) -> bool:
-    """Does a release take this toolkit, this cuDNN and these cards, by the catalog?"""
+    """Return whether a release takes this toolkit, this cuDNN and these cards, by the catalog."""
     dnn: Any = row["dnn_cuda"]
     if dnn is None or not sources_of(row):
         return False
     return (
-        version(cuda_series) >= version(dnn["cuda"]["min"])
-        and at_most(cuda_series, dnn["cuda"]["max"])
-        and version(cudnn) >= version(dnn["cudnn"]["min"])
-        and at_most(cudnn, dnn["cudnn"]["max"])
+        within(cuda_series, dnn["cuda"])
+        and within(cudnn, dnn["cudnn"])
         and all(capability(c) >= capability(dnn["capability_min"]) for c in cards)
     )
 

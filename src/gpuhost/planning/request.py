@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Sequence, Tuple
 
-from ..errors import UnreadableError, UsageError
+from ..errors import RefusedError, UnreadableError, UsageError
+from ..host.parse.kernels import headers_package, of_the_archive
 from ..types import Json
-from .candidates import Request
+from .candidates import COMPONENTS, Request
 from .gpus import Gpu, from_observation
 from .resolve import Resolver
 from .versions import specifier
 
 #: What the probe reads for a request, by the names in its `problems`; of Secure Boot it says itself when it is unknown.
-READ = ("/etc/os-release", "/sys/bus/pci/devices*", "/lib/modules*", "/boot*", "/proc/cpuinfo")
+READ = (
+    "/etc/os-release",
+    "/sys/bus/pci/devices*",
+    "/lib/modules*",
+    "/boot*",
+    "/efi*",
+    "/etc/default/grub*",
+    "/proc/cpuinfo",
+)
+
+
+def wishes(asked: Any) -> Dict[str, str]:
+    """Return what `gpu_stack_wanted` asks for, by component; refuse a misspelt component and a version that is no text.
+
+    YAML reads an unquoted 2.10 as the number 2.1, so a number is never taken for a version.
+    """
+    example = 'Write gpu_stack_wanted as in {tensorflow: "2.13", cuda: ">=11.2,<12"}.'
+    if not isinstance(asked, dict):
+        raise UsageError("gpu_stack_wanted is not a mapping of components to versions.", example)
+    for name, text in asked.items():
+        if name not in COMPONENTS:
+            raise UsageError(f"gpu_stack_wanted names {name}; the components are {', '.join(COMPONENTS)}.", example)
+        if not isinstance(text, str):
+            raise UsageError(f"gpu_stack_wanted has {name}: {text} without quotes.", example)
+    # Plain text: the plan, and with it the lock, must not carry Ansible's own kinds of string.
+    return {str(name): str(text) for name, text in asked.items()}
 
 
 def request_from(found: Resolver, platform: str, gpus: Sequence[Gpu], asked: Dict[str, str], **rest: Any) -> Request:
@@ -40,30 +66,94 @@ def refuse_unread(observation: Json) -> None:
             )
 
 
+def refuse_architecture(observation: Json) -> None:
+    """Refuse to plan for a machine that no artifact of the catalog is for."""
+    if observation["machine"] != "x86_64":
+        raise RefusedError(
+            f"The machine is {observation['machine']}; every artifact of the catalog is for x86_64.",
+            "To plan for another machine, say for which: gpuhost plan --os ubuntu-18.04 --gpu 'GTX 750 Ti'",
+        )
+
+
+def refuse_windows(observation: Json) -> None:
+    """Refuse to plan for a card that Windows lends to its subsystem for Linux."""
+    if observation["wsl"] and (observation["wsl"]["card"] or observation["nvidia"]["unseen"]):
+        raise RefusedError(
+            "This is Windows' subsystem for Linux: the card and its driver are Windows' own, and no driver may be "
+            "installed in here.",
+            "For a stack without a card: gpuhost plan --gpu none",
+        )
+
+
+def refuse_contradiction(observation: Json) -> None:
+    """Refuse where nvidia-smi names a card that sysfs does not show: a plan without it would be a wrong one."""
+    unseen = observation["nvidia"]["unseen"]
+    if unseen:
+        raise UnreadableError(
+            f"nvidia-smi names a card at {', '.join(unseen)}, which is not on the PCI bus.",
+            "Look for 'Xid' or 'fallen off the bus' in the kernel log (dmesg); in a container, run outside of it.",
+        )
+
+
+def remarks(observation: Json) -> Tuple[Tuple[str, str], ...]:
+    """What is to be said of a machine beside the plan for it."""
+    found = [
+        ("gpu", f"{card['pci_address']} ({card['pci_id']}) is kept for a virtual machine ({keeper(card)}): left alone")
+        for card in observation["other_functions"]
+        if card["kind"] == "passed-through"
+    ]
+    kernel, distribution = observation["kernel"]["boots"], observation["platform"]["distribution"]
+    if observation["gpus"] and kernel and not of_the_archive(kernel, distribution):
+        text = f"kernel {kernel} is not one of {distribution}'s archive, so that the module builds for it is unproven"
+        found.append(("driver", f"{text}; its headers are {headers_package(kernel)}"))
+    if observation["gpus"] and observation["secure_boot"] == "not-enforced":
+        text = "Secure Boot is on and shim does not validate (mokutil --enable-validation turns it on again)"
+        found.append(("driver", f"{text}: the kernel loads unsigned modules, and the plan asks for no signature"))
+    return tuple(found)
+
+
+def keeper(card: Json) -> str:
+    """The kernel driver that keeps a card, or may alone have it."""
+    return f"bound to {card['kernel_driver']}" if card["kernel_driver"] else "its driver is overridden"
+
+
 def secure_boot(observation: Json) -> bool:
-    """Whether Secure Boot is on; raises UnreadableError where that is not known, because a driver rests on it."""
+    """Whether the kernel asks for signed modules.
+
+    Raises UnreadableError where that is not known, because a driver rests on it.
+    """
     if observation["secure_boot"] == "unknown":
         raise UnreadableError(
             "Whether Secure Boot is on could not be read, and the driver's modules depend on it.",
             "Install mokutil on the machine (apt-get install mokutil), or say it: gpuhost plan --secure-boot or "
             "--no-secure-boot.",
         )
-    return bool(observation["secure_boot"] == "enabled")
+    return observation["secure_boot"] in ("enabled", "lockdown")
 
 
 def request_of(found: Resolver, observation: Json, asked: Dict[str, str], **over: Any) -> Request:
-    """The request that an observed machine makes; `over` replaces what was read."""
+    """The request that an observed machine makes; `over` replaces what was read.
+
+    With both the platform and the cards replaced it is not for this machine any more.
+    """
     refuse_unread(observation)
+    gpus = over.pop("gpus", None)
+    platform = over.pop("platform", None)
+    if platform is None or gpus is None:
+        refuse_architecture(observation)
+    if gpus is None:
+        refuse_windows(observation)
+        refuse_contradiction(observation)
     boots = observation["kernel"]["boots"]
     base: Dict[str, Any] = {
         "kernel": boots if observation["gpus"] else None,
         "secure_boot": None,
         "avx": observation["cpu"]["avx"],
+        "nvswitches": sum(one["kind"] == "nvswitch" for one in observation["other_functions"]) if gpus is None else 0,
+        "remarks": remarks(observation) if gpus is None else (),
     }
     if observation["gpus"] and "secure_boot" not in over:
         base["secure_boot"] = secure_boot(observation)
-    gpus = over.pop("gpus", None)
-    platform = over.pop("platform", None)
     platform = observation["platform"]["id"] if platform is None else platform
     cards = (
         from_observation(found.catalog, observation["gpus"], observation["nvidia"]["smi"]["status"])

@@ -1,8 +1,7 @@
 """Choosing one stack: every candidate that passes the rules, in a documented order of preference.
 
-Sets of candidates are integers used as bit sets: bit i stands for candidate i of the component's list. The tables of
-the rules between two components depend on the catalog only and are made once; a plan then takes well under a
-millisecond, and so can be made again without one rule to explain a refusal (`explain.py`).
+A plain backtracking search over the table of rules: it places one component after another and drops at once what a
+rule forbids beside it, so that it turns back as soon as a component has nothing left. It knows no rule by name.
 The order of preference is argued in docs/decisions/0002-preference.md.
 """
 
@@ -10,17 +9,32 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import AbstractSet, Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import AbstractSet, Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ..gpucode import reach
 from ..types import Json
 from ..versions import in_series, release
-from .candidates import COMPONENTS, Candidate, Candidates, Driver, Request, TensorFlow, as_driver, as_tensorflow
+from .candidates import (
+    COMPONENTS,
+    WITHOUT_GPU,
+    Candidate,
+    Candidates,
+    Driver,
+    Request,
+    TensorFlow,
+    as_driver,
+    as_tensorflow,
+)
 from .catalog import Catalog, shipped
-from .rules.table import BY_ID, RULES, Rule
+from .rules.table import RULES, Rule, Unary
 from .versions import version
 
 NOTHING: AbstractSet[str] = frozenset()
+#: The candidates that pass each rule about one component, by the rule's id.
+Passing = Mapping[str, FrozenSet[Candidate]]
+#: The candidates chosen so far, by component.
+Chosen = Mapping[str, Candidate]
+#: What the candidates of a component are sorted by, smallest first.
+Order = Callable[[Candidate], Any]
 
 
 @dataclass(frozen=True)
@@ -33,155 +47,159 @@ class Stack:
     cuda: Optional[Candidate] = None
     cudnn: Optional[Candidate] = None
 
+    @classmethod
+    def of(cls, chosen: Chosen) -> Stack:
+        """Make a stack of the candidates chosen."""
+        driver = as_driver(chosen["driver"]) if "driver" in chosen else None
+        tensorflow = as_tensorflow(chosen["tensorflow"])
+        return cls(chosen["opencv"], tensorflow, driver, chosen.get("cuda"), chosen.get("cudnn"))
+
     def parts(self) -> Dict[str, Candidate]:
-        """The components that are there, by name."""
+        """Return the components that are there, by name."""
         return {name: getattr(self, name) for name in COMPONENTS if getattr(self, name) is not None}
 
 
-def members(bits: int) -> Iterator[int]:
-    """The positions in a bit set, lowest first."""
-    while bits:
-        low = bits & -bits
-        yield low.bit_length() - 1
-        bits ^= low
-
-
 class Resolver:
-    """All rules over one catalog. Pure: the same request and catalog give the same stack."""
+    """All rules over one catalog. Pure: the same request, catalog and rules give the same stack."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        """Make the candidates and the tables of the rules between two components."""
+    def __init__(self, catalog: Catalog, rules: Sequence[Rule] = RULES) -> None:
+        """Make the candidates."""
         self.catalog = catalog
+        self.rules = rules
         self.candidates = Candidates.of_catalog(catalog)
-        self.tables: Dict[str, List[int]] = {r.id: self._table(r) for r in RULES if r.binary}
+        # Pair rules depend on the catalog only, so what a candidate goes with is worked out once, when first needed.
+        self._partners: Dict[Tuple[str, Candidate], FrozenSet[Candidate]] = {}
 
-    def _table(self, r: Rule) -> List[int]:
-        """For each candidate of the rule's first component, the bit set of those of the second it goes with."""
-        if r.binary is None:
-            raise AssertionError(f"{r.id} relates no pair")
-        first, second = (self.candidates.of(name) for name in r.on)
-        return [sum(1 << j for j, b in enumerate(second) if r.binary(a, b) is None) for a in first]
+    def about(self, component: str, request: Request) -> Iterator[Tuple[str, Unary]]:
+        """Yield the rules about one component alone that matter for the request, by id."""
+        for r in self.rules:
+            if r.unary is not None and r.on == (component,) and r.matters(request):
+                yield r.id, r.unary
 
-    def column(self, identity: str, row_bits: int, position: int) -> int:
-        """The candidates of a pair rule's first component, among `row_bits`, that go with `position` of the second."""
-        table = self.tables[identity]
-        return sum(1 << i for i in members(row_bits) if table[i] >> position & 1)
+    def passing(self, request: Request) -> Passing:
+        """Return what passes each rule about one component that matters for the request, by rule id."""
+        return {
+            identity: frozenset(c for c in self.candidates.of(name) if rule(self.catalog, request, c) is None)
+            for name in COMPONENTS
+            for identity, rule in self.about(name, request)
+        }
 
-    def passing(self, request: Request, r: Rule) -> int:
-        """The bit set of the candidates that pass a rule about one component."""
-        if r.unary is None:
-            raise AssertionError(f"{r.id} is about a pair")
-        found = 0
-        for i, candidate in enumerate(self.candidates.of(r.on[0])):
-            if r.unary(self.catalog, request, candidate) is None:
-                found |= 1 << i
+    def domain(self, component: str, passing: Passing, without: AbstractSet[str] = NOTHING) -> List[Candidate]:
+        """Return the candidates of a component that pass all its rules in `passing` but those of `without`."""
+        found = self.candidates.of(component)
+        for r in self.rules:
+            if r.on == (component,) and r.id in passing and r.id not in without:
+                found = [c for c in found if c in passing[r.id]]
         return found
 
-    def masks(self, request: Request) -> Dict[str, int]:
-        """What passes each rule about one component that matters for the request, by rule id."""
-        return {r.id: self.passing(request, r) for r in RULES if r.unary and r.matters(request)}
+    def fitting(self, component: str, request: Request, without: AbstractSet[str] = NOTHING) -> List[Candidate]:
+        """Return the candidates of a component that pass all its rules but those of `without`, with no rule asked about
+        a candidate that an earlier one has ruled out."""
+        found = self.candidates.of(component)
+        for identity, rule in self.about(component, request):
+            if identity not in without:
+                found = [c for c in found if rule(self.catalog, request, c) is None]
+        return found
 
-    def domain(self, component: str, masks: Dict[str, int], without: AbstractSet[str] = NOTHING) -> int:
-        """The candidates of a component that pass all its rules but those of `without`."""
-        bits = (1 << len(self.candidates.of(component))) - 1
-        for identity, mask in masks.items():
-            if BY_ID[identity].on[0] == component and identity not in without:
-                bits &= mask
-        return bits
+    def partners(self, r: Rule, placed: Candidate) -> FrozenSet[Candidate]:
+        """Return all candidates that a pair rule lets go with one of its other component."""
+        if (r.id, placed) not in self._partners:
+            others = self.candidates.of(r.other(placed.component))
+            first = placed.component == r.on[0]
+            found = (c for c in others if (r.relates(placed, c) if first else r.relates(c, placed)))
+            self._partners[r.id, placed] = frozenset(found)
+        return self._partners[r.id, placed]
 
-    def needs_jit(self, request: Request, t: Candidate) -> bool:
-        """Does this TensorFlow reach some card of the host only through PTX?"""
-        return any(reach(t.row["code"], cc) == "ptx-jit" for cc in request.capabilities)
+    def beside(self, request: Request, r: Rule, placed: Candidate, others: Sequence[Candidate]) -> List[Candidate]:
+        """Return those of `others` that a pair rule allows beside a candidate of its other component."""
+        if placed.component == r.on[1] and not r.concerns(request, placed):
+            return list(others)
+        partners = self.partners(r, placed)
+        narrowed = placed.component == r.on[0] and r.when is not None
+        return [c for c in others if c in partners or (narrowed and not r.concerns(request, c))]
 
     def solve(
-        self, request: Request, masks: Optional[Dict[str, int]] = None, without: AbstractSet[str] = NOTHING
+        self, request: Request, passing: Optional[Passing] = None, without: AbstractSet[str] = NOTHING
     ) -> Optional[Stack]:
-        """The preferred stack that keeps every rule but those of `without`, or None when there is none."""
-        masks = self.masks(request) if masks is None else masks
-        domains = {name: self.domain(name, masks, without) for name in COMPONENTS}
-        if not all(domains.values()):
+        """Return the preferred stack that keeps every rule but those of `without`, or None when there is none."""
+        domains = {}
+        for name in COMPONENTS:
+            fits = self.fitting(name, request, without) if passing is None else self.domain(name, passing, without)
+            if not fits:
+                return None
+            domains[name] = fits
+        left = {name: domains[name] for name in PREFERENCE if request.gpus or name in WITHOUT_GPU}
+        pairs = [r for r in self.rules if r.binary and r.matters(request) and r.id not in without]
+        pairs = [r for r in pairs if left.keys() >= set(r.on)]
+        # A rule that no pair keeps is found at once here, where the search would try everything else first.
+        if not all(any(self.beside(request, r, c, left[r.on[1]]) for c in left[r.on[0]]) for r in pairs):
             return None
-        if not request.gpus:
-            return self._solve_cpu(domains)
-        for t in members(domains["tensorflow"]):
-            tensorflow = self.candidates.tensorflow[t]
-            jit = self.needs_jit(request, tensorflow) and "driver-jit" not in without
-            by_jit = self.column("driver-jit", domains["driver"], t) if jit else domains["driver"]
-            for c in members(domains["cuda"] & self._row("tensorflow-cuda", t, without)):
-                drivers = by_jit if "driver-toolkit" in without else self.column("driver-toolkit", by_jit, c)
-                if not drivers:
-                    continue
-                pair = self._libraries(tensorflow, t, c, domains, without)
-                if pair is None:
-                    continue
-                cuda = self.candidates.cuda[c]
-                driver = min(
-                    (self.candidates.driver[d] for d in members(drivers)),
-                    key=driver_order(self.catalog, request, cuda),
-                )
-                return Stack(pair[1], as_tensorflow(tensorflow), as_driver(driver), cuda, pair[0])
+        chosen = self._completed(request, pairs, {}, left)
+        return None if chosen is None else Stack.of(chosen)
+
+    def _completed(
+        self, request: Request, pairs: Sequence[Rule], chosen: Chosen, left: Mapping[str, Sequence[Candidate]]
+    ) -> Optional[Chosen]:
+        """Return the candidates chosen with the preferred ones of the components that are left, or None."""
+        if not left:
+            return chosen
+        component, *rest = left
+        for candidate in sorted(left[component], key=PREFERENCE[component](self.catalog, request, chosen)):
+            still = {name: left[name] for name in rest}
+            for r in (r for r in pairs if component in r.on):
+                other = r.other(component)
+                if other in still:
+                    still[other] = self.beside(request, r, candidate, still[other])
+            if all(still.values()):
+                found = self._completed(request, pairs, {**chosen, component: candidate}, still)
+                if found is not None:
+                    return found
         return None
-
-    def _row(self, identity: str, position: int, without: AbstractSet[str]) -> int:
-        """A pair rule's row as a bit set; everything when the rule is left out."""
-        return -1 if identity in without else self.tables[identity][position]
-
-    def _libraries(
-        self, tensorflow: Candidate, t: int, c: int, domains: Dict[str, int], without: AbstractSet[str]
-    ) -> Optional[Tuple[Candidate, Candidate]]:
-        """The preferred cuDNN and OpenCV for a TensorFlow and a CUDA, or None."""
-        cudnns = domains["cudnn"] & self._row("tensorflow-cudnn", t, without)
-        if "cudnn-cuda" not in without:
-            cudnns = self.column("cudnn-cuda", cudnns, c)
-        opencvs = domains["opencv"]
-        if "opencv-cuda" not in without:
-            opencvs = self.column("opencv-cuda", opencvs, c)
-        tested = tensorflow.row["tested"]["cudnn"]
-        for n in sorted(members(cudnns), key=lambda i: not in_series(self.candidates.cudnn[i].version, tested)):
-            fits = opencvs if "opencv-cudnn" in without else self.column("opencv-cudnn", opencvs, n)
-            for o in members(fits):
-                return self.candidates.cudnn[n], self.candidates.opencv[o]
-        return None
-
-    def _solve_cpu(self, domains: Dict[str, int]) -> Optional[Stack]:
-        """The newest TensorFlow and the newest ready OpenCV wheel; what is doubtful of CUDA does not matter here."""
-        tensorflow = next((self.candidates.tensorflow[i] for i in members(domains["tensorflow"])), None)
-        opencv = max(
-            (self.candidates.opencv[i] for i in members(domains["opencv"])),
-            key=lambda c: version(c.version),
-            default=None,
-        )
-        if tensorflow is None or opencv is None:
-            return None
-        return Stack(opencv, as_tensorflow(tensorflow))
 
 
 def signed_kernel(request: Request, driver: Driver, catalog: Catalog) -> Optional[Json]:
     """The platform's kernel that is the request's and that the archive has signed modules of this driver for."""
     if driver.platform is None:
         return None
-    for kernel in catalog.platforms["platforms"][driver.platform]["kernels"]:
-        if request.kernel in (kernel["release"], kernel["abi"]) and kernel["flavour"] in driver.row["signed_modules"]:
-            return dict(kernel)
-    return None
+    signed = driver.row["signed_modules"]
+    kernels = (k for k in catalog.platforms["platforms"][driver.platform]["kernels"] if k["flavour"] in signed)
+    return next((dict(k) for k in kernels if request.kernel in (k["release"], k["abi"])), None)
 
 
 def signed_modules(request: Request, driver: Driver, catalog: Catalog) -> bool:
-    """Has the archive signed, prebuilt modules of this driver for the request's kernel (if it names one)?"""
+    """Return whether the archive has signed, prebuilt modules of this driver (for the kernel, if one is named)."""
     if request.kernel is None:
         return driver.platform is not None and bool(driver.row["signed_modules"])
     return signed_kernel(request, driver, catalog) is not None
 
 
-def driver_order(catalog: Catalog, request: Request, cuda: Candidate) -> Callable[[Candidate], Tuple[Any, ...]]:
-    """The key by which drivers are preferred, smallest first.
+def as_listed(catalog: Catalog, request: Request, chosen: Chosen) -> Order:
+    """Return the order that the list of candidates has already."""
+    return lambda candidate: 0
+
+
+def cudnn_order(catalog: Catalog, request: Request, chosen: Chosen) -> Order:
+    """Return the order of cuDNNs: of the minor version that the chosen TensorFlow is tested with before others."""
+    tested = chosen["tensorflow"].row["tested"]["cudnn"]
+    return lambda candidate: not in_series(candidate.version, tested)
+
+
+def opencv_order(catalog: Catalog, request: Request, chosen: Chosen) -> Order:
+    """Return the order of OpenCVs: without a GPU the newest first, as what is doubtful of CUDA does not matter then."""
+    if request.gpus:
+        return as_listed(catalog, request, chosen)
+    return lambda candidate: tuple(-figure for figure in release(candidate.version))
+
+
+def driver_order(catalog: Catalog, request: Request, chosen: Chosen) -> Order:
+    """Return the order of drivers.
 
     Signed modules where Secure Boot asks for them; the archive before a `.run`; one as new as the toolkit's own before
     one that rests on minor-version compatibility; the branch nearest to the toolkit (the oldest that is new enough,
     else the newest that is not); the desktop flavour before the server's; what a source confirms before what none
     does; in a branch its suggested release, then the newest.
     """
-    own = version(cuda.row["driver_min"])
+    own = version(chosen["cuda"].row["driver_min"])
 
     def key(candidate: Candidate) -> Tuple[Any, ...]:
         d = as_driver(candidate)
@@ -201,6 +219,17 @@ def driver_order(catalog: Catalog, request: Request, cuda: Candidate) -> Callabl
         )
 
     return key
+
+
+#: The components in the order in which they are chosen, each with the order of its candidates: a wish for one that is
+#: chosen earlier outweighs all of those chosen later. Equals stay as they are listed.
+PREFERENCE: Dict[str, Callable[[Catalog, Request, Chosen], Order]] = {
+    "tensorflow": as_listed,
+    "cuda": as_listed,
+    "cudnn": cudnn_order,
+    "opencv": opencv_order,
+    "driver": driver_order,
+}
 
 
 @functools.lru_cache(maxsize=None)

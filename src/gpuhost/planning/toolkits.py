@@ -5,47 +5,35 @@ Controller side and pure but for reading the locks of wheels under `data/wheels/
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
-
-import fastjsonschema
+from typing import Any, Dict, List, Sequence
 
 from ..errors import CatalogError, UsageError
 from ..types import Json
-from .catalog import DATA, read_json, shipped, validator
+from .catalog import DATA, checked, digest, names, shipped
 from .versions import version as parsed
 
+#: Links of a generation, as patterns of the shell, that only a lock with a card has.
+GPU_ONLY = ("cuda", "cuda-*", "cudnn")
 LOCKS = DATA / "wheels"
 SOURCES = ("runfile", "wheels")
 
 
 def lock_names(folder: Path = LOCKS) -> List[str]:
     """The names of all locks of wheels, sorted: cuda-12.5.1, cudnn-9.10.2.21-cu12."""
-    return sorted(path.stem for path in folder.glob("*.json"))
+    return names(folder)
 
 
 def load_wheels(name: str, folder: Path = LOCKS) -> Json:
     """Read one lock of wheels; `CatalogError` when it is missing, damaged or speaks of another thing."""
     path = folder / f"{name}.json"
-    lock = read_json(path)
-    restore = "Restore it from git, or make it again with tools/lock_wheels.py."
-    try:
-        validator(DATA / "wheels.schema.json")(lock)
-    except fastjsonschema.JsonSchemaException as error:
-        raise CatalogError(f"The lock of wheels {path.name} breaks its schema: {error}.", restore) from None
+    lock = checked(path, "wheels")
     suffix = f"-cu{lock['cuda']}" if lock["component"] == "cudnn" else ""
     said = f"{lock['component']}-{lock['version']}{suffix}"
     if said != name:
+        restore = "Restore it from git, or make it again with tools/lock_wheels.py."
         raise CatalogError(f"The lock of wheels {path.name} says that it is {said}.", restore)
     return lock
-
-
-def digest(content: Any) -> str:
-    """12 hex digits that tell one content of a store folder from another."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
 
 
 def from_wheels(component: str, name: str) -> Json:
@@ -78,17 +66,16 @@ def chosen(plan: Json, source: str) -> str:
 def cuda(plan: Json, source: str = "", version: str = "") -> Json:
     """The specification of the locked toolkit, or of another `version` of the catalog beside it."""
     wanted = version or str(plan["cuda"]["version"])
-    row = next((r for r in shipped().cuda["releases"] if r["version"] == wanted), None)
-    if row is None:
-        known = ", ".join(r["version"] for r in shipped().cuda["releases"])
-        raise UsageError(f"The catalog knows no CUDA {wanted}.", f"It knows {known}.")
+    rows = {r["version"]: r for r in shipped().cuda["releases"]}
+    if wanted not in rows:
+        raise UsageError(f"The catalog knows no CUDA {wanted}.", f"It knows {', '.join(rows)}.")
     if chosen(plan, source) == "wheels":
         return from_wheels("cuda", f"cuda-{wanted}")
     rules = shipped().cuda["installer"]
     options = rules["from_10_1" if parsed(wanted) >= parsed("10.1") else "before_10_1"]
     # The lock is what the roles obey: the catalog only knows the toolkits beside it.
     locked = plan["cuda"]["source"] == "runfile" and wanted == plan["cuda"]["version"]
-    file = plan["cuda"] if locked else row["runfile"]
+    file = plan["cuda"] if locked else rows[wanted]["runfile"]
     return {
         "name": "cuda",
         "version": wanted,
@@ -102,7 +89,7 @@ def cuda(plan: Json, source: str = "", version: str = "") -> Json:
 
 
 def applies(need: Json, wanted: str) -> bool:
-    """Does a release's installer need this package of the archive?"""
+    """Return whether a release's installer needs this package of the archive."""
     above = parsed(wanted) >= parsed(need.get("from", "0"))
     return above and ("before" not in need or parsed(wanted) < parsed(need["before"]))
 
@@ -147,7 +134,7 @@ def links(plan: Json, folders: Dict[str, str]) -> Dict[str, str]:
 def without(plan: Json, removed: Any) -> List[str]:
     """The links that removing a version (or all) takes out of the generation; the locked one goes only with all."""
     if removed == "all":
-        return ["cuda", "cudnn", "cuda-*"]
+        return list(GPU_ONLY)
     if not isinstance(removed, str) or not removed:
         raise UsageError("Nothing is named to be removed.", "Give the version as in -e cuda_remove=10.0.130")
     if plan.get("cuda") and series(removed) == series(plan["cuda"]["version"]):
@@ -156,8 +143,3 @@ def without(plan: Json, removed: Any) -> List[str]:
     if not any(r["version"] == removed for r in shipped().cuda["releases"]):
         raise UsageError(f"The catalog knows no CUDA {removed!r}.", "Give the version as in -e cuda_remove=10.0.130")
     return [series(removed)]
-
-
-def python(plan: Json) -> Optional[str]:
-    """The interpreter whose pip fetches wheels: the one that TensorFlow's environment has."""
-    return f"/usr/bin/python{plan['tensorflow']['python']}" if plan.get("tensorflow") else None

@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterable, List, Optional
 
 import fastjsonschema
 
-from ..planning.catalog import DATA, read_json, validator
+from ..planning.catalog import DATA, shipped, validator
 from ..text import printable
 from ..types import Json
 
@@ -43,7 +43,7 @@ def rows(found: Json) -> List[Dict[str, Any]]:
 
 def reference() -> Json:
     """The original's figures."""
-    return dict(read_json(DATA / "yolo.json")["reference"])
+    return dict(shipped().yolo["reference"])
 
 
 def summary(reports: Iterable[Json]) -> Optional[Json]:

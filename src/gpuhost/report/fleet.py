@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -89,11 +88,9 @@ def write(folder: Path) -> Path:
     Several runs at once, one a host, take turns: the last one has seen every report.
     """
     target = folder / PAGE
-    temporary = folder / f".{PAGE}.new-{os.getpid()}"
     try:
         with files.held(folder / TURN, "writing the page", lambda _: None):
-            temporary.write_text(page(*last_reports(folder)), encoding="utf-8")
-            temporary.replace(target)
+            files.write_whole(target, page(*last_reports(folder)), None)
     except OSError as error:
         raise EnvironmentProblem(
             f"The fleet's page cannot be written to {target}: {error.strerror}.",

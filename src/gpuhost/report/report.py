@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 from xml.etree import ElementTree  # only writes here
@@ -19,6 +18,7 @@ from .. import __version__
 from ..checks.base import FAIL, LONGEST, PASS, SKIP, Result
 from ..diagnoses import verdict as checks
 from ..errors import EnvironmentProblem
+from ..host import files
 from ..planning import preflight
 from ..planning.candidates import COMPONENTS, NAMES
 from ..planning.plan import components
@@ -199,9 +199,7 @@ def write(report: Json, target: Path) -> Dict[str, Path]:
         return paths
     try:
         for kind, path in paths.items():
-            temporary = target / f".{path.name}.new-{os.getpid()}"
-            temporary.write_text(texts[kind], encoding="utf-8")
-            temporary.replace(path)
+            files.write_whole(path, texts[kind], None)
     except OSError as error:
         raise EnvironmentProblem(
             f"The report cannot be written to {target}: {error.strerror}.",

@@ -19,6 +19,7 @@ from typing import Any, Dict, Iterable, Iterator, List
 
 from .. import __version__
 from ..errors import EnvironmentProblem
+from ..host import files
 from ..planning.catalog import shipped
 from ..redact import Redactor
 from ..types import Json
@@ -116,11 +117,11 @@ def readme(counts: Dict[str, int]) -> str:
     )
 
 
-def archive(files: Dict[str, str], when: int) -> bytes:
+def archive(found: Dict[str, str], when: int) -> bytes:
     """A tar.gz of texts that tells nothing of the machine that made it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
-        for name, text in files.items():
+        for name, text in found.items():
             data = text.encode("utf-8", "replace")
             member = tarfile.TarInfo(f"gpuhost-support/{name}")
             member.size, member.mtime, member.mode = len(data), when, 0o644
@@ -141,13 +142,9 @@ def write(host: Host, report: Json, target: Path) -> Path:
     """Write the bundle of a host into its folder of reports, readable by its owner only; its path."""
     when = time.strptime(report["when"], "%Y-%m-%dT%H:%M:%SZ")
     path = target / f"support-{re.sub(r'[-:]', '', report['when'])}.tar.gz"
-    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
-    files = texts(host, report, history.read(target).reports)
+    found = texts(host, report, history.read(target).reports)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        temporary.touch(mode=0o600)
-        temporary.write_bytes(archive(files, calendar.timegm(when)))
-        temporary.replace(path)
+        files.write_whole(path, archive(found, calendar.timegm(when)), files.PRIVATE)
     except OSError as error:
         raise EnvironmentProblem(
             f"The bundle cannot be written to {path}: {error.strerror}.",

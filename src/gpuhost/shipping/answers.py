@@ -37,7 +37,7 @@ ANSIBLE_KEYS: Dict[str, Tuple[type, ...]] = {
     "ansible_job_id": (str,),
 }
 #: What a module answers in several lines. Elsewhere a line end could put a line of the host's own into the output.
-SEVERAL_LINES = frozenset({*ANSIBLE_KEYS, "enrolment", "told"})
+SEVERAL_LINES = frozenset({*ANSIBLE_KEYS, "console_required", "told"})
 #: What Ansible adds to a result that has a `path`.
 OF_A_PATH = frozenset({"owner", "group", "mode", "state", "size", "uid", "gid", "secontext"})
 INTERPRETER = "discovered_interpreter_python"
@@ -128,7 +128,7 @@ def unfit(name: str, answer: Json) -> Optional[str]:
     """
     if name == "gpuhost_facts":
         return misfit(answer["observation"], "observation")
-    if name == "gpuhost_generations" and "found" in answer:
+    if name == "gpuhost_generation_info":
         found = answer["found"]
         numbers = [row["number"] for row in found["generations"]]
         named = [*numbers, *found["good"], *(n for n in (found["current"], found["before"]) if n is not None)]

@@ -57,8 +57,9 @@ class Followed:
                 display(f"[{host}] waiting. {printable(answer['busy'], 300)}")
             time.sleep(PAUSE_S)
 
-    def bring(self, task_vars: Variables, display: Callable[[str], None]) -> Result:
-        """Run a module that has a `name` and makes something of it, with its steps told; at once where it is there.
+    def bring(self, task_vars: Variables, display: Callable[[str], None], name: str = "") -> Result:
+        """Run a module that makes something of a name (its argument `name`, where none is given), with its steps told;
+        at once where it is there.
 
         In check mode there is nothing to wait for.
         """
@@ -67,8 +68,8 @@ class Followed:
         quick = self.check(task_vars)
         if quick.get("failed") or not quick.get("changed"):
             return quick
-        name, host = self._task.args["name"], (task_vars or {}).get("inventory_hostname", "")
-        file = f"{self._task.args.get('root', '/opt/gpuhost')}/log/{name}.progress"
+        host = (task_vars or {}).get("inventory_hostname", "")
+        file = f"{self._task.args.get('root', '/opt/gpuhost')}/log/{name or self._task.args['name']}.progress"
         return self.work(task_vars, file, lambda text: display(f"[{host}] {text}"))
 
     def work(self, task_vars: Variables, file: str, tell: Callable[[str], None], arguments: Variables = None) -> Result:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Dict
+from functools import partial
+from typing import Any, Callable, Dict, Optional
 
 from .. import __version__
+from ..errors import UsageError
 from ..host.watch.install import LAUNCHER
 from ..planning import recipes
 from ..planning.catalog import shipped
@@ -28,13 +30,32 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def yolo(_: Any = None) -> Dict[str, Any]:
+def program(name: str, lock: Optional[Json] = None) -> Dict[str, Any]:
+    """Return one of the programs as the module gpuhost_tree takes it: `name` in the store, `files` and `digest`.
+
+    `lock` is that of the host that builds; only the builder needs it.
+    """
+    programs: Dict[str, Callable[[], Dict[str, Any]]] = {"yolo": yolo, "watch": watch}
+    if lock:
+        programs["opencv-builder"] = partial(opencv, lock)
+    if name not in programs:
+        step = f"Write one of: {', '.join(programs)}; opencv-builder needs a lock."
+        raise UsageError(f"There is no program {name!r}.", step)
+    found = programs[name]()
+    return {
+        "name": f"{name}-{found['version']}-{found['digest']}",
+        "files": found["files"],
+        "digest": found["digest"],
+    }
+
+
+def yolo() -> Dict[str, Any]:
     """The detector, as `described` tells it."""
     files = bundle.files(*bundle.modules("yolo"), "yolo.__main__")
     return described({**files, f"gpuhost/{YOLO_DATA}": (bundle.PACKAGE / YOLO_DATA).read_text(encoding="utf-8")})
 
 
-def watch(_: Any = None) -> Dict[str, Any]:
+def watch() -> Dict[str, Any]:
     """The watch's program with the modules that it needs, as `described` tells it."""
     return described({**bundle.files("host.watch.run"), LAUNCHER: _LAUNCHER})
 

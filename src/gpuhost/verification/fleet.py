@@ -57,8 +57,3 @@ def collect(host: Host, names: List[str], say: Say) -> None:
         host.result(name, say)
     judged: Dict[str, Result] = host.results
     judged.clear()
-
-
-def named(constants: Iterable[object]) -> List[str]:
-    """The checks among a test's constants: each test of verify/ names its own."""
-    return [value for value in constants if isinstance(value, str) and value in checks.BY_ID]

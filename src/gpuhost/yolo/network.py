@@ -1,5 +1,6 @@
 """A Darknet network that can be run, and how OpenCV loads and runs one."""
 
+import abc
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Type
 
@@ -21,7 +22,7 @@ class Proof(NamedTuple):
     precision: str
 
 
-class Network:
+class Network(abc.ABC):
     """A network on a device, proved to run there. Times are in seconds.
 
     `library` and `settings` say what runs it and what was set beyond the device, `errors` are the exceptions
@@ -47,13 +48,13 @@ class Network:
         """
         return self.forward_batch(blob)[0]
 
+    @abc.abstractmethod
     def forward_batch(self, blobs: Any) -> List[List[Any]]:
         """Run blobs (n, 3, side, side) at once; for each what `forward` gives."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def raw_heads(self, blob: Any) -> List[Any]:
         """What enters each detection layer, (n, 255, rows, columns)."""
-        raise NotImplementedError
 
 
 class OpenCvNetwork(Network):

@@ -8,13 +8,12 @@ Runs on the target: Python 3.6, standard library.
 """
 
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Set
+from typing import List, Sequence, Set
 
+from ...types import Json
 from .. import store
 from ..commands import Run
 from .packages import parse_simulation
-
-Json = Dict[str, Any]
 
 RECORD = "state/packages.json"
 _READ_S = 180.0

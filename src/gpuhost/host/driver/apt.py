@@ -7,17 +7,18 @@ the archive keeps only the newest version. Runs on the target: Python 3.6, stand
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
+from ...types import Json
 from .. import files, store
 from ..commands import CommandFailed as WorkFailed
 from ..commands import Run, run_command
+from ..guard import rules
 from ..parse.apt import is_own_origin, parse_madison, parse_policy
 from ..work import Work
 from .packages import Change, installed_version, lost, parse_installed, parse_show, parse_simulation
 
-Json = Dict[str, Any]
 Shows = Dict[Tuple[str, str], Json]
 
 ROW = "${binary:Package}\\t${Version}\\t${source:Package}\\t${Status}\\n"
@@ -39,7 +40,9 @@ class Apt:
     def __init__(self, root: Path, distribution: str, work: Work, run: Run = run_command) -> None:
         """Nothing is read or made yet."""
         self.root, self.distribution, self.work, self.run = root, distribution, work, run
-        self.lists: Optional[Path] = None  # lists of a dry run's own, so that it changes none of the host's
+        # Where a dry run, which must change none of the host's, reads the archives' lists anew; and whether it has.
+        self.aside: Optional[Path] = None
+        self.has_read_aside = False
         self.scratch = root / "cache" / "debs" / "new"
 
     # Reading
@@ -57,15 +60,10 @@ class Apt:
     def options(self) -> List[str]:
         """What each call of apt gets: our guard's pins must not stop our own deliberate installation."""
         given = ["-o", "Dir::Etc::PreferencesParts=" + str(self.preferences())]
-        if self.lists is not None:
-            given += [
-                "-o",
-                f"Dir::State::Lists={self.lists}",
-                "-o",
-                "Dir::Cache::pkgcache=",
-                "-o",
-                "Dir::Cache::srcpkgcache=",
-            ]
+        if self.aside is not None:
+            given += ["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]
+        if self.has_read_aside:
+            given += ["-o", f"Dir::State::Lists={self.aside}"]
         return given
 
     def preferences(self) -> Path:
@@ -85,6 +83,14 @@ class Apt:
     def installed(self) -> Dict[str, Json]:
         """Every package that dpkg knows; `packages.parse_installed` says what of each."""
         return parse_installed(self.read(["dpkg-query", "-W", "-f=" + ROW]))
+
+    def guarded(self, kernel: Optional[str]) -> Dict[str, str]:
+        """What belongs to the driver and to the kernel that it was built for, by name with its version."""
+        architecture = self.read(["dpkg", "--print-architecture"]).strip()
+        found, unread = rules.parse_listing(self.read(["dpkg-query", "-W", "-f=" + rules.FORMAT]), architecture)
+        if unread:
+            raise EnvironmentProblem(f"{len(unread)} lines of dpkg-query cannot be read.", "Look at: dpkg --audit")
+        return rules.stack(found, kernel)
 
     def names_installed(self) -> List[str]:
         """The names of the packages that are installed."""
@@ -148,6 +154,7 @@ class Apt:
     def update(self) -> None:
         """Read the archives' lists anew; in a dry run, into a folder of its own."""
         self.work.say("reading the archives' package lists")
+        self.has_read_aside = self.aside is not None
         self.apt(["update"], "Reading the package lists")
 
     def fetch(self, members: List[Json]) -> None:

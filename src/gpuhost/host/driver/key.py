@@ -6,17 +6,18 @@ Made on the host, readable by root alone, and never sent anywhere. Runs on the t
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
 from ...errors import EnvironmentProblem
+from ...reading import last
 from .. import files
 from ..commands import CommandFailed as WorkFailed
 from ..commands import Run, run_command
+from ..parse.kernels import headers_package
+from ..parse.signature import END, at_the_end
 from ..probe.driver import CERTIFICATE, KEY_FOLDER
 from ..work import Work
 from .modules import KEY_CONFIG, OWN_SUBJECT, key_subject
-
-Json = Dict[str, Any]
 
 PRIVATE = KEY_FOLDER + "/MOK.priv"
 DAYS = "36500"
@@ -117,7 +118,13 @@ def unsigned(kernel: str, signer: str, run: Run = run_command) -> List[Path]:
     """The modules that DKMS built for a kernel and that are not signed by `signer`."""
     folder = Path(f"/lib/modules/{kernel}/updates/dkms")
     modules = sorted(folder.glob("nvidia*.ko*")) if folder.is_dir() else []
-    return [path for path in modules if run(["modinfo", "-F", "signer", str(path)], _READ_S)[1].strip() != signer]
+    return [path for path in modules if signer_of(path, run) != signer]
+
+
+def signer_of(path: Path, run: Run) -> str:
+    """The name of a module's signer; "" for one without a signature, or whose signer cannot be told."""
+    said = run(["modinfo", "-F", "signer", str(path)], _READ_S)[1].strip()
+    return said if said or path.suffix != ".ko" else at_the_end(last(path, END)).signer
 
 
 def sign(kernel: str, work: Work, run: Run = run_command) -> bool:
@@ -127,7 +134,7 @@ def sign(kernel: str, work: Work, run: Run = run_command) -> bool:
         return False
     tool = sign_tool(kernel)
     if tool is None:
-        step = f"Install the headers of that kernel: apt-get install linux-headers-{kernel}"
+        step = f"Install the headers of that kernel: apt-get install {headers_package(kernel)}"
         raise EnvironmentProblem(f"There is nothing to sign the module for kernel {kernel} with. (D11)", step)
     for path in modules:
         if path.suffix != ".ko":

@@ -3,15 +3,15 @@
 Runs on the target: Python 3.6, standard library.
 """
 
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
 from ...errors import RefusedError
+from ...types import Json
 from ..edges import Edges
+from ..parse.kernels import headers_package
 from ..probe.apt import read_apt
 from .apt import Apt
 from .packages import installed_version
-
-Json = Dict[str, Any]
 
 RELOCK = "./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true"
 # Debian's driver needs packages of contrib as well.
@@ -59,7 +59,7 @@ def no_longer_offered(apt: Apt, names: List[str], kernel: str) -> RefusedError:
     for word in names:
         name, _, version = word.partition("=")
         offers = apt.offered(name)
-        if name == f"linux-headers-{kernel}" and not offers and not there(apt, name):
+        if name == headers_package(kernel) and not offers and not there(apt, name):
             text = f"Kernel {kernel} will boot, and its headers are neither installed nor offered, so no module can be"
             step = f"Install {name}, or remove that kernel so that one with headers boots, then run again."
             return RefusedError(f"{text} built for it. (D08) Nothing was changed.", step)

@@ -6,9 +6,10 @@ Pure: text in, value out. Runs on the target: Python 3.6, standard library.
 import hashlib
 import json
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-Json = Dict[str, Any]
+from ...types import Json
+from ..parse.kernels import headers_package
 
 # The driver's own packages by name, in every branch, as Ubuntu and Debian call them.
 FAMILY = re.compile(
@@ -22,7 +23,7 @@ BESIDE = re.compile(
 )
 # The source packages that driver packages are built from.
 SOURCES = re.compile(r"^(nvidia-(graphics-drivers|open-gpu-kernel)|linux-restricted-(modules|signatures))")
-KERNEL = re.compile(r"^linux-image-")
+KERNEL = re.compile(r"^(linux-image|(proxmox|pve)-(default-)?kernel)(-|$)")
 DKMS = re.compile(r"^(nvidia-dkms-|nvidia-kernel-dkms$|nvidia-open-kernel-dkms$|nvidia-kernel-open-dkms$)")
 # How apt's simulation calls the distribution's own archives ("Label" of a Release file).
 LABELS = {
@@ -118,7 +119,7 @@ def wanted_names(driver: Json, kernel: str, distribution: str) -> List[str]:
         exact = "{}-{}".format(driver["modules_package"], kernel)
         names += ["{}={}".format(modules["package"], modules["package_version"]), exact]
     else:
-        names += [f"{dkms_package(driver, distribution)}={version}", f"linux-headers-{kernel}"]
+        names += [f"{dkms_package(driver, distribution)}={version}", headers_package(kernel)]
     if distribution == "debian":
         names += [f"{name}={version}" for name in DEBIAN_BESIDE]
     return names
@@ -133,7 +134,7 @@ def dkms_package(driver: Json, distribution: str) -> str:
 
 def build_names(kernel: str) -> List[str]:
     """What a `.run` needs of the archive to build its module."""
-    return ["dkms", "gcc", "make", "libc6-dev", f"linux-headers-{kernel}"]
+    return ["dkms", "gcc", "make", "libc6-dev", headers_package(kernel)]
 
 
 def runfile_options(driver: Json, kernel: str, known: str) -> List[str]:

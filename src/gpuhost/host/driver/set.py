@@ -3,12 +3,17 @@
 Runs on the target: Python 3.6, standard library.
 """
 
+import socket
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
+from ...types import Json
 from .. import store
 from ..commands import Run, run_command
+from ..edges import Edges
+from ..guard import rules
+from ..probe.machine import read_kernel, read_platform, read_secure_boot
 from ..work import Work
 from . import packages
 from .apt import Apt, held_by_others, short_of_space
@@ -16,40 +21,57 @@ from .modules import owns_key
 from .offer import RELOCK, component_missing, no_longer_offered
 from .packages import Change, installed_version
 
-Json = Dict[str, Any]
-
 # Room that building a module takes below /var/lib/dkms and /tmp, and that a new initramfs takes beside the old one.
 _BUILD_BYTES = 900 * 10**6
 _BOOT_SPARE = 40 * 10**6
 
 
-class DriverSet:
-    """One host and the driver that its lock names.
+class Machine(NamedTuple):
+    """What a driver has to fit on a host: `boots` is the kernel that will boot, None where that is not known."""
 
-    `asked`: root, driver (the plan's), boots (the kernel that will boot), distribution, secure_boot, hostname, and
-    kept_only: whether nothing may come from the archive.
+    hostname: str
+    boots: Optional[str]
+    distribution: str
+    secure_boot: str
+
+
+def this_machine(run: Run = run_command) -> Machine:
+    """Read the host that this runs on."""
+    edges = Edges("/", run)
+    distribution = read_platform(edges)["distribution"]
+    return Machine(socket.gethostname(), read_kernel(edges)["boots"], distribution, read_secure_boot(edges))
+
+
+class ExactSet(NamedTuple):
+    """The members of a set, and what apt would install and remove so that they are all installed."""
+
+    members: List[Json]
+    install: List[Change]
+    remove: List[Change]
+
+
+class DriverSet:
+    """The .debs of the driver that a host's lock names.
+
+    `asked`: root, driver (the plan's) and kept_only, whether nothing may come from the archive.
     """
 
-    def __init__(self, asked: Json, work: Work, run: Run = run_command) -> None:
-        """Nothing is read yet."""
+    def __init__(self, asked: Json, machine: Machine, work: Work, run: Run = run_command) -> None:
+        """Keep what is asked; nothing is read yet."""
         self.root = Path(asked["root"])
         self.driver: Json = asked["driver"]
-        self.boots: Optional[str] = asked["boots"]
-        self.distribution: str = asked["distribution"]
-        self.secure_boot: str = asked["secure_boot"]
-        self.hostname: str = asked["hostname"]
         self.kept_only: bool = asked.get("kept_only", False)
-        self.work, self.run = work, run
-        self.apt = Apt(self.root, self.distribution, work, run)
+        self.machine = machine
+        self.apt = Apt(self.root, machine.distribution, work, run)
 
     def kernel(self) -> str:
         """The kernel that will boot, which must be known."""
-        if not self.boots:
+        if not self.machine.boots:
             text = "No kernel with an image in /boot was found, so it is not known which one will boot."
             raise EnvironmentProblem(
                 text, "Install one, such as linux-image-generic or linux-image-amd64, and run again."
             )
-        return self.boots
+        return self.machine.boots
 
     def key(self) -> str:
         """What tells this lock on this kernel from another."""
@@ -60,12 +82,12 @@ class DriverSet:
         if not Path("/boot", f"vmlinuz-{wanted}").exists():
             return f"Install linux-image-{wanted} and remove the newer kernel, or: {RELOCK}"
         listed = self.apt.installed()
-        theirs = [name for name in listed if name.startswith("linux-") and name.endswith("-" + boots)]
+        theirs = [name for name in listed if rules.is_of_kernel(name, boots) and boots in name]
         newer = sorted(name for name in theirs if installed_version(listed, name) is not None)
         return f"On the host: apt-get purge {' '.join(newer)} ; or: {RELOCK}"
 
-    def preflight(self) -> Tuple[List[Change], List[Change]]:
-        """Refuse what cannot end well; what apt would install and remove otherwise."""
+    def preflight(self) -> ExactSet:
+        """Refuse what cannot end well; else what is to be done."""
         kernel = self.kernel()
         modules = self.driver.get("modules")
         if self.driver["modules_from"] == "signed":
@@ -76,11 +98,11 @@ class DriverSet:
                     f"The lock's signed modules are for kernel {modules['kernel']}, this host will boot {kernel}. (D08)"
                 )
                 raise RefusedError(text, self.back_to(modules["kernel"], kernel))
-        members, install, remove = self.exact_set()
-        self.check_space(members)
-        return install, remove
+        found = self.exact_set()
+        self.check_space(found.members)
+        return found
 
-    def exact_set(self) -> Tuple[List[Json], List[Change], List[Change]]:
+    def exact_set(self) -> ExactSet:
         """The .debs that make up the set, and what apt would do; from the archive, else from our cache, else D05."""
         names = self.names()
         rows = self.apt.installed()
@@ -99,22 +121,20 @@ class DriverSet:
         install, remove = self.apt.simulate(names + others)
         mine = [] if self.driver["source"] != "archive" else sorted(self.already(rows, remove).items())
         shows = self.apt.show([(c.name, c.new) for c in install] + mine)
-        self.judge(install, remove, shows, rows, self.distribution)
+        self.judge(install, remove, shows, rows, self.machine.distribution)
         pairs = {**dict(mine), **{c.name: c.new for c in install}}
         empty = {"sha256": "", "arch": "", "size": 0, "unpacked": 0, "file": ""}
         members = [dict(empty, **shows.get(pair, {}), name=pair[0], version=pair[1]) for pair in sorted(pairs.items())]
-        return members, install, remove
+        return ExactSet(members, install, remove)
 
-    def from_files(
-        self, members: List[Json], others: List[str], rows: Dict[str, Json]
-    ) -> Tuple[List[Json], List[Change], List[Change]]:
+    def from_files(self, members: List[Json], others: List[str], rows: Dict[str, Json]) -> ExactSet:
         """A set whose files are all in our cache, and what apt would do with these files alone."""
         files = [str(self.apt.place(m)) for m in members if m["sha256"]]
         if not files and not others:
-            return members, [], []
+            return ExactSet(members, [], [])
         install, remove = self.apt.simulate(files + others, alone=True)
         self.judge(install, remove, {}, rows, "")
-        return members, install, remove
+        return ExactSet(members, install, remove)
 
     def kept_set(self, rows: Dict[str, Json]) -> List[Json]:
         """The set as it was installed before, from our cache alone; refused where a file of it is gone.
@@ -137,9 +157,9 @@ class DriverSet:
 
     def names(self) -> List[str]:
         """What apt is asked for."""
-        tools = ["mokutil"] if owns_key(self.driver, self.secure_boot) else []
+        tools = ["mokutil"] if owns_key(self.driver, self.machine.secure_boot) else []
         if self.driver["source"] == "archive":
-            return packages.wanted_names(self.driver, self.kernel(), self.distribution) + tools
+            return packages.wanted_names(self.driver, self.kernel(), self.machine.distribution) + tools
         return packages.build_names(self.kernel()) + tools
 
     def is_offered(self) -> bool:
@@ -159,7 +179,7 @@ class DriverSet:
         """Is an installed package of another branch than the lock's?"""
         there = rows[name]["state"] not in ("not-installed", "config-files")
         driver = bool(packages.SOURCES.match(rows[name]["source"]))
-        return there and driver and packages.other_branch(name, self.driver, self.distribution)
+        return there and driver and packages.other_branch(name, self.driver, self.machine.distribution)
 
     def already(self, rows: Dict[str, Json], remove: List[Change]) -> Dict[str, str]:
         """The driver's packages that are installed and stay, by name with their version."""

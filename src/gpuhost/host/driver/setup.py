@@ -1,4 +1,4 @@
-"""The phases of a driver's installation on a host, each of which may be the first after a run that was killed.
+"""A host's driver brought into place, kept for later, or taken down; a run that was killed is finished by the next one.
 
 The record state/driver.json is written last and removed first; state/driver.pending stands as long as a run is between
 the two, so that a next one knows that a half-configured dpkg is its own doing.
@@ -7,151 +7,195 @@ Runs on the target: Python 3.6, standard library.
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Dict, List, Optional, Tuple
 
 from ...errors import EnvironmentProblem
-from .. import files, store
+from ...types import Json
+from .. import download, files, store
 from ..commands import CommandFailed as WorkFailed
+from ..commands import Run, run_command
 from ..edges import Edges
 from ..parse.nvidia import parse_module_version
-from ..probe.driver import CERTIFICATE, RECORD
+from ..probe.driver import CERTIFICATE, RECORD, own_key
 from ..probe.driver import driver as read_driver
-from . import added, packages
+from ..probe.gpu import loaded_modules
+from ..work import Work
+from . import added, judge, packages
 from . import key as module_key
-from .modules import MOK_MANAGER, NOUVEAU_FILE, NOUVEAU_TEXT, boot_needed, enrolment_guide, owns_key, told, unready
+from .modules import MOK_MANAGER, NOUVEAU_FILE, NOUVEAU_TEXT, enrolment_guide, owns_key
 from .packages import installed_version
-from .set import DriverSet
-
-Json = Dict[str, Any]
+from .set import DriverSet, ExactSet, Machine
 
 PENDING = "state/driver.pending"
 UNINSTALL = "/usr/bin/nvidia-uninstall"
 INSTALLER_LOG = "/var/log/nvidia-installer.log"
 
 
-class Setup(DriverSet):
-    """The phases for one host; DriverSet says what they are given."""
+class Setup:
+    """One host and the driver that its lock names; `set.DriverSet` says what is asked."""
+
+    def __init__(self, asked: Json, machine: Machine, work: Work, run: Run = run_command) -> None:
+        """Keep what is asked and what was read; nothing is changed yet."""
+        self.set = DriverSet(asked, machine, work, run)
+        self.machine, self.work, self.run = machine, work, run
+        self.root, self.driver, self.apt = self.set.root, self.set.driver, self.set.apt
 
     # What is there
 
     def state(self) -> Json:
         """The driver as the kernel that will boot is going to find it."""
-        return read_driver(Edges("/", self.run), self.boots, str(self.root))
+        return read_driver(Edges("/", self.run), self.machine.boots, str(self.root))
 
     def differences(self) -> List[str]:
-        """Why the locked driver is not in place; empty when nothing has to be done. Reads only."""
+        """Return why the locked driver is not in place; nothing when it is. Reads only."""
         if (self.root / PENDING).exists():
             return ["an earlier run was interrupted"]
-        state = self.state()
-        record = state["record"]
-        if record is None or record.get("plan") != self.key():
-            return ["it was not installed by this lock for this kernel"]
+        state, secure_boot = self.state(), self.machine.secure_boot
+        there = self.there(state["record"] or {})
+        return judge.lacking(self.driver, self.set.key(), there, state, secure_boot, self.subject())
+
+    def there(self, record: Json) -> judge.Packages:
+        """Return the packages that are wholly installed, as a record of the driver is judged by them."""
         rows = self.apt.installed()
-        gone = [n for n, v in record["packages"].items() if installed_version(rows, n) != v]
-        found = [f"{name} is not installed at {record['packages'][name]}" for name in sorted(gone)]
-        return found + [need.what for need in self.needs(state)]
+        whole = {name for name in rows if installed_version(rows, name) is not None}
+        guarded = self.apt.guarded(record.get("kernel"))
+        return judge.Packages({name: version for name, version in guarded.items() if name in whole}, whole)
 
-    def needs(self, state: Json) -> List[Any]:
-        """What the next boot would lack."""
-        subject = module_key.subject(self.run) if owns_key(self.driver, self.secure_boot) else ""
-        return unready(state, self.driver, self.secure_boot, subject)
+    def subject(self) -> str:
+        """The name of this machine's own key, "" where none is needed."""
+        return module_key.subject(self.run) if self.owns_key() else ""
 
-    # What changes the host
+    def owns_key(self) -> bool:
+        """Return whether this machine needs a key of its own for the driver."""
+        return owns_key(self.driver, self.machine.secure_boot)
+
+    def hand_over(self) -> Dict[str, str]:
+        """Return what is left to do before the locked driver is in use, as sentences, "" for nothing.
+
+        `reboot_required` is why a reboot is needed. `console_required` is what a person has to do where the firmware
+        does not know this machine's key; once its enrolment is asked for, that waits for the reboot.
+        """
+        edges = Edges("/", self.run)
+        version = edges.text("/proc/driver/nvidia/version")
+        loaded = parse_module_version(version) if version is not None else None
+        reason = judge.boot_needed(loaded, "nouveau" in loaded_modules(edges), self.driver)
+        if not self.owns_key() or own_key(edges)["enrolled"] is True:
+            return {"reboot_required": reason, "console_required": ""}
+        if module_key.is_pending(self.run):
+            reason = f"the key waits to be confirmed at the console ({MOK_MANAGER})"
+            return {"reboot_required": reason, "console_required": ""}
+        return {"reboot_required": reason, "console_required": enrolment_guide(CERTIFICATE)}
+
+    # Bringing it into place
+
+    def present(self) -> Optional[ExactSet]:
+        """Bring the locked driver into place; what apt was asked for, None where nothing was to be done.
+
+        Each step may be the first one after a run that was killed.
+        """
+        if not self.differences():
+            return None
+        self.step("checking that it can be installed")
+        found = self.set.preflight()
+        self.step("keeping nouveau from loading")
+        if nouveau_text() != NOUVEAU_TEXT:  # a newer file would have the initramfs made anew
+            files.write_whole(Path(NOUVEAU_FILE), NOUVEAU_TEXT)
+        self.step("installing exactly the locked packages")
+        self.packages(found)
+        if self.driver["source"] == "runfile":
+            self.step("installing NVIDIA's own driver file")
+            self.runfile()
+        if self.owns_key():
+            self.step("giving Secure Boot what it asks for")
+            self.sign()
+        self.step("checking module, signature and initramfs for the kernel that will boot")
+        self.ready()
+        self.step("writing the record")
+        self.record()
+        return found
+
+    def step(self, text: str) -> None:
+        """Tell a step, and note it in the log, where what its commands say follows."""
+        self.work.say(text)
+        self.work.note(f"= {text}")
 
     def begin(self) -> None:
         """From here on the host is between two states: the record goes, the marker comes."""
-        files.write_whole(self.root / PENDING, json.dumps({"schema": 1, "plan": self.key()}) + "\n")
+        files.write_whole(self.root / PENDING, json.dumps({"schema": 1, "plan": self.set.key()}) + "\n")
         files.remove(self.root / RECORD)
 
-    def nouveau(self) -> bool:
-        """Keep nouveau from loading, by a file of our own; was anything done?"""
-        path = Path(NOUVEAU_FILE)
-        if path.is_file() and path.read_text(encoding="utf-8") == NOUVEAU_TEXT:
-            return False
-        files.write_whole(path, NOUVEAU_TEXT)
-        return True
-
-    def packages(self) -> bool:
-        """Install the exact set (the driver's, or what a `.run` needs to build); was anything done?"""
+    def packages(self, found: ExactSet) -> None:
+        """Install the exact set (the driver's, or what a `.run` needs to build)."""
         interrupted = (self.root / PENDING).exists()
         if interrupted:
-            self.apt.mend(self.apt.members(self.key()))
-        members, install, remove = self.exact_set()
+            self.apt.mend(self.apt.members(self.set.key()))
+            found = self.set.exact_set()
         self.begin()
-        added.note(self.root, [change.name for change in install if not change.old], self.apt.names_installed())
-        done = False
+        added.note(self.root, [change.name for change in found.install if not change.old], self.apt.names_installed())
         if self.driver["source"] == "archive" and Path(UNINSTALL).exists():
-            done = self.uninstall_runfile()
-        keyed = [m for m in members if m["sha256"]]
-        self.apt.write_manifest(self.key(), members)
+            self.uninstall_runfile()
+        keyed = [m for m in found.members if m["sha256"]]
+        self.apt.write_manifest(self.set.key(), found.members)
         self.apt.fetch(keyed)
-        if owns_key(self.driver, self.secure_boot):
-            done = module_key.make(self.hostname, self.work) or done
+        if self.owns_key():
+            module_key.make(self.machine.hostname, self.work)
         lacking = self.apt.lacking(keyed)
-        if lacking or remove or interrupted:
-            self.apt.install(lacking, [c.name for c in remove], interrupted)
-            done = True
-        return done
+        if lacking or found.remove or interrupted:
+            self.apt.install(lacking, [c.name for c in found.remove], interrupted)
 
-    def prefetch(self) -> bool:
-        """Bring the set of a driver that is to come into the cache, and change nothing else; was anything done?"""
-        members, _, _ = self.exact_set()
-        keyed = [m for m in members if m["sha256"]]
-        absent = [m for m in keyed if self.apt.cached(m) is None]
-        self.apt.write_manifest(self.key(), members)
-        self.apt.fetch(keyed)
-        return bool(absent)
+    def absent_debs(self) -> Tuple[ExactSet, List[Json]]:
+        """Return the set of a driver that is to come, and those of its .debs that are not in the cache."""
+        found = self.set.exact_set()
+        return found, [m for m in found.members if m["sha256"] and self.apt.cached(m) is None]
 
-    def uninstall_runfile(self) -> bool:
-        """Take down a driver that came as a `.run`; it was there."""
+    def prefetch(self) -> List[Json]:
+        """Bring the set of a driver that is to come into the cache, and change nothing else; the .debs that came."""
+        found, absent = self.absent_debs()
+        self.apt.write_manifest(self.set.key(), found.members)
+        self.apt.fetch(absent)
+        return absent
+
+    def uninstall_runfile(self) -> None:
+        """Take down a driver that came as a `.run`."""
         self.work.say("removing the driver that came as a .run")
         try:
             self.work.run([UNINSTALL, "--silent"])
         except WorkFailed as error:
             step = f"Its log is /var/log/nvidia-uninstall.log; ours is {self.work.log}."
             raise EnvironmentProblem(f"{UNINSTALL} failed:\n{error}\n", step) from error
-        return True
 
-    def runfile(self, file: str) -> bool:
-        """Install the driver of a `.run`, its module for the kernel that will boot; was anything done?"""
-        state = self.state()
-        if not self.needs_runfile(state):
-            return False
-        self.begin()
+    def runfile(self) -> None:
+        """Install the driver of a `.run`, which the role has fetched, its module for the kernel that will boot."""
+        if not self.needs_runfile(self.state()):
+            return
+        name = {"name": self.driver["url"].rpartition("/")[2], "sha256": self.driver["sha256"]}
+        file = str(download.place(self.root / "cache" / "artifacts", name))
         if Path(UNINSTALL).exists():
             self.uninstall_runfile()
         self.work.say(f"installing NVIDIA's driver {self.driver['version']} and building its module")
         known = self.run(["sh", file, "--advanced-options"], 120.0)[1]
+        options = packages.runfile_options(self.driver, self.set.kernel(), known)
         try:
-            self.work.run(["sh", file, *packages.runfile_options(self.driver, self.kernel(), known)], own_tmp=True)
+            self.work.run(["sh", file, *options], own_tmp=True)
         except WorkFailed as error:
             said = last_lines(Path(INSTALLER_LOG)) or str(error)
             step = f"The whole log is {INSTALLER_LOG} on the host, ours is {self.work.log}."
             raise EnvironmentProblem(f"NVIDIA's installer failed:\n{said}\n", step) from error
-        return True
 
     def needs_runfile(self, state: Json) -> bool:
-        """Is the `.run`'s driver not in place, apart from what Secure Boot and nouveau ask?"""
-        module = state["module"]
-        is_open = self.driver["kernel_modules"] == "open"
-        return (
-            state["library"] != self.driver["version"]
-            or module is None
-            or (module["version"], module["open"]) != (self.driver["version"], is_open)
-        )
+        """Return whether the `.run`'s driver is not in place, apart from what Secure Boot and nouveau ask."""
+        version, flavour = self.driver["version"], self.driver["kernel_modules"]
+        return state["library"] != version or not judge.is_module(state["module"], version, flavour)
 
-    def sign(self) -> bool:
-        """Sign what was built here, where Secure Boot asks for it; was anything done?"""
-        if not owns_key(self.driver, self.secure_boot):
-            return False
-        made = module_key.make(self.hostname, self.work)
-        told_dkms = module_key.tell_dkms()
-        signed = module_key.sign(self.kernel(), self.work, self.run)
-        return made or told_dkms or signed
+    def sign(self) -> None:
+        """Sign what was built here."""
+        module_key.make(self.machine.hostname, self.work)
+        module_key.tell_dkms()
+        module_key.sign(self.set.kernel(), self.work, self.run)
 
-    def ready(self) -> bool:
-        """Bring module list and initramfs up to date, then fail unless the next boot will load the driver."""
-        kernel, done = self.kernel(), False
+    def ready(self) -> None:
+        """Bring the initramfs up to date, then fail unless the next boot will load the driver."""
+        kernel = self.set.kernel()
         image, conf = Path(f"/boot/initrd.img-{kernel}"), Path(NOUVEAU_FILE)
         state = self.state()
         older = image.exists() and conf.exists() and image.stat().st_mtime < conf.stat().st_mtime
@@ -162,15 +206,14 @@ class Setup(DriverSet):
             except WorkFailed as error:
                 text = f"The initramfs of kernel {kernel} could not be rebuilt (D10):\n{error}\n"
                 raise EnvironmentProblem(text, f"Mend it, then: update-initramfs -u -k {kernel}") from error
-            state, done = self.state(), True
-        needs = self.needs(state)
+            state = self.state()
+        needs = judge.unready(state, self.driver, self.machine.secure_boot, self.subject())
         if needs:
-            raise EnvironmentProblem(told(needs), "Do not reboot before that; then the same command again.")
-        return done
+            raise EnvironmentProblem(judge.told(needs), "Do not reboot before that; then the same command again.")
 
     def record(self) -> None:
         """Write down what is installed, last of all."""
-        members = self.apt.members(self.key())
+        members = self.apt.members(self.set.key())
         lacking = [m["name"] for m in self.apt.lacking(members)]
         if lacking:
             raise EnvironmentProblem(f"{', '.join(lacking)} is not installed after all.", "Run the same command again.")
@@ -179,59 +222,61 @@ class Setup(DriverSet):
             "source": self.driver["source"],
             "version": self.driver["version"],
             "branch": self.driver["branch"],
-            "kernel": self.kernel(),
+            "kernel": self.set.kernel(),
             "modules_from": self.driver["modules_from"],
             "packages": {m["name"]: m["version"] for m in members},
             "debs": {m["name"]: m["sha256"] for m in members if m["sha256"]},
-            "plan": self.key(),
+            "plan": self.set.key(),
         }
+        altered = judge.altered(content, self.there(content))
+        if altered:
+            text = f"The driver was installed, and is not as it should be: {'; '.join(altered)}."
+            raise EnvironmentProblem(text, "Mend that, then run the same command again.")
         files.write_whole(self.root / RECORD, json.dumps(content, indent=1, sort_keys=True) + "\n")
         files.remove(self.root / PENDING)
 
-    # After it
+    def enrol(self, password: str) -> None:
+        """Ask the firmware to offer this machine's key at the next boot."""
+        module_key.request_enrolment(password, self.work)
 
-    def boot(self) -> Json:
-        """Does the host have to be rebooted, and what is left to do for its own key?
+    # Taking it down
 
-        `reason` is why a reboot is needed. `enrolment` is what a person has to do, "" where the firmware knows the key
-        or none is needed; `pending` says that the key's enrolment is asked for and waits for the next boot.
-        """
-        edges = Edges("/", self.run)
-        version = edges.text("/proc/driver/nvidia/version")
-        state = self.state()
-        loaded = parse_module_version(version) if version is not None else None
-        wanted = owns_key(self.driver, self.secure_boot) and state["key"]["enrolled"] is not True
-        pending = wanted and module_key.is_pending(self.run)
-        reason = boot_needed(loaded, state["nouveau"]["loaded"], self.driver)
-        if pending:
-            reason = f"the key waits to be confirmed at the console ({MOK_MANAGER})"
-        return {
-            "reason": reason,
-            "pending": pending,
-            "enrolment": enrolment_guide(CERTIFICATE) if wanted else "",
-        }
+    def removable(self) -> List[str]:
+        """Return what there is to take down: a driver with its packages, and our own files."""
+        record = self.recorded()
+        listed = [named(record)] if "version" in record else []
+        listed += sorted(record.get("packages", {}))
+        ours = [self.root / RECORD, self.root / PENDING, Path(NOUVEAU_FILE)]
+        return listed + [str(path) for path in ours if path.exists()]
 
-    def removable(self) -> bool:
-        """Is there anything of this driver to take down?"""
-        return any(path.exists() for path in (self.root / RECORD, self.root / PENDING, Path(NOUVEAU_FILE)))
+    def recorded(self) -> Json:
+        """The record of a driver that is installed, or that a killed removal was taking down."""
+        return store.read_json(self.root / RECORD) or store.read_json(self.root / PENDING) or {}
 
-    def remove(self) -> bool:
-        """Take down what the record names, and our own files; nothing else. Was anything done?"""
-        if not self.removable():
-            return False
-        record = store.read_json(self.root / RECORD) or store.read_json(self.root / PENDING)
-        conf = Path(NOUVEAU_FILE)
+    def remove(self) -> None:
+        """Take down what the record names, and our own files; nothing else."""
+        record = self.recorded()
         files.write_whole(self.root / PENDING, json.dumps(record or {"schema": 1}) + "\n")
         files.remove(self.root / RECORD)
-        if record and record.get("source") == "runfile" and Path(UNINSTALL).exists():
+        if record.get("source") == "runfile" and Path(UNINSTALL).exists():
             self.uninstall_runfile()
-        self.apt.purge(list((record or {}).get("packages", {})))
-        files.remove(conf)
-        kernel = (record or {}).get("kernel") or self.boots
+        self.apt.purge(list(record.get("packages", {})))
+        files.remove(Path(NOUVEAU_FILE))
+        kernel = record.get("kernel") or self.machine.boots
         if kernel and Path(f"/boot/initrd.img-{kernel}").exists():
             self.work.run(["update-initramfs", "-u", "-k", kernel])
         files.remove(self.root / PENDING)
-        return True
+
+
+def nouveau_text() -> str:
+    """The file that keeps nouveau from loading, as it is; "" where there is none."""
+    path = Path(NOUVEAU_FILE)
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def named(driver: Json) -> str:
+    """A driver in a line of a list."""
+    return f"the driver {driver['version']} ({driver['source']})"
 
 
 def last_lines(path: Path, count: int = 15) -> str:

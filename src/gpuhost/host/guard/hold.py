@@ -6,16 +6,16 @@ which may be ours, so the next run, or a release, takes it from there. Runs on t
 
 import json
 import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 from ...errors import EnvironmentProblem
+from ...types import Json
 from .. import files, store
 from ..edges import Edges
 from ..probe.guard import DRIVER_RECORD, installed_packages
 from ..probe.machine import read_kernel
 from . import rules as rules
 
-Json = Dict[str, Any]
 _TIMEOUT_S = 60.0
 _PAUSE_S = 2.0
 _BUSY = "lock"
@@ -36,13 +36,18 @@ class Outcome(NamedTuple):
     diff: List[Dict[str, str]]
 
 
-def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
-    """Hold the driver and its kernel at what is installed; without a driver, let go of what was held."""
-    seen = _hold(edges, root, patience_s, True)
+def _carried_out(edges: Edges, root: str, check: bool, doing: str, act: Callable[[bool], Outcome]) -> Outcome:
+    """Look first (`act` changes nothing when it is told True), then act under the host's lock, unless it is a check."""
+    seen = act(True)
     if check or not seen.changed:
         return seen
-    with store.changing(edges.path(root), "holding the driver's packages"):
-        return _hold(edges, root, patience_s, False)
+    with store.changing(edges.path(root), f"{doing} the driver's packages"):
+        return act(False)
+
+
+def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
+    """Hold the driver and its kernel at what is installed; without a driver, let go of what was held."""
+    return _carried_out(edges, root, check, "holding", lambda only: _hold(edges, root, patience_s, only))
 
 
 def _hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
@@ -75,11 +80,7 @@ def _hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
 
 def release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     """Let go of exactly what the guard has set: its holds, its two files, its record."""
-    seen = _release(edges, root, patience_s, True)
-    if check or not seen.changed:
-        return seen
-    with store.changing(edges.path(root), "releasing the driver's packages"):
-        return _release(edges, root, patience_s, False)
+    return _carried_out(edges, root, check, "releasing", lambda only: _release(edges, root, patience_s, only))
 
 
 def _release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:

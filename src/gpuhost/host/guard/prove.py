@@ -16,7 +16,6 @@ from . import proof as proof
 from . import rules as rules
 from .hold import LOST, read, recorded, refuse_unread
 
-Json = Dict[str, Any]
 _STATUS = "/var/lib/dpkg/status"
 _PARTS = "/etc/apt/preferences.d"
 # Its cache stays in memory, so that a simulation with copied files leaves nothing behind. No lock is needed to look.

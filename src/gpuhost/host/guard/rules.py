@@ -5,9 +5,10 @@ and the packages that would bring a newer kernel. Pure. Runs on the target: Pyth
 """
 
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-Json = Dict[str, Any]
+from ...types import Json
+from ..parse.kernels import is_kernel_package
 
 PREFERENCES = "/etc/apt/preferences.d/gpuhost"
 UNATTENDED = "/etc/apt/apt.conf.d/52gpuhost-unattended-upgrades"
@@ -38,7 +39,11 @@ FAMILY = (
     "^nvidia-(driver|kernel|open|tesla|legacy)(-|$)",
 )
 _FAMILY = re.compile("|".join(FAMILY))
-_KERNEL_PART = re.compile(r"^linux-(image|modules|objects|signatures|headers|[a-z0-9.-]+-headers)-")
+_KERNEL_PART = re.compile(
+    r"^linux-(image|modules|objects|signatures|headers|[a-z0-9.-]+-headers)-|^(proxmox|pve)-(kernel|headers)-"
+)
+# What an image is called that comes with a signature, or with none, beside the plain one.
+_SIGNING = re.compile(r"-(un)?signed$")
 
 _PREFERENCES_HEAD = """\
 # Written by gpuhost, role apt_guard. The driver, and the kernel it was built for, stay at these versions.
@@ -89,7 +94,7 @@ def is_family(name: str) -> bool:
 
 def is_of_kernel(name: str, kernel: str) -> bool:
     """Is it a package of this very kernel: image, modules, headers (also those that its flavours share)?"""
-    short = name.partition(":")[0]
+    short = _SIGNING.sub("", name.partition(":")[0])
     shared = re.match(r"[0-9.]+-[0-9]+(?=-)", kernel)
     ends = [kernel] + ([shared.group(0), shared.group(0) + "-common"] if shared else [])
     return bool(_KERNEL_PART.search(short)) and any(short.endswith("-" + end) for end in ends)
@@ -116,7 +121,7 @@ def stack(packages: Dict[str, Package], kernel: Optional[str]) -> Dict[str, str]
 
 def leading_to(targets: Set[str], packages: Dict[str, Package]) -> Set[str]:
     """The installed packages of the kernel family that depend on one of the targets, also by way of one another."""
-    kernels = {name: set(names_in(p.depends)) for name, p in packages.items() if name.startswith("linux-")}
+    kernels = {name: set(names_in(p.depends)) for name, p in packages.items() if is_kernel_package(name)}
     found: Set[str] = set()
     more = set(targets)
     while more:

@@ -13,7 +13,11 @@ Source = Dict[str, Any]
 Problem = Dict[str, Any]
 
 # Origins of the distribution's own archives; Ubuntu's extended maintenance is served by Canonical as well.
-OWN_ORIGINS = {"ubuntu": ("Ubuntu", "UbuntuESM", "UbuntuESMApps"), "debian": ("Debian", "Debian Backports")}
+# The rest of Ubuntu Pro has an origin for each of its services.
+OWN_ORIGINS = {
+    "ubuntu": r"Ubuntu(ESM|ESMApps|ESMInfra|FIPS|FIPSUpdates|FIPSPreview|CC|CCEAL|CIS|ROS|ROSUpdates|RealtimeKernel)?",
+    "debian": r"Debian( Backports)?",
+}
 
 _SOURCE_TYPES = ("deb", "deb-src")
 # Brackets and quotes keep blanks together, as in cdrom:[Ubuntu 18.04 LTS]/.
@@ -41,7 +45,8 @@ def parse_one_line(text: str, file: str) -> Tuple[List[Source], List[Problem]]:
 
 def _one_line_source(line: str) -> Tuple[Optional[Source], str]:
     """One entry of the one-line format, or None and what is wrong with it."""
-    kind, _, rest = line.partition(" ") if " " in line else line.partition("\t")
+    kind, *others = line.split(None, 1)
+    rest = others[0] if others else ""
     if kind not in _SOURCE_TYPES:
         return None, "The line begins with neither deb nor deb-src."
     rest = rest.strip()
@@ -183,18 +188,52 @@ def _problem(file: str, line: int, text: str, error: str) -> Problem:
     return {"file": file, "line": line, "text": without_logins(text.strip()), "error": error}
 
 
-def list_file_stem(uri: str, suite: str) -> str:
+def list_file_stem(uri: str, suite: str, architecture: str = "") -> str:
     """How apt names the files of one suite below /var/lib/apt/lists, up to `_InRelease` or `_Release`.
 
-    apt drops the scheme and the credentials, escapes some characters as %xx and writes _ for each slash.
+    apt drops the scheme and the credentials, escapes some characters as %xx and writes _ for each slash, the first one
+    of a local path included. It puts the architecture in for $(ARCH).
     """
-    place = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*:/*", "", without_logins(uri).replace(f"//{HIDDEN}@", "//", 1)).rstrip("/")
+    place = place_of(uri, architecture)
+    rest = place.partition(":")[2]
+    place = rest[2:] if rest.startswith("//") else rest
     place += "/" + (suite.strip("/") if suite.endswith("/") else "dists/" + suite)
     escaped = "".join(
         f"%{ord(char):02x}" if char in '\\|{}[]<>"^~_=!@#$%^&*' or ord(char) <= 0x20 else char
         for char in place.rstrip("/")
     )
     return escaped.replace("/", "_")
+
+
+def place_of(uri: str, architecture: str = "") -> str:
+    """A URI in the form in which two that mean the same place are equal: apt's own, where its output has one.
+
+    Without credentials and slashes at the end, and a path of this machine with one slash: file:/srv for file:///srv.
+    """
+    plain = (
+        without_logins(uri).replace(f"//{HIDDEN}@", "//", 1).replace("$(ARCH)", architecture or "$(ARCH)").rstrip("/")
+    )
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*):///+", r"\1:/", plain)
+
+
+#: One line an index, tabs between: what apt-get is asked to print of each that it has.
+INDEX_FORMAT = "\t".join(f"$({name})" for name in ("REPO_URI", "RELEASE", "ORIGIN", "LABEL", "CODENAME", "SUITE"))
+
+
+def parse_index_targets(text: str) -> List[Dict[str, str]]:
+    """The releases that apt has read, from `apt-get indextargets --format INDEX_FORMAT`: an index is a line.
+
+    Each has uri and release (the suite as its source names it), and origin, label, codename and suite as the release
+    file says them. A field that this apt does not know stands there as it was asked for; it is empty then.
+    """
+    rows = []
+    for line in without_logins(text).splitlines():
+        cells = ["" if cell.startswith("$(") else cell.strip() for cell in line.split("\t")]
+        if len(cells) == len(INDEX_FORMAT.split("\t")) and cells[0]:
+            row = dict(zip(("uri", "release", "origin", "label", "codename", "suite"), cells))
+            if row not in rows:
+                rows.append(row)
+    return rows
 
 
 def parse_policy(text: str) -> List[Dict[str, str]]:
@@ -261,4 +300,4 @@ def _index_name(text: str) -> str:
 
 def is_own_origin(origin: str, distribution: str) -> bool:
     """Whether a release of this origin is the distribution's own archive."""
-    return origin in OWN_ORIGINS.get(distribution, ())
+    return re.fullmatch(OWN_ORIGINS.get(distribution, r"(?!)"), origin) is not None

@@ -14,11 +14,15 @@ from ...errors import UnreadableError
 # The stack's own packages, by the names that the distributions and NVIDIA's repositories give them.
 STACK_PACKAGE = re.compile(
     r"^(nvidia-|libnvidia-|cuda|libcuda|libcudnn|libnccl|linux-modules-nvidia|linux-objects-nvidia|"
-    r"linux-signatures-nvidia|linux-image|linux-headers|xserver-xorg-video-nvidia|tensorrt|libnvinfer)"
+    r"linux-signatures-nvidia|(linux|proxmox|pve)-(image|kernel|headers)|xserver-xorg-video-nvidia|tensorrt|libnvinfer)"
 )
+# What lends cards to containers. It follows the driver, whichever that is, and is nowhere counted as of the stack.
+CONTAINER_PACKAGE = re.compile(r"^(lib)?nvidia-(container|docker)")
 # What else is worth knowing of the installed packages: the kernel the stack was built for, what builds
 # modules, the Pythons, and what updates the machine by itself. Debian puts "nvidia" inside many names.
-_OBSERVED_PACKAGE = re.compile(r"nvidia|^(linux-modules-|linux-generic|python3|gcc$|dkms$|unattended-upgrades$)")
+_OBSERVED_PACKAGE = re.compile(
+    r"nvidia|^(linux-modules-|linux-generic|proxmox-default-|python3|gcc$|dkms$|unattended-upgrades$)"
+)
 
 _DPKG_FIELDS = 5
 
@@ -111,21 +115,39 @@ def parse_df(text: str) -> Optional[Dict[str, int]]:
     return {"free_mib": max(int(found.group(3)), 0) // 1024, "total_mib": int(found.group(1)) // 1024}
 
 
-def parse_secure_boot_variable(data: bytes) -> Optional[str]:
-    """Secure Boot's state from the EFI variable as efivarfs shows it: four attribute bytes, then 0 or 1."""
-    if len(data) != 5 or data[4] not in (0, 1):
+def parse_efi_flag(data: bytes) -> Optional[bool]:
+    """One of the firmware's yes-or-no variables as efivarfs shows it: four attribute bytes, then 0 or 1."""
+    return data[4] == 1 if len(data) == 5 and data[4] in (0, 1) else None
+
+
+def enforced(secure_boot: Optional[bool], setup_mode: Optional[bool], shim_off: Optional[bool]) -> Optional[str]:
+    """Secure Boot's state as the kernel takes it, from SecureBoot, SetupMode and shim's MokSBStateRT; None: not known.
+
+    The kernel takes Secure Boot as off in Setup Mode, and where shim was told not to validate (mokutil
+    --disable-validation), whatever the firmware says. The last has a name of its own, because the firmware's own
+    screen and most tools call it enabled.
+    """
+    if secure_boot is None:
         return None
-    return "enabled" if data[4] == 1 else "disabled"
+    if not secure_boot or setup_mode:
+        return "disabled"
+    return "not-enforced" if shim_off else "enabled"
 
 
 def parse_mokutil(text: str) -> Optional[str]:
     """Secure Boot's state from what `mokutil --sb-state` says on both outputs."""
     lowered = text.lower()
     if "secureboot enabled" in lowered:
-        return "enabled"
+        return enforced(True, "in setup mode" in lowered, "validation is disabled in shim" in lowered)
     if "secureboot disabled" in lowered:
         return "disabled"
     return "unsupported" if "doesn't support secure boot" in lowered else None
+
+
+def parse_lockdown(text: str) -> Optional[bool]:
+    """Whether the running kernel is locked down, from /sys/kernel/security/lockdown: "none [integrity] ..."."""
+    found = re.search(r"\[([a-z]{1,20})\]", text)
+    return found.group(1) != "none" if found else None
 
 
 def parse_python_version(text: str) -> Optional[str]:
@@ -155,6 +177,11 @@ def parse_dpkg_packages(text: str, architecture: str) -> Tuple[Dict[str, Dict[st
         key = name if arch in (architecture, "all", "") else f"{name}:{arch}"
         packages[key] = {"version": version, "state": state, "hold": want == "hold"}
     return packages, unread
+
+
+def is_stack_package(name: str) -> bool:
+    """Return whether a package of this name is of the driver, CUDA, cuDNN or the kernel."""
+    return bool(STACK_PACKAGE.search(name)) and not CONTAINER_PACKAGE.match(name)
 
 
 def is_observed_package(name: str) -> bool:

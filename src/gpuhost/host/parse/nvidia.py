@@ -6,7 +6,7 @@ Runs on the target, so Python 3.6 and the standard library only.
 
 import csv
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 # The columns asked of nvidia-smi. compute_cap came after driver 470, so it stands last and can be left out.
 SMI_FIELDS = ("pci.bus_id", "uuid", "name", "memory.total", "compute_cap")
@@ -15,6 +15,11 @@ SMI_FIELDS_OLD = SMI_FIELDS[:-1]
 _MODULE_VERSION = re.compile(r"^NVRM version:.*Kernel Module\b.*?\s([0-9]+(?:\.[0-9]+)+)\s", re.MULTILINE)
 _NOT_A_VALUE = re.compile(r"^(\[.*\]|ERR!|N/A)?$")
 _BROKEN_CARD = re.compile(r"^(\[(GPU|Unknown|Unable|Insufficient).*\]|ERR!)$")
+# Releases differ in what stands between the two: "GPU 0000:0B:00.0:", "GPU0000:07:00.0:", "GPU1: 0000:18:00.0:".
+_LOST_CARD = re.compile(
+    r"^Unable to determine the device handle for GPU *(?:[0-9]{1,3} *: *)?"
+    r"([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]) *: *(.*)$"
+)
 
 
 def parse_pci_address(text: str) -> Optional[str]:
@@ -76,6 +81,23 @@ def parse_smi_csv(text: str, fields: Tuple[str, ...]) -> Tuple[Dict[str, Dict[st
             "error": f"nvidia-smi reports {broken[0]} for this card." if broken else None,
         }
     return cards, unread
+
+
+def sort_out(lines: Iterable[str]) -> Tuple[Dict[str, str], List[str], List[str]]:
+    """Sort nvidia-smi's lines that are not rows: cards it has lost (by address, its words), warnings, and the rest."""
+    lost: Dict[str, str] = {}
+    warnings: List[str] = []
+    rest: List[str] = []
+    for line in lines:
+        found = _LOST_CARD.match(line.strip())
+        address = parse_pci_address(found.group(1)) if found else None
+        if found and address is not None:
+            lost[address] = "nvidia-smi has lost this card: " + (found.group(2).strip() or "it gives no reason.")
+        elif line.strip().upper().startswith("WARNING:"):
+            warnings.append(line.strip())
+        elif line.strip():
+            rest.append(line.strip())
+    return lost, warnings, rest
 
 
 def rejects_field(text: str) -> bool:

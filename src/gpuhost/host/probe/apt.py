@@ -1,39 +1,45 @@
 """Reading apt: the source lists, the releases behind them, and what of the stack a foreign release offers.
 
-Which package comes from where is asked of `apt-cache` (policy, then madison), not read from the list files:
-it knows every compression and exactly the sources that apt would use. Its cache stays in memory, so nothing
-is written, and on a host without a foreign release one call is enough.
+Which releases apt has read is asked of `apt-get indextargets`, and which package comes from where of `apt-cache`
+(policy, then madison), not read from the list files: apt knows every way to write a source, every compression, and
+exactly the sources that it would use. The source files are read as well, because a remedy names the file and the line.
+Only where apt fails, which is a problem then, the names of its list files say what it has read. Its cache stays in
+memory, so nothing is written, and on a host without a foreign release two calls are enough.
 Runs on the target: Python 3.6, standard library.
 """
 
 import os
 import re
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List
 
 from ..edges import Edges
 from ..parse.apt import (
+    INDEX_FORMAT,
     Problem,
     Source,
     is_own_origin,
     list_file_stem,
     parse_deb822,
+    parse_index_targets,
     parse_madison,
     parse_one_line,
     parse_policy,
+    place_of,
 )
-from ..parse.machine import STACK_PACKAGE
+from ..parse.machine import is_stack_package
 
 _LISTS = "/var/lib/apt/lists"
 _SOURCES = "/etc/apt/sources.list"
 _PARTS = "/etc/apt/sources.list.d"
 _APT_CACHE = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
 _APT_TIMEOUT_S = 120.0
+_RELEASE = ("origin", "label", "codename", "suite")
 # Names go to apt-cache as arguments; this many stay far below the system's limit.
 _NAMES_A_CALL = 500
 
 
-def read_apt(edges: Edges, distribution: str) -> Dict[str, Any]:
-    """The observation's `apt`."""
+def read_apt(edges: Edges, distribution: str, architecture: str = "amd64") -> Dict[str, Any]:
+    """The observation's `apt`; `architecture` is dpkg's name of the machine's own."""
     sources: List[Source] = []
     problems: List[Problem] = []
     for name in _list_files(edges):
@@ -48,20 +54,22 @@ def read_apt(edges: Edges, distribution: str) -> Dict[str, Any]:
         sources.extend(found)
         problems.extend(wrong)
     indexes = parse_policy(_apt_cache(edges, ["policy"]))
+    targets = _targets(edges, sources, indexes, architecture)
     for source in sources:
-        source["fetched"] = all(_is_fetched(edges, uri, suite) for uri in source["uris"] for suite in source["suites"])
-    releases: List[Dict[str, str]] = []
-    for index in indexes:
-        release = {key: index[key] for key in ("origin", "label", "codename", "suite", "site")}
-        if release not in releases:
-            releases.append(release)
+        places = [(uri, suite) for uri in source["uris"] for suite in source["suites"]]
+        known = [_releases_of(targets, uri, suite, architecture) for uri, suite in places]
+        source["fetched"] = all(
+            found or _is_fetched(edges, uri, suite, architecture) for found, (uri, suite) in zip(known, places)
+        )
+        source["releases"] = _each_once(release for found in known for release in found)
+    releases = _each_once({key: index[key] for key in (*_RELEASE, "site")} for index in indexes)
     own = [index for index in indexes if is_own_origin(index["origin"], distribution)]
     foreign = [index for index in indexes if index not in own]
     return {
         "sources": sources,
         "problems": problems,
         "releases": releases,
-        "foreign_packages": _foreign_packages(edges, foreign, sources, bool(own)) if foreign else [],
+        "foreign_packages": _foreign_packages(edges, foreign, sources, bool(own), architecture) if foreign else [],
     }
 
 
@@ -77,9 +85,49 @@ def _list_files(edges: Edges) -> List[str]:
     return files
 
 
-def _is_fetched(edges: Edges, uri: str, suite: str) -> bool:
+def _targets(
+    edges: Edges, sources: List[Source], indexes: List[Dict[str, str]], architecture: str
+) -> List[Dict[str, str]]:
+    """The releases that apt has read, each with the place that its source names.
+
+    Where apt cannot say it, those that its cache still shows; without a source there is nothing to ask for.
+    """
+    argv = ["apt-get", "indextargets", "--format", INDEX_FORMAT]
+    said = edges.output(argv, _APT_TIMEOUT_S, "apt-get indextargets", silent=True) if sources else ""
+    cached = [{**{key: i[key] for key in _RELEASE}, "uri": i["uri"], "release": i["suite_path"]} for i in indexes]
+    if said is not None and not said.strip() and indexes:
+        edges.problem("apt-get indextargets", "It names no index, and apt-cache shows some.")
+        said = None
+    if said is None:
+        return cached
+    # An apt that does not say a release's origin there says it in its policy.
+    listed = [target for target in parse_index_targets(said) if target["origin"] or target["codename"]]
+    unsaid = [target for target in parse_index_targets(said) if target not in listed]
+    return listed + (cached if unsaid else []) + unsaid
+
+
+def _releases_of(targets: List[Dict[str, str]], uri: str, suite: str, architecture: str) -> List[Dict[str, str]]:
+    """What the release files behind one suite of a source say."""
+    place, path = place_of(uri, architecture), suite.rstrip("/")
+    return [
+        {key: target[key] for key in (*_RELEASE, "release")}
+        for target in targets
+        if place_of(target["uri"], architecture) == place and target["release"].rstrip("/") == path
+    ]
+
+
+def _each_once(rows: Iterable[Dict[str, str]]) -> List[Dict[str, str]]:
+    """The rows in their order, each once."""
+    found: List[Dict[str, str]] = []
+    for row in rows:
+        if row not in found:
+            found.append(row)
+    return found
+
+
+def _is_fetched(edges: Edges, uri: str, suite: str, architecture: str) -> bool:
     """Whether `apt-get update` has brought this suite's release file; its packages are unknown until then."""
-    stem = f"{_LISTS}/{list_file_stem(uri, suite)}"
+    stem = f"{_LISTS}/{list_file_stem(uri, suite, architecture)}"
     return edges.exists(stem + "_InRelease") or edges.exists(stem + "_Release")
 
 
@@ -93,13 +141,13 @@ def _apt_cache(edges: Edges, arguments: List[str]) -> str:
 
 
 def _foreign_packages(
-    edges: Edges, foreign: List[Dict[str, str]], sources: List[Source], own: bool
+    edges: Edges, foreign: List[Dict[str, str]], sources: List[Source], own: bool, architecture: str
 ) -> List[Dict[str, Any]]:
     """The stack's packages that foreign releases offer: newest version of each index, and its source line.
 
     Where the distribution's `own` archive was read, it offers kernels at least, so apt-cache has something to list.
     """
-    names = sorted({name for name in _apt_cache(edges, ["pkgnames"]).split() if STACK_PACKAGE.search(name)})
+    names = sorted({name for name in _apt_cache(edges, ["pkgnames"]).split() if is_stack_package(name)})
     by_index = {index["index"]: index for index in foreign}
     found: Dict[Any, Dict[str, Any]] = {}
     listed = 0
@@ -109,7 +157,7 @@ def _foreign_packages(
             index = by_index.get(row["index"])
             if index is None:
                 continue
-            line = _source_of(index, sources)
+            line = _source_of(index, sources, architecture)
             entry = {
                 "package": row["package"],
                 "site": index["site"],
@@ -124,17 +172,13 @@ def _foreign_packages(
     return [found[key] for key in sorted(found)]
 
 
-def _source_of(index: Dict[str, str], sources: List[Source]) -> Any:
+def _source_of(index: Dict[str, str], sources: List[Source], architecture: str) -> Any:
     """The source list entry that an index comes from, or None where it cannot be said."""
-    wanted = _plain_uri(index["uri"])
+    wanted = place_of(index["uri"], architecture)
     for source in sources:
         in_use = source["enabled"] and "deb" in source["types"]
-        same_place = any(_plain_uri(uri) == wanted for uri in source["uris"])
-        if in_use and same_place and index["suite_path"] in source["suites"]:
+        same_place = any(place_of(uri, architecture) == wanted for uri in source["uris"])
+        same_suite = index["suite_path"].rstrip("/") in [suite.rstrip("/") for suite in source["suites"]]
+        if in_use and same_place and same_suite:
             return source
     return None
-
-
-def _plain_uri(uri: str) -> str:
-    """A URI without credentials and without slashes at its end, for comparing."""
-    return uri.replace("//***@", "//").rstrip("/")

@@ -8,12 +8,12 @@ program.
 import os
 import subprocess
 import sys
-from typing import Any, Dict, List
+from typing import Dict, List
 
 from ... import strict_json
+from ...types import Json
 from .. import commands
 
-Json = Dict[str, Any]
 LIMIT_S = 60.0
 #: What decides in a program's surroundings which libcuda is loaded and which cards it sees.
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_COMPAT_PATH")

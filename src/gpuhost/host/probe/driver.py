@@ -7,20 +7,26 @@ Python 3.6, standard library. Reads only.
 import os
 import posixpath
 import re
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 
+from ...types import Json
 from ..commands import NOT_FOUND
 from ..edges import Edges
+from ..parse.signature import END, at_the_end
 from .gpu import loaded_modules
-
-Json = Dict[str, Any]
 
 ROOT = "/opt/gpuhost"
 RECORD = "state/driver.json"
 KEY_FOLDER = "/var/lib/shim-signed/mok"  # where Ubuntu's own tools make and look for the machine owner's key
 CERTIFICATE = KEY_FOLDER + "/MOK.der"
-# Debian builds the module under a name of its own and lets modprobe redirect `nvidia` to it.
-MODULE_NAMES = ("nvidia", "nvidia-current")
+# Debian builds the module under a name of its own for each series and lets modprobe redirect `nvidia` to it.
+MODULE_NAMES = (
+    "nvidia",
+    "nvidia-current",
+    "nvidia-current-open",
+    *(f"nvidia-tesla-{series}" for series in ("535", "510", "470", "460", "450", "418")),
+    *(f"nvidia-legacy-{series}xx" for series in ("390", "340")),
+)
 # In the order of precedence: a file of the same name in a later folder is not read (modprobe.d(5)).
 MODPROBE_FOLDERS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 LIBRARIES = tuple(
@@ -57,7 +63,7 @@ def module_for(edges: Edges, kernel: str) -> Optional[Json]:
     for name in MODULE_NAMES:
         found = modinfo(edges, ["-k", kernel, name])
         if found:
-            return parse_modinfo(found)
+            return with_signer(edges, parse_modinfo(found))
         if found is None:
             return None
     return None
@@ -74,20 +80,42 @@ def modinfo(edges: Edges, words: List[str]) -> Optional[str]:
     return None
 
 
+#: modinfo's fields of a signature; before kmod 26 the first one was called signat. All of them are left out for a
+#: module without one.
+SIGNATURE_FIELDS = ("sig_id", "signat", "signer", "sig_key", "sig_hashalgo", "signature")
+
+
 def parse_modinfo(text: str) -> Json:
-    """Path, version, signer ("" for an unsigned module) and flavour of the module that modinfo describes."""
+    """Path, version, signature and flavour of the module that modinfo describes.
+
+    `signed` is whether it has a signature, None where this is not what modinfo prints of a whole module. `signer` is ""
+    also where a module is signed and this modinfo cannot tell by whom, as before kmod 26.
+    """
     fields: Dict[str, str] = {}
     for line in text.splitlines():
         name, colon, value = line.partition(":")
         if colon and name.strip() == name:
             fields.setdefault(name, value.strip())
+    signed = any(name in fields for name in SIGNATURE_FIELDS)
     return {
         "path": fields.get("filename", ""),
         "version": fields.get("version", ""),
+        "signed": signed or (False if "vermagic" in fields else None),
         "signer": fields.get("signer", ""),
         # NVIDIA's own license stands in the closed module; the open one is "Dual MIT/GPL".
         "open": "GPL" in fields.get("license", ""),
     }
+
+
+def with_signer(edges: Edges, module: Json) -> Json:
+    """The module with its signer from the file itself, where modinfo does not tell it and the file is plain."""
+    if module["signer"] or module["signed"] is False or not module["path"].endswith(".ko"):
+        return module
+    end = edges.end(module["path"], END)
+    if end is None:
+        return module
+    found = at_the_end(end)
+    return {**module, "signed": found.there, "signer": found.signer}
 
 
 def leads_to(edges: Edges, name: str) -> Optional[str]:
@@ -157,7 +185,10 @@ def listing_loads_nouveau(listing: str, blacklists: List[str]) -> bool:
 
 
 def dkms_lines(edges: Edges) -> List[str]:
-    """The lines of `dkms status` about NVIDIA's modules; none where there is no dkms."""
+    """The lines of `dkms status` about NVIDIA's modules; none where there is no dkms.
+
+    dkms 2 writes "nvidia, 525.1, KERNEL, x86_64: installed", dkms 3 "nvidia/525.1, KERNEL, x86_64: installed".
+    """
     code, out, err = edges.run(["dkms", "status"], _TIMEOUT_S)
     if code == NOT_FOUND:
         return []
@@ -184,7 +215,7 @@ def parse_test_key(text: str) -> Optional[bool]:
     """What `mokutil --test-key` says: enrolled, not (only asked for counts as not), or neither."""
     if "is already enrolled" in text or "trusted keyring" in text:
         return True
-    if "is not enrolled" in text or "enrollment request" in text:
+    if any(words in text for words in ("is not enrolled", "enrollment request", "is blocked")):
         return False
     return None
 

@@ -13,10 +13,10 @@ import sys
 from typing import Any, Callable, Dict, List, Optional
 
 from ... import strict_json
+from ...types import Json
 from .. import commands
 from ..answer import channel
 
-Json = Dict[str, Any]
 _LINES = ("NVIDIA CUDA", "NVIDIA GPU arch", "NVIDIA PTX archs", "cuDNN")
 _MODULES = {"opencv": "cv2", "tensorflow": "tensorflow"}
 _LOAD_LIMIT_S = 120.0

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
+from ...types import Json
 from ..answer import channel
 from .environment import distributions, origin
 
-Json = Dict[str, Any]
 MODULES = {"opencv": "cv2", "tensorflow": "tensorflow", "torch": "torch"}
 #: Distributions that bring one of them, or libraries that they load.
 _TELLING = re.compile(r"(?i)opencv|tensorflow|^torch|^nvidia|^triton$|^numpy$|cuda|cudnn")

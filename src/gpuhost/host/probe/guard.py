@@ -3,12 +3,12 @@
 Runs on the target: Python 3.6, standard library. Reads only.
 """
 
-from typing import Any, Dict
+from typing import Dict
 
+from ...types import Json
 from ..edges import Edges
 from ..guard import rules as rules
 
-Json = Dict[str, Any]
 DRIVER_RECORD = "state/driver.json"
 _TIMEOUT_S = 60.0
 

@@ -6,9 +6,10 @@ Runs on the target: Python 3.6, standard library. Reads only.
 
 import re
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Optional
 
 from ...errors import GpuhostError
+from ...types import Json
 from .. import store
 from ..answer import channel
 from ..commands import Run, run_command
@@ -20,7 +21,6 @@ from .machine import observe
 from .rights import rights
 from .signs import signs
 
-Json = Dict[str, Any]
 _NVCC_TIMEOUT_S = 30.0
 
 

@@ -11,18 +11,21 @@ from ...errors import UnreadableError
 from ..commands import NOT_FOUND, Run, run_command
 from ..edges import Edges
 from ..parse.machine import (
+    enforced,
     parse_audit,
     parse_cpuinfo,
     parse_df,
     parse_dpkg_packages,
+    parse_efi_flag,
+    parse_lockdown,
     parse_meminfo,
     parse_mokutil,
     parse_os_release,
     parse_python_version,
-    parse_secure_boot_variable,
 )
 from ..parse.versions import sort_versions
 from .apt import read_apt
+from .boot import boots
 from .gpu import read_nvidia
 
 SCHEMA = 1
@@ -31,6 +34,9 @@ INTERRUPTED = "/opt/gpuhost/state/driver.pending"
 
 _TIMEOUT_S = 60.0
 _EFI_VARIABLES = "/sys/firmware/efi/efivars"
+_EFI_FLAGS = ("SecureBoot", "SetupMode", "MokSBStateRT")
+_LOCKDOWN = "/sys/kernel/security/lockdown"
+_SIG_ENFORCE = "/sys/module/module/parameters/sig_enforce"
 _DPKG_FORMAT = "${Package}\\t${Architecture}\\t${Version}\\t${db:Status-Want}\\t${db:Status-Status}\\n"
 
 
@@ -42,19 +48,24 @@ def observe(root: str = "/", run: Run = run_command, strict: bool = True) -> Dic
     `strict` that is one more of the problems.
     """
     edges = Edges(root, run)
-    platform = _read_platform(edges, strict)
-    gpus, nvidia = read_nvidia(edges, strict)
-    packages, audit = _read_packages(edges)
+    platform = read_platform(edges, strict)
+    gpus, nvidia, others = read_nvidia(edges, strict)
+    architecture = (
+        edges.output(["dpkg", "--print-architecture"], _TIMEOUT_S, "dpkg --print-architecture") or ""
+    ).strip()
+    packages, audit = _read_packages(edges, architecture)
     return {
         "schema": SCHEMA,
         "hostname": _one_line(edges, "/proc/sys/kernel/hostname"),
         "machine": (edges.output(["uname", "-m"], _TIMEOUT_S, "uname -m") or "").strip(),
         "platform": platform,
         "kernel": read_kernel(edges),
-        "secure_boot": _read_secure_boot(edges),
+        "secure_boot": read_secure_boot(edges),
         "gpus": gpus,
+        "other_functions": others,
         "nvidia": nvidia,
-        "apt": read_apt(edges, platform["distribution"]),
+        "wsl": _read_wsl(edges),
+        "apt": read_apt(edges, platform["distribution"], architecture),
         "packages": packages,
         "dpkg_audit": audit,
         "pythons": _read_pythons(edges),
@@ -75,7 +86,7 @@ def _one_line(edges: Edges, name: str) -> str:
     return text
 
 
-def _read_platform(edges: Edges, strict: bool) -> Dict[str, str]:
+def read_platform(edges: Edges, strict: bool = True) -> Dict[str, str]:
     """The platform, from either place that os-release(5) names; without `strict` an unknown one is empty."""
     try:
         return _platform(edges)
@@ -99,28 +110,40 @@ def _platform(edges: Edges) -> Dict[str, str]:
 
 
 def read_kernel(edges: Edges) -> Dict[str, Any]:
-    """The running kernel, the installed ones, and the one to boot next: the newest with an image in /boot."""
+    """The running kernel, the installed ones, the one to boot next, and what says that it is that one."""
     installed = sort_versions(
         name
         for name in edges.names("/lib/modules") or []
         if edges.exists(f"/lib/modules/{name}/modules.dep") or edges.exists(f"/lib/modules/{name}/kernel")
     )
-    bootable = [version for version in installed if edges.exists("/boot/vmlinuz-" + version)]
+    found = boots(edges, [version for version in installed if edges.exists("/boot/vmlinuz-" + version)])
     return {
         "running": _one_line(edges, "/proc/sys/kernel/osrelease"),
         "installed": installed,
-        "boots": bootable[-1] if bootable else None,
+        "boots": found.kernel,
+        "boots_by": found.by,
     }
 
 
-def _read_secure_boot(edges: Edges) -> str:
-    """Secure Boot's state: from the firmware's variable, else from mokutil, else unknown."""
+def read_secure_boot(edges: Edges) -> str:
+    """What the kernel enforces of modules: Secure Boot's state, or "lockdown" where it asks for signatures anyway."""
+    state = _firmware_says(edges)
+    asks = parse_lockdown(edges.text(_LOCKDOWN) or "")
+    if state != "enabled" and (asks or (edges.text(_SIG_ENFORCE) or "").strip() == "Y"):
+        return "lockdown"
+    return state
+
+
+def _firmware_says(edges: Edges) -> str:
+    """Secure Boot's state: from the firmware's variables, else from mokutil, else unknown."""
     if not edges.exists("/sys/firmware/efi"):
         return "unsupported"
-    state: Optional[str] = None
+    flags: Dict[str, Optional[bool]] = {}
     for name in edges.names(_EFI_VARIABLES) or []:
-        if name.startswith("SecureBoot-"):
-            state = parse_secure_boot_variable(edges.data(f"{_EFI_VARIABLES}/{name}") or b"")
+        short = name.partition("-")[0]
+        if short in _EFI_FLAGS:
+            flags[short] = parse_efi_flag(edges.data(f"{_EFI_VARIABLES}/{name}") or b"")
+    state = enforced(*[flags.get(name) for name in _EFI_FLAGS])
     if state is None:
         code, out, err = edges.run(["mokutil", "--sb-state"], _TIMEOUT_S)
         state = None if code == NOT_FOUND else parse_mokutil(out + err)
@@ -130,11 +153,18 @@ def _read_secure_boot(edges: Edges) -> str:
     return state or "unknown"
 
 
-def _read_packages(edges: Edges) -> Any:
+def _read_wsl(edges: Edges) -> Optional[Dict[str, bool]]:
+    """Whether this is Windows' subsystem for Linux, and whether Windows lends it a card; None on any other machine."""
+    kernel = (edges.text("/proc/sys/kernel/osrelease") or "").lower()
+    if "microsoft" not in kernel:
+        return None
+    return {"card": edges.exists("/dev/dxg") and edges.exists("/usr/lib/wsl/lib/libcuda.so.1")}
+
+
+def _read_packages(edges: Edges, architecture: str) -> Any:
     """The observed packages by name, and what dpkg's audit finds wrong."""
-    architecture = edges.output(["dpkg", "--print-architecture"], _TIMEOUT_S, "dpkg --print-architecture") or ""
     listing = edges.output(["dpkg-query", "-W", "-f=" + _DPKG_FORMAT], _TIMEOUT_S, "dpkg-query") or ""
-    packages, unread = parse_dpkg_packages(listing, architecture.strip())
+    packages, unread = parse_dpkg_packages(listing, architecture)
     if unread:
         edges.problem("dpkg-query", f"{len(unread)} lines cannot be read, the first: {unread[0]}")
     # An audit that finds nothing says nothing.

@@ -7,11 +7,11 @@ same hands under the same umask.
 import os
 import stat
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
+from ...types import Json
 from ..store import LOCK, TEMPORARY
 
-Json = Dict[str, Any]
 WRITABLE, FOREIGN, CLOSED = "writable", "foreign", "closed"
 #: Folders below the root are entered as deep as this: store/NAME/PART.
 DEPTH = 3
@@ -61,7 +61,7 @@ def entries(root: Path) -> Iterator[Tuple[Path, str]]:
 
 
 def is_folder(path: Path) -> bool:
-    """Is it a folder, and no link to one?"""
+    """Return whether a path is a folder and not a link to one."""
     return path.is_dir() and not path.is_symlink()
 
 

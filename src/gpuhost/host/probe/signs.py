@@ -7,15 +7,14 @@ import re
 import stat
 from typing import Any, Dict, List
 
+from ...types import Json
 from ..edges import Edges
 from ..parse.nvidia import parse_pci_address
-from .driver import modinfo
-
-Json = Dict[str, Any]
+from .driver import MODULE_NAMES, modinfo
 
 MODPROBE = "/usr/bin/nvidia-modprobe"
-# Debian calls the module nvidia-current-uvm and lets modprobe redirect the usual name to it.
-UVM_MODULES = ("nvidia-uvm", "nvidia-current-uvm")
+# Debian has a module of its own name for each series and lets modprobe redirect the usual name to it.
+UVM_MODULES = tuple(f"{name}-uvm" for name in MODULE_NAMES)
 KEPT_LINES, KEPT_CHARACTERS = 40, 300
 
 # The kernel's words about the card, about modules that it refused, and about nouveau.

@@ -4,12 +4,11 @@ Runs on the target: Python 3.6, standard library. Reads only.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Optional
 
+from ...types import Json
 from .. import store
 from ..edges import Edges
-
-Json = Dict[str, Any]
 
 
 def in_force(edges: Edges, root: str) -> Optional[int]:

@@ -4,11 +4,11 @@ Runs on the target: Python 3.6, standard library. Reads only.
 """
 
 import re
-from typing import Any, Dict, List
+from typing import List
 
+from ...types import Json
 from ..edges import Edges
 
-Json = Dict[str, Any]
 #: Files that container engines leave in what they run.
 CONTAINERS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
 _CGROUP = re.compile(r"/(docker|kubepods|lxc|machine\.slice|libpod|containerd|garden)\b")

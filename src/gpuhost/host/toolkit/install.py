@@ -1,24 +1,22 @@
 """Making a CUDA toolkit or a cuDNN in the store of a host from a specification, and taking one down again.
 
 Runs on the target: Python 3.6, standard library. A specification comes from the controller (`toolkit_specs`): `name`
-(cuda or cudnn), `version`, `kind` (runfile, tarball or wheels), `digest`, and what the kind needs. The folder is made
-under its final name, because installers write absolute paths, and sealed last.
+(cuda or cudnn), `version`, `kind` (runfile, tarball or wheels), `digest`, and what the kind needs.
 """
 
-import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable, List, Optional
 
-from ...errors import EnvironmentProblem, GpuhostError, UsageError
-from .. import files, store
-from ..commands import CommandFailed, run_command
+from ...errors import EnvironmentProblem, UsageError
+from ...types import Json
+from .. import making, store
+from ..commands import run_command
 from ..edges import Edges
 from ..probe.installed import cudnn_version, nvcc_version, toolkit_version
 from . import archive as toolkits_archive
 from . import runfile as toolkits_runfile
 from . import wheels as toolkits_wheels
 
-Json = Dict[str, Any]
 Say = Callable[[str], None]
 TITLES = {"cuda": "CUDA", "cudnn": "cuDNN"}
 
@@ -60,60 +58,33 @@ def log_of(folder: Path) -> Path:
     return folder.parent.parent / "log" / (folder.name + ".log")
 
 
-def check_space(root: Path, spec: Json, artifact: Optional[Path]) -> None:
-    """Refuse, before anything is begun, a file system without room."""
-    # An installer unpacks itself beside what it installs: measured by its own size, as no record tells.
-    room = spec["room"] if artifact is None else 3 * artifact.stat().st_size
-    needed, free = room // 10**6, shutil.disk_usage(str(root)).free // 10**6
-    if free < needed:
-        text = "{} {} needs about {} MB below {}, {} MB are free.".format(
-            TITLES[spec["name"]], spec["version"], needed, root, free
-        )
-        raise EnvironmentProblem(text, "Make room, or mount a larger disk there, and run the same command again.")
-
-
 def install(root: Path, spec: Json, artifact: Optional[Path], python: str, say: Say) -> Path:
     """Make the folder of a specification, if it is not whole; the folder.
 
     `artifact` is the vendor's file in the cache (runfile, tarball), `python` the interpreter whose pip fetches wheels,
-    `say` is told each step. Two runs at once take turns. Raises `ArtifactError` or `EnvironmentProblem`.
+    `say` is told each step. Raises `ArtifactError` or `EnvironmentProblem`.
     """
     folder = folder_of(root, spec)
-    try:
-        with store.changing(root, "installing {} {}".format(TITLES[spec["name"]], spec["version"]), say):
-            for needed in (folder.parent, root / "log", root / "state", root / "cache" / "wheels"):
-                files.make_folder(needed)
-            if not store.is_whole(folder, spec["digest"]):
-                make(root, spec, artifact, python, say)
-    except OSError as error:
-        raise store.unwritable(error, folder) from error
-    except CommandFailed as error:
-        text = "{} {} could not be installed:\n{}\n".format(TITLES[spec["name"]], spec["version"], error)
-        raise EnvironmentProblem(text, f"The whole log is {log_of(folder)} on the host.") from error
-    return folder
+    title, log = "{} {}".format(TITLES[spec["name"]], spec["version"]), log_of(folder)
 
+    def check() -> None:
+        # An installer unpacks itself beside what it installs: measured by its own size, as no record tells.
+        room = spec["room"] if spec["kind"] == "wheels" else 3 * given(artifact, spec).stat().st_size
+        making.check_space(root, title, room)
 
-def make(root: Path, spec: Json, artifact: Optional[Path], python: str, say: Say) -> None:
-    """Make the folder from nothing and seal it; whatever a killed run left of it goes first."""
-    folder = folder_of(root, spec)
-    take_down(folder)
-    source = None if spec["kind"] == "wheels" else given(artifact, spec)
-    check_space(root, spec, source)
-    try:
-        if source is not None and spec["kind"] == "runfile":
-            toolkits_runfile.install(root, folder, spec, source, log_of(folder), say)
-        elif source is not None:
-            say("unpacking")
-            toolkits_archive.unpack(source, folder)
+    def make() -> Json:
+        if spec["kind"] == "wheels":
+            toolkits_wheels.assemble(root, folder, spec, python, log, say)
+        elif spec["kind"] == "runfile":
+            toolkits_runfile.install(root, folder, spec, given(artifact, spec), log, say)
         else:
-            toolkits_wheels.assemble(root, folder, spec, python, log_of(folder), say)
+            say("unpacking")
+            toolkits_archive.unpack(given(artifact, spec), folder)
         check_made(folder, spec)
-        content = {key: spec[key] for key in ("name", "version", "kind", "digest")}
-        store.seal(folder, dict(content, compiler=(folder / "bin" / "nvcc").exists()))
-    except (OSError, CommandFailed, GpuhostError):
-        # Half a toolkit would only hold the space that may be what was missing.
-        take_down(folder)
-        raise
+        content = {key: spec[key] for key in ("name", "version", "kind")}
+        return dict(content, compiler=(folder / "bin" / "nvcc").exists())
+
+    return making.made(folder, spec["digest"], f"installing {title}", log, check, make, say)
 
 
 def given(artifact: Optional[Path], spec: Json) -> Path:
@@ -122,12 +93,6 @@ def given(artifact: Optional[Path], spec: Json) -> Path:
         step = "Run the whole playbook: its role artifact fetches it."
         raise EnvironmentProblem("{} is not in the cache.".format(spec["file"]["name"]), step)
     return artifact
-
-
-def take_down(folder: Path) -> None:
-    """Remove a store folder, its marker first, so that it is never taken for whole."""
-    for stale in (folder / store.MARKER, folder):
-        files.remove(stale)
 
 
 def users(root: Path, folder: Path) -> List[int]:
@@ -146,7 +111,7 @@ def remove(root: Path, name: str, version: str, check: bool = False) -> Json:
     with store.changing(root, f"removing {TITLES[name]} {version}"):
         found = unneeded(root, name, version)
         for folder in found["removed"]:
-            take_down(root / "store" / folder)
+            making.take_down(root / "store" / folder)
     return found
 
 

@@ -6,13 +6,13 @@ knows files, so it is rebuilt whenever the links lead elsewhere than at its last
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 
 from ...errors import EnvironmentProblem
+from ...types import Json
 from .. import files, store
 from ..commands import run_command
 
-Json = Dict[str, Any]
 CONF, PROFILE, RECORD = "etc/ld.so.conf.d/gpuhost.conf", "etc/profile.d/gpuhost.sh", "state/linker.json"
 FOLDERS = {"cuda": "lib64", "cudnn": "lib"}
 TIMEOUT_S = 120.0

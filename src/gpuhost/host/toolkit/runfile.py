@@ -7,12 +7,12 @@ entry for the linker. What was there before is written down first, so that a run
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Callable, List
 
-from .. import files, store, venvs
+from ...types import Json
+from .. import files, making, store, venvs
 from ..commands import run_command
 
-Json = Dict[str, Any]
 # Where the installer is known to write beside its prefix, as patterns below /.
 OUTSIDE = (
     "usr/local/cuda",
@@ -66,7 +66,7 @@ def install(
     root: Path, folder: Path, spec: Json, runfile: Path, log: Path, say: Callable[[str], None], top: Path = Path("/")
 ) -> None:
     """Install into the folder; the unpacking goes to the store's own disk, for /tmp is often too small."""
-    record, scratch = root / "state" / "runfile.json", root / "cache" / ("new-" + folder.name)
+    record, scratch = root / "state" / "runfile.json", making.scratch_of(folder)
     tidy(record, top)
     files.remove(scratch)
     files.make_folder(scratch)

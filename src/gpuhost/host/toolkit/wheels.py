@@ -9,12 +9,12 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Callable, List
 
 from ...errors import ArtifactError
-from .. import files, venvs
+from ...types import Json
+from .. import files, making, venvs
 
-Json = Dict[str, Any]
 BATCH = 200 * 10**6  # bytes
 VERSIONED = re.compile(r"^(lib.+\.so)\.[0-9.]+$")
 
@@ -59,7 +59,7 @@ def batches(packages: List[Json], size: int = BATCH) -> List[List[Json]]:
 
 def assemble(root: Path, folder: Path, spec: Json, python: str, log: Path, say: Callable[[str], None]) -> None:
     """Fetch the wheels and make the prefix of them."""
-    scratch = root / "cache" / ("new-" + folder.name)
+    scratch = making.scratch_of(folder)
     try:
         fetch(root, spec, scratch, python, log, say)
     finally:

@@ -5,7 +5,7 @@ Runs on the target: Python 3.6, standard library.
 
 import os
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple
 
 from ...errors import EnvironmentProblem
 from .. import files, store
@@ -13,7 +13,6 @@ from ..edges import Edges
 from .read import MOTD, RECORD
 from .run import LOOKED, METRICS, TEXTFILE
 
-Json = Dict[str, Any]
 SERVICE, TIMER = "gpuhost-watch.service", "gpuhost-watch.timer"
 LAUNCHER = "gpuhost-watch.py"
 UNITS = "/etc/systemd/system"

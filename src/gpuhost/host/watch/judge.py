@@ -6,11 +6,11 @@ on a fault is not told. Pure. Runs on the target: Python 3.6, standard library.
 """
 
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, List, NamedTuple
 
-from ..guard.rules import is_family
+from ...types import Json
+from ..driver.judge import Packages, altered, is_module
 
-Json = Dict[str, Any]
 OK, BROKEN, NOTHING, UNREADABLE = "ok", "broken", "nothing to watch", "unreadable"
 #: Most of these packages are named in one sentence.
 FEW = 4
@@ -76,7 +76,7 @@ def chain(seen: Json, has_card: bool) -> List[Finding]:
     record, packages = seen["driver"]["record"], seen["guard"]["stack"]
     if not is_record(record):
         return [Finding("driver.installed", "there is no whole record of a driver that gpuhost installed")]
-    told = replaced(record["packages"], packages)
+    told = altered(record, Packages(packages))
     if told:
         return [Finding("driver.installed", few(told))]
     return guarded(seen["guard"]) + next_boot(seen, record, has_card)
@@ -92,17 +92,6 @@ def is_record(record: Any) -> bool:
 def few(told: List[str]) -> str:
     """The first of many, and how many more."""
     return "; ".join(told[:FEW]) + (f"; {len(told) - FEW} more" if len(told) > FEW else "")
-
-
-def replaced(recorded: Dict[str, str], there: Dict[str, str]) -> List[str]:
-    """The packages of the driver that are no longer as they were installed."""
-    told = []
-    for name, version in sorted(recorded.items()):
-        if there.get(name, version) != version:
-            told.append(f"{name} is {there[name]}, installed was {version}")
-        elif name not in there and is_family(name):
-            told.append(f"{name} {version} is gone")
-    return told
 
 
 def guarded(found: Json) -> List[Finding]:
@@ -121,7 +110,7 @@ def next_boot(seen: Json, record: Json, has_card: bool) -> List[Finding]:
     if kernel != record["kernel"]:
         what = f"{kernel or 'no kernel'} will boot, the driver was made for {record['kernel']}"
         return [Finding("kernel.boots", what)]
-    if module is None or module["version"] != record["version"]:
+    if not is_module(module, record["version"]):
         there = "there is none" if module is None else f"there is {module['version'] or 'one of unknown version'}"
         return [Finding("driver.module", f"the module {record['version']} for kernel {kernel}: {there}")]
     return now(seen, record["version"]) if has_card else []

@@ -4,8 +4,9 @@ Runs on the target: Python 3.6, standard library. Reads only.
 """
 
 import re
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
+from ...types import Json
 from ..edges import Edges
 from ..guard import rules as rules
 from ..parse.nvidia import parse_module_version
@@ -16,7 +17,6 @@ from ..probe.guard import DRIVER_RECORD, holds
 from ..probe.machine import read_kernel
 from .judge import NOTHING
 
-Json = Dict[str, Any]
 #: What the watch found last, and its warning, which stands until it finds that nothing is wrong.
 RECORD, MOTD = "state/watch.json", "/run/gpuhost/motd"
 _NODE = re.compile(r"nvidia(ctl|[0-9]+)$")

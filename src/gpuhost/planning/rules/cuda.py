@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import List, Optional
 
 from ...gpucode import target_for
+from ...types import Json
 from ...versions import capability, in_series
 from ..candidates import Candidate, Request
 from ..catalog import Catalog
@@ -37,13 +38,18 @@ def cuda_builds(catalog: Catalog, request: Request, c: Candidate) -> Optional[st
     return each_card(request, fails)
 
 
+def compilers(row: Json, have: List[str]) -> List[str]:
+    """Return those of a platform's host compilers, by major version, that a release of CUDA takes."""
+    return [g for g in have if (row["gcc_min"] or 0) <= int(g) <= row["gcc_max"]]
+
+
 def cuda_gcc(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """nvcc refuses a host compiler that is newer than it knows; the platform's archive must have one that fits."""
     have = catalog.platforms["platforms"][request.platform]["gcc"]["available"]
-    low, high = c.row["gcc_min"] or 0, c.row["gcc_max"]
-    if any(low <= int(g) <= high for g in have):
+    if compilers(c.row, have):
         return None
-    return f"CUDA {c.version} takes gcc {low or 'any'} to {high}, {request.platform} has {', '.join(have)}"
+    takes = f"{c.row['gcc_min'] or 'any'} to {c.row['gcc_max']}"
+    return f"CUDA {c.version} takes gcc {takes}, {request.platform} has {', '.join(have)}"
 
 
 def cudnn_cards(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:

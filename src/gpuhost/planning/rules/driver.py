@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import List, Optional
 
 from ...checks.toolkit import too_old
 from ...versions import release
@@ -74,10 +74,15 @@ def claims(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     return each_card(request, fails)
 
 
+def needs_open(d: Driver, request: Request) -> List[Gpu]:
+    """Return the cards of the request that the branch of this driver drives with its open kernel modules only."""
+    return [g for g in request.gpus if g.generation in d.branch_row["open_modules_only"]]
+
+
 def flavour(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """One kernel module serves all cards: one that needs the open modules cannot stand beside one they do not drive."""
     c = as_driver(c)
-    needs = [g for g in request.gpus if g.generation in c.branch_row["open_modules_only"]]
+    needs = needs_open(c, request)
     lacks = [g for g in request.gpus if g.generation not in catalog.drivers["open_modules_generations"]]
     if not needs or not lacks:
         return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 from packaging.utils import parse_wheel_filename
 
 from ...gpucode import reach
 from ...types import Json
-from ...versions import at_most, capability, in_series, release
+from ...versions import capability, in_series, release, within
 from ..candidates import Candidate, Request, as_tensorflow
 from ..catalog import Catalog
 from ..gpus import Gpu
@@ -28,6 +28,11 @@ def tf_code(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
         return f"the wheels of TensorFlow {c.version} hold {', '.join(code)}: nothing that runs on {card}"
 
     return each_card(request, fails)
+
+
+def by_ptx(request: Request, t: Candidate) -> bool:
+    """Return whether this TensorFlow reaches some card of the host only through PTX."""
+    return any(reach(t.row["code"], cc) == "ptx-jit" for cc in request.capabilities)
 
 
 def tf_python(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
@@ -107,10 +112,19 @@ def opencv_floor(catalog: Catalog, request: Request, c: Candidate) -> Optional[s
     return each_card(request, fails)
 
 
+def sources_of(row: Json) -> List[Json]:
+    """Return what to build an OpenCV release from: the sdist that holds opencv and opencv_contrib, else the two
+    tarballs; empty where neither is known by checksum.
+    """
+    sdists = [a for a in row["artifacts"] if a.get("package") == "opencv-contrib-python"]
+    tarballs = [a for a in row["artifacts"] if a["kind"].endswith("-tarball")]
+    both = {a["kind"] for a in tarballs} == {"opencv-tarball", "opencv_contrib-tarball"}
+    return sdists[-1:] or (tarballs if both else [])
+
+
 def opencv_sources(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """A build with CUDA needs opencv and opencv_contrib, both with a checksum: the contrib sdist, or both tarballs."""
-    kinds = {a["kind"] for a in c.row["artifacts"]} | {a.get("package") for a in c.row["artifacts"]}
-    if "opencv-contrib-python" in kinds or {"opencv-tarball", "opencv_contrib-tarball"} <= kinds:
+    if sources_of(c.row):
         return None
     return f"no checksummed sources of OpenCV {c.version} together with opencv_contrib are known"
 
@@ -125,7 +139,10 @@ def opencv_wheel(catalog: Catalog, request: Request, c: Candidate) -> Optional[s
 
 
 def wheel_runs(tag: str, python: str) -> bool:
-    """Does a wheel with this tag ('cp37-abi3', 'cp36-cp36m') run on that Python? abi3 also on later ones (PEP 425)."""
+    """Return whether a wheel with this tag ('cp37-abi3', 'cp36-cp36m') runs on that Python.
+
+    abi3 runs on later ones too (PEP 425).
+    """
     made_for, _, abi = tag.partition("-")
     minor = int(made_for[3:])
     return minor == release(python)[1] or (abi == "abi3" and minor <= release(python)[1])
@@ -148,7 +165,7 @@ def opencv_cuda(o: Candidate, t: Candidate) -> Optional[str]:
     if o.row["dnn_cuda"] is None:
         return None
     bounds = o.row["dnn_cuda"]["cuda"]
-    if version(t.version) >= version(bounds["min"]) and at_most(t.version, bounds["max"]):
+    if within(t.version, bounds):
         return None
     return f"OpenCV {o.version} builds with CUDA {bounds['min']} to {bounds['max']}, this is {t.version}"
 
@@ -158,6 +175,6 @@ def opencv_cudnn(o: Candidate, n: Candidate) -> Optional[str]:
     if o.row["dnn_cuda"] is None:
         return None
     bounds = o.row["dnn_cuda"]["cudnn"]
-    if version(n.version) >= version(bounds["min"]) and at_most(n.version, bounds["max"]):
+    if within(n.version, bounds):
         return None
     return f"OpenCV {o.version} builds with cuDNN {bounds['min']} to {bounds['max']}, this is {n.version}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Optional, Tuple
 
-from ..candidates import COMPONENTS, NAMES, Candidate, Request
+from ..candidates import COMPONENTS, NAMES, WITHOUT_GPU, Candidate, Request
 from ..catalog import Catalog
 from ..versions import admits
 from . import cuda as cuda
@@ -23,7 +23,12 @@ Binary = Callable[[Candidate, Candidate], Optional[str]]
 @dataclass(frozen=True)
 class Rule:
     """One constraint. `on` names the component it filters, or the pair it relates; `with_gpu` and `without_gpu` say on
-    which hosts it matters."""
+    which hosts it matters.
+
+    `when` narrows a pair rule to the candidates of its second component that it concerns for a request. `about` says
+    what the rule speaks of where that makes a difference to an explanation: "user" for a demand, "card" for what each
+    card by itself asks of the component.
+    """
 
     id: str
     on: Tuple[str, ...]
@@ -31,21 +36,36 @@ class Rule:
     source: str
     unary: Optional[Unary] = None
     binary: Optional[Binary] = None
+    when: Optional[Callable[[Request, Candidate], bool]] = None
     with_gpu: bool = True
     without_gpu: bool = False
+    about: str = ""
 
     def matters(self, request: Request) -> bool:
-        """Does the rule apply to a host with, or without, GPUs?"""
+        """Return whether the rule applies to a host with, or without, GPUs."""
         return self.with_gpu if request.gpus else self.without_gpu
+
+    def concerns(self, request: Request, second: Candidate) -> bool:
+        """Return whether a pair rule concerns this candidate of its second component."""
+        return self.when is None or self.when(request, second)
+
+    def other(self, component: str) -> str:
+        """Return the component that a pair rule relates to this one."""
+        return self.on[1] if component == self.on[0] else self.on[0]
+
+    def relates(self, first: Candidate, second: Candidate) -> bool:
+        """Return whether two candidates go together; a rule about one component has nothing against a pair."""
+        return self.binary is None or self.binary(first, second) is None
 
 
 def asked(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """What the user asked of a component."""
-    if c.component in request.wanted and c.component in ("driver", "cuda", "cudnn") and not request.gpus:
-        return f"{NAMES[c.component]} {request.asked[c.component]} was asked for, but there is no card for it"
-    if admits(request.wanted.get(c.component), c.version):
+    if c.component not in request.wanted:
         return None
-    return f"{NAMES[c.component]} {request.asked[c.component]} was asked for"
+    text = f"{NAMES[c.component]} {request.asked[c.component]} was asked for"
+    if c.component not in WITHOUT_GPU and not request.gpus:
+        return f"{text}, but there is no card for it"
+    return None if admits(request.wanted[c.component], c.version) else text
 
 
 RULES: Tuple[Rule, ...] = (
@@ -57,6 +77,7 @@ RULES: Tuple[Rule, ...] = (
             "the command line or group_vars",
             unary=asked,
             without_gpu=True,
+            about="user",
         )
         for name in COMPONENTS
     ),
@@ -73,6 +94,7 @@ RULES: Tuple[Rule, ...] = (
         "the branch still serves the card's generation",
         "drivers.json: generations",
         unary=driver.generation,
+        about="card",
     ),
     Rule(
         "driver-claims",
@@ -80,6 +102,7 @@ RULES: Tuple[Rule, ...] = (
         "the driver claims the card",
         "Modaliases of the packages; open-gpu-kernel-modules README",
         unary=driver.claims,
+        about="card",
     ),
     Rule(
         "driver-flavour",
@@ -108,6 +131,7 @@ RULES: Tuple[Rule, ...] = (
         "the driver can compile the PTX",
         "CUDA compatibility guide, minor version compatibility",
         binary=driver.jit,
+        when=frameworks.by_ptx,
     ),
     Rule(
         "cuda-platform",
@@ -122,6 +146,7 @@ RULES: Tuple[Rule, ...] = (
         "the toolkit builds for the card",
         "ptxas --help, measured; CUDA.jl; CMake",
         unary=cuda.cuda_builds,
+        about="card",
     ),
     Rule(
         "cuda-gcc",
@@ -136,6 +161,7 @@ RULES: Tuple[Rule, ...] = (
         "cuDNN holds code for the card",
         "cuDNN support matrices; wheels, measured",
         unary=cuda.cudnn_cards,
+        about="card",
     ),
     Rule(
         "cudnn-cuda",
@@ -150,6 +176,7 @@ RULES: Tuple[Rule, ...] = (
         "the wheel holds code for the card",
         "code inside the wheels, measured",
         unary=frameworks.tf_code,
+        about="card",
     ),
     Rule(
         "tensorflow-python",
@@ -203,6 +230,7 @@ RULES: Tuple[Rule, ...] = (
         "the card reaches OpenCV's lowest capability",
         "modules/dnn/CMakeLists.txt; opencv PR #16218",
         unary=frameworks.opencv_floor,
+        about="card",
     ),
     Rule(
         "opencv-sources",
@@ -235,5 +263,3 @@ RULES: Tuple[Rule, ...] = (
         binary=frameworks.opencv_cudnn,
     ),
 )
-
-BY_ID = {r.id: r for r in RULES}

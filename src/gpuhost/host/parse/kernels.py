@@ -1,0 +1,38 @@
+"""How packagers name kernels: Debian and Ubuntu with their flavours, Proxmox, and builds of third parties.
+
+Pure. Runs on the target, so Python 3.6 and the standard library only.
+"""
+
+import re
+
+from ...versions import release
+
+#: How the archives name their kernels: Ubuntu 5.4.0-150-generic, Debian 6.1.0-56-cloud-amd64 and 6.12.9+bpo-amd64.
+_SHAPES = {
+    "ubuntu": r"[0-9]+\.[0-9]+\.[0-9]+-[0-9]+-[a-z][a-z0-9.-]*$",
+    "debian": r"[0-9]+\.[0-9]+[A-Za-z0-9.+~-]*-(amd64|arm64|686|686-pae|armmp|ppc64el|riscv64|s390x)$",
+}
+_THIRD_PARTY = re.compile(r"-(pve|xanmod[0-9]*|liquorix|zabbly|surface|edge|mainline)(-|$)|-x64v[0-9]")
+
+
+def is_kernel_package(name: str) -> bool:
+    """Return whether a package of this name is a kernel, its modules or headers, or leads to one.
+
+    Debian and Ubuntu call them linux-..., Proxmox proxmox-kernel-... or, before its release 8, pve-kernel-...; its
+    proxmox-ve is the whole product.
+    """
+    return bool(re.match(r"linux-|(proxmox|pve)-(default-)?(kernel|headers)(-|$)", name.partition(":")[0]))
+
+
+def headers_package(kernel: str) -> str:
+    """The package with a kernel's headers, by the name that the kernel's packager gives it."""
+    if kernel.endswith("-pve"):
+        # Proxmox renamed its packages during its release 8; from kernel 6.5 on all have the new name.
+        return ("proxmox" if release(kernel)[:2] >= (6, 5) else "pve") + f"-headers-{kernel}"
+    return f"linux-headers-{kernel}"
+
+
+def of_the_archive(kernel: str, distribution: str) -> bool:
+    """Return whether a kernel's release is named as the distribution's own archive names its kernels."""
+    shape = _SHAPES.get(distribution)
+    return shape is None or bool(re.match(shape, kernel) and not _THIRD_PARTY.search(kernel))

@@ -1,0 +1,56 @@
+"""What the role yolo prepares beside the detector: the files of the benchmark, and the published weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, List, Sequence
+
+from ..errors import UsageError
+from ..host.isolated import start
+from ..types import Json
+from .catalog import shipped
+
+
+def files(
+    models: Sequence[str], root: str, environment: str, folder: str, size: int, photos: int, weights: str
+) -> Json:
+    """Return the `command` that makes the benchmark's files, the `marker` of what it has made, and the `weights` of the
+    networks, as the role `artifact` takes them.
+
+    `environment` and `folder` (the detector's own) are relative to `root`. Another command, or another detector, is
+    another marker.
+    """
+    line = [*start(f"{root}/{environment}/bin/python", f"{root}/{folder}", "gpuhost.yolo"), "prepare"]
+    line += ["--work", f"{root}/cache/yolo", "--size", str(size), "--count", str(photos)]
+    for name in models:
+        line += ["--model", name]
+    if weights == "published":
+        line += ["--weights-dir", f"{root}/cache/yolo/published"]
+    return {
+        "command": line,
+        "marker": f"{root}/cache/yolo/.prepared-{short_digest([line, folder])}",
+        "weights": published(models),
+    }
+
+
+def published(models: Sequence[str]) -> List[Json]:
+    """Return the published weights of some networks."""
+    known = {row["name"]: row["weights"] for row in shipped().yolo["models"]}
+    for name in models:
+        if name not in known:
+            raise UsageError(f"There is no network {name}.", f"Choose of: {', '.join(known)}.")
+    return [
+        {
+            "name": f"{name}.weights",
+            "url": known[name]["url"],
+            "sha256": known[name]["sha256"],
+            "size": known[name]["bytes"],
+        }
+        for name in models
+    ]
+
+
+def short_digest(value: Any) -> str:
+    """Return 12 hex digits that change when a value does."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
