@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, List
 
 from gpuhost.checks import found
 from gpuhost.doctor import judge, run
+from gpuhost.types import Json
 
 from .faults import fresh, put, read
 
-Json = Dict[str, Any]
 FOLDER = Path(__file__).resolve().parents[1] / "hosts" / "found"
 #: Faults that only a host without a lock shows; in the form of `faults`, and `cuda`, `surroundings` are places as well.
 FILES = sorted(FOLDER.glob("*.json"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List
+from typing import Any, List
 
 import pytest
 
@@ -13,7 +13,6 @@ from gpuhost.diagnoses import verdict
 from .faults import FILES, fresh, made, put, read
 from .lockless import FAULTS, changed, examined, healthy, ids, without_lock
 
-Json = Dict[str, Any]
 VERIFY = {file.stem: read(file) for file in FILES}
 #: Faults of verify/ whose checks can be made without a lock: all that is not about the lock, the store and the
 #: environments. Two of them are faults only against the lock.

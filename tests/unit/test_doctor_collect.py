@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import zlib
 from pathlib import Path
-from typing import Any, Dict, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,11 +20,11 @@ from gpuhost.errors import UsageError
 from gpuhost.host.commands import NOT_FOUND
 from gpuhost.host.probe import cuda as probe
 from gpuhost.shipping import answers
+from gpuhost.types import Json
 
 from ..example_hosts import answers_of, folder_of
 from .lockless import answer, examined, healthy
 
-Json = Dict[str, Any]
 #: A libcuda that says what the variable FAKE_CUDA tells it to: a code of cuInit, or a crash.
 FAKE = r"""
 #include <stdlib.h>

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Iterator, List
 
 import doctor_pyz
 import fastjsonschema
@@ -15,9 +15,9 @@ import pytest
 
 from gpuhost import strict_json
 from gpuhost.planning.catalog import DATA
+from gpuhost.types import Json
 
 MOST = 300 << 10
-Json = Dict[str, Any]
 
 
 @pytest.fixture(scope="module")
