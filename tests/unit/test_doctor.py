@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, List
+from typing import Any, Dict, List
 
 import pytest
 
 from gpuhost.diagnoses import table as diagnoses
 from gpuhost.diagnoses import verdict
+from gpuhost.types import Json
 
 from .faults import FILES, fresh, made, put, read
-from .lockless import FAULTS, changed, examined, healthy, ids, without_lock
+from .lockless import FAULTS, answer, changed, examined, healthy, ids, without_lock
 
 VERIFY = {file.stem: read(file) for file in FILES}
 #: Faults of verify/ whose checks can be made without a lock: all that is not about the lock, the store and the
@@ -75,6 +76,65 @@ def test_a_healthy_host_has_no_finding(provisioned: bool) -> None:
     report = examined(healthy("gpu", provisioned))
     assert (report["answer"], report["findings"], report["risks"]) == ("fine", [], [])
     assert "Each card computes: NVIDIA GeForce GTX 750 Ti (5.0)" in report["proved"]
+
+
+SECOND = {"pci_address": "0000:65:00.0", "uuid": "GPU-00000000-0000-4000-8000-000000000009"}
+EDITOR = {
+    "file": "/etc/apt/sources.list.d/editor.list",
+    "line": 1,
+    "format": "one-line",
+    "types": ["deb"],
+    "uris": ["https://editor.example/repos/code"],
+    "suites": ["stable"],
+    "components": ["main"],
+    "signed_by": None,
+    "enabled": True,
+    "fetched": True,
+    "releases": [],
+}
+#: Hosts on which CUDA works, in ways that are none of gpuhost's own.
+WORKING: Dict[str, Json] = {
+    "signed by the distribution": {"observation/secure_boot": "enabled"},
+    "open modules": {"driver/module/open": True},
+    "nouveau kept out by the kernel's command line": {"driver/nouveau/blacklisted": False},
+    "nouveau in an initramfs of long ago": {"driver/nouveau/in_initramfs": True},
+    "nouveau loaded beside it and without a card": {"driver/nouveau/loaded": True},
+    "built by DKMS and no headers any more": {"driver/dkms": ["nvidia/525: installed"], "driver/headers": False},
+    "a third party's source that offers nothing of the stack": {"observation/apt/sources/+": EDITOR},
+    "no hold, pin or blacklist": {"guard/held": [], "guard/pins": {}, "guard/blacklist": []},
+    "no nvidia-smi": {"observation/nvidia/smi": {"status": "absent", "message": "nvidia-smi is not installed."}},
+    "no right to read the kernel's log": {"signs/kernel_log": None},
+    "uvm made on demand": {"signs/uvm": {"loaded": False, "on_demand": True}},
+    "a container": {"surroundings/place": "container", "driver/module": None, "driver/kernel": None},
+    "an empty bus in a container": {"surroundings/place": "container", "surroundings/bus": 0, "observation/gpus": []},
+    "Fedora": {"surroundings/names": ["fedora"], "observation/platform/id": "fedora-41", "observation/packages": {}},
+    "Arch": {"surroundings/names": ["arch"], "observation/platform/id": "arch", "observation/packages": {}},
+    "Mint": {"surroundings/names": ["linuxmint", "ubuntu"], "observation/platform/id": "linuxmint-22"},
+    "Proxmox": {"driver/kernel": "6.8.12-4-pve", "observation/kernel/running": "6.8.12-4-pve"},
+    "a variable that names the card": {"cuda/variables": {"CUDA_VISIBLE_DEVICES": "0"}},
+}
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_a_host_that_works_has_no_finding(name: str) -> None:
+    """Whatever it is, and however it came to work."""
+    seen = healthy()
+    for path, value in WORKING[name].items():
+        put(seen, path, value)
+    report = examined(seen)
+    assert (report["answer"], report["findings"], report["risks"]) == ("fine", [], [])
+
+
+def test_two_cards_that_work() -> None:
+    """Each has its node and its proof; where CUDA sees one of them only, that is found."""
+    seen = healthy()
+    cards = seen["machine"]["observation"]["gpus"]
+    cards.append({**cards[0], **SECOND})
+    seen["machine"]["installed"]["signs"]["nodes"].append("nvidia1")
+    one = examined(seen)
+    assert [row["check"] for row in one["findings"]] == ["cuda.answers"]
+    seen["cuda"] = answer(seen["machine"]["observation"])
+    assert examined(seen)["answer"] == "fine"
 
 
 def test_what_breaks_nothing_today_is_no_cause_where_cuda_is_proved() -> None:

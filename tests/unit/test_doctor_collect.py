@@ -138,6 +138,47 @@ def test_the_example_hosts(name: str) -> None:
     assert report["answer"] == ("found" if HOSTS[name] else "fine")
 
 
+def test_a_kernel_that_boot_does_not_name_is_the_running_one(tmp_path: Path) -> None:
+    """Arch has /boot/vmlinuz-linux whatever its release is."""
+    root = tmp_path / "fs"
+    shutil.copytree(str(folder_of("ubuntu1804-quadro-p2000") / "fs"), str(root), symlinks=True)
+    for image in root.glob("boot/vmlinuz-*"):
+        image.unlink()
+    (root / "boot/vmlinuz-linux").write_text("")
+    module = "filename: /lib/nvidia.ko\nversion: 525.105.17\nlicense: NVIDIA\n"
+
+    def replay(argv: Sequence[str], timeout: float) -> Tuple[int, str, str]:
+        known = argv[0] == "modinfo" and argv[1:3] == ["-k", "5.4.0-150-generic"]
+        return (0, module, "") if known else (NOT_FOUND, "", f"{argv[0]} is not installed")
+
+    seen = collect(run.releases(), str(root), replay, lambda: None)
+    assert seen["machine"]["installed"]["driver"]["module"]["version"] == "525.105.17"
+    assert "driver.module" in examined(seen)["passed"]
+
+
+def test_wsl_is_no_machine_that_lost_its_card(tmp_path: Path) -> None:
+    """nvidia-smi lists a card that the bus does not show: there that is no contradiction, and no driver is missing."""
+    root = tmp_path / "fs"
+    shutil.copytree(str(folder_of("ubuntu1804-gtx750ti") / "fs"), str(root), symlinks=True)
+    shutil.rmtree(str(root / "sys/bus/pci/devices"))
+    (root / "sys/bus/pci/devices/fe50:00:00.0").mkdir(parents=True)
+    for name, value in (("vendor", "0x1414"), ("device", "0x008e"), ("class", "0x030200")):
+        (root / "sys/bus/pci/devices/fe50:00:00.0" / name).write_text(value + "\n")
+    (root / "proc/sys/kernel/osrelease").write_text("5.15.90.1-microsoft-standard-WSL2\n")
+    (root / "dev").mkdir(exist_ok=True)
+    (root / "dev/dxg").write_text("")
+    row = "00000000:01:00.0, GPU-00000000-0000-4000-8000-000000000001, NVIDIA GeForce RTX 3080 Ti, 12288, 8.6\n"
+
+    def replay(argv: Sequence[str], timeout: float) -> Tuple[int, str, str]:
+        return (0, row, "") if argv[0] == "nvidia-smi" else (NOT_FOUND, "", f"{argv[0]} is not installed")
+
+    seen = collect(run.releases(), str(root), replay, lambda: None)
+    assert seen["surroundings"]["place"] == "wsl2"
+    assert examined(seen)["findings"] == []
+    card = {"name": "NVIDIA GeForce RTX 3080 Ti", "compute_capability": "8.6"}
+    assert examined({**seen, "cuda": answer({"gpus": [card]})})["answer"] == "fine"
+
+
 @pytest.mark.parametrize("gone", ["etc", "sys", "proc", "dev", "lib", "boot", "usr", "var"])
 def test_each_part_is_collected_on_its_own(gone: str, tmp_path: Path) -> None:
     """A missing folder ends nothing and makes nothing green."""
@@ -152,10 +193,35 @@ HOSTILE = "\x1b]0;title\x07\x1b[2J\u202e\u2028{{ x }}\r\n" + "A" * 9000
 TEXT = st.one_of(st.text(max_size=300), st.sampled_from([HOSTILE, "", "NVRM: Xid (PCI): 79", "nvidia 1 0 - Live"]))
 
 
+#: Files that anybody's machine may hold anything in.
+FILES = (
+    "etc/os-release",
+    "etc/apt/sources.list",
+    "etc/apt/sources.list.d/more.sources",
+    "etc/modprobe.d/more.conf",
+    "proc/modules",
+    "proc/driver/nvidia/version",
+    "proc/sys/kernel/osrelease",
+    "proc/sys/kernel/hostname",
+    "sys/bus/pci/devices/0000:01:00.0/device",
+)
+
+
+@pytest.fixture(scope="module")
+def fs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a host's files."""
+    root = tmp_path_factory.mktemp("machine") / "fs"
+    shutil.copytree(str(folder_of("ubuntu1804-quadro-p2000") / "fs"), str(root), symlinks=True)
+    return root
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_any_machine_is_reported_without_a_crash_or_an_escape(data: st.DataObject) -> None:
-    """Whatever commands print and end with: bounded, printable, and in the form of the schema."""
+def test_any_machine_is_reported_without_a_crash_or_an_escape(fs: Path, data: st.DataObject) -> None:
+    """Whatever commands print and files hold: bounded, printable, and in the form of the schema."""
+    for name in data.draw(st.lists(st.sampled_from(FILES), max_size=4)):
+        (fs / name).parent.mkdir(parents=True, exist_ok=True)
+        (fs / name).write_bytes(data.draw(TEXT).encode("utf-8", "surrogatepass"))
 
     codes = st.sampled_from([0, 0, 0, 1, 9, 124, 127])
     said = data.draw(st.lists(st.tuples(codes, TEXT, TEXT), min_size=1, max_size=6))
@@ -163,9 +229,8 @@ def test_any_machine_is_reported_without_a_crash_or_an_escape(data: st.DataObjec
     def run_any(argv: Sequence[str], timeout: float) -> Tuple[int, str, str]:
         return said[zlib.crc32(" ".join(argv).encode()) % len(said)]
 
-    root = str(folder_of("ubuntu1804-quadro-p2000") / "fs")
     card = st.fixed_dictionaries({"name": TEXT, "capability": st.just("6.1"), "error": st.one_of(st.none(), TEXT)})
-    seen = collect(run.releases(), root, run_any, lambda: None)
+    seen = collect(run.releases(), str(fs), run_any, lambda: None)
     seen["cuda"] = {**answer(seen["machine"]["observation"]), "devices": data.draw(st.lists(card, max_size=2))}
     report = judge.report(seen)
     assert answers.doctor({"report": json.loads(json.dumps(report))}).get("report") is not None

@@ -18,7 +18,7 @@ from ..credentials import without_secrets
 from ..host.commands import NOT_FOUND, Run, run_command
 from ..host.edges import Edges
 from ..host.probe import cuda as probe_cuda
-from ..host.probe.driver import MODPROBE_FOLDERS, ROOT, driver
+from ..host.probe.driver import MODPROBE_FOLDERS, RECORD, ROOT, driver
 from ..host.probe.guard import guard
 from ..host.probe.installed import installed
 from ..host.probe.machine import observe, read_kernel
@@ -90,17 +90,22 @@ def collect(
 
 
 def own_parts(edges: Edges) -> Json:
-    """Return the part of the probe's answer that speaks of the driver, the guard and the store."""
-    state = installed(edges, ROOT)
-    state["driver"] = driver(edges, read_kernel(edges)["boots"], ROOT)
+    """Return the part of the probe's answer that speaks of the driver, the guard and the store.
+
+    Not every distribution names its kernels in /boot by their release; where none is found there, the running one is
+    taken for the next. gpuhost's own record names the kernel that it made the driver for, so there nothing is guessed.
+    """
+    state, kernel = installed(edges, ROOT), read_kernel(edges)
+    guess = None if edges.exists(f"{ROOT}/{RECORD}") else kernel["running"]
+    state["driver"] = driver(edges, kernel["boots"] or guess or None, ROOT)
     state["guard"] = guard(edges, ROOT)
     state["rights"] = rights(edges.path(ROOT)) if edges.exists(ROOT) else None
     return state
 
 
 #: What no distribution but Debian's family has, and what a system without a kernel of its own has not.
-OF_APT = ("dpkg", "apt-cache", "/var/lib/dpkg", "/etc/apt")
-OF_KERNEL = ("modinfo", "lsinitramfs", "/boot", "/lib/modules")
+OF_APT = ("dpkg", "apt-cache", "apt-get", "/var/lib/dpkg", "/var/lib/apt", "/etc/apt")
+OF_KERNEL = ("modinfo", "lsinitramfs", "/boot", "/lib/modules", "/etc/default/grub", "/sys/firmware", "mokutil")
 
 
 def concerns(what: str, place: str, family: Any) -> bool:

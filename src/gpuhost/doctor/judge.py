@@ -139,7 +139,8 @@ def proofs(judged: List[Result]) -> List[str]:
 def not_judged(judged: List[Result], seen: Json) -> List[Json]:
     """Return what was not judged and why, each reason once; what only follows from a finding is left to that."""
     reasons: Dict[str, List[str]] = {}
-    for found in judged:
+    asked = [found for found in judged if verdict.EVERY[found.id].part != "python" or seen.get("python")]
+    for found in asked:
         if found.status == SKIP and not found.actual.startswith(NOT_REACHED) and verdict.EVERY[found.id].found:
             reasons.setdefault(found.actual, []).append(found.id)
     rows = [{"why": why, "checks": names} for why, names in reasons.items()]
