@@ -101,6 +101,19 @@ def test_an_error_message_and_a_mistake(pyz: Path) -> None:
         assert (done.returncode, b"Traceback" in done.stderr, b"\x1b" in done.stderr) == (2, False, False)
 
 
+def test_an_output_that_takes_no_more(pyz: Path) -> None:
+    """A full disk is a mistake that is told; a reader that has left is none."""
+    run = [sys.executable, "-I", "-S", str(pyz), "--message", "Required key not available"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(run, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (2, b"error: The report could not be written: No space left on device.\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(run, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_the_bundle_tells_no_names(pyz: Path, tmp_path: Path) -> None:
     """It is for the owner's eyes, and holds neither the machine's name nor its addresses."""
     target = tmp_path / "bundle.json"

@@ -144,7 +144,7 @@ def install(seen: Json) -> str:
     """D15, D37: the distribution's own driver, in the newest version that it has."""
     of, distribution = family(seen), observation(seen)["platform"]["distribution"]
     if of == APT and distribution in ("ubuntu", "linuxmint", "pop"):
-        return on_host("apt-get install ubuntu-drivers-common && ubuntu-drivers install && reboot")
+        return on_host("apt-get install ubuntu-drivers-common && ubuntu-drivers autoinstall && reboot")
     if of == APT:
         return on_host(
             "apt-get install linux-headers-amd64 nvidia-driver firmware-misc-nonfree && reboot"

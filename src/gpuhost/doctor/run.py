@@ -51,7 +51,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Examine this machine."""
-    return run(parser().parse_args(argv))
+    try:
+        return run(parser().parse_args(argv))
+    except OSError as error:
+        # Python flushes standard output once more when it ends, and would say so of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stderr.write(f"error: The report could not be written: {error.strerror}.\n")
+        return USAGE
 
 
 def run(arguments: Any, examine: Optional[Examine] = None) -> int:

@@ -46,6 +46,8 @@ def lines(report: Json) -> Iterator[str]:
     for found in report["findings"]:
         yield from finding(found, RED)
     yield f"{GREEN if report['answer'] == FINE else BOLD}{HEADLINES.get(report['answer'], UNREADABLE)}{OFF}"
+    if report["proved"] and report["answer"] != FINE:
+        yield "What was proved all the same:"
     for proof in report["proved"]:
         yield f"  {proof}"
     yield from environment(report["python"])
