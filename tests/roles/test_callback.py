@@ -98,3 +98,17 @@ def test_ansible_s_own_colours_stay(tmp_path: Path) -> None:
     assert "\x1b[0;33mchanged: [localhost]" in text
     assert {char for char in COLOUR.sub("", text) if not char.isprintable()} == {"\n"}
     assert "\x1b[1;32mPLAY RECAP" not in text
+
+
+def test_what_each_task_needs_is_loaded_before_the_first() -> None:
+    """Ansible forks a process for every task: what the callback has loaded by then no task loads again."""
+    program = (
+        "import runpy, sys; runpy.run_path(sys.argv[1])['load'](); from gpuhost.planning.catalog import shipped; "
+        "print(shipped.cache_info().currsize, *sorted(n for n in sys.modules if n.startswith('gpuhost.')))"
+    )
+    file = ROOT / "plugins/callback/gpuhost.py"
+    said = subprocess.run([sys.executable, "-c", program, str(file)], stdout=subprocess.PIPE, check=True, text=True)
+    count, *loaded = said.stdout.split()
+    assert count == "1" and {"gpuhost.planning.specs", "gpuhost.report.terminal", "gpuhost.shipping.action"} <= set(
+        loaded
+    )
