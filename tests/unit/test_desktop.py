@@ -38,7 +38,8 @@ class Box:
         self.root = root
         self.answers: Dict[Tuple[str, ...], Answer] = {LIST: (0, "", ""), ACTIVE: (3, "inactive\n", "")}
         (root / "run/systemd/system").mkdir(parents=True)
-        self.process(1, "systemd", "/dev/null")
+        self.process(1, "systemd", "/dev/dri/card0")
+        self.process(2, "sh", "/dev/null")
 
     def process(self, pid: int, name: str, *files: str) -> None:
         """Add a process with its open files."""

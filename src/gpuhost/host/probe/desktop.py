@@ -75,6 +75,8 @@ def _servers(edges: Edges) -> List[str]:
         edges.problem("/proc", "It shows no process.")
     found, hidden = [], 0
     for pid in sorted(pids, key=int):
+        if pid == "1":
+            continue  # init starts servers and is none
         try:
             with edges.path(f"/proc/{pid}/comm").open(encoding="utf-8", errors="replace") as file:
                 name = file.read(_SHOWN).strip()
