@@ -74,7 +74,7 @@ class Asked:
         if differences:
             record, nouveau = self.setup.recorded(), nouveau_text()
             if self.dry:
-                found = self.setup.set.preflight()
+                found = self.setup.preflight()
             else:
                 with self.turn():
                     found = self.setup.present()  # None where another run was first

@@ -20,7 +20,7 @@ from ..example_hosts import NAMES, folder_of, observed
 Json = Dict[str, Any]
 HOST = "ubuntu1804-foreign-sources"
 UBUNTU = shipped().platforms["platforms"]["ubuntu-18.04"]
-COMMAND = re.compile(r"(?:Remove it: |; or )(.*) && apt-get update$")
+COMMAND = re.compile(r"(?:[Rr]emove it: )(.*) && apt-get update$")
 OWN = "http://ubuntu-archive.example/ubuntu"
 
 
@@ -168,7 +168,7 @@ def test_a_personal_archive_that_apt_has_not_read_stops_the_run() -> None:
     (problem,) = preflight.problems(observation)
     assert "ppa.example" in problem
     assert "not read yet" in problem
-    assert "apt-get update; or rm /etc/apt/sources.list.d/ppa.list" in problem
+    assert "Let apt read it: apt-get update. Or remove it: rm /etc/apt/sources.list.d/ppa.list" in problem
     assert preflight.remarks(observation) == []
 
 
@@ -251,7 +251,7 @@ def test_an_offer_whose_source_is_not_known_says_how_to_find_it() -> None:
     observation = observed("ubuntu1804-quadro-p2000")
     offer(observation, None, None, "vendor.example")
     (problem,) = preflight.problems(observation)
-    assert "grep -rl vendor.example /etc/apt/sources.list" in problem
+    assert "grep -rlF -e vendor.example /etc/apt/sources.list" in problem
 
 
 def test_two_sources_in_one_file_have_commands_of_their_own(copied: Path) -> None:
@@ -271,5 +271,8 @@ def test_two_sources_in_one_file_have_commands_of_their_own(copied: Path) -> Non
 def test_a_removal_without_the_other_sources_does_not_take_the_file() -> None:
     """Who does not know what else stands in the file must not remove it."""
     source = {**observed("ubuntu1804-quadro-p2000")["apt"]["sources"][0], "file": "/etc/apt/sources.list.d/x.list"}
-    assert sources.removal(source).startswith("sed -E -i ")
-    assert sources.removal(source, [source]) == "rm /etc/apt/sources.list.d/x.list && apt-get update"
+    assert sources.removal(source, {"sources": [], "problems": []}).startswith("sed -E -i ")
+    assert (
+        sources.removal(source, {"sources": [source], "problems": []})
+        == "rm /etc/apt/sources.list.d/x.list && apt-get update"
+    )

@@ -12,6 +12,10 @@ LONGEST = 4000
 TOO_LONG = (
     "The command is too long to be printed: a name on the host has thousands of characters. Look at that name first."
 )
+NOT_PLAIN = (
+    "The command cannot be printed as it is: a name on the host has line ends, blanks in a row or control characters. "
+    "Look at that name first."
+)
 NO_GPU = "no GPU in the lock (CPU stack): not proven"
 INSTALL = "./run ansible-playbook site.yml"
 #: The driver alone, with the guard over it.
@@ -108,6 +112,8 @@ def result(check: Check, outcome: Outcome, diagnosis: Optional[str] = None) -> R
 
 
 def whole_command(text: str) -> str:
-    """Return a remedy that can be pasted as it is; half a command can remove more than the whole one."""
-    shown = printable(text)
-    return shown if len(shown) <= LONGEST else TOO_LONG
+    """Return a remedy that can be pasted as it is; half a command, or another name, can remove more than is meant."""
+    plain = text.replace("  # ", " # ")
+    if len(plain) > LONGEST:
+        return TOO_LONG
+    return plain if printable(plain) == plain else NOT_PLAIN

@@ -1,12 +1,12 @@
 """Checks of the machine itself: that it can be read, its platform, its apt sources, dpkg."""
 
 import shlex
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Sequence
 
 from ..host.probe import machine as probe
 from ..types import Json
 from .base import Check, Outcome, held, on_host, skipped
-from .sources import foreign_sources, unknown_sources
+from .sources import UPDATE, foreign_sources, one_update, unknown_sources
 
 NEEDED = ("host.observed",)
 #: What the probe reads, by the names in its `problems`.
@@ -83,11 +83,16 @@ def sources_readable(seen: Json) -> Outcome:
     return held(not bad, "every apt source can be read", where or "all can be read", first)
 
 
-def findings(outcome: List[Dict[str, str]], required: str) -> Outcome:
-    """An outcome from a list of bad sources, each with what it is and the command that removes it."""
-    actual = " ".join(f["what"] for f in outcome) or "none"
-    remedies = list(dict.fromkeys(f["remedy"] for f in outcome))
-    return held(not outcome, required, actual, on_host(" ; ".join(remedies)))
+def findings(bad: List[Dict[str, str]], required: str, unknown: Sequence[Dict[str, str]] = ()) -> Outcome:
+    """An outcome from a list of bad sources, each with what it is and the command that removes it.
+
+    What is not known of `unknown` ones is learnt when apt reads them; the command that removes them stands beside it.
+    """
+    actual = " ".join(f["what"] for f in [*bad, *unknown]) or "none"
+    remedy = one_update([f["remedy"] for f in bad] or [UPDATE])
+    if unknown:
+        remedy += f"  # or remove what is not known: {one_update([f['remedy'] for f in unknown])}"
+    return held(not bad and not unknown, required, actual, on_host(remedy))
 
 
 def of_another_release(seen: Json) -> List[Dict[str, str]]:
@@ -107,10 +112,7 @@ def sources_foreign(seen: Json) -> Outcome:
     others = of_another_release(seen)
     offering = [s for s in foreign_sources(observation(seen), row(seen)) if s not in others]
     unknown = unknown_sources(observation(seen), row(seen))
-    return findings(
-        offering + unknown,
-        "no source beside the distribution's own offers a package of the stack",
-    )
+    return findings(offering, "no source beside the distribution's own offers a package of the stack", unknown)
 
 
 LOCKED = "has locked the database"

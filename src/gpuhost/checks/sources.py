@@ -7,11 +7,19 @@ import re
 import shlex
 from typing import Any, Dict, List, Optional, Sequence, Set
 
+from ..credentials import HIDDEN
 from ..host.parse.apt import is_own_origin
 from ..types import Json
 
 #: What shows where each index comes from, where the probe could not tell the source of one.
 NAMED_BY_APT = "apt-cache policy"
+UPDATE = "apt-get update"
+#: Where NVIDIA's own repositories are.
+VENDORS = ("developer.download.nvidia.com", "developer.download.nvidia.cn")
+#: Files that the distribution itself has written: a source in one may go, the file stays.
+OWN_FILES = re.compile(r".*/sources\.list|.*/(debian|ubuntu)[^/]*\.(list|sources)")
+#: What stands between the words of a field of a deb822 source: blanks, folds, and whole lines of comment.
+GAP = r"(?:\s|^\x23.*$)"
 
 
 def own_release(source: Json, row: Json) -> bool:
@@ -61,25 +69,44 @@ def is_of_another(suite: str, read: Optional[Json], moved: Set[str], row: Json) 
 
 
 def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
-    """The sources that must not be there, each with what it is and the command that removes it.
+    """The sources that must not be there, each with `what` it is, what to `do`, and the `remedy`, a command.
 
-    Those of another release, and those beside the distribution's own that offer a package of the stack.
+    Those of another release, and those beside the distribution's own that offer a package of the stack. A host keeps a
+    source of its release: where none would be left, the remedy opens the file instead.
     """
     found = []
-    sources = observation["apt"]["sources"]
-    for source in sources:
-        others = other_releases(source, row, observation["apt"]["releases"]) if source["enabled"] else []
+    apt = observation["apt"]
+    for source in apt["sources"]:
+        others = other_releases(source, row, apt["releases"]) if source["enabled"] else []
         if others:
-            what = f"{source['file']} adds {', '.join(source['uris'])} {' '.join(others)}"
-            remedy = removal(source, sources, others)
-            found.append({"what": f"{what}, which is not {row['codename']}.", "remedy": remedy})
+            what = (
+                f"{source['file']} adds {', '.join(source['uris'])} {' '.join(others)}, which is not {row['codename']}."
+            )
+            if has_own_release(apt, row):
+                found.append({"what": what, "do": "Remove it", "remedy": removal(source, apt, others)})
+            else:
+                do = f"No source of {row['codename']} is left, so put that in its place"
+                found.append({"what": what, "do": do, "remedy": f"{by_editor(source)} && {UPDATE}"})
     for (file, line, site), names in offered(observation).items():
-        at = [s for s in sources if (s["file"], s["line"]) == (file, line)]
+        at = [s for s in apt["sources"] if (s["file"], s["line"]) == (file, line)]
         # The probe gives no file where it cannot say which source an index comes from.
-        search = f"grep -rl {shlex.quote(site)} /etc/apt/sources.list /etc/apt/sources.list.d" if site else NAMED_BY_APT
+        search = f"grep -rlF -e {shlex.quote(site)} /etc/apt/sources.list /etc/apt/sources.list.d"
         what = f"{file or 'a source'}: {site or 'it'} is not the distribution's own and offers {', '.join(names[:3])}."
-        found.append({"what": what, "remedy": removal(at[0], sources) if at else search})
+        if at:
+            found.append({"what": what, "do": "Remove it", "remedy": removal(at[0], apt)})
+        else:
+            found.append({"what": what, "do": "Find it and remove it", "remedy": search if site else NAMED_BY_APT})
     return [item for number, item in enumerate(found) if item not in found[:number]]
+
+
+def has_own_release(apt: Json, row: Json) -> bool:
+    """Return whether a source in use names a suite of the platform's own release, at what may be its own archive."""
+    return any(
+        suite.split("/")[0] in row["suites"] and (not s["releases"] or any(is_own(r, row) for r in s["releases"]))
+        for s in apt["sources"]
+        if s["enabled"] and "deb" in s["types"]
+        for suite in s["suites"]
+    )
 
 
 def offered(observation: Json) -> Dict[Any, List[str]]:
@@ -93,19 +120,20 @@ def offered(observation: Json) -> Dict[Any, List[str]]:
 
 
 def unknown_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
-    """Sources that apt has not read yet and that are not known to be the distribution's own, with the two ways out.
+    """Sources that apt has not read yet and that are not known to be the distribution's own; `remedy` removes one.
+
+    The other way out is `UPDATE`, which lets apt read it.
 
     A source could offer the driver, and the next `apt-get update`, a role's included, would let it in. A personal
     archive names this very release as its suite, so the suite does not tell it from the distribution's archive.
     Hence such a source stops the run, where one that apt has read and that offers nothing does not.
     """
     found = []
-    sources = observation["apt"]["sources"]
     for source in unread(observation):
         if not other_releases(source, row, observation["apt"]["releases"]) and not vouched(source, observation, row):
             where = f"{source['file']} adds {', '.join(source['uris'])} {' '.join(source['suites'])}"
             what = f"{where}, which apt has not read yet, so what it offers is not known."
-            found.append({"what": what, "remedy": f"apt-get update; or {removal(source, sources)}"})
+            found.append({"what": what, "remedy": removal(source, observation["apt"])})
     return found
 
 
@@ -140,29 +168,84 @@ def site_of(uri: str) -> str:
     return re.sub(r"^[^:]*:/*(?:[^/]*@)?([^/:]*).*$", r"\1", uri)
 
 
-def removal(source: Json, sources: Sequence[Json] = (), suites: Sequence[str] = ()) -> str:
+def removal(source: Json, apt: Json, suites: Sequence[str] = ()) -> str:
     """The command that takes a source away, and nothing else: its suites given, or all of it.
 
-    `sources` are all of the host: a file that holds only this one can go as a whole. The other commands look for the
-    source's own words, so a second call finds nothing more to remove. An observation masks passwords (`***@`).
+    `apt` is what was observed of apt. A third party's file that holds only this source goes as a whole; otherwise the
+    command looks for the source's own words, so a second call finds nothing more to remove. An observation masks
+    passwords (`***@`). Suites beside which a masked one stays cannot be written back; then an editor is opened.
     """
-    file, same = str(source["file"]), (source["uris"], source["suites"])
-    part = [s for s in source["suites"] if s in suites] if len(suites) < len(source["suites"]) else []
-    alike = [(s["uris"], s["suites"]) == same for s in sources if s["file"] == file]
-    if alike and all(alike) and not part and not file.endswith("/sources.list"):
-        return f"rm {shlex.quote(file)} && apt-get update"
-    uris, rest = [literal(uri) for uri in source["uris"]], [literal(suite) for suite in part or source["suites"]]
-    if source["format"] == "one-line":
-        line = rf"^\s*deb(-src)?\s+(\[[^]]*\]\s*)?{uris[0]}/*\s+{rest[0]}(\s|$)"
-        edit = "sed -E -i " + shlex.quote(rf"\#{line}#d")
+    file = shlex.quote(str(source["file"]))
+    part = [suite for suite in source["suites"] if suite in suites]
+    kept = [suite for suite in source["suites"] if suite not in suites] if part else []
+    if not kept and is_alone(source, apt):
+        edit = f"rm {file}"
+    elif source["format"] == "one-line":
+        words = rf"{literal(source['uris'][0])}/*\s+{literal(source['suites'][0])}"
+        edit = "sed -E -i --follow-symlinks " + shlex.quote(rf"\#^\s*deb(-src)?\s+(\[[^]]*\]\s*)?{words}(\s|$)#d")
+        edit += f" {file}"
+    elif any(HIDDEN in suite for suite in kept):
+        edit = by_editor(source)
     else:
-        there = " && ".join(rf"m{{(?<!\S){word}(?!\S)}}" for word in uris + rest)
-        taken = " ".join(rf"s{{(?<!\S){word}(?!\S)}}{{}};" for word in rest)
-        program = f"if ({there}) {{ {taken} }} print" if part else f"print unless {there}"
-        edit = "perl -00 -i -ne " + shlex.quote(program)
-    return f"{edit} {shlex.quote(file)} && apt-get update"
+        edit = f"perl -0777 -i -ne {shlex.quote(stanza_program(source, kept))} {file}"
+    return f"{edit} && {UPDATE}"
+
+
+def one_update(remedies: Sequence[str]) -> str:
+    """Several of these commands as one, with apt's lists read once, at the end."""
+    last = f" && {UPDATE}"
+    edits = [remedy[: -len(last)] if remedy.endswith(last) else remedy for remedy in dict.fromkeys(remedies)]
+    updates = [UPDATE] if any(remedy.endswith(last) for remedy in remedies) else []
+    return " && ".join([*dict.fromkeys(edits), *updates])
+
+
+def by_editor(source: Json) -> str:
+    """The command that opens a source's file."""
+    return f"${{EDITOR:-nano}} {shlex.quote(str(source['file']))}"
+
+
+def is_alone(source: Json, apt: Json) -> bool:
+    """Return whether the source is all that its file holds, and the file is not one that the distribution wrote."""
+    file, same = source["file"], (source["uris"], source["suites"])
+    if OWN_FILES.fullmatch(str(file)) or any(problem["file"] == file for problem in apt["problems"]):
+        return False
+    alike = [(s["uris"], s["suites"]) == same for s in apt["sources"] if s["file"] == file]
+    return bool(alike) and all(alike)
+
+
+def stanza_program(source: Json, kept: Sequence[str]) -> str:
+    """The perl program that prints a deb822 file without the stanzas that have exactly the source's URIs and suites.
+
+    With `kept` these suites stay, and so does the stanza. Comments decide nothing, and other stanzas stay as they are.
+    """
+    uris, suites = (field(name, source[name.lower()]) for name in ("URIs", "Suites"))
+    stanzas = r"split m{((?:^\s*\n)+)}m"
+    if not kept:
+        return f"print grep {{ !(m{{{uris}}}m && m{{{suites}}}m) }} {stanzas}"
+    left = " ".join(map(perl_literal, kept))
+    return f"print map {{ s{{{suites}}}{{$1{left}$2}}m if m{{{uris}}}m; $_ }} {stanzas}"
+
+
+def field(name: str, words: Sequence[str]) -> str:
+    """A regular expression of perl's for a field that holds exactly these words.
+
+    Its two groups are what stands before and after them.
+    """
+    exactly = f"{GAP}+".join(map(perl_literal, words))
+    return rf"^((?i:{name})[ \t]*:{GAP}*){exactly}({GAP}*)(?=^[^\s\x23]|\z)"
 
 
 def literal(word: str) -> str:
-    """A word as a regular expression that sed -E and perl read alike; a masked password matches any."""
-    return r"\S*\@".join(re.sub(r"([^\w:/-])", r"\\\1", part) for part in word.split("***@"))
+    """A word as a regular expression of sed -E with # around it; a masked password matches any."""
+    return r"\S*@".join(re.sub(r"([\\^$.\[\](){}*+?|#])", r"\\\1", part) for part in word.split(f"{HIDDEN}@"))
+
+
+def perl_literal(word: str) -> str:
+    """A word as perl's regular expressions and strings have it; a masked password matches any."""
+    return r"\S*\x40".join(
+        "".join(
+            chr(byte) if (chr(byte).isalnum() and byte < 128) or chr(byte) in "_/:-" else f"\\x{byte:02x}"
+            for byte in part.encode("utf-8", "surrogateescape")
+        )
+        for part in word.split(f"{HIDDEN}@")
+    )

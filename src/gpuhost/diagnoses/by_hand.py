@@ -14,11 +14,10 @@ from ..checks.driver import driver
 from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, place
 from ..checks.host import observation
 from ..checks.python import environment
-from ..checks.sources import unread
+from ..checks.sources import VENDORS, site_of, unread
 from ..types import Json
 from ..versions import release
 
-VENDOR = "developer.download.nvidia."
 KEYRING = "cuda-keyring_1.1-1_all.deb"
 INITRAMFS = {
     APT: "update-initramfs -u -k all",
@@ -119,13 +118,15 @@ def signed(seen: Json) -> str:
             return on_host(f"apt-get install linux-modules-nvidia-{branch(seen)}-{kernel(seen)} && reboot")
         if observation(seen)["platform"]["distribution"] == "ubuntu":
             return on_host(
-                "update-secureboot-policy --new-key ; update-secureboot-policy --enroll-key && "
+                "{ test -e /var/lib/shim-signed/mok/MOK.der || update-secureboot-policy --new-key; } && "
+                "update-secureboot-policy --enroll-key && "
                 f"dkms autoinstall -k {kernel(seen)} && reboot  # on the blue screen: Enroll MOK"
             )
         return on_host("mokutil --import /var/lib/dkms/mok.pub && reboot  # on the blue screen: Enroll MOK")
     if of == DNF:
         return on_host(
-            "kmodgenca -a ; mokutil --import /etc/pki/akmods/certs/public_key.der && "
+            "{ test -e /etc/pki/akmods/certs/public_key.der || kmodgenca -a; } && "
+            "mokutil --import /etc/pki/akmods/certs/public_key.der && "
             f"akmods --force --kernels {kernel(seen)} && reboot  # on the blue screen: Enroll MOK"
         )
     return on_host("mokutil --import /var/lib/dkms/mok.pub && reboot  # on the blue screen: Enroll MOK")
@@ -133,8 +134,8 @@ def signed(seen: Json) -> str:
 
 def new_keyring(seen: Json) -> str:
     """D07: NVIDIA's own package of its key, from each of its repositories that cannot be read."""
-    uris = [uri for source in unread(observation(seen)) for uri in source["uris"] if VENDOR in uri]
-    if not uris or not uris[0].startswith("https://"):
+    uris = [uri for source in unread(observation(seen)) for uri in source["uris"] if site_of(uri) in VENDORS]
+    if not uris or not uris[0].startswith("https://") or "@" in uris[0]:
         return on_host("apt-get update  # then the key that it misses")
     at = shlex.quote(f"{uris[0].rstrip('/')}/{KEYRING}")
     return on_host(f"curl -fsSLO {at} && dpkg -i {KEYRING} && apt-get update")

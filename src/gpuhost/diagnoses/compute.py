@@ -22,6 +22,8 @@ from .base import Diagnosis, Sign
 
 #: Below this many free MiB on a card TensorFlow's first convolution can fail for want of memory.
 LITTLE_MIB = 1024
+#: Folders that the linker searches on every host.
+SYSTEM_FOLDERS = re.compile(r"(/usr(/local)?)?/lib(32|64)?(/[\w-]+-linux-gnu[\w]*)?/*")
 DRIVER_TOO_OLD = r"driver version is insufficient|\(35\)|driver on your system is too old"
 NO_CODE = "no kernel image|not built to work with the selected device"
 NO_MEMORY = "convolution algorithm|CUDNN_STATUS_(ALLOC_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)|out of memory|OOM when"
@@ -50,12 +52,18 @@ def little_memory(seen: Json) -> bool:
 
 
 def without_other_cudnn(seen: Json) -> str:
-    """The command that takes another cuDNN's folder out of the linker's way; where it is ours, what installs it."""
+    """The command that takes another cuDNN's folder out of the linker's way; where it is ours, what installs it.
+
+    A folder of the system's own stays there. The file is what is in the way, and the command shows whose it is.
+    """
     path = str(cudnn_library(seen).get("path") or "")
     if not path.startswith("/") or path.startswith(installed(seen)["root"] + "/"):
         return on_host(LINKER, CUDNN)
-    line = shlex.quote(rf"\#^{literal(posixpath.dirname(path))}/*$#d")
-    return on_host(f"sed -E -i {line} /etc/ld.so.conf.d/*.conf && ldconfig")
+    folder = posixpath.dirname(path)
+    if SYSTEM_FOLDERS.fullmatch(folder):
+        return on_host(f"dpkg -S {shlex.quote(path)}  # remove the package that it names, or move the file away")
+    line = shlex.quote(rf"\#^{literal(folder)}/*$#d")
+    return on_host(f"sed -E -i --follow-symlinks {line} /etc/ld.so.conf.d/*.conf && ldconfig")
 
 
 def tells(pattern: str, seen: Json) -> bool:

@@ -36,7 +36,7 @@ def without_newer_kernel(seen: Json) -> str:
         if is_of_kernel(name, str(boots)) and str(boots) in name and package["state"] == "installed"
     ]
     there = made in observation(seen)["kernel"]["installed"]
-    return on_host(f"apt-get purge -y {' '.join(map(shlex.quote, names))}") if there and names else DRIVER
+    return on_host(f"apt-get purge {' '.join(map(shlex.quote, names))}") if there and names else DRIVER
 
 
 def other_flavour(seen: Json) -> bool:

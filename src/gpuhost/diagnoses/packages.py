@@ -6,14 +6,11 @@ from ..checks.base import on_host
 from ..checks.driver import driver, wanted
 from ..checks.host import observation, row
 from ..checks.lock import installed
-from ..checks.sources import removal, unknown_sources, unread
+from ..checks.sources import VENDORS, one_update, removal, site_of, unknown_sources, unread
 from ..host.driver.judge import Packages, other_branches, replaced
 from ..types import Json
 from . import by_hand
 from .base import Diagnosis, Sign
-
-#: Where NVIDIA's own repositories are. Their key was replaced in April 2022, and the old one opens nothing any more.
-VENDOR = "developer.download.nvidia."
 
 
 def stack(seen: Json) -> Packages:
@@ -36,14 +33,17 @@ def has_jumped(seen: Json) -> bool:
 
 
 def unread_vendor(seen: Json) -> List[Json]:
-    """NVIDIA's own repositories that are in force and that apt could not read."""
-    return [s for s in unread(observation(seen)) if any(VENDOR in uri for uri in s["uris"])]
+    """NVIDIA's own repositories that are in force and that apt could not read.
+
+    Their key was replaced in April 2022, and the old one opens nothing any more.
+    """
+    return [s for s in unread(observation(seen)) if any(site_of(uri) in VENDORS for uri in s["uris"])]
 
 
 def without_vendor(seen: Json) -> str:
     """The command that takes them out."""
-    sources = observation(seen)["apt"]["sources"]
-    return on_host(" ; ".join(removal(source, sources) for source in unread_vendor(seen)))
+    apt = observation(seen)["apt"]
+    return on_host(one_update([removal(source, apt) for source in unread_vendor(seen)]))
 
 
 def only_vendor_is_unknown(seen: Json) -> bool:

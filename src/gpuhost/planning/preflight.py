@@ -7,6 +7,7 @@ from typing import Dict, List, Optional
 
 from ..checks.host import dpkg_problems
 from ..checks.sources import (
+    UPDATE,
     foreign_sources,
     is_own,
     offered,
@@ -63,8 +64,10 @@ def problems(observation: Json, catalog: Optional[Catalog] = None) -> List[str]:
         return [f"The platform {observation['platform']['id']} is not supported; supported are {known}."]
     if observation["machine"] != "x86_64":
         found.append(f"The machine is {observation['machine']}; every artifact of the catalog is for x86_64.")
-    found += [f"{s['what']} Remove it: {s['remedy']}" for s in foreign_sources(observation, row)]
-    found += [f"{s['what']} Do one of two: {s['remedy']}" for s in unknown_sources(observation, row)]
+    found += [f"{s['what']} {s['do']}: {s['remedy']}" for s in foreign_sources(observation, row)]
+    found += [
+        f"{s['what']} Let apt read it: {UPDATE}. Or remove it: {s['remedy']}" for s in unknown_sources(observation, row)
+    ]
     found += [
         f"{p['file']} line {p['line']} cannot be read as an apt source ({p['error']}). Correct it."
         for p in observation["apt"]["problems"]

@@ -5,6 +5,7 @@ Pure: what was read against what is wanted. Runs on the target: Python 3.6, stan
 """
 
 import re
+import shlex
 from typing import Container, Dict, List, NamedTuple, Optional
 
 from ...types import Json
@@ -84,12 +85,13 @@ def unready(state: Json, driver: Json, secure_boot: str, subject: str = "") -> L
     firmware knows that key yet is not asked here: only a person at the console can answer it.
     """
     kernel, module = state["kernel"], state["module"]
+    word = shlex.quote(str(kernel))
     if module is None:
         return [missing(state, driver)]
     found = []
     if module["version"] != driver["version"]:
         what = f"the module that kernel {kernel} would load is {module['version']}, the lock has {driver['version']}"
-        found.append(Need("D08", f"{what} ({module['path']})", f"depmod {kernel}; dkms autoinstall -k {kernel}"))
+        found.append(Need("D08", f"{what} ({module['path']})", f"depmod {word} && dkms autoinstall -k {word}"))
     if module["open"] != (driver["kernel_modules"] == "open"):
         is_open = "open" if module["open"] else "proprietary"
         what = f"the module for kernel {kernel} is of the {is_open} kind, the lock has {driver['kernel_modules']}"
@@ -105,14 +107,16 @@ def unready(state: Json, driver: Json, secure_boot: str, subject: str = "") -> L
 def missing(state: Json, driver: Json) -> Need:
     """No module for the kernel that will boot: why, as far as it can be told, and what builds or brings it."""
     kernel = state["kernel"]
+    word = shlex.quote(str(kernel))
     what = f"there is no NVIDIA module for kernel {kernel}, the one that will boot"
     if driver["modules_from"] == "signed":
-        return Need("D08", what, f"apt-get install {driver['modules_package']}-{kernel}")
+        return Need("D08", what, f"apt-get install {driver['modules_package']}-{word}")
     if not state["headers"]:
-        return Need("D08", f"{what}, and its headers are missing", f"apt-get install {headers_package(kernel)}")
-    return Need(
-        "D08", what, f"dkms autoinstall -k {kernel}; what went wrong is in /var/lib/dkms/nvidia*/*/build/make.log"
-    )
+        return Need(
+            "D08", f"{what}, and its headers are missing", f"apt-get install {shlex.quote(headers_package(kernel))}"
+        )
+    log = "/var/lib/dkms/nvidia*/*/build/make.log"
+    return Need("D08", what, f"dkms autoinstall -k {word}  # what went wrong is in {log}")
 
 
 def signature(module: Json, kernel: str, driver: Json, secure_boot: str, subject: str) -> List[Need]:
@@ -127,7 +131,9 @@ def signature(module: Json, kernel: str, driver: Json, secure_boot: str, subject
         if CANONICAL in module["signer"]:
             return []
         what = f"Secure Boot is on and the module for kernel {kernel} is signed by {signer}, not by Canonical"
-        return [Need("D11", what, f"apt-get install --reinstall {driver['modules_package']}-{kernel}")]
+        return [
+            Need("D11", what, f"apt-get install --reinstall {driver['modules_package']}-{shlex.quote(str(kernel))}")
+        ]
     if subject and module["signer"] == subject:
         return []
     what = f"Secure Boot is on and the module for kernel {kernel} is signed by {signer}, not by this machine's own key"
@@ -140,7 +146,7 @@ def nouveau(state: Json) -> List[Need]:
         return [Need("D10", "nouveau is not kept from loading", "run the same command again")]
     if state["nouveau"]["in_initramfs"]:
         what = f"the initramfs of kernel {state['kernel']} still loads nouveau"
-        return [Need("D10", what, f"update-initramfs -u -k {state['kernel']}")]
+        return [Need("D10", what, f"update-initramfs -u -k {shlex.quote(str(state['kernel']))}")]
     return []
 
 

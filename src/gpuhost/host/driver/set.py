@@ -3,6 +3,7 @@
 Runs on the target: Python 3.6, standard library.
 """
 
+import shlex
 import socket
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
@@ -79,12 +80,15 @@ class DriverSet:
 
     def back_to(self, wanted: str, boots: str) -> str:
         """How the locked kernel boots again: by removing the newer one, where the locked one is still there."""
+        by_hand = f"Install linux-image-{wanted} and remove the newer kernel, or: {RELOCK}"
         if not Path("/boot", f"vmlinuz-{wanted}").exists():
-            return f"Install linux-image-{wanted} and remove the newer kernel, or: {RELOCK}"
+            return by_hand
         listed = self.apt.installed()
         theirs = [name for name in listed if rules.is_of_kernel(name, boots) and boots in name]
         newer = sorted(name for name in theirs if installed_version(listed, name) is not None)
-        return f"On the host: apt-get purge {' '.join(newer)} ; or: {RELOCK}"
+        if not newer:
+            return by_hand
+        return f"On the host: apt-get purge {' '.join(map(shlex.quote, newer))}  # or here: {RELOCK}"
 
     def preflight(self) -> ExactSet:
         """Refuse what cannot end well; else what is to be done."""
@@ -199,7 +203,7 @@ class DriverSet:
         held = held_by_others([*install, *remove], rows, guard.get("held", []))
         if held:
             text = f"{', '.join(held)} is on hold, and not by gpuhost, and would have to change."
-            raise RefusedError(text, f"If that may be: apt-mark unhold {' '.join(held)}")
+            raise RefusedError(text, f"If that may be: apt-mark unhold {' '.join(map(shlex.quote, held))}")
         main = shows.get((self.driver.get("package"), self.driver.get("package_version")))
         if main is not None and main["sha256"] and main["sha256"] != self.driver["sha256"]:
             text = (

@@ -16,6 +16,7 @@ from ..commands import CommandFailed as WorkFailed
 from ..commands import Run, run_command
 from ..edges import Edges
 from ..parse.nvidia import parse_module_version
+from ..probe import desktop
 from ..probe.driver import CERTIFICATE, RECORD, own_key
 from ..probe.driver import driver as read_driver
 from ..probe.gpu import loaded_modules
@@ -28,6 +29,10 @@ from .set import DriverSet, ExactSet, Machine
 
 PENDING = "state/driver.pending"
 UNINSTALL = "/usr/bin/nvidia-uninstall"
+TO_THE_CONSOLE = (
+    "From a text console (Ctrl+Alt+F3) or over ssh, with all work saved: systemctl isolate multi-user.target , then "
+    "the same command again. The way back: systemctl start display-manager , or the reboot that a new driver needs."
+)
 INSTALLER_LOG = "/var/log/nvidia-installer.log"
 
 
@@ -96,7 +101,7 @@ class Setup:
         if not self.differences():
             return None
         self.step("checking that it can be installed")
-        found = self.set.preflight()
+        found = self.preflight()
         self.step("keeping nouveau from loading")
         if nouveau_text() != NOUVEAU_TEXT:  # a newer file would have the initramfs made anew
             files.write_whole(Path(NOUVEAU_FILE), NOUVEAU_TEXT)
@@ -113,6 +118,30 @@ class Setup:
         self.step("writing the record")
         self.record()
         return found
+
+    def preflight(self) -> ExactSet:
+        """Refuse what cannot end well, before anything is changed; else what is to be done."""
+        state = self.state()
+        is_file = self.driver["source"] == "runfile"
+        if self.needs_runfile(state) if is_file else Path(UNINSTALL).exists():
+            self.without_desktop("install" if is_file else "remove")
+        return self.set.preflight()
+
+    def without_desktop(self, what: str) -> None:
+        """Refuse to run NVIDIA's own installer beside a desktop, or where it cannot be told whether one runs."""
+        edges = Edges("/", self.run)
+        there = desktop.running(edges)
+        if there:
+            text = (
+                f"A desktop is running: {', '.join(there[:3])}. NVIDIA's own file does not {what} a driver beside one."
+            )
+            raise EnvironmentProblem(f"{text} Nothing was changed.", TO_THE_CONSOLE)
+        if edges.problems:
+            told = "; ".join(f"{problem['what']}: {problem['error']}" for problem in edges.problems[:3])
+            raise EnvironmentProblem(
+                f"Whether a desktop is running could not be read ({told}). Nothing was changed.",
+                "Mend that, then run the same command again.",
+            )
 
     def step(self, text: str) -> None:
         """Tell a step, and note it in the log, where what its commands say follows."""
@@ -256,6 +285,8 @@ class Setup:
     def remove(self) -> None:
         """Take down what the record names, and our own files; nothing else."""
         record = self.recorded()
+        if record.get("source") == "runfile" and Path(UNINSTALL).exists():
+            self.without_desktop("remove")
         files.write_whole(self.root / PENDING, json.dumps(record or {"schema": 1}) + "\n")
         files.remove(self.root / RECORD)
         if record.get("source") == "runfile" and Path(UNINSTALL).exists():

@@ -1,0 +1,436 @@
+"""Every remedy that can be printed does no harm: one law over all of them, and the removals are carried out."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Set, Tuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gpuhost.checks import sources
+from gpuhost.checks.base import LONGEST, NOT_PLAIN, TOO_LONG, whole_command
+from gpuhost.diagnoses import by_hand, compute
+from gpuhost.host.driver import judge
+from gpuhost.host.parse.apt import parse_deb822, parse_one_line
+from gpuhost.planning import preflight
+
+from ..example_hosts import NAMES, observed
+from .collected import judged
+from .faults import FILES, fresh, made, read
+from .lockless import FAULTS as LOCKLESS
+from .lockless import changed, examined, healthy, without_lock
+
+Json = Dict[str, Any]
+FAULTS = {file.stem: read(file) for file in FILES}
+FAMILIES = ("ubuntu", "debian", "fedora", "arch", "opensuse")
+ON_HOST = "On the host: "
+
+# The law
+
+#: The programs that a remedy may start. A new one is looked at first.
+PROGRAMS = re.findall(
+    r"\S+",
+    "akmods apt-get apt-cache apt-mark chmod chown curl depmod dkms dmesg dnf docker dpkg dracut grep kmodgenca "
+    "ldconfig lspci mkinitcpio modprobe mokutil nvidia-modprobe nvidia-smi pacman perl printf reboot rm sed tail "
+    "test ubuntu-drivers unset update-initramfs update-secureboot-policy zypper ${EDITOR:-nano} ",
+)
+#: Where a word like --force overrides no protection: it makes anew what can be made anew, under its own name.
+FORCES = {"dracut": "--force", "akmods": "--force", "python": "--force-reinstall"}
+OWN_FILE = re.compile(r"/etc/apt/sources\.list(\.d/(debian|ubuntu)[^/]*)?")
+SAFE_MODES = r"[67]00|o-w|u=rwX,go=rX"
+GLOBS = ("/etc/ld.so.conf.d/*.conf",)
+
+
+def words_of(command: str) -> Iterator[Tuple[str, List[str], List[str]]]:
+    """The simple commands of a line: what stands before each, its words as written, and as the shell has them."""
+    raw = shlex.shlex(command, posix=False, punctuation_chars=True)
+    plain = shlex.shlex(command, posix=True, punctuation_chars=True)
+    raw.whitespace_split = plain.whitespace_split = True
+    before, written, meant = "", [], []
+    tokens, values = list(raw), list(plain)
+    if len(tokens) != len(values):  # a word of several quoted parts
+        tokens = values
+    for token, value in zip(tokens, values):
+        if re.fullmatch(r"[;&|()]+|[{}]", token):
+            if meant:
+                yield before, written, meant
+            before, written, meant = token, [], []
+        else:
+            written.append(token)
+            meant.append(value)
+    if meant:
+        yield before, written, meant
+
+
+def harm_of(before: str, written: List[str], meant: List[str]) -> Iterator[str]:
+    """What a simple command could do that no remedy may."""
+    program = meant[0]
+    options = [word for word in meant[1:] if word.startswith("-")]
+    operands = [word for word in meant[1:] if not word.startswith("-")]
+    is_python = meant[1:3] == ["-m", "pip"]
+    if program not in PROGRAMS and not is_python:
+        yield f"starts {program}"
+    if before == ";" and meant[:2] != ["chmod", "-f"]:
+        yield "goes on after a failure"
+    for word in meant[1:]:
+        forced = re.match(r"-+(no-)?(force|allow|yes|assume-yes|trusted|noconfirm|non-interactive|nogpg)|-y$", word)
+        if forced and FORCES.get("python" if is_python else program) != word:
+            yield f"forces: {word}"
+    if "" in operands:
+        yield "has an empty word"
+    if program == "rm":
+        if options or not operands:
+            yield "rm without names, or with options"
+        for word, raw in zip(meant[1:], written[1:]):
+            if not word.startswith("/") or (not raw.startswith("'") and re.search(r"[*?\[]", raw)):
+                yield f"rm {raw} names nothing"
+            if OWN_FILE.fullmatch(word):
+                yield f"removes the distribution's own {word}"
+    if program in ("apt-get", "dnf", "zypper", "pacman", "dpkg") and {
+        "purge",
+        "remove",
+        "autoremove",
+        "erase",
+        "-R",
+        "-r",
+        "-P",
+        "--purge",
+        "--remove",
+    } & {*meant}:
+        names = operands[1:]
+        if not names or any(not re.fullmatch(r"[a-z0-9][a-z0-9.+-]+[a-z0-9]", name) for name in names):
+            yield "removes packages that it does not name"
+    if program == "apt-get" and "-f" in options and operands != ["install"]:
+        yield "apt-get -f beside names"
+    if program == "sed" and "-i" in options:
+        script, *files = operands
+        if not re.search(r"\^.*[\w/]{8}", script) or not files:
+            yield "sed without a pattern or a file"
+        if any(re.search(r"[*?]", file) and file not in GLOBS for file in files) or "--follow-symlinks" not in options:
+            yield "sed on what is not named"
+    if program == "perl" and ("URIs" not in meant[4] or "Suites" not in meant[4] or len(meant) != 6):
+        yield "perl without URIs, suites or file"
+    if program == "chmod" and not re.fullmatch(SAFE_MODES, operands[0]):
+        yield "opens files to others"
+    recursive = program in ("chmod", "chown") and any(re.match(r"-\w*R", option) for option in options)
+    if recursive and any(re.fullmatch(r"/|/(usr|etc|opt|var|home)/*", word) for word in operands):
+        yield "changes a whole system folder"
+    if program == "mokutil" and not {"--import", "--sb-state"} & {*options}:
+        yield "mokutil for something else than a key"
+    if program in ("sh", "bash", "eval", "sudo"):
+        yield "runs a shell"
+    if program == "curl" and not any(word.startswith("https://developer.download.nvidia.") for word in operands):
+        yield "fetches from elsewhere"
+    for at, word in enumerate(meant):
+        if word.startswith(">") and not meant[at + 1].startswith("/etc/modprobe.d/"):
+            yield f"writes {meant[at + 1]}"
+
+
+def harms(command: str) -> List[str]:
+    """What of the law a remedy breaks."""
+    found = []
+    done = subprocess.run(["bash", "-n", "-c", command], stderr=subprocess.PIPE, check=False)
+    if done.returncode or "\n" in command:
+        found.append("no shell reads it")
+        return found
+    if re.search(r"\|\s*(sudo )?(ba|da)?sh\b|disable-validation|sb=0|sig_enforce=0", command):
+        found.append("runs what it fetches, or switches Secure Boot off")
+    for simple in words_of(command):
+        found += harm_of(*simple)
+    return found
+
+
+def commands(remedy: str) -> List[str]:
+    """The shell's part of a remedy: for the host, and for the project's folder."""
+    if remedy.startswith(ON_HOST):
+        command, _, here = remedy[len(ON_HOST) :].partition(" ; then here: ")
+        return [command, *commands(here)]
+    start = remedy.find("./run ")
+    return [] if start < 0 else [remedy[start:].partition(". ")[0].partition("  #")[0]]
+
+
+# What can be printed
+
+
+def of_verify() -> Iterator[str]:
+    """The remedies of all checks and signs, on hosts with a lock."""
+    for fault in FAULTS.values():
+        yield from (found.remediation for found in judged(made(fault)).values())
+
+
+def without_locks() -> Iterator[Json]:
+    """All described faults as the doctor collects them."""
+    yield from (changed(fault) for fault in LOCKLESS.values())
+    for fault in FAULTS.values():
+        seen = made(fault)
+        if "error" not in seen["machine"] and seen["machine"]["observation"]["nvidia"]:
+            yield without_lock(seen)
+
+
+def of_doctor() -> Iterator[str]:
+    """The same on hosts without one, of each family of distributions."""
+    for original in without_locks():
+        for name in FAMILIES:
+            seen = copy.deepcopy(original)
+            seen["surroundings"]["names"] = [name]
+            seen["machine"]["observation"]["platform"]["distribution"] = name
+            report = examined(seen)
+            yield from (
+                ON_HOST + row["remedy"] for row in report["findings"] + report["risks"] if "./run" not in row["remedy"]
+            )
+
+
+def of_preflight() -> Iterator[str]:
+    """What preflight and the driver's role say."""
+    for host in NAMES:
+        for problem in preflight.problems(observed(host)):
+            for command in re.findall(
+                r"(?:[Rr]emove it|Let apt read it|Mend it|in its place): (.*?)(?:\. Or |$)", problem
+            ):
+                yield ON_HOST + command
+
+
+def of_judge() -> Iterator[str]:
+    """What the driver's role says of a driver that is not ready."""
+    kernel = "5.4.0-150-generic"
+    out = {"blacklisted": False, "in_initramfs": True, "loaded": False}
+    base = {"kernel": kernel, "library": "1", "headers": True, "nouveau": out, "module": None}
+    module = {"version": "1", "path": "/m", "open": False, "signer": "x", "signed": True}
+    for source in ("signed", "dkms"):
+        driver = {
+            "version": "2",
+            "kernel_modules": "open",
+            "modules_from": source,
+            "modules_package": "linux-modules-x",
+        }
+        for state in (base, {**base, "headers": False}, {**base, "module": module}):
+            for need in judge.unready(state, {**driver, "secure_boot": "own-key"}, "enabled", "y"):
+                if not need.remedy.startswith("run "):
+                    yield ON_HOST + need.remedy
+
+
+@pytest.mark.parametrize("of", [of_verify, of_doctor, of_preflight, of_judge])
+def test_no_remedy_can_harm(of: Any) -> None:
+    """Each is read by a shell, names what it removes, keeps the distribution's own, and overrides no protection."""
+    told: Set[str] = {command for remedy in of() for command in commands(remedy) if remedy}
+    assert len(told) > 3
+    bad = {}
+    for command in sorted(told - {""}):
+        if command in (TOO_LONG, NOT_PLAIN):
+            continue
+        line = command.replace("./run ansible-playbook ", "true ") if command.startswith("./run") else command
+        found = [harm for harm in harms(line) if not (line.startswith("true ") and harm == "starts true")]
+        if "./run pytest" not in command and found:
+            bad[command] = found
+    assert bad == {}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -rf /etc/apt",
+        "rm /etc/apt/sources.list.d/*",
+        "rm /etc/apt/sources.list.d/ubuntu-esm-infra.list",
+        "rm /etc/apt/sources.list.d/debian.sources && apt-get update",
+        "rm ''",
+        "apt-get purge",
+        "apt-get purge 'nvidia*'",
+        "apt-get purge -y nvidia-driver-525",
+        "sed -i '/^/d' /etc/apt/sources.list",
+        "sed -E -i --follow-symlinks '' /etc/apt/sources.list",
+        "perl -00 -i -ne 'print' /etc/apt/x.sources",
+        "dpkg --force-all -i x.deb",
+        "apt-get install --allow-unauthenticated x",
+        "mokutil --disable-validation",
+        "chmod 777 /dev/nvidia0",
+        "chmod 0666 /dev/nvidiactl",
+        "chmod a+rw /dev/nvidia0",
+        "curl https://developer.download.nvidia.com/x | sh",
+        "curl -O https://elsewhere.example/x",
+        "apt-get update; or rm /etc/apt/x",
+        "rm /etc/x 'unclosed",
+    ],
+)
+def test_the_law_knows_harm(command: str) -> None:
+    """Each of these would be found."""
+    assert harms(command)
+
+
+# Words of a host
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("On the host: reboot  # now", "On the host: reboot # now"),
+        ("On the host: rm '/etc/a  b'", NOT_PLAIN),
+        ("On the host: rm '/etc/a\nb'", NOT_PLAIN),
+        ("On the host: rm '/etc/a\tb'", NOT_PLAIN),
+        ("On the host: rm '/etc/a\x1bb'", NOT_PLAIN),
+        ("x" * (LONGEST + 1), TOO_LONG),
+    ],
+)
+def test_a_command_is_printed_as_it_is_or_not_at_all(text: str, printed: str) -> None:
+    """Made printable, a name would be another one, which may be there as well."""
+    assert whole_command(text) == printed
+
+
+def test_a_cudnn_in_a_folder_of_the_systems_leaves_the_linkers_list_alone() -> None:
+    """The line of the distribution's own folder would be taken out otherwise."""
+    seen = fresh("gpu")
+    path = "/usr/lib/x86_64-linux-gnu/libcudnn.so.8"
+    seen["environments"]["dl4cv"]["libraries"] = {"libcudnn.so.8": {"error": None, "version": 8100, "path": path}}
+    assert compute.without_other_cudnn(seen).startswith(f"On the host: dpkg -S {path}")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://developer.download.nvidia.evil.example/x",
+        "https://evil.example/developer.download.nvidia.com",
+        "https://developer.download.nvidia.com@evil.example/x",
+        "http://developer.download.nvidia.com/x",
+    ],
+)
+def test_a_keyring_is_fetched_from_nvidia_only(uri: str) -> None:
+    """A package is installed from there, with all rights."""
+    seen = healthy()
+    apt = seen["machine"]["observation"]["apt"]
+    apt["sources"].append({**apt["sources"][0], "uris": [uri], "fetched": False, "releases": []})
+    assert "curl" not in by_hand.new_keyring(seen)
+    apt["sources"][-1]["uris"] = ["https://developer.download.nvidia.com/compute/cuda/repos/ubuntu1804/x86_64/"]
+    assert "curl -fsSLO https://developer.download.nvidia.com/" in by_hand.new_keyring(seen)
+
+
+# Removals, carried out
+
+OWN = "http://archive.example/ubuntu"
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH in which apt-get does nothing."""
+    folder = tmp_path_factory.mktemp("bin")
+    (folder / "apt-get").write_text("#!/bin/sh\n", encoding="utf-8")
+    (folder / "apt-get").chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def parsed(path: Path) -> List[Json]:
+    """The sources in a file."""
+    parse = parse_deb822 if path.suffix == ".sources" else parse_one_line
+    found = parse(path.read_bytes().decode("utf-8"), str(path))
+    return [dict(source, releases=[], fetched=True) for source in found[0]]
+
+
+def carried_out(path: Path, programs: str, index: int, suites: Tuple[str, ...] = ()) -> str:
+    """What a file holds after one of its sources was removed, twice; "" where it went as a whole."""
+    found = parsed(path)
+    apt = {"sources": found, "problems": [], "releases": [], "foreign_packages": []}
+    command = sources.removal(found[index], apt, suites)
+    assert not harms(command), command
+    for _ in range(2):
+        if path.exists():
+            done = subprocess.run(["sh", "-euc", command], env={"PATH": programs}, check=True, capture_output=True)
+            assert done.stdout + done.stderr == b""
+    return path.read_bytes().decode("utf-8") if path.exists() else ""
+
+
+STANZA = "Types: deb\nURIs: {}\nSuites: {}\nComponents: main\n"
+OURS = f"# was {OWN} focal once\n" + STANZA.format(OWN, "bionic") + "Signed-By:\n -----BEGIN\n .\n -----END\n"
+LINES = (
+    f"## focal comes later: deb {OWN} focal main\n#deb {OWN} focal main\n"
+    f"deb [arch=amd64]\t{OWN}  bionic main # {OWN} focal\n\n\n"
+)
+#: A file, what stands before the foreign source, it, and what stands after it.
+CASES = [
+    ("debian.sources", OURS + "\n", STANZA.format(OWN, "focal"), ""),
+    ("x.sources", OURS + "\n\n \t\n", STANZA.format(OWN, "focal"), "\n\n" + STANZA.format(OWN, "bionic focal")),
+    ("x.sources", OURS + "\n", STANZA.format(f"\n {OWN}\n#c\n {OWN}/x", "\n focal\n jammy"), "\n" + OURS),
+    ("x.sources", OURS + "\n", f"types: deb\nuris :\t{OWN}\nsuites:  focal\ncomponents: main\n", "\n" + OURS),
+    ("x.sources", "Enabled: no\n" + OURS + "\n", STANZA.format(OWN + "/focal", "focal"), "\n" + OURS),
+    ("crlf.sources", OURS.replace("\n", "\r\n") + "\r\n", STANZA.format(OWN, "focal"), ""),
+    ("ubuntu.list", LINES, f"deb {OWN} focal main\n", f"deb {OWN} focal-updates main\n"),
+    ("sources.list", LINES, f"\tdeb\t[ arch=amd64 trusted=yes ]\t{OWN}/\tfocal\tmain\t# x\n", LINES),
+    ("x.list", LINES, "deb [signed-by=/k] http://r:p@h.example/x/ focal main\n", f"deb {OWN} focal/x main\n"),
+]
+
+
+@pytest.mark.parametrize(("file", "before", "foreign", "after"), CASES)
+def test_a_removal_takes_the_source_and_nothing_else(
+    tmp_path: Path, programs: str, file: str, before: str, foreign: str, after: str
+) -> None:
+    """Byte for byte; comments, other stanzas and lines with the same words stay."""
+    path = tmp_path / file
+    path.write_bytes((before + foreign + after).encode())
+    index = next(at for at, source in enumerate(parsed(path)) if source["suites"][0] == "focal")
+    assert carried_out(path, programs, index) == before + after
+
+
+def test_only_a_suite_is_taken_out(tmp_path: Path, programs: str) -> None:
+    """Of a stanza that is the distribution's own otherwise; its neighbours have the same words."""
+    path, rest = tmp_path / "ubuntu.sources", "\n" + OURS + "\n" + STANZA.format(OWN, "focal")
+    path.write_text(STANZA.format(OWN, "bionic focal\n focal-updates") + rest, encoding="utf-8")
+    assert carried_out(path, programs, 0, ("focal", "focal-updates")) == STANZA.format(OWN, "bionic") + rest
+
+
+@pytest.mark.parametrize("name", ["ubuntu.sources", "debian.sources", "ubuntu-esm-infra.list", "sources.list"])
+def test_a_file_of_the_distributions_stays(tmp_path: Path, programs: str, name: str) -> None:
+    """Emptied at most."""
+    path = tmp_path / name
+    text = STANZA.format(OWN, "focal") if name.endswith(".sources") else f"deb {OWN} focal main\n"
+    path.write_text(text, encoding="utf-8")
+    assert carried_out(path, programs, 0) == "" and path.exists()
+
+
+def test_a_file_with_a_line_that_cannot_be_read_stays() -> None:
+    """Nobody knows what is meant by it."""
+    source = parse_one_line(f"deb {OWN} focal main\n", "/etc/apt/sources.list.d/x.list")[0][0]
+    apt = {"sources": [source], "problems": []}
+    assert sources.removal(source, apt) == "rm /etc/apt/sources.list.d/x.list && apt-get update"
+    apt["problems"] = [{"file": source["file"], "line": 2, "text": "", "error": ""}]
+    assert sources.removal(source, apt).startswith("sed ")
+
+
+def test_a_host_is_never_left_without_its_own_archive() -> None:
+    """All of its sources name the next release: they are changed, not removed."""
+    observation = observed("ubuntu1804-quadro-p2000")
+    for source in observation["apt"]["sources"]:
+        source.update(
+            suites=[suite.replace("bionic", "focal") for suite in source["suites"]], releases=[], fetched=False
+        )
+    told = [p for p in preflight.problems(observation) if "which is not bionic" in p]
+    assert told
+    for problem in told:
+        assert "No source of bionic is left" in problem and problem.endswith(
+            "${EDITOR:-nano} /etc/apt/sources.list && apt-get update"
+        )
+
+
+WORD = st.text(st.sampled_from("ab.1~+!$(){}\\'\"`<>|&;*?^%@=,:-_/é"), min_size=1, max_size=12)
+
+
+@given(path=WORD, suite=WORD, form=st.sampled_from(["deb822", "one-line"]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_hostile_words_stay_words(tmp_path: Path, programs: str, path: str, suite: str, form: str) -> None:
+    """Whatever stands in a source, its removal runs nothing, and takes away that source alone."""
+    file = tmp_path / ("x.sources" if form == "deb822" else "x.list")
+    uri, suite = f"http://h.example/{path}", f"s{suite.rstrip('/')}"
+    one = f"deb {uri} {suite} main\n"
+    foreign, ours = (STANZA.format(uri, suite) + "\n", OURS) if form == "deb822" else (one, LINES)
+    for earlier in tmp_path.iterdir():
+        earlier.unlink()
+    file.write_text(foreign + ours, encoding="utf-8")
+    found = parsed(file)
+    if len(found) != 2:
+        return  # such a word is no source: preflight says that it cannot be read
+    left = carried_out(file, programs, 0)
+    assert left in (ours, "\n" + ours)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [file.name]
