@@ -104,6 +104,7 @@ def signs(observation: Json) -> Json:
             "NVRM: loading NVIDIA UNIX x86_64 Kernel Module",
         ],
         "nodes": ["nvidia-uvm", *(f"nvidia{number}" for number in range(count)), "nvidiactl"] if count else [],
+        "closed": {},
         "uvm": {"loaded": bool(count), "on_demand": False},
         "free_mib": {card["pci_address"]: 1900 for card in observation["gpus"]} if count else None,
     }

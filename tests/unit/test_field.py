@@ -36,7 +36,7 @@ TESTS = Path(__file__).resolve().parents[1]
 CASES = sorted(path.parent for path in (TESTS / "field").glob("*/expected.json"))
 CARD = "0000:01:00.0"
 #: Kinds 8's own diagnoses are not made yet.
-NOT_YET = {"kind-08-nvidia-itself-blacklisted", "kind-08-nvml-insufficient-permissions"}
+NOT_YET = {"kind-08-nvidia-itself-blacklisted"}
 UBUNTU, SECURE, DEBIAN = "ubuntu1804-h200", "ubuntu1804-rtx3090-secureboot", "debian12-no-gpu"
 
 

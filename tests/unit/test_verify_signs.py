@@ -60,6 +60,7 @@ def test_a_machine_without_anything(machine: Machine) -> None:
     assert machine.signs() == {
         "kernel_log": None,
         "nodes": [],
+        "closed": {},
         "uvm": {"loaded": False, "on_demand": False},
         "free_mib": None,
     }
@@ -79,6 +80,27 @@ def test_nodes_and_the_program_that_makes_them(machine: Machine) -> None:
     assert machine.signs()["uvm"]["on_demand"] is True
     machine.answers.clear()
     assert machine.signs()["uvm"]["on_demand"] is False
+
+
+def test_nodes_that_this_user_may_not_use(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their mode and group, as ls shows them; a link that leads nowhere has neither."""
+    for name in ("nvidia0", "nvidiactl"):
+        machine.write(f"dev/{name}", 0o660)
+    (machine.root / "dev/nvidia-uvm").symlink_to("nowhere")
+    assert {**machine.signs()["closed"], "nvidia-uvm": None} == {"nvidia-uvm": None}
+    monkeypatch.setattr("os.access", lambda path, mode: path.endswith("nvidiactl"))
+    monkeypatch.setattr("grp.getgrgid", lambda number: type("Group", (), {"gr_name": "video"}))
+    assert machine.signs()["closed"] == {"nvidia0": {"mode": "-rw-rw----", "group": "video"}}
+    monkeypatch.undo()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("grp.getgrgid", unknown_group)
+    assert set(machine.signs()["closed"]) == {"nvidia0", "nvidiactl"}
+    assert machine.signs()["closed"]["nvidia0"]["group"].isdigit()
+
+
+def unknown_group(number: int) -> Any:
+    """What grp does with a number that has no name."""
+    raise KeyError(number)
 
 
 def test_nvidia_smi_that_fails_is_not_asked_again(machine: Machine) -> None:

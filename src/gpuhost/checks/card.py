@@ -35,6 +35,12 @@ def kernel_says(seen: Json, pattern: str) -> Optional[str]:
     return str(lines[-1]) if lines else None
 
 
+def closed(seen: Json) -> str:
+    """The device nodes that whoever asked may not use, in words; "" where there are none."""
+    nodes = sorted(signs(seen)["closed"].items())
+    return ", ".join(f"/dev/{name} is {found['mode']} of group {found['group']}" for name, found in nodes)
+
+
 def loaded(seen: Json) -> Outcome:
     """Check that the loaded kernel module is the locked driver's."""
     version, found = wanted(seen)["version"], observation(seen)["nvidia"]
@@ -121,7 +127,8 @@ def listed(seen: Json) -> Outcome:
     smi = observation(seen)["nvidia"]["smi"]
     required = f"nvidia-smi lists {len(obeyed(seen)['cards'])} locked cards"
     said = kernel_says(seen, f"{LEGACY}|{FALLEN}")
-    more = f"; the kernel says: {said}" if said else ""
+    more = f"; {closed(seen)}" if closed(seen) else ""
+    more += f"; the kernel says: {said}" if said else ""
     if smi["status"] != "ok":
         return held(False, required, (smi["message"] or "nvidia-smi failed") + more, LOOK)
     missing = not_listed(seen)

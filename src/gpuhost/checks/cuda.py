@@ -4,6 +4,7 @@ from typing import Callable, Tuple
 
 from ..types import Json
 from .base import Check, Outcome, held, skipped
+from .card import closed
 from .found import CONTAINER, MACHINE, place
 from .host import observation
 
@@ -44,7 +45,8 @@ def answers(seen: Json) -> Outcome:
         if said["code"]:
             words = ": ".join(word for word in (said["name"], said["text"]) if word)
             named = "cuInit" if call == "init" else "cuDeviceGetCount"
-            return held(False, required, f"{named} gave {said['code']}" + (f" ({words})" if words else ""), "")
+            actual = f"{named} gave {said['code']}" + (f" ({words})" if words else "")
+            return held(False, required, "; ".join(filter(None, (actual, closed(seen)))), "")
     hidden = found["variables"].get("CUDA_VISIBLE_DEVICES")
     actual = f"CUDA {found['version']} sees {found['count']}"
     actual += f"; CUDA_VISIBLE_DEVICES is '{hidden}'" if hidden is not None else ""

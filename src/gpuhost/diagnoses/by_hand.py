@@ -9,7 +9,7 @@ import shlex
 from typing import List
 
 from ..checks.base import on_host
-from ..checks.card import LEGACY, kernel_says
+from ..checks.card import LEGACY, kernel_says, signs
 from ..checks.driver import driver
 from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, place
 from ..checks.host import observation
@@ -208,6 +208,21 @@ def framework(seen: Json) -> str:
     if "tensorflow" in found:
         return on_host(f"{python} {pip} 'tensorflow[and-cuda]'")
     return ""
+
+
+def open_nodes(seen: Json) -> str:
+    """D43: the group of the nodes where it may use them, else nodes for everybody."""
+    closed = signs(seen)["closed"]
+    groups = sorted({found["group"] for found in closed.values()})
+    if not closed:
+        return on_host(
+            "ls -l /dev/nvidia* && grep -rE 'NVreg_DeviceFile(Mode|GID|UID)' /etc/modprobe.d /lib/modprobe.d"
+        )
+    if groups != ["root"] and all(found["mode"][4:6] == "rw" for found in closed.values()):
+        names = shlex.quote(",".join(group for group in groups if group != "root"))
+        return on_host(f'usermod -aG {names} "${{SUDO_USER:-$(logname)}}" # then log in anew')
+    nodes = " ".join(shlex.quote(f"/dev/{name}") for name in sorted(closed))
+    return on_host(f"chmod 0666 {nodes} # and at each start: NVreg_DeviceFileMode=0666 in /etc/modprobe.d")
 
 
 def node(seen: Json) -> str:

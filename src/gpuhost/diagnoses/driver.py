@@ -10,6 +10,7 @@ from ..checks.card import (
     LOOK,
     REFUSED,
     are_apart,
+    closed,
     holders,
     is_silent,
     kernel_says,
@@ -79,6 +80,12 @@ def is_lost(seen: Json) -> bool:
     """Return whether a card is silent, the kernel's log says that it is lost, or nvidia-smi fails."""
     failing = observation(seen)["nvidia"]["smi"]["status"] != "ok"
     return kernel_says(seen, FALLEN) is not None or is_silent(seen) or failing
+
+
+def is_forbidden(seen: Json) -> bool:
+    """Does NVML say that whoever asked may not use the driver?"""
+    said = [observation(seen)["nvidia"]["smi"]["message"], *(card["error"] for card in observation(seen)["gpus"])]
+    return any("insufficient permissions" in (text or "").lower() for text in said)
 
 
 def library_is_ahead(seen: Json) -> bool:
@@ -247,6 +254,22 @@ TABLE = (
             "cuInit* 999",
             "cudaErrorUnknown",
             "CUDA unknown error",
+        ),
+    ),
+    Diagnosis(
+        "D43",
+        "This user may not use the card",
+        "The device nodes are for root or for one group, or a container's device rules leave them out.",
+        "Join the group of the nodes, or let the driver make them for everybody, which is its default.",
+        signs=(
+            Sign("driver.cards", is_forbidden, by_hand.open_nodes),
+            Sign("cuda.answers", lambda seen: init_code(seen) != 0 and closed(seen) != ""),
+        ),
+        by_hand=by_hand.open_nodes,
+        messages=(
+            "Failed to initialize NVML: Insufficient Permissions",
+            "NVML: Insufficient Permissions",
+            "/dev/nvidiactl: Permission denied",
         ),
     ),
     Diagnosis(

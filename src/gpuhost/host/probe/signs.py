@@ -3,6 +3,8 @@
 Runs on the target: Python 3.6, standard library. Reads only.
 """
 
+import grp
+import os
 import re
 import stat
 from typing import Any, Dict, List
@@ -31,15 +33,39 @@ def signs(edges: Edges, kernel: str, smi_answers: bool) -> Json:
     `smi_answers` says whether nvidia-smi has just listed the cards: it is not asked again where it fails, because that
     may take minutes. What is not known is None.
     """
+    nodes = sorted(name for name in edges.names("/dev") or [] if _NODE.match(name))
     return {
         "kernel_log": kernel_log(edges),
-        "nodes": sorted(name for name in edges.names("/dev") or [] if _NODE.match(name)),
+        "nodes": nodes,
+        "closed": closed(edges, nodes),
         "uvm": {
             "loaded": edges.exists("/sys/module/nvidia_uvm"),
             "on_demand": is_setuid(edges, MODPROBE) and any(has_module(edges, kernel, name) for name in UVM_MODULES),
         },
         "free_mib": free_memory(edges) if smi_answers else None,
     }
+
+
+def closed(edges: Edges, nodes: List[str]) -> Dict[str, Json]:
+    """The device nodes that whoever runs this may not use, each with its `mode` as ls shows it and its `group`."""
+    found = {}
+    for name in nodes:
+        path = edges.path(f"/dev/{name}")
+        try:
+            if not os.access(str(path), os.R_OK | os.W_OK):
+                there = path.stat()
+                found[name] = {"mode": stat.filemode(there.st_mode), "group": group_name(there.st_gid)}
+        except OSError:
+            continue  # it went away meanwhile, or is a link that leads nowhere: no permission that keeps anybody out
+    return found
+
+
+def group_name(number: int) -> str:
+    """The name of a group; its number where it has none."""
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
 
 
 def kernel_log(edges: Edges) -> Any:
