@@ -67,6 +67,7 @@ def driver(observation: Json, planned: Json) -> Json:
         "library": planned["version"],
         "headers": False,
         "nouveau": {"blacklisted": True, "in_initramfs": False, "loaded": False},
+        "kept_out": [],
         "dkms": [],
         "key": {"made": False, "enrolled": None},
         "record": {
@@ -137,6 +138,7 @@ NO_DRIVER: Json = {
     "library": None,
     "headers": False,
     "nouveau": {"blacklisted": False, "in_initramfs": None, "loaded": False},
+    "kept_out": [],
     "dkms": [],
     "key": {"made": False, "enrolled": None},
     "record": None,

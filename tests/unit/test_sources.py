@@ -115,6 +115,7 @@ TOLD_ONLY = (
 #: What only explains a failure, or is asked whether it is there and nothing else, and may be absent.
 ONLY_EXPLAINS = (
     "dmesg",
+    "/dev/nvidia*",
     "dkms status",
     "nvidia-smi *memory.free*",
     "*/subsystem_vendor",

@@ -6,7 +6,7 @@ from typing import List, Optional
 from ..host.probe.driver import LIBRARIES
 from ..types import Json
 from .base import RELOCK, Check, Outcome, held, on_host, skipped
-from .driver import REBOOT, driver, unpacked_again, wanted
+from .driver import MODPROBE, REBOOT, driver, unpacked_again, wanted
 from .found import OUTER, WSL, place
 from .host import CARDS, LOADED, observation
 from .lock import installed, obeyed
@@ -48,6 +48,7 @@ def loaded(seen: Json) -> Outcome:
     if not found["module_loaded"]:
         others, refused = holders(seen), kernel_says(seen, REFUSED)
         actual = f"the nvidia module is not loaded; the card is held by {', '.join(others) or 'no driver'}"
+        actual += "".join(f"; {line['file']} says: {line['line']}" for line in driver(seen)["kept_out"][:3])
         actual += "; the host asks for a reboot" if reboot else ""
         actual += f"; the kernel says: {refused}" if refused else ""
         return held(False, required, actual, REBOOT)
@@ -179,10 +180,11 @@ CHECKS = (
         "The driver is loaded",
         "What is installed counts only from the next boot on.",
         loaded,
-        LOADED,
+        (*LOADED, *MODPROBE),
         ("gpu.present", "driver.signed", "driver.nouveau"),
         gpu=True,
         found=loaded_found,
+        found_sources=LOADED,
     ),
     Check(
         "driver.match",

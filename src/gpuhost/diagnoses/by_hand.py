@@ -210,6 +210,19 @@ def framework(seen: Json) -> str:
     return ""
 
 
+#: A module of the driver as modprobe.d(5) names it, and the lines there that keep one out, for sed.
+_MODULE = r"nvidia([-_]\S+)?"
+_OUT = rf"^\s*(blacklist\s+{_MODULE}|alias\s+{_MODULE}\s+off|install\s+{_MODULE}\s+\S*/(true|false))\s*(#.*)?$"
+
+
+def let_in(seen: Json) -> str:
+    """D44: the switch that wrote the file, where it is Ubuntu's; else the lines become comments in the named files."""
+    files = sorted({line["file"] for line in driver(seen)["kept_out"]})
+    if installed(seen, "nvidia-prime$") and all(name.endswith("/blacklist-nvidia.conf") for name in files):
+        return on_host("prime-select nvidia && modprobe nvidia")
+    return on_host(f"sed -E -i 's,{_OUT},# &,' {' '.join(map(shlex.quote, files))} && modprobe nvidia")
+
+
 def open_nodes(seen: Json) -> str:
     """D43: the group of the nodes where it may use them, else nodes for everybody."""
     closed = signs(seen)["closed"]

@@ -76,6 +76,11 @@ def not_served(seen: Json) -> bool:
     return kernel_says(seen, LEGACY) is not None
 
 
+def is_kept_out(seen: Json) -> bool:
+    """Does modprobe's configuration keep the driver itself out?"""
+    return bool(driver(seen)["kept_out"])
+
+
 def is_lost(seen: Json) -> bool:
     """Return whether a card is silent, the kernel's log says that it is lost, or nvidia-smi fails."""
     failing = observation(seen)["nvidia"]["smi"]["status"] != "ok"
@@ -220,6 +225,20 @@ TABLE = (
             "is already bound to nouveau",
             "Kernel driver in use: nouveau",
             "conflicting with driver nouveau",
+        ),
+    ),
+    Diagnosis(
+        "D44",
+        "A file keeps the driver itself out",
+        "modprobe's configuration blacklists nvidia: prime-select or another switch of laptops, or somebody, did that.",
+        "Switch back with the tool that wrote the file, or take the lines out of it; a reboot changes nothing.",
+        signs=(Sign("driver.loaded", is_kept_out, by_hand.let_in),),
+        by_hand=by_hand.let_in,
+        messages=(
+            "couldn't communicate with the NVIDIA driver",
+            "Module nvidia is blacklisted",
+            "modprobe: FATAL: Module off not found",
+            "blacklist nvidia",
         ),
     ),
     Diagnosis(
