@@ -10,6 +10,8 @@ from .host import observation
 
 #: CUDA's answers where there is no card for it, where a driver is too old, and where library and module differ.
 NO_DEVICE, TOO_OLD, OTHER_VERSION = 100, (3, 35), 803
+#: Its answers where the switches between the cards are not set up, and where its device nodes cannot be opened.
+NOT_READY, NOT_OPENED = 802, (NO_DEVICE, 304, 999)
 
 
 def answer(seen: Json) -> Json:

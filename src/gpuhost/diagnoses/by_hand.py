@@ -11,7 +11,7 @@ from typing import List
 from ..checks.base import on_host
 from ..checks.card import LEGACY, kernel_says, signs
 from ..checks.driver import driver
-from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, place
+from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, is_as_found, place
 from ..checks.host import observation
 from ..checks.python import environment
 from ..checks.sources import unread
@@ -29,8 +29,8 @@ INITRAMFS = {
 
 
 def family(seen: Json) -> str:
-    """The program that installs packages there; "" where it is not known."""
-    return str(seen["as_found"]["family"] or "")
+    """The program that installs packages there; "" where it is not known. A host with a lock has apt."""
+    return str(seen["as_found"]["family"] or "") if is_as_found(seen) else APT
 
 
 def installed(seen: Json, pattern: str) -> List[str]:
@@ -236,6 +236,21 @@ def open_nodes(seen: Json) -> str:
         return on_host(f'usermod -aG {names} "${{SUDO_USER:-$(logname)}}" # then log in anew')
     nodes = " ".join(shlex.quote(f"/dev/{name}") for name in sorted(closed))
     return on_host(f"chmod 0666 {nodes} # and at each start: NVreg_DeviceFileMode=0666 in /etc/modprobe.d")
+
+
+def fabric_manager(seen: Json) -> str:
+    """D45: the service in the driver's very version, on the machine that has the switches."""
+    version = str(observation(seen)["nvidia"]["module_version"] or driver(seen)["library"] or "")
+    packages = {
+        APT: f"apt-get install {shlex.quote('nvidia-fabricmanager-{}={}*'.format(version.partition('.')[0], version))}",
+        DNF: f"dnf install {shlex.quote(f'nvidia-fabric-manager-{version}')}",
+        ZYPPER: f"zypper install {shlex.quote(f'nvidia-fabricmanager={version}')}",
+    }
+    if family(seen) not in packages or not version:
+        return on_host("systemctl enable --now nvidia-fabricmanager")
+    here = any(one["kind"] == "nvswitch" for one in observation(seen)["other_functions"])
+    where = "" if here else " # on the machine that has the NVSwitches; none is shown here"
+    return on_host(f"{packages[family(seen)]} && systemctl enable --now nvidia-fabricmanager{where}")
 
 
 def node(seen: Json) -> str:

@@ -17,7 +17,7 @@ from ..checks.card import (
     signs,
     uvm_is_missing,
 )
-from ..checks.cuda import NO_DEVICE, OTHER_VERSION, answer, init_code
+from ..checks.cuda import NO_DEVICE, NOT_OPENED, OTHER_VERSION, answer, init_code
 from ..checks.driver import REBOOT, driver, wanted
 from ..checks.found import CONTAINER, is_as_found, missing_traces, place
 from ..checks.host import observation
@@ -282,7 +282,7 @@ TABLE = (
         "Join the group of the nodes, or let the driver make them for everybody, which is its default.",
         signs=(
             Sign("driver.cards", is_forbidden, by_hand.open_nodes),
-            Sign("cuda.answers", lambda seen: init_code(seen) != 0 and closed(seen) != ""),
+            Sign("cuda.answers", lambda seen: init_code(seen) in NOT_OPENED and closed(seen) != ""),
         ),
         by_hand=by_hand.open_nodes,
         messages=(
