@@ -17,10 +17,10 @@ LIBRARY = r"libnvidia-compute-.*|libnvidia-ml1.*"
 #: The kernel's words about a module whose signature Secure Boot does not accept.
 REFUSED = "Loading of .*module.* is rejected|unsigned module loading is restricted"
 #: The kernel's words about a card that this branch of the driver no longer serves, and about one that is lost.
-LEGACY = (
-    "will ignore this GPU|is not supported by the|supported through the NVIDIA .* [Ll]egacy|"
-    "requires use of the NVIDIA open kernel modules"
+OTHER_FLAVOUR = (
+    "requires use of the NVIDIA open kernel modules|is not supported by open|RmInitAdapter failed! \\(0x22:0x56"
 )
+LEGACY = f"will ignore this GPU|is not supported by the|supported through the NVIDIA .* [Ll]egacy|{OTHER_FLAVOUR}"
 FALLEN = "RmInitAdapter failed|fallen off the bus|Xid .*: (48|62|64|74|79|95|119|120)\\b|GPU has lost"
 
 

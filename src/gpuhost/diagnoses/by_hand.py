@@ -9,7 +9,7 @@ import shlex
 from typing import List
 
 from ..checks.base import on_host
-from ..checks.card import LEGACY, kernel_says, signs
+from ..checks.card import LEGACY, OTHER_FLAVOUR, kernel_says, signs
 from ..checks.driver import driver
 from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, is_as_found, place
 from ..checks.host import observation
@@ -159,13 +159,39 @@ def install(seen: Json) -> str:
 
 
 def legacy(seen: Json) -> str:
-    """D13: the branch that the kernel's line names; else what the distribution finds for the card."""
+    """D13: the other flavour of the modules where the kernel's lines ask for it, or the branch that they name; else
+    what the distribution finds for the card.
+    """
+    if kernel_says(seen, OTHER_FLAVOUR):
+        return other_flavour(seen)
     found = re.search(r"NVIDIA (\d{3})\.xx", kernel_says(seen, LEGACY) or "")
     if found and family(seen) == APT:
         ubuntu = observation(seen)["platform"]["distribution"] != "debian"
         name = f"nvidia-driver-{found.group(1)}" if ubuntu else f"nvidia-tesla-{found.group(1)}-driver"
         return on_host(f"apt-get install {name} && reboot")
     return install(seen)
+
+
+def other_flavour(seen: Json) -> str:
+    """D13: open modules in place of closed ones, or closed ones in place of open ones."""
+    closed = driver(seen)["module"] is not None and driver(seen)["module"]["open"]
+    of, named = family(seen), branch(seen).replace("-open", "")
+    if of == APT and named:
+        return on_host(f"apt-get install nvidia-driver-{named}{'' if closed else '-open'} && reboot")
+    # Closed ones first, open ones second.
+    commands = {
+        APT: ("apt-get install nvidia-kernel-dkms", "apt-get install nvidia-open-kernel-dkms"),
+        DNF: (
+            "rm -f /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild",
+            "echo '%_with_kmod_nvidia_open 1' > /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild",
+        ),
+        PACMAN: ("pacman -S nvidia-dkms", "pacman -S nvidia-open-dkms"),
+        ZYPPER: (
+            "zypper install nvidia-driver-G06-kmp-default",
+            "zypper install nvidia-open-driver-G06-signed-kmp-default",
+        ),
+    }
+    return on_host(f"{commands[of][0 if closed else 1]} && reboot") if of in commands else ""
 
 
 def library(seen: Json) -> str:

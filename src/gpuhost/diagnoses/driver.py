@@ -135,6 +135,9 @@ TABLE = (
             "will ignore this GPU",
             "Legacy drivers",
             "is not supported by the NVIDIA * driver",
+            "requires use of the NVIDIA open kernel modules",
+            "is not supported by open* nvidia.ko",
+            "RmInitAdapter failed! (0x22:0x56",
         ),
     ),
     Diagnosis(
