@@ -7,7 +7,7 @@ from ..host.probe.driver import LIBRARIES
 from ..types import Json
 from .base import RELOCK, Check, Outcome, held, on_host, skipped
 from .driver import MODPROBE, REBOOT, driver, unpacked_again, wanted
-from .found import OUTER, WSL, place
+from .found import OUTER, WSL, is_ours, place
 from .host import CARDS, LOADED, observation
 from .lock import installed, obeyed
 
@@ -21,7 +21,10 @@ OTHER_FLAVOUR = (
     "requires use of the NVIDIA open kernel modules|is not supported by open|RmInitAdapter failed! \\(0x22:0x56"
 )
 LEGACY = f"will ignore this GPU|is not supported by the|supported through the NVIDIA .* [Ll]egacy|{OTHER_FLAVOUR}"
-FALLEN = "RmInitAdapter failed|fallen off the bus|Xid .*: (48|62|64|74|79|95|119|120)\\b|GPU has lost"
+FALLEN = "RmInitAdapter failed|fallen off the bus|Xid .*: 79\\b|GPU (is|has) lost"
+#: The same in nvidia-smi's words, and those about a card that waits for a reset.
+LOST = "fallen off the bus|GPU is lost|has lost this card|Unable to determine the device handle"
+RESET = r"requires reset|Xid .*: 154,.* to 0x[0-9a-f]+ \([^)]*Reset"
 
 
 def signs(seen: Json) -> Json:
@@ -39,6 +42,12 @@ def closed(seen: Json) -> str:
     """The device nodes that whoever asked may not use, in words; "" where there are none."""
     nodes = sorted(signs(seen)["closed"].items())
     return ", ".join(f"/dev/{name} is {found['mode']} of group {found['group']}" for name, found in nodes)
+
+
+def smi_says(seen: Json, pattern: str) -> bool:
+    """Return whether this stands in what nvidia-smi says, of a card or in place of all."""
+    said = [observation(seen)["nvidia"]["smi"]["message"], *(card["error"] for card in observation(seen)["gpus"])]
+    return any(re.search(pattern, text or "", re.IGNORECASE) for text in said)
 
 
 def loaded(seen: Json) -> Outcome:
@@ -127,7 +136,7 @@ def listed(seen: Json) -> Outcome:
     """Check that nvidia-smi lists each locked card."""
     smi = observation(seen)["nvidia"]["smi"]
     required = f"nvidia-smi lists {len(obeyed(seen)['cards'])} locked cards"
-    said = kernel_says(seen, f"{LEGACY}|{FALLEN}")
+    said = kernel_says(seen, f"{LEGACY}|{FALLEN}") or kernel_says(seen, "Xid")
     more = f"; {closed(seen)}" if closed(seen) else ""
     more += f"; the kernel says: {said}" if said else ""
     if smi["status"] != "ok":
@@ -139,10 +148,13 @@ def listed(seen: Json) -> Outcome:
 
 
 def listed_found(seen: Json) -> Outcome:
-    """Judge what nvidia-smi says on a host without a lock; the tool itself may not be installed there."""
+    """Judge what nvidia-smi says on a host without a lock; the tool itself may not be installed there.
+
+    What no diagnosis names has no remedy there: the lines are shown, and the bundle is offered.
+    """
     if observation(seen)["nvidia"]["smi"]["status"] == "absent":
         return skipped("nvidia-smi lists each card", "nvidia-smi is not installed")
-    return listed(seen)
+    return listed(seen) if is_ours(seen) else listed(seen)._replace(remediation="")
 
 
 def not_listed(seen: Json) -> List[str]:

@@ -279,6 +279,13 @@ def fabric_manager(seen: Json) -> str:
     return on_host(f"{packages[family(seen)]} && systemctl enable --now nvidia-fabricmanager{where}")
 
 
+def reset(seen: Json) -> str:
+    """D46: a reset of the cards that cannot be read."""
+    addresses = sorted(card["pci_address"] for card in observation(seen)["gpus"] if not card["readable"])
+    which = f" -i {shlex.quote(','.join(addresses))}" if addresses else ""
+    return on_host(f"nvidia-smi --gpu-reset{which} # no program may use the card; where it is refused: reboot")
+
+
 def node(seen: Json) -> str:
     """D14: the module and the node of unified memory."""
     return on_host("modprobe nvidia-uvm && nvidia-modprobe -u -c=0")

@@ -1,5 +1,6 @@
 """Diagnoses of the kernel's side: module, signature, nouveau, device nodes, and the card itself."""
 
+import re
 import shlex
 from typing import Callable
 
@@ -8,13 +9,15 @@ from ..checks.card import (
     FALLEN,
     LEGACY,
     LOOK,
+    LOST,
     REFUSED,
+    RESET,
     are_apart,
     closed,
     holders,
-    is_silent,
     kernel_says,
     signs,
+    smi_says,
     uvm_is_missing,
 )
 from ..checks.cuda import NO_DEVICE, NOT_OPENED, OTHER_VERSION, answer, init_code
@@ -82,15 +85,18 @@ def is_kept_out(seen: Json) -> bool:
 
 
 def is_lost(seen: Json) -> bool:
-    """Return whether a card is silent, the kernel's log says that it is lost, or nvidia-smi fails."""
-    failing = observation(seen)["nvidia"]["smi"]["status"] != "ok"
-    return kernel_says(seen, FALLEN) is not None or is_silent(seen) or failing
+    """Return whether the kernel's log or nvidia-smi says that a card is lost; nvidia-smi fails for other reasons too."""
+    return kernel_says(seen, FALLEN) is not None or smi_says(seen, LOST)
+
+
+def waits_for_reset(seen: Json) -> bool:
+    """Does nvidia-smi, or the last word of the kernel about it, say that a card has to be reset?"""
+    return smi_says(seen, RESET) or re.search(RESET, kernel_says(seen, "Xid .*: 154,") or "") is not None
 
 
 def is_forbidden(seen: Json) -> bool:
     """Does NVML say that whoever asked may not use the driver?"""
-    said = [observation(seen)["nvidia"]["smi"]["message"], *(card["error"] for card in observation(seen)["gpus"])]
-    return any("insufficient permissions" in (text or "").lower() for text in said)
+    return smi_says(seen, "insufficient permissions")
 
 
 def library_is_ahead(seen: Json) -> bool:
@@ -293,6 +299,15 @@ TABLE = (
             "NVML: Insufficient Permissions",
             "/dev/nvidiactl: Permission denied",
         ),
+    ),
+    Diagnosis(
+        "D46",
+        "The card waits for a reset",
+        "It has met an error after which the driver uses it no more until it is reset.",
+        "End the programs that use it, then reset it; where that is refused, start the machine again.",
+        signs=(Sign("driver.cards", waits_for_reset, by_hand.reset),),
+        by_hand=by_hand.reset,
+        messages=("GPU requires reset", "GPU Reset Required"),
     ),
     Diagnosis(
         "D16",
