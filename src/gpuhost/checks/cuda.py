@@ -12,6 +12,8 @@ from .host import observation
 NO_DEVICE, TOO_OLD, OTHER_VERSION = 100, (3, 35), 803
 #: Its answers where the switches between the cards are not set up, and where its device nodes cannot be opened.
 NOT_READY, NOT_OPENED = 802, (NO_DEVICE, 304, 999)
+#: Its answers where the toolkit's own libcuda is loaded and cannot work with this driver or card.
+COMPAT = (OTHER_VERSION, 804)
 
 
 def answer(seen: Json) -> Json:
@@ -48,7 +50,9 @@ def answers(seen: Json) -> Outcome:
             words = ": ".join(word for word in (said["name"], said["text"]) if word)
             named = "cuInit" if call == "init" else "cuDeviceGetCount"
             actual = f"{named} gave {said['code']}" + (f" ({words})" if words else "")
-            return held(False, required, "; ".join(filter(None, (actual, closed(seen)))), "")
+            return held(
+                False, required, "; ".join(filter(None, (actual, f"loaded is {found['library']}", closed(seen)))), ""
+            )
     hidden = found["variables"].get("CUDA_VISIBLE_DEVICES")
     actual = f"CUDA {found['version']} sees {found['count']}"
     actual += f"; CUDA_VISIBLE_DEVICES is '{hidden}'" if hidden is not None else ""

@@ -4,17 +4,19 @@ One function for each diagnosis, from what was collected to a remedy in the form
 no command is known for this distribution. None takes a source or a package away without naming it.
 """
 
+import posixpath
 import re
 import shlex
 from typing import List
 
 from ..checks.base import on_host
 from ..checks.card import LEGACY, OTHER_FLAVOUR, kernel_says, signs
+from ..checks.cuda import answer
 from ..checks.driver import driver
 from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, is_as_found, place
 from ..checks.host import observation
 from ..checks.python import environment
-from ..checks.sources import unread
+from ..checks.sources import literal, unread
 from ..types import Json
 from ..versions import release
 
@@ -284,6 +286,21 @@ def reset(seen: Json) -> str:
     addresses = sorted(card["pci_address"] for card in observation(seen)["gpus"] if not card["readable"])
     which = f" -i {shlex.quote(','.join(addresses))}" if addresses else ""
     return on_host(f"nvidia-smi --gpu-reset{which} # no program may use the card; where it is refused: reboot")
+
+
+def without_compat(seen: Json) -> str:
+    """D48: the variable without the folder, where it has it; else the packages out, or the linker's lines for it."""
+    folder = posixpath.dirname(str(answer(seen)["library"]))
+    path = str(answer(seen)["variables"].get("LD_LIBRARY_PATH", ""))
+    if folder in [part.rstrip("/") for part in path.split(":")]:
+        # What was collected of the variable may be cut, so that the shell takes the folder out of its own.
+        others = f"tr : '\\n' | grep -v {shlex.quote(f'^{literal(folder)}/*$')} | paste -sd: -"
+        return on_host(f'export LD_LIBRARY_PATH="$(printf %s "$LD_LIBRARY_PATH" | {others})"')
+    packages = installed(seen, "cuda-compat-")
+    if packages:
+        return on_host(f"apt-get remove {' '.join(map(shlex.quote, packages))} && ldconfig")
+    line = shlex.quote(rf"\#^{literal(folder)}/*$#d")
+    return on_host(f"sed -E -i {line} /etc/ld.so.conf.d/*.conf && ldconfig")
 
 
 def node(seen: Json) -> str:

@@ -175,7 +175,7 @@ TABLE = (
         "Cards that are joined by NVSwitches compute only after its service has set up the switches (error 802).",
         "Install nvidia-fabricmanager in the very version of the driver, and start it.",
         signs=(
-            Sign("cuda.answers", lambda seen: init_code(seen) == NOT_READY),
+            Sign("cuda.answers", lambda seen: init_code(seen) == NOT_READY, by_hand.fabric_manager),
             Sign("opencv.cuda", lambda seen: tells(NO_FABRIC, seen), by_hand.fabric_manager),
             Sign("tensorflow.gpu", lambda seen: says(seen, NO_FABRIC), by_hand.fabric_manager),
         ),

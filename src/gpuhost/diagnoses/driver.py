@@ -20,7 +20,7 @@ from ..checks.card import (
     smi_says,
     uvm_is_missing,
 )
-from ..checks.cuda import NO_DEVICE, NOT_OPENED, OTHER_VERSION, answer, init_code
+from ..checks.cuda import COMPAT, NO_DEVICE, NOT_OPENED, OTHER_VERSION, answer, init_code
 from ..checks.driver import REBOOT, driver, wanted
 from ..checks.found import CONTAINER, is_as_found, missing_traces, place
 from ..checks.host import observation
@@ -85,7 +85,7 @@ def is_kept_out(seen: Json) -> bool:
 
 
 def is_lost(seen: Json) -> bool:
-    """Return whether the kernel's log or nvidia-smi says that a card is lost; nvidia-smi fails for other reasons too."""
+    """Return whether the kernel's log or nvidia-smi says that a card is lost; a mere failure does not."""
     return kernel_says(seen, FALLEN) is not None or smi_says(seen, LOST)
 
 
@@ -108,6 +108,11 @@ def library_is_ahead(seen: Json) -> bool:
 def only_memory_is_missing(seen: Json) -> bool:
     """Return whether the driver's own nodes are there and only CUDA's is missing."""
     return uvm_is_missing(seen) and "nvidiactl" in signs(seen)["nodes"]
+
+
+def loads_compat(seen: Json) -> bool:
+    """Does a program load the toolkit's libcuda instead of the driver's, and is it refused?"""
+    return init_code(seen) in COMPAT and "/compat/" in str(answer(seen)["library"])
 
 
 def in_container(seen: Json) -> bool:
@@ -144,6 +149,20 @@ TABLE = (
             "requires use of the NVIDIA open kernel modules",
             "is not supported by open* nvidia.ko",
             "RmInitAdapter failed! (0x22:0x56",
+        ),
+    ),
+    Diagnosis(
+        "D48",
+        "The toolkit's libcuda is loaded before the driver's",
+        "cuda-compat lets an older driver serve a newer toolkit, on some data-centre cards only; it fails elsewhere.",
+        "Take its folder out of the loader's way, or the package out; the driver brings the libcuda that fits it.",
+        signs=(Sign("cuda.answers", loads_compat, by_hand.without_compat),),
+        by_hand=by_hand.without_compat,
+        messages=(
+            "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
+            "forward compatibility was attempted on non supported HW",
+            "cudaErrorCompatNotSupportedOnDevice",
+            "system has unsupported display driver / cuda driver combination",
         ),
     ),
     Diagnosis(
@@ -291,7 +310,7 @@ TABLE = (
         "Join the group of the nodes, or let the driver make them for everybody, which is its default.",
         signs=(
             Sign("driver.cards", is_forbidden, by_hand.open_nodes),
-            Sign("cuda.answers", lambda seen: init_code(seen) in NOT_OPENED and closed(seen) != ""),
+            Sign("cuda.answers", lambda seen: init_code(seen) in NOT_OPENED and closed(seen) != "", by_hand.open_nodes),
         ),
         by_hand=by_hand.open_nodes,
         messages=(
