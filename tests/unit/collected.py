@@ -107,6 +107,7 @@ def signs(observation: Json) -> Json:
         "nodes": ["nvidia-uvm", *(f"nvidia{number}" for number in range(count)), "nvidiactl"] if count else [],
         "closed": {},
         "uvm": {"loaded": bool(count), "on_demand": False},
+        "mig": {},
         "free_mib": {card["pci_address"]: 1900 for card in observation["gpus"]} if count else None,
     }
 

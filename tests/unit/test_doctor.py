@@ -149,6 +149,16 @@ def test_wsl_is_judged_by_what_windows_gives_it() -> None:
     assert [row["check"] for row in examined(seen)["findings"]] == ["driver.nodes"]
 
 
+def test_a_program_sees_one_instance_of_mig_at_most() -> None:
+    """Two cards with instances are not one card too few."""
+    seen = healthy()
+    signs = seen["machine"]["installed"]["signs"]
+    signs.update(mig={"0000:01:00.0": 7}, nodes=["nvidia-uvm", "nvidia0", "nvidia1", "nvidiactl"])
+    seen["cuda"]["count"] = 1
+    seen["machine"]["observation"]["gpus"].append(dict(seen["machine"]["observation"]["gpus"][0]))
+    assert examined(seen)["answer"] == "fine"
+
+
 def test_every_message_points_to_a_diagnosis_of_the_list() -> None:
     """Each diagnosis that users can meet by words has them."""
     without = [one.id for one in diagnoses.TABLE if not one.messages]

@@ -118,6 +118,8 @@ ONLY_EXPLAINS = (
     "/dev/nvidia*",
     "dkms status",
     "nvidia-smi *memory.free*",
+    "nvidia-smi *mig.mode.current*",
+    "nvidia-smi -L",
     "*/subsystem_vendor",
     "*/subsystem_device",
     "/sys/bus/pci/devices/*/driver",

@@ -143,6 +143,7 @@ def listed(seen: Json) -> Outcome:
         return held(False, required, (smi["message"] or "nvidia-smi failed") + more, LOOK)
     missing = not_listed(seen)
     others = other_capabilities(seen)
+    others += [f"MIG is enabled on {address}, which has no instance" for address in without_instances(seen)]
     actual = f"missing: {', '.join(missing)}{more}" if missing else "; ".join(others) or "all listed"
     return held(not missing and not others, required, actual, LOOK if is_silent(seen) else RELOCK)
 
@@ -155,6 +156,11 @@ def listed_found(seen: Json) -> Outcome:
     if observation(seen)["nvidia"]["smi"]["status"] == "absent":
         return skipped("nvidia-smi lists each card", "nvidia-smi is not installed")
     return listed(seen) if is_ours(seen) else listed(seen)._replace(remediation="")
+
+
+def without_instances(seen: Json) -> List[str]:
+    """The cards on which MIG is enabled and that have no instance: no program can use them."""
+    return sorted(address for address, count in signs(seen)["mig"].items() if count == 0)
 
 
 def not_listed(seen: Json) -> List[str]:

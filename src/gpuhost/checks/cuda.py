@@ -4,7 +4,7 @@ from typing import Callable, Tuple
 
 from ..types import Json
 from .base import Check, Outcome, held, skipped
-from .card import closed
+from .card import closed, signs
 from .found import CONTAINER, MACHINE, place
 from .host import observation
 
@@ -58,6 +58,8 @@ def answers(seen: Json) -> Outcome:
     actual += f"; CUDA_VISIBLE_DEVICES is '{hidden}'" if hidden is not None else ""
     if place(seen) == CONTAINER and found["count"]:
         return held(True, required, actual + ": a container may be given fewer than the machine has", "")
+    if signs(seen)["mig"] and found["count"]:
+        return held(True, required, actual + ": a program sees one instance at most where MIG is enabled", "")
     return held(found["count"] >= max(cards, 1), required, actual, "")
 
 

@@ -10,7 +10,7 @@ import shlex
 from typing import List
 
 from ..checks.base import on_host
-from ..checks.card import LEGACY, OTHER_FLAVOUR, kernel_says, signs
+from ..checks.card import LEGACY, OTHER_FLAVOUR, kernel_says, signs, without_instances
 from ..checks.cuda import answer
 from ..checks.driver import driver
 from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, is_as_found, place
@@ -301,6 +301,13 @@ def without_compat(seen: Json) -> str:
         return on_host(f"apt-get remove {' '.join(map(shlex.quote, packages))} && ldconfig")
     line = shlex.quote(rf"\#^{literal(folder)}/*$#d")
     return on_host(f"sed -E -i {line} /etc/ld.so.conf.d/*.conf && ldconfig")
+
+
+def instances(seen: Json) -> str:
+    """D47: one instance with the whole card, or MIG off; nothing is taken from anybody by the first."""
+    cards = shlex.quote(",".join(without_instances(seen)))
+    off = f"nvidia-smi -i {cards} -mig 0"
+    return on_host(f"nvidia-smi mig -i {cards} -cgi 0 -C # one instance with the whole card; or MIG off: {off}")
 
 
 def node(seen: Json) -> str:

@@ -19,6 +19,7 @@ from ..checks.card import (
     signs,
     smi_says,
     uvm_is_missing,
+    without_instances,
 )
 from ..checks.cuda import COMPAT, NO_DEVICE, NOT_OPENED, OTHER_VERSION, answer, init_code
 from ..checks.driver import REBOOT, driver, wanted
@@ -327,6 +328,15 @@ TABLE = (
         signs=(Sign("driver.cards", waits_for_reset, by_hand.reset),),
         by_hand=by_hand.reset,
         messages=("GPU requires reset", "GPU Reset Required"),
+    ),
+    Diagnosis(
+        "D47",
+        "MIG is enabled and has no instance",
+        "A card that is shared by MIG computes in its instances only; none was made, or a restart took them away.",
+        "Make an instance, or turn MIG off.",
+        signs=(Sign("driver.cards", lambda seen: bool(without_instances(seen)), by_hand.instances),),
+        by_hand=by_hand.instances,
+        messages=("No MIG devices found", "no CUDA-capable device is detected", "CUDA_ERROR_NO_DEVICE"),
     ),
     Diagnosis(
         "D16",
