@@ -25,7 +25,7 @@ SEEN = sorted(
     if name not in AGAINST_THE_LOCK
 )
 #: Those that are faults only because gpuhost has promised more than that CUDA works: by its record or its guard.
-PROMISED = re.compile(r"D0[234]-|D08-(newer|no-headers|no-kernel)|D10-(in-the|loaded|not)")
+PROMISED = re.compile(r"D0[234]-|D08-(newer|no-headers|no-kernel)|D10-(in-the|loaded|not)|D50-")
 OTHERWISE = {"D02-replaced-by-an-update": ["D01"]}  # without a record nobody knows that it was replaced
 
 

@@ -12,7 +12,7 @@ from typing import List
 from ..checks.base import on_host
 from ..checks.card import LEGACY, OTHER_FLAVOUR, kernel_says, signs, without_instances
 from ..checks.cuda import answer
-from ..checks.driver import driver
+from ..checks.driver import driver, pinned_by
 from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, is_as_found, place
 from ..checks.host import observation
 from ..checks.python import environment
@@ -101,6 +101,17 @@ def module_again(seen: Json) -> str:
     if of == ZYPPER:
         return on_host(f"zypper install kernel-default-devel && dkms autoinstall -k {release} && reboot")
     return ""
+
+
+def unpinned(seen: Json) -> str:
+    """D50: GRUB's first entry, by the file that names another one."""
+    of = family(seen)
+    if pinned_by(seen).endswith("/grubenv"):
+        return on_host(f"{'grub-editenv' if of in (APT, PACMAN) else 'grub2-editenv'} - unset saved_entry && reboot")
+    renew = {APT: "update-grub", PACMAN: "grub-mkconfig -o /boot/grub/grub.cfg"}
+    files = "$(grep -ls '^GRUB_DEFAULT=' /etc/default/grub /etc/default/grub.d/*.cfg)"
+    made = renew.get(of, "grub2-mkconfig -o /boot/grub2/grub.cfg")
+    return on_host(f"sed -i 's/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/' {files} && {made} && reboot")
 
 
 def without_nouveau(seen: Json) -> str:

@@ -22,7 +22,7 @@ from ..checks.card import (
     without_instances,
 )
 from ..checks.cuda import COMPAT, NO_DEVICE, NOT_OPENED, OTHER_VERSION, answer, init_code
-from ..checks.driver import REBOOT, driver, wanted
+from ..checks.driver import REBOOT, driver, pinned_by, wanted
 from ..checks.found import CONTAINER, is_as_found, missing_traces, place
 from ..checks.host import observation
 from ..host.guard.rules import is_of_kernel
@@ -62,6 +62,19 @@ def without_nouveau(seen: Json) -> str:
 def held_by_nouveau(seen: Json) -> bool:
     """Return whether nouveau has bound the card."""
     return "nouveau" in holders(seen)
+
+
+def is_pinned_past_the_driver(seen: Json) -> bool:
+    """Does GRUB pass over the newest kernel, which is the one that gpuhost has made the driver for?"""
+    record, installed = driver(seen)["record"], observation(seen)["kernel"]["installed"]
+    return pinned_by(seen) != "" and record is not None and installed[-1] == record["kernel"]
+
+
+def is_pinned_past_a_module(seen: Json) -> bool:
+    """Does GRUB choose a kernel without a module, while the driver works with the newest one, which runs?"""
+    found = observation(seen)
+    works = found["nvidia"]["module_loaded"] and found["kernel"]["running"] in found["kernel"]["installed"][-1:]
+    return pinned_by(seen) != "" and driver(seen)["module"] is None and works
 
 
 def refused(seen: Json) -> bool:
@@ -184,6 +197,18 @@ TABLE = (
             "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
             "system has unsupported display driver / cuda driver combination",
         ),
+    ),
+    Diagnosis(
+        "D50",
+        "GRUB boots another kernel than the driver's",
+        "Its settings, or the entry that was saved last, name a kernel; the driver was made for the newest one.",
+        "Let GRUB start its first entry; or, where the kernel was chosen on purpose, build the module for that one.",
+        signs=(
+            Sign("kernel.boots", is_pinned_past_the_driver, by_hand.unpinned),
+            Sign("driver.module", is_pinned_past_a_module, by_hand.unpinned),
+        ),
+        by_hand=by_hand.unpinned,
+        messages=("Module nvidia not found in directory /lib/modules",),
     ),
     Diagnosis(
         "D08",
