@@ -67,6 +67,7 @@ def driver(observation: Json, planned: Json) -> Json:
         "library": planned["version"],
         "headers": False,
         "nouveau": {"blacklisted": True, "in_initramfs": False, "loaded": False},
+        "kept_out": [],
         "dkms": [],
         "key": {"made": False, "enrolled": None},
         "record": {
@@ -104,7 +105,9 @@ def signs(observation: Json) -> Json:
             "NVRM: loading NVIDIA UNIX x86_64 Kernel Module",
         ],
         "nodes": ["nvidia-uvm", *(f"nvidia{number}" for number in range(count)), "nvidiactl"] if count else [],
+        "closed": {},
         "uvm": {"loaded": bool(count), "on_demand": False},
+        "mig": {},
         "free_mib": {card["pci_address"]: 1900 for card in observation["gpus"]} if count else None,
     }
 
@@ -136,6 +139,7 @@ NO_DRIVER: Json = {
     "library": None,
     "headers": False,
     "nouveau": {"blacklisted": False, "in_initramfs": None, "loaded": False},
+    "kept_out": [],
     "dkms": [],
     "key": {"made": False, "enrolled": None},
     "record": None,

@@ -25,7 +25,7 @@ SEEN = sorted(
     if name not in AGAINST_THE_LOCK
 )
 #: Those that are faults only because gpuhost has promised more than that CUDA works: by its record or its guard.
-PROMISED = re.compile(r"D0[234]-|D08-(newer|no-headers|no-kernel)|D10-(in-the|loaded|not)")
+PROMISED = re.compile(r"D0[234]-|D08-(newer|no-headers|no-kernel)|D10-(in-the|loaded|not)|D50-")
 OTHERWISE = {"D02-replaced-by-an-update": ["D01"]}  # without a record nobody knows that it was replaced
 
 
@@ -230,6 +230,16 @@ def test_a_hosts_words_stay_words_in_a_remedy(name: str, names: List[str], dkms:
     for row in report["findings"]:
         bare = re.sub(r"'(?:[^']|'\"'\"')*'", "", row["remedy"])
         assert "touch" not in bare, row["remedy"]
+
+
+def test_a_program_sees_one_instance_of_mig_at_most() -> None:
+    """Two cards with instances are not one card too few."""
+    seen = healthy()
+    signs = seen["machine"]["installed"]["signs"]
+    signs.update(mig={"0000:01:00.0": 7}, nodes=["nvidia-uvm", "nvidia0", "nvidia1", "nvidiactl"])
+    seen["cuda"]["count"] = 1
+    seen["machine"]["observation"]["gpus"].append(dict(seen["machine"]["observation"]["gpus"][0]))
+    assert examined(seen)["answer"] == "fine"
 
 
 def test_every_message_points_to_a_diagnosis_of_the_list() -> None:

@@ -100,6 +100,7 @@ def test_a_bare_host_has_nothing_and_no_problem(machine: Machine) -> None:
         "library": None,
         "headers": False,
         "nouveau": {"blacklisted": False, "in_initramfs": None, "loaded": False},
+        "kept_out": [],
         "dkms": [],
         "key": {"made": False, "enrolled": None},
         "record": None,
@@ -139,6 +140,22 @@ def test_a_dangling_build_link_is_no_headers(machine: Machine) -> None:
     assert driver(machine.edges(), KERNEL)["headers"] is False
     machine.write(f"/usr/src/linux-headers-{KERNEL}/Makefile")
     assert driver(machine.edges(), KERNEL)["headers"] is True
+
+
+def test_what_keeps_the_driver_itself_out_is_named(machine: Machine) -> None:
+    """By file and line, in each form of modprobe.d(5); what only keeps a part of it out is nothing of the kind."""
+    machine.write(
+        "/etc/modprobe.d/a.conf",
+        "blacklist nvidia\nblacklist nvidia-drm\n# blacklist nvidia\nalias nvidia off\ninstall nvidia /bin/false\n",
+    )
+    machine.write("/lib/modprobe.d/a.conf", "blacklist nvidia-current\n")
+    machine.write("/lib/modprobe.d/b.conf", "  blacklist nvidia_current_open # x\ninstall nvidia modprobe -i x\n")
+    assert driver(machine.edges(), KERNEL)["kept_out"] == [
+        {"file": "/etc/modprobe.d/a.conf", "line": "blacklist nvidia"},
+        {"file": "/etc/modprobe.d/a.conf", "line": "alias nvidia off"},
+        {"file": "/etc/modprobe.d/a.conf", "line": "install nvidia /bin/false"},
+        {"file": "/lib/modprobe.d/b.conf", "line": "blacklist nvidia_current_open # x"},
+    ]
 
 
 def test_nouveau_is_kept_out_only_by_a_file_in_force(machine: Machine) -> None:

@@ -15,9 +15,11 @@ from gpuhost.errors import GpuhostError
 from gpuhost.host.driver.judge import unready
 from gpuhost.host.driver.modules import owns_key
 from gpuhost.host.driver.packages import wanted_names
+from gpuhost.host.edges import Edges
 from gpuhost.host.guard import rules
 from gpuhost.host.parse.apt import INDEX_FORMAT
 from gpuhost.host.parse.nvidia import sort_out
+from gpuhost.host.probe.driver import kept_out as kept_out_by
 from gpuhost.host.probe.driver import parse_modinfo
 from gpuhost.host.probe.machine import observe
 from gpuhost.host.probe.signs import telling_lines
@@ -35,8 +37,6 @@ Answer = Tuple[int, str, str]
 TESTS = Path(__file__).resolve().parents[1]
 CASES = sorted(path.parent for path in (TESTS / "field").glob("*/expected.json"))
 CARD = "0000:01:00.0"
-#: Kinds 8's own diagnoses are not made yet.
-NOT_YET = {"kind-08-nvidia-itself-blacklisted", "kind-08-nvml-insufficient-permissions"}
 UBUNTU, SECURE, DEBIAN = "ubuntu1804-h200", "ubuntu1804-rtx3090-secureboot", "debian12-no-gpu"
 
 
@@ -365,8 +365,12 @@ def forbidden(case: Path, root: Path, wanted: Json) -> Json:
 
 def kept_out(case: Path, root: Path, wanted: Json) -> Json:
     """modprobe's configuration keeps nvidia itself out."""
+    host, file = Host(root, UBUNTU), "/etc/modprobe.d/blacklist-nvidia.conf"
+    host.put(file, text(case, "blacklist-nvidia.conf"))
+    lines = kept_out_by(Edges(str(host.root), host.run))
     nvidia = {**at_work(), "module_loaded": False, "module_version": None}
-    return {"driver.loaded": verdict("driver.loaded", observation__nvidia=nvidia)}
+    assert {one["file"] for one in lines} == {file}
+    return {"driver.loaded": verdict("driver.loaded", observation__nvidia=nvidia, driver__kept_out=lines)}
 
 
 def switches(case: Path, root: Path, wanted: Json) -> Json:
@@ -482,19 +486,7 @@ def test_each_case_is_asked() -> None:
         form(json.loads(text(case, "expected.json")))
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(
-            case,
-            marks=[pytest.mark.xfail(reason="its diagnosis is not made yet", strict=True)]
-            if case.name in NOT_YET
-            else [],
-        )
-        for case in CASES
-    ],
-    ids=lambda case: case.name,
-)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_case_gets_the_right_answer(case: Path, tmp_path: Path) -> None:
     """What gpuhost says of the host is what its folder says is right."""
     wanted = json.loads(text(case, "expected.json"))["answer"]

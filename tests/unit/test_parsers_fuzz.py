@@ -63,6 +63,7 @@ READERS: Dict[str, Callable[[str], Any]] = {
     "modinfo": driver.parse_modinfo,
     "test-key": driver.parse_test_key,
     "kernel log": signs.telling_lines,
+    "MIG instances": signs.count_instances,
     "free memory": signs.parse_free_memory,
 }
 BYTES: Dict[str, Callable[[bytes], Any]] = {

@@ -115,8 +115,11 @@ TOLD_ONLY = (
 #: What only explains a failure, or is asked whether it is there and nothing else, and may be absent.
 ONLY_EXPLAINS = (
     "dmesg",
+    "/dev/nvidia*",
     "dkms status",
     "nvidia-smi *memory.free*",
+    "nvidia-smi *mig.mode.current*",
+    "nvidia-smi -L",
     "*/subsystem_vendor",
     "*/subsystem_device",
     "/sys/bus/pci/devices/*/driver",

@@ -60,7 +60,9 @@ def test_a_machine_without_anything(machine: Machine) -> None:
     assert machine.signs() == {
         "kernel_log": None,
         "nodes": [],
+        "closed": {},
         "uvm": {"loaded": False, "on_demand": False},
+        "mig": {},
         "free_mib": None,
     }
 
@@ -79,6 +81,49 @@ def test_nodes_and_the_program_that_makes_them(machine: Machine) -> None:
     assert machine.signs()["uvm"]["on_demand"] is True
     machine.answers.clear()
     assert machine.signs()["uvm"]["on_demand"] is False
+
+
+def test_nodes_that_this_user_may_not_use(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their mode and group, as ls shows them; a link that leads nowhere has neither."""
+    for name in ("nvidia0", "nvidiactl"):
+        machine.write(f"dev/{name}", 0o660)
+    (machine.root / "dev/nvidia-uvm").symlink_to("nowhere")
+    assert {**machine.signs()["closed"], "nvidia-uvm": None} == {"nvidia-uvm": None}
+    monkeypatch.setattr("os.access", lambda path, mode: path.endswith("nvidiactl"))
+    monkeypatch.setattr("grp.getgrgid", lambda number: type("Group", (), {"gr_name": "video"}))
+    assert machine.signs()["closed"] == {"nvidia0": {"mode": "-rw-rw----", "group": "video"}}
+    monkeypatch.undo()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("grp.getgrgid", unknown_group)
+    assert set(machine.signs()["closed"]) == {"nvidia0", "nvidiactl"}
+    assert machine.signs()["closed"]["nvidia0"]["group"].isdigit()
+
+
+def unknown_group(number: int) -> Any:
+    """What grp does with a number that has no name."""
+    raise KeyError(number)
+
+
+def test_instances_of_each_card_with_mig(machine: Machine) -> None:
+    """The mode by one query, the instances below each card of nvidia-smi -L; a driver before MIG refuses the query."""
+    machine.answers["nvidia-smi"] = (6, 'Field "mig.mode.current" is not a valid field to query.\n', "")
+    assert machine.signs()["mig"] == {}
+    machine.answers["nvidia-smi"] = (
+        0,
+        "00000000:01:00.0, GPU-a, Enabled\n0:2:0.0, GPU-b, [N/A]\n00000000:03:00.0, GPU-c, Enabled\n",
+        "",
+    )
+    machine.answers["nvidia-smi -L"] = (
+        0,
+        "GPU 0: NVIDIA A100 (UUID: GPU-a)\n  MIG 3g.20gb Device 0: (UUID: MIG-1)\n"
+        "  MIG 3g.20gb Device 1: (UUID: MIG-2)\n"
+        "GPU 1: NVIDIA T4 (UUID: GPU-b)\nGPU 2: NVIDIA A100 (UUID: GPU-c)\n",
+        "",
+    )
+    assert machine.signs()["mig"] == {"0000:01:00.0": 2, "0000:03:00.0": 0}
+    machine.answers["nvidia-smi -L"] = (9, "", "it broke")
+    assert machine.signs()["mig"] == {}
+    assert machine.signs(smi_answers=False)["mig"] == {}
 
 
 def test_nvidia_smi_that_fails_is_not_asked_again(machine: Machine) -> None:

@@ -6,8 +6,8 @@ from typing import List, Optional
 from ..host.probe.driver import LIBRARIES
 from ..types import Json
 from .base import RELOCK, Check, Outcome, held, on_host, skipped
-from .driver import REBOOT, driver, unpacked_again, wanted
-from .found import OUTER, WSL, place
+from .driver import MODPROBE, REBOOT, driver, unpacked_again, wanted
+from .found import OUTER, WSL, is_ours, place
 from .host import CARDS, LOADED, observation
 from .lock import installed, obeyed
 
@@ -17,11 +17,14 @@ LIBRARY = r"libnvidia-compute-.*|libnvidia-ml1.*"
 #: The kernel's words about a module whose signature Secure Boot does not accept.
 REFUSED = "Loading of .*module.* is rejected|unsigned module loading is restricted"
 #: The kernel's words about a card that this branch of the driver no longer serves, and about one that is lost.
-LEGACY = (
-    "will ignore this GPU|is not supported by the|supported through the NVIDIA .* [Ll]egacy|"
-    "requires use of the NVIDIA open kernel modules"
+OTHER_FLAVOUR = (
+    "requires use of the NVIDIA open kernel modules|is not supported by open|RmInitAdapter failed! \\(0x22:0x56"
 )
-FALLEN = "RmInitAdapter failed|fallen off the bus|Xid .*: (48|62|64|74|79|95|119|120)\\b|GPU has lost"
+LEGACY = f"will ignore this GPU|is not supported by the|supported through the NVIDIA .* [Ll]egacy|{OTHER_FLAVOUR}"
+FALLEN = "RmInitAdapter failed|fallen off the bus|Xid .*: 79\\b|GPU (is|has) lost"
+#: The same in nvidia-smi's words, and those about a card that waits for a reset.
+LOST = "fallen off the bus|GPU is lost|has lost this card|Unable to determine the device handle"
+RESET = r"requires reset|Xid .*: 154,.* to 0x[0-9a-f]+ \([^)]*Reset"
 
 
 def signs(seen: Json) -> Json:
@@ -35,6 +38,18 @@ def kernel_says(seen: Json, pattern: str) -> Optional[str]:
     return str(lines[-1]) if lines else None
 
 
+def closed(seen: Json) -> str:
+    """The device nodes that whoever asked may not use, in words; "" where there are none."""
+    nodes = sorted(signs(seen)["closed"].items())
+    return ", ".join(f"/dev/{name} is {found['mode']} of group {found['group']}" for name, found in nodes)
+
+
+def smi_says(seen: Json, pattern: str) -> bool:
+    """Return whether this stands in what nvidia-smi says, of a card or in place of all."""
+    said = [observation(seen)["nvidia"]["smi"]["message"], *(card["error"] for card in observation(seen)["gpus"])]
+    return any(re.search(pattern, text or "", re.IGNORECASE) for text in said)
+
+
 def loaded(seen: Json) -> Outcome:
     """Check that the loaded kernel module is the locked driver's."""
     version, found = wanted(seen)["version"], observation(seen)["nvidia"]
@@ -42,6 +57,7 @@ def loaded(seen: Json) -> Outcome:
     if not found["module_loaded"]:
         others, refused = holders(seen), kernel_says(seen, REFUSED)
         actual = f"the nvidia module is not loaded; the card is held by {', '.join(others) or 'no driver'}"
+        actual += "".join(f"; {line['file']} says: {line['line']}" for line in driver(seen)["kept_out"][:3])
         actual += "; the host asks for a reboot" if reboot else ""
         actual += f"; the kernel says: {refused}" if refused else ""
         return held(False, required, actual, REBOOT)
@@ -120,21 +136,31 @@ def listed(seen: Json) -> Outcome:
     """Check that nvidia-smi lists each locked card."""
     smi = observation(seen)["nvidia"]["smi"]
     required = f"nvidia-smi lists {len(obeyed(seen)['cards'])} locked cards"
-    said = kernel_says(seen, f"{LEGACY}|{FALLEN}")
-    more = f"; the kernel says: {said}" if said else ""
+    said = kernel_says(seen, f"{LEGACY}|{FALLEN}") or kernel_says(seen, "Xid")
+    more = f"; {closed(seen)}" if closed(seen) else ""
+    more += f"; the kernel says: {said}" if said else ""
     if smi["status"] != "ok":
         return held(False, required, (smi["message"] or "nvidia-smi failed") + more, LOOK)
     missing = not_listed(seen)
     others = other_capabilities(seen)
+    others += [f"MIG is enabled on {address}, which has no instance" for address in without_instances(seen)]
     actual = f"missing: {', '.join(missing)}{more}" if missing else "; ".join(others) or "all listed"
     return held(not missing and not others, required, actual, LOOK if is_silent(seen) else RELOCK)
 
 
 def listed_found(seen: Json) -> Outcome:
-    """Judge what nvidia-smi says on a host without a lock; the tool itself may not be installed there."""
+    """Judge what nvidia-smi says on a host without a lock; the tool itself may not be installed there.
+
+    What no diagnosis names has no remedy there: the lines are shown, and the bundle is offered.
+    """
     if observation(seen)["nvidia"]["smi"]["status"] == "absent":
         return skipped("nvidia-smi lists each card", "nvidia-smi is not installed")
-    return listed(seen)
+    return listed(seen) if is_ours(seen) else listed(seen)._replace(remediation="")
+
+
+def without_instances(seen: Json) -> List[str]:
+    """The cards on which MIG is enabled and that have no instance: no program can use them."""
+    return sorted(address for address, count in signs(seen)["mig"].items() if count == 0)
 
 
 def not_listed(seen: Json) -> List[str]:
@@ -172,10 +198,11 @@ CHECKS = (
         "The driver is loaded",
         "What is installed counts only from the next boot on.",
         loaded,
-        LOADED,
+        (*LOADED, *MODPROBE),
         ("gpu.present", "driver.signed", "driver.nouveau"),
         gpu=True,
         found=loaded_found,
+        found_sources=LOADED,
     ),
     Check(
         "driver.match",

@@ -4,11 +4,16 @@ from typing import Callable, Tuple
 
 from ..types import Json
 from .base import Check, Outcome, held, skipped
+from .card import closed, signs
 from .found import CONTAINER, MACHINE, place
 from .host import observation
 
 #: CUDA's answers where there is no card for it, where a driver is too old, and where library and module differ.
 NO_DEVICE, TOO_OLD, OTHER_VERSION = 100, (3, 35), 803
+#: Its answers where the switches between the cards are not set up, and where its device nodes cannot be opened.
+NOT_READY, NOT_OPENED = 802, (NO_DEVICE, 304, 999)
+#: Its answers where the toolkit's own libcuda is loaded and cannot work with this driver or card.
+COMPAT = (OTHER_VERSION, 804)
 
 
 def answer(seen: Json) -> Json:
@@ -44,12 +49,17 @@ def answers(seen: Json) -> Outcome:
         if said["code"]:
             words = ": ".join(word for word in (said["name"], said["text"]) if word)
             named = "cuInit" if call == "init" else "cuDeviceGetCount"
-            return held(False, required, f"{named} gave {said['code']}" + (f" ({words})" if words else ""), "")
+            actual = f"{named} gave {said['code']}" + (f" ({words})" if words else "")
+            return held(
+                False, required, "; ".join(filter(None, (actual, f"loaded is {found['library']}", closed(seen)))), ""
+            )
     hidden = found["variables"].get("CUDA_VISIBLE_DEVICES")
     actual = f"CUDA {found['version']} sees {found['count']}"
     actual += f"; CUDA_VISIBLE_DEVICES is '{hidden}'" if hidden is not None else ""
     if place(seen) == CONTAINER and found["count"]:
         return held(True, required, actual + ": a container may be given fewer than the machine has", "")
+    if signs(seen)["mig"] and found["count"]:
+        return held(True, required, actual + ": a program sees one instance at most where MIG is enabled", "")
     return held(found["count"] >= max(cards, 1), required, actual, "")
 
 

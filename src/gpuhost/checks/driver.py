@@ -94,11 +94,20 @@ def by_record(judge: Callable[[Json], Outcome]) -> Callable[[Json], Outcome]:
     return judged
 
 
+def pinned_by(seen: Json) -> str:
+    """The file by which GRUB boots another kernel than the newest; "" where it does not."""
+    kernel, boots = observation(seen)["kernel"], driver(seen)["kernel"]
+    by = str(kernel["boots_by"])
+    is_grubs = by.startswith(("/etc/default/grub", "/boot/grub"))
+    return by if is_grubs and boots and kernel["installed"] and kernel["installed"][-1] != boots else ""
+
+
 def boots(seen: Json) -> Outcome:
     """Check that the kernel that will boot is the one that the driver was made for."""
     found = driver(seen)
     kernel, made = found["kernel"], found["record"]["kernel"]
     actual = f"{kernel or 'no kernel with an image in /boot'} will boot"
+    actual += f": {pinned_by(seen)} says so" if pinned_by(seen) else ""
     return held(kernel == made, f"kernel {made}, which the driver was made for, will boot", actual, DRIVER)
 
 
@@ -130,6 +139,7 @@ def module(seen: Json) -> Outcome:
     if found["module"] is None:
         built = "; ".join(found["dkms"][:2])
         actual = "there is no module nvidia for it" + (f" (dkms status: {built})" if built else "")
+        actual += f"; that it boots, {pinned_by(seen)} says so" if pinned_by(seen) else ""
         return held(False, required, actual, module_again(seen))
     flavour = "open" if found["module"]["open"] else "proprietary"
     right = is_module(found["module"], lock["version"], lock["kernel_modules"])

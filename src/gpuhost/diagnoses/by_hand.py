@@ -4,17 +4,19 @@ One function for each diagnosis, from what was collected to a remedy in the form
 no command is known for this distribution. None takes a source or a package away without naming it.
 """
 
+import posixpath
 import re
 import shlex
 from typing import List
 
 from ..checks.base import on_host
-from ..checks.card import LEGACY, kernel_says
-from ..checks.driver import driver
-from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, place
+from ..checks.card import LEGACY, OTHER_FLAVOUR, kernel_says, signs, without_instances
+from ..checks.cuda import answer
+from ..checks.driver import driver, pinned_by
+from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, is_as_found, place
 from ..checks.host import observation
 from ..checks.python import environment
-from ..checks.sources import VENDORS, site_of, unread
+from ..checks.sources import VENDORS, literal, site_of, unread
 from ..types import Json
 from ..versions import release
 
@@ -28,8 +30,8 @@ INITRAMFS = {
 
 
 def family(seen: Json) -> str:
-    """The program that installs packages there; "" where it is not known."""
-    return str(seen["as_found"]["family"] or "")
+    """The program that installs packages there; "" where it is not known. A host with a lock has apt."""
+    return str(seen["as_found"]["family"] or "") if is_as_found(seen) else APT
 
 
 def installed(seen: Json, pattern: str) -> List[str]:
@@ -101,6 +103,17 @@ def module_again(seen: Json) -> str:
     return ""
 
 
+def unpinned(seen: Json) -> str:
+    """D50: GRUB's first entry, by the file that names another one."""
+    of = family(seen)
+    if pinned_by(seen).endswith("/grubenv"):
+        return on_host(f"{'grub-editenv' if of in (APT, PACMAN) else 'grub2-editenv'} - unset saved_entry && reboot")
+    renew = {APT: "update-grub", PACMAN: "grub-mkconfig -o /boot/grub/grub.cfg"}
+    files = "$(grep -ls '^GRUB_DEFAULT=' /etc/default/grub /etc/default/grub.d/*.cfg)"
+    made = renew.get(of, "grub2-mkconfig -o /boot/grub2/grub.cfg")
+    return on_host(f"sed -i 's/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/' {files} && {made} && reboot")
+
+
 def without_nouveau(seen: Json) -> str:
     """D10: blacklist nouveau, make the initramfs anew, boot."""
     renew = INITRAMFS.get(family(seen))
@@ -161,13 +174,39 @@ def install(seen: Json) -> str:
 
 
 def legacy(seen: Json) -> str:
-    """D13: the branch that the kernel's line names; else what the distribution finds for the card."""
+    """D13: the other flavour of the modules where the kernel's lines ask for it, or the branch that they name; else
+    what the distribution finds for the card.
+    """
+    if kernel_says(seen, OTHER_FLAVOUR):
+        return other_flavour(seen)
     found = re.search(r"NVIDIA (\d{3})\.xx", kernel_says(seen, LEGACY) or "")
     if found and family(seen) == APT:
         ubuntu = observation(seen)["platform"]["distribution"] != "debian"
         name = f"nvidia-driver-{found.group(1)}" if ubuntu else f"nvidia-tesla-{found.group(1)}-driver"
         return on_host(f"apt-get install {name} && reboot")
     return install(seen)
+
+
+def other_flavour(seen: Json) -> str:
+    """D13: open modules in place of closed ones, or closed ones in place of open ones."""
+    closed = driver(seen)["module"] is not None and driver(seen)["module"]["open"]
+    of, named = family(seen), branch(seen).replace("-open", "")
+    if of == APT and named:
+        return on_host(f"apt-get install nvidia-driver-{named}{'' if closed else '-open'} && reboot")
+    # Closed ones first, open ones second.
+    commands = {
+        APT: ("apt-get install nvidia-kernel-dkms", "apt-get install nvidia-open-kernel-dkms"),
+        DNF: (
+            "rm -f /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild",
+            "echo '%_with_kmod_nvidia_open 1' > /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild",
+        ),
+        PACMAN: ("pacman -S nvidia-dkms", "pacman -S nvidia-open-dkms"),
+        ZYPPER: (
+            "zypper install nvidia-driver-G06-kmp-default",
+            "zypper install nvidia-open-driver-G06-signed-kmp-default",
+        ),
+    }
+    return on_host(f"{commands[of][0 if closed else 1]} && reboot") if of in commands else ""
 
 
 def library(seen: Json) -> str:
@@ -210,6 +249,78 @@ def framework(seen: Json) -> str:
     if "tensorflow" in found:
         return on_host(f"{python} {pip} 'tensorflow[and-cuda]'")
     return ""
+
+
+#: A module of the driver as modprobe.d(5) names it, and the lines there that keep one out, for sed.
+_MODULE = r"nvidia([-_]\S+)?"
+_OUT = rf"^\s*(blacklist\s+{_MODULE}|alias\s+{_MODULE}\s+off|install\s+{_MODULE}\s+\S*/(true|false))\s*(#.*)?$"
+
+
+def let_in(seen: Json) -> str:
+    """D44: the switch that wrote the file, where it is Ubuntu's; else the lines become comments in the named files."""
+    files = sorted({line["file"] for line in driver(seen)["kept_out"]})
+    if installed(seen, "nvidia-prime$") and all(name.endswith("/blacklist-nvidia.conf") for name in files):
+        return on_host("prime-select nvidia && modprobe nvidia")
+    return on_host(f"sed -E -i 's,{_OUT},# &,' {' '.join(map(shlex.quote, files))} && modprobe nvidia")
+
+
+def open_nodes(seen: Json) -> str:
+    """D43: the group of the nodes where it may use them, else nodes for everybody."""
+    closed = signs(seen)["closed"]
+    groups = sorted({found["group"] for found in closed.values()})
+    if not closed:
+        return on_host(
+            "ls -l /dev/nvidia* && grep -rE 'NVreg_DeviceFile(Mode|GID|UID)' /etc/modprobe.d /lib/modprobe.d"
+        )
+    if groups != ["root"] and all(found["mode"][4:6] == "rw" for found in closed.values()):
+        names = shlex.quote(",".join(group for group in groups if group != "root"))
+        return on_host(f'usermod -aG {names} "${{SUDO_USER:-$(logname)}}" # then log in anew')
+    nodes = " ".join(shlex.quote(f"/dev/{name}") for name in sorted(closed))
+    return on_host(f"chmod 0666 {nodes} # and at each start: NVreg_DeviceFileMode=0666 in /etc/modprobe.d")
+
+
+def fabric_manager(seen: Json) -> str:
+    """D45: the service in the driver's very version, on the machine that has the switches."""
+    version = str(observation(seen)["nvidia"]["module_version"] or driver(seen)["library"] or "")
+    packages = {
+        APT: f"apt-get install {shlex.quote('nvidia-fabricmanager-{}={}*'.format(version.partition('.')[0], version))}",
+        DNF: f"dnf install {shlex.quote(f'nvidia-fabric-manager-{version}')}",
+        ZYPPER: f"zypper install {shlex.quote(f'nvidia-fabricmanager={version}')}",
+    }
+    if family(seen) not in packages or not version:
+        return on_host("systemctl enable --now nvidia-fabricmanager")
+    here = any(one["kind"] == "nvswitch" for one in observation(seen)["other_functions"])
+    where = "" if here else " # on the machine that has the NVSwitches; none is shown here"
+    return on_host(f"{packages[family(seen)]} && systemctl enable --now nvidia-fabricmanager{where}")
+
+
+def reset(seen: Json) -> str:
+    """D46: a reset of the cards that cannot be read."""
+    addresses = sorted(card["pci_address"] for card in observation(seen)["gpus"] if not card["readable"])
+    which = f" -i {shlex.quote(','.join(addresses))}" if addresses else ""
+    return on_host(f"nvidia-smi --gpu-reset{which} # no program may use the card; where it is refused: reboot")
+
+
+def without_compat(seen: Json) -> str:
+    """D48: the variable without the folder, where it has it; else the packages out, or the linker's lines for it."""
+    folder = posixpath.dirname(str(answer(seen)["library"]))
+    path = str(answer(seen)["variables"].get("LD_LIBRARY_PATH", ""))
+    if folder in [part.rstrip("/") for part in path.split(":")]:
+        # What was collected of the variable may be cut, so that the shell takes the folder out of its own.
+        others = f"tr : '\\n' | grep -v {shlex.quote(f'^{literal(folder)}/*$')} | paste -sd: -"
+        return on_host(f'export LD_LIBRARY_PATH="$(printf %s "$LD_LIBRARY_PATH" | {others})"')
+    packages = installed(seen, "cuda-compat-")
+    if packages:
+        return on_host(f"apt-get remove {' '.join(map(shlex.quote, packages))} && ldconfig")
+    line = shlex.quote(rf"\#^{literal(folder)}/*$#d")
+    return on_host(f"sed -E -i {line} /etc/ld.so.conf.d/*.conf && ldconfig")
+
+
+def instances(seen: Json) -> str:
+    """D47: one instance with the whole card, or MIG off; nothing is taken from anybody by the first."""
+    cards = shlex.quote(",".join(without_instances(seen)))
+    off = f"nvidia-smi -i {cards} -mig 0"
+    return on_host(f"nvidia-smi mig -i {cards} -cgi 0 -C # one instance with the whole card; or MIG off: {off}")
 
 
 def node(seen: Json) -> str:

@@ -8,7 +8,7 @@ from typing import Callable, Tuple
 
 from ..checks.base import on_host
 from ..checks.card import signs
-from ..checks.cuda import TOO_OLD, init_code
+from ..checks.cuda import NOT_READY, TOO_OLD, init_code
 from ..checks.environments import again, normal
 from ..checks.lock import installed
 from ..checks.opencv import CV2, providers
@@ -27,6 +27,7 @@ SYSTEM_FOLDERS = re.compile(r"(/usr(/local)?)?/lib(32|64)?(/[\w-]+-linux-gnu[\w]
 DRIVER_TOO_OLD = r"driver version is insufficient|\(35\)|driver on your system is too old"
 NO_CODE = "no kernel image|not built to work with the selected device"
 NO_MEMORY = "convolution algorithm|CUDNN_STATUS_(ALLOC_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)|out of memory|OOM when"
+NO_FABRIC = "SYSTEM_NOT_READY|system not yet initialized"
 OTHER_CUDNN = "Loaded runtime CuDNN library"
 NOT_LOADED = "Could not load dynamic library|Cannot dlopen"
 IGNORED = "Ignoring visible gpu device"
@@ -175,6 +176,19 @@ TABLE = (
             "not compiled with CUDA support",
             "The library is compiled without CUDA support",
         ),
+    ),
+    Diagnosis(
+        "D45",
+        "The fabric manager does not run",
+        "Cards that are joined by NVSwitches compute only after its service has set up the switches (error 802).",
+        "Install nvidia-fabricmanager in the very version of the driver, and start it.",
+        signs=(
+            Sign("cuda.answers", lambda seen: init_code(seen) == NOT_READY, by_hand.fabric_manager),
+            Sign("opencv.cuda", lambda seen: tells(NO_FABRIC, seen), by_hand.fabric_manager),
+            Sign("tensorflow.gpu", lambda seen: says(seen, NO_FABRIC), by_hand.fabric_manager),
+        ),
+        by_hand=by_hand.fabric_manager,
+        messages=("CUDA_ERROR_SYSTEM_NOT_READY", "system not yet initialized", "cudaErrorSystemNotReady"),
     ),
     Diagnosis(
         "D29",

@@ -1,5 +1,6 @@
 """Diagnoses of the kernel's side: module, signature, nouveau, device nodes, and the card itself."""
 
+import re
 import shlex
 from typing import Callable
 
@@ -8,16 +9,20 @@ from ..checks.card import (
     FALLEN,
     LEGACY,
     LOOK,
+    LOST,
     REFUSED,
+    RESET,
     are_apart,
+    closed,
     holders,
-    is_silent,
     kernel_says,
     signs,
+    smi_says,
     uvm_is_missing,
+    without_instances,
 )
-from ..checks.cuda import NO_DEVICE, OTHER_VERSION, answer, init_code
-from ..checks.driver import REBOOT, driver, wanted
+from ..checks.cuda import COMPAT, NO_DEVICE, NOT_OPENED, OTHER_VERSION, answer, init_code
+from ..checks.driver import REBOOT, driver, pinned_by, wanted
 from ..checks.found import CONTAINER, is_as_found, missing_traces, place
 from ..checks.host import observation
 from ..host.guard.rules import is_of_kernel
@@ -59,6 +64,19 @@ def held_by_nouveau(seen: Json) -> bool:
     return "nouveau" in holders(seen)
 
 
+def is_pinned_past_the_driver(seen: Json) -> bool:
+    """Does GRUB pass over the newest kernel, which is the one that gpuhost has made the driver for?"""
+    record, installed = driver(seen)["record"], observation(seen)["kernel"]["installed"]
+    return pinned_by(seen) != "" and record is not None and installed[-1] == record["kernel"]
+
+
+def is_pinned_past_a_module(seen: Json) -> bool:
+    """Does GRUB choose a kernel without a module, while the driver works with the newest one, which runs?"""
+    found = observation(seen)
+    works = found["nvidia"]["module_loaded"] and found["kernel"]["running"] in found["kernel"]["installed"][-1:]
+    return pinned_by(seen) != "" and driver(seen)["module"] is None and works
+
+
 def refused(seen: Json) -> bool:
     """Return whether the kernel's log says that it refused a module."""
     return kernel_says(seen, REFUSED) is not None
@@ -75,10 +93,24 @@ def not_served(seen: Json) -> bool:
     return kernel_says(seen, LEGACY) is not None
 
 
+def is_kept_out(seen: Json) -> bool:
+    """Does modprobe's configuration keep the driver itself out?"""
+    return bool(driver(seen)["kept_out"])
+
+
 def is_lost(seen: Json) -> bool:
-    """Return whether a card is silent, the kernel's log says that it is lost, or nvidia-smi fails."""
-    failing = observation(seen)["nvidia"]["smi"]["status"] != "ok"
-    return kernel_says(seen, FALLEN) is not None or is_silent(seen) or failing
+    """Return whether the kernel's log or nvidia-smi says that a card is lost; a mere failure does not."""
+    return kernel_says(seen, FALLEN) is not None or smi_says(seen, LOST)
+
+
+def waits_for_reset(seen: Json) -> bool:
+    """Does nvidia-smi, or the last word of the kernel about it, say that a card has to be reset?"""
+    return smi_says(seen, RESET) or re.search(RESET, kernel_says(seen, "Xid .*: 154,") or "") is not None
+
+
+def is_forbidden(seen: Json) -> bool:
+    """Does NVML say that whoever asked may not use the driver?"""
+    return smi_says(seen, "insufficient permissions")
 
 
 def library_is_ahead(seen: Json) -> bool:
@@ -90,6 +122,11 @@ def library_is_ahead(seen: Json) -> bool:
 def only_memory_is_missing(seen: Json) -> bool:
     """Return whether the driver's own nodes are there and only CUDA's is missing."""
     return uvm_is_missing(seen) and "nvidiactl" in signs(seen)["nodes"]
+
+
+def loads_compat(seen: Json) -> bool:
+    """Does a program load the toolkit's libcuda instead of the driver's, and is it refused?"""
+    return init_code(seen) in COMPAT and "/compat/" in str(answer(seen)["library"])
 
 
 def in_container(seen: Json) -> bool:
@@ -123,6 +160,23 @@ TABLE = (
             "will ignore this GPU",
             "Legacy drivers",
             "is not supported by the NVIDIA * driver",
+            "requires use of the NVIDIA open kernel modules",
+            "is not supported by open* nvidia.ko",
+            "RmInitAdapter failed! (0x22:0x56",
+        ),
+    ),
+    Diagnosis(
+        "D48",
+        "The toolkit's libcuda is loaded before the driver's",
+        "cuda-compat lets an older driver serve a newer toolkit, on some data-centre cards only; it fails elsewhere.",
+        "Take its folder out of the loader's way, or the package out; the driver brings the libcuda that fits it.",
+        signs=(Sign("cuda.answers", loads_compat, by_hand.without_compat),),
+        by_hand=by_hand.without_compat,
+        messages=(
+            "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
+            "forward compatibility was attempted on non supported HW",
+            "cudaErrorCompatNotSupportedOnDevice",
+            "system has unsupported display driver / cuda driver combination",
         ),
     ),
     Diagnosis(
@@ -143,6 +197,18 @@ TABLE = (
             "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
             "system has unsupported display driver / cuda driver combination",
         ),
+    ),
+    Diagnosis(
+        "D50",
+        "GRUB boots another kernel than the driver's",
+        "Its settings, or the entry that was saved last, name a kernel; the driver was made for the newest one.",
+        "Let GRUB start its first entry; or, where the kernel was chosen on purpose, build the module for that one.",
+        signs=(
+            Sign("kernel.boots", is_pinned_past_the_driver, by_hand.unpinned),
+            Sign("driver.module", is_pinned_past_a_module, by_hand.unpinned),
+        ),
+        by_hand=by_hand.unpinned,
+        messages=("Module nvidia not found in directory /lib/modules",),
     ),
     Diagnosis(
         "D08",
@@ -216,6 +282,20 @@ TABLE = (
         ),
     ),
     Diagnosis(
+        "D44",
+        "A file keeps the driver itself out",
+        "modprobe's configuration blacklists nvidia: prime-select or another switch of laptops, or somebody, did that.",
+        "Switch back with the tool that wrote the file, or take the lines out of it; a reboot changes nothing.",
+        signs=(Sign("driver.loaded", is_kept_out, by_hand.let_in),),
+        by_hand=by_hand.let_in,
+        messages=(
+            "couldn't communicate with the NVIDIA driver",
+            "Module nvidia is blacklisted",
+            "modprobe: FATAL: Module off not found",
+            "blacklist nvidia",
+        ),
+    ),
+    Diagnosis(
         "D09",
         "The new driver or kernel has not been booted yet",
         "What was installed takes effect at the next start; until then the old kernel or module runs, or none.",
@@ -248,6 +328,40 @@ TABLE = (
             "cudaErrorUnknown",
             "CUDA unknown error",
         ),
+    ),
+    Diagnosis(
+        "D43",
+        "This user may not use the card",
+        "The device nodes are for root or for one group, or a container's device rules leave them out.",
+        "Join the group of the nodes, or let the driver make them for everybody, which is its default.",
+        signs=(
+            Sign("driver.cards", is_forbidden, by_hand.open_nodes),
+            Sign("cuda.answers", lambda seen: init_code(seen) in NOT_OPENED and closed(seen) != "", by_hand.open_nodes),
+        ),
+        by_hand=by_hand.open_nodes,
+        messages=(
+            "Failed to initialize NVML: Insufficient Permissions",
+            "NVML: Insufficient Permissions",
+            "/dev/nvidiactl: Permission denied",
+        ),
+    ),
+    Diagnosis(
+        "D46",
+        "The card waits for a reset",
+        "It has met an error after which the driver uses it no more until it is reset.",
+        "End the programs that use it, then reset it; where that is refused, start the machine again.",
+        signs=(Sign("driver.cards", waits_for_reset, by_hand.reset),),
+        by_hand=by_hand.reset,
+        messages=("GPU requires reset", "GPU Reset Required"),
+    ),
+    Diagnosis(
+        "D47",
+        "MIG is enabled and has no instance",
+        "A card that is shared by MIG computes in its instances only; none was made, or a restart took them away.",
+        "Make an instance, or turn MIG off.",
+        signs=(Sign("driver.cards", lambda seen: bool(without_instances(seen)), by_hand.instances),),
+        by_hand=by_hand.instances,
+        messages=("No MIG devices found", "no CUDA-capable device is detected", "CUDA_ERROR_NO_DEVICE"),
     ),
     Diagnosis(
         "D16",

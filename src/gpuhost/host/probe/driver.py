@@ -34,8 +34,12 @@ LIBRARIES = tuple(
 )
 
 _BLACKLIST = re.compile(r"^\s*blacklist\s+nouveau\s*(#.*)?$", re.MULTILINE)
+_KEEPS_OUT = re.compile(
+    r"\s*(?:blacklist\s+([\w-]+)|alias\s+([\w-]+)\s+off|install\s+([\w-]+)\s+(?:/usr)?/bin/(?:true|false))\s*(?:#.*)?$"
+)
 _NOUVEAU_FILE = re.compile(r"(^|/)nouveau\.ko(\.(xz|zst|gz))?$")
 _TIMEOUT_S = 60.0
+_LONGEST_LINE = 200
 _LINKS = 20  # more than any chain of alternatives has
 
 
@@ -52,6 +56,7 @@ def driver(edges: Edges, boots: Optional[str], root: str = ROOT) -> Json:
         "library": library_version(edges),
         "headers": bool(boots) and leads_to(edges, f"/lib/modules/{boots}/build") is not None,
         "nouveau": nouveau(edges, boots),
+        "kept_out": kept_out(edges),
         "dkms": dkms_lines(edges),
         "key": own_key(edges),
         "record": record(edges, root),
@@ -144,18 +149,36 @@ def library_version(edges: Edges) -> Optional[str]:
 
 
 def modprobe_files(edges: Edges) -> Dict[str, str]:
-    """The text of each modprobe configuration file in force, by file name."""
+    """The text of each modprobe configuration file in force, by its path."""
     files: Dict[str, str] = {}
     for folder in MODPROBE_FOLDERS:
+        above = {posixpath.basename(path) for path in files}
         for name in edges.names(folder) or []:
-            if name.endswith(".conf") and name not in files:
-                files[name] = edges.text(f"{folder}/{name}") or ""
+            if name.endswith(".conf") and name not in above:
+                files[f"{folder}/{name}"] = edges.text(f"{folder}/{name}") or ""
     return files
+
+
+def kept_out(edges: Edges) -> List[Dict[str, str]]:
+    """The lines of modprobe's configuration that keep the driver itself out, each with its file."""
+    return [
+        {"file": path, "line": " ".join(line.split())[:_LONGEST_LINE]}
+        for path, text in sorted(modprobe_files(edges).items())
+        for line in text.splitlines()
+        if keeps_out(line)
+    ]
+
+
+def keeps_out(line: str) -> bool:
+    """Does a line of modprobe's configuration keep the driver from being loaded? To modprobe, - and _ are the same."""
+    found = _KEEPS_OUT.match(line)
+    return found is not None and (found.group(1) or found.group(2) or found.group(3)).replace("_", "-") in MODULE_NAMES
 
 
 def nouveau(edges: Edges, kernel: Optional[str]) -> Json:
     """Whether nouveau is kept out: by modprobe's configuration, in the initramfs, and now."""
-    blacklists = [name for name, text in sorted(modprobe_files(edges).items()) if _BLACKLIST.search(text)]
+    files = sorted(modprobe_files(edges).items())
+    blacklists = [posixpath.basename(path) for path, text in files if _BLACKLIST.search(text)]
     return {
         "blacklisted": bool(blacklists),
         "in_initramfs": initramfs_loads_nouveau(edges, kernel, blacklists) if kernel else None,

@@ -3,6 +3,8 @@
 Runs on the target: Python 3.6, standard library. Reads only.
 """
 
+import grp
+import os
 import re
 import stat
 from typing import Any, Dict, List
@@ -31,15 +33,40 @@ def signs(edges: Edges, kernel: str, smi_answers: bool) -> Json:
     `smi_answers` says whether nvidia-smi has just listed the cards: it is not asked again where it fails, because that
     may take minutes. What is not known is None.
     """
+    nodes = sorted(name for name in edges.names("/dev") or [] if _NODE.match(name))
     return {
         "kernel_log": kernel_log(edges),
-        "nodes": sorted(name for name in edges.names("/dev") or [] if _NODE.match(name)),
+        "nodes": nodes,
+        "closed": closed(edges, nodes),
         "uvm": {
             "loaded": edges.exists("/sys/module/nvidia_uvm"),
             "on_demand": is_setuid(edges, MODPROBE) and any(has_module(edges, kernel, name) for name in UVM_MODULES),
         },
+        "mig": mig_instances(edges) if smi_answers else {},
         "free_mib": free_memory(edges) if smi_answers else None,
     }
+
+
+def closed(edges: Edges, nodes: List[str]) -> Dict[str, Json]:
+    """The device nodes that whoever runs this may not use, each with its `mode` as ls shows it and its `group`."""
+    found = {}
+    for name in nodes:
+        path = edges.path(f"/dev/{name}")
+        try:
+            if not os.access(str(path), os.R_OK | os.W_OK):
+                there = path.stat()
+                found[name] = {"mode": stat.filemode(there.st_mode), "group": group_name(there.st_gid)}
+        except OSError:
+            continue  # it went away meanwhile, or is a link that leads nowhere: no permission that keeps anybody out
+    return found
+
+
+def group_name(number: int) -> str:
+    """The name of a group; its number where it has none."""
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
 
 
 def kernel_log(edges: Edges) -> Any:
@@ -69,6 +96,34 @@ def is_setuid(edges: Edges, name: str) -> bool:
 def has_module(edges: Edges, kernel: str, name: str) -> bool:
     """Is there a module of this name for a kernel?"""
     return bool(modinfo(edges, ["-k", kernel, "-F", "filename", name]))
+
+
+def mig_instances(edges: Edges) -> Dict[str, int]:
+    """The number of MIG instances by PCI address of each card on which MIG is enabled; {} also where nothing tells it.
+
+    A driver from before MIG refuses the query, so that its failure is not a problem.
+    """
+    query = ["nvidia-smi", "--query-gpu=pci.bus_id,uuid,mig.mode.current", "--format=csv,noheader,nounits"]
+    code, out, _ = edges.run(query, _SMI_TIMEOUT_S)
+    rows = [[cell.strip() for cell in line.split(",")] for line in out.splitlines()] if code == 0 else []
+    enabled = {row[1]: parse_pci_address(row[0]) for row in rows if len(row) == 3 and row[2] == "Enabled"}
+    code, out, _ = edges.run(["nvidia-smi", "-L"], _SMI_TIMEOUT_S) if enabled else (0, "", "")
+    counts = count_instances(out) if code == 0 else {}
+    return {address: counts[uuid] for uuid, address in enabled.items() if address is not None and uuid in counts}
+
+
+def count_instances(text: str) -> Dict[str, int]:
+    """The number of MIG instances by the uuid of the card above them, as `nvidia-smi -L` lists them."""
+    counts: Dict[str, int] = {}
+    card = None
+    for line in text.splitlines():
+        found = re.match(r"GPU [0-9]+:.*\(UUID: ([\w-]+)\)", line)
+        if found:
+            card = found.group(1)
+            counts[card] = 0
+        elif card is not None and re.match(r"\s+MIG ", line):
+            counts[card] += 1
+    return counts
 
 
 def free_memory(edges: Edges) -> Any:
