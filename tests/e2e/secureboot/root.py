@@ -14,7 +14,7 @@ from ..beds.base import PACKAGES
 from ..beds.bed import ROOT_ENVIRONMENT
 from ..beds.commands import host
 from ..beds.firmware import VARIABLE
-from ..beds.settings import COMPONENTS
+from ..beds.settings import CODENAME, COMPONENTS
 
 #: The kernel that a machine begins with, and the tools; a later kernel comes from the archive.
 TOOLS = (
@@ -106,6 +106,9 @@ def furnish(bed: Bed, public_key: str) -> None:
     with (root / "etc/initramfs-tools/modules").open("a") as modules:
         modules.write(DRIVERS)
     (root / "root/.ssh").chmod(0o700)
+    # apt reads its lists anew each time it is asked, and those of all of Debian take it minutes in there.
+    bed.run(["sed", "-E", "-i", f"s/^(Suites:.*) {CODENAME}( |$)/\\1\\2/", SOURCES])
+    bed.run(["apt-get", "update"])
     bed.run(["systemctl", "enable", "systemd-networkd", "ssh"])
     bed.run(["update-initramfs", "-u", "-k", "all"], timeout=600)
 

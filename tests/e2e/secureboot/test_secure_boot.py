@@ -158,9 +158,10 @@ def state(machine: Guest, table: List[str], name: str, folder: str = root.FOLDER
 
 
 def verdict(found: Record, *argv: str) -> str:
-    """What became of a module, in the tool's last words."""
+    """What became of a module, in the tool's words; for the driver modprobe runs itself and complains twice."""
     said = found.said(*argv)
-    return "loaded" if said.rc == 0 else said.err.strip().rpartition(": ")[2]
+    first = said.err.strip().splitlines()[:1]
+    return "loaded" if said.rc == 0 else "".join(first).rpartition(": ")[2]
 
 
 def refused(found: Record, module: str) -> bool:
