@@ -1,0 +1,121 @@
+"""What real machines said in each state of Secure Boot, against what the parsers make of it (tests/data/secureboot)."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, List, NamedTuple, Tuple
+
+import pytest
+
+from gpuhost.checks.card import REFUSED
+from gpuhost.host.driver import key
+from gpuhost.host.parse.machine import parse_mokutil, parse_secure_boot_variable
+from gpuhost.host.probe.driver import parse_modinfo, parse_test_key
+from gpuhost.host.probe.signs import telling_lines
+
+RECORDS = Path(__file__).resolve().parents[1] / "data/secureboot"
+OWN, STRANGE = "/var/lib/shim-signed/mok/MOK.der", "/root/strange/key.der"
+MODULES = ("hello_unsigned", "hello_strange", "hello_own", "hello_changed")
+
+
+class State(NamedTuple):
+    """What is true of a recorded machine: what the firmware says, whether it knows the own key, what is let in."""
+
+    secure_boot: str
+    enrolled: bool
+    let_in: Tuple[str, ...]
+
+
+STATES = {
+    "not-enrolled": State("enabled", False, ()),
+    "pending": State("enabled", False, ()),
+    "missed": State("enabled", False, ()),
+    "enrolled": State("enabled", True, ("hello_own",)),
+    "later-kernel": State("enabled", True, ("hello_own",)),
+    # The firmware says one thing, and shim has told the kernel another.
+    "validation-off": State("enabled", True, MODULES),
+    "setup-mode": State("disabled", False, MODULES),
+    # No variable shows a lockdown that was asked for by hand or on the kernel's command line.
+    "lockdown-alone": State("disabled", False, ()),
+}
+
+
+def said(name: str, *argv: str) -> Tuple[int, str, str]:
+    """How a command of a record ended, and what it printed."""
+    commands = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))["commands"]
+    found = [one for one in commands if one["argv"] == list(argv)][-1]
+    return found["rc"], found["out"], found["err"]
+
+
+def files(name: str) -> Any:
+    """The files of a record."""
+    return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))["files"]
+
+
+def insmod(name: str, module: str) -> Tuple[int, str, str]:
+    """What became of a small module."""
+    return said(name, "insmod", f"/root/modules/{module}.ko")
+
+
+def refusals(name: str) -> List[str]:
+    """The lines of the kernel's log by which the checks know a refusal, of those that the probe keeps."""
+    return [line for line in telling_lines(said(name, "dmesg")[1]) if re.search(REFUSED, line)]
+
+
+def test_every_record_is_tested() -> None:
+    """A state that was recorded and stands in no table would be looked at by nobody."""
+    assert sorted(path.stem for path in RECORDS.glob("*.json")) == sorted(STATES)
+
+
+@pytest.mark.parametrize("name", STATES)
+class TestState:
+    """One recorded machine."""
+
+    def test_the_kernel_let_in_what_the_table_says(self, name: str) -> None:
+        """The table stands on what insmod did."""
+        assert tuple(module for module in MODULES if insmod(name, module)[0] == 0) == STATES[name].let_in
+
+    def test_variable_and_mokutil_agree_on_the_firmware(self, name: str) -> None:
+        """Both are read for the same answer."""
+        data = next(text for path, text in files(name).items() if "/SecureBoot-" in path)
+        assert parse_secure_boot_variable(bytes.fromhex(data[len("hex:") :])) == STATES[name].secure_boot
+        _, out, err = said(name, "mokutil", "--sb-state")
+        assert parse_mokutil(out + err) == STATES[name].secure_boot
+
+    def test_the_key_is_known_to_the_firmware_or_not(self, name: str) -> None:
+        """mokutil's sentence tells it; its exit status is 1 for a key that is enrolled."""
+        for certificate, enrolled in ((OWN, STATES[name].enrolled), (STRANGE, False)):
+            _, out, err = said(name, "mokutil", "--test-key", certificate)
+            assert parse_test_key(out + err) is enrolled
+
+    def test_only_a_request_is_pending(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A request that was missed at the console is gone, and one that was confirmed as well."""
+        subject = parse_modinfo(said(name, "modinfo", "/root/modules/hello_own.ko")[1])["signer"]
+        monkeypatch.setattr(key, "subject", lambda run: subject)
+        assert key.is_pending(lambda argv, timeout: said(name, *argv)) is (name == "pending")
+
+    def test_signers(self, name: str) -> None:
+        """kmod 30 names the signer, and nobody for a module without a signature."""
+        signers = [
+            parse_modinfo(said(name, "modinfo", f"/root/modules/{module}.ko")[1])["signer"] for module in MODULES
+        ]
+        assert signers[:2] == ["", "a stranger"]
+        assert signers[2] == signers[3] and signers[2].endswith(key.OWN_SUBJECT)
+
+    def test_the_log_tells_a_refusal(self, name: str) -> None:
+        """Where a module without a signature or of a strange key was refused, a line that the checks know says so."""
+        expected = "hello_unsigned" not in STATES[name].let_in
+        assert bool(refusals(name)) is expected
+
+
+def test_a_module_that_was_changed_is_refused_without_a_word() -> None:
+    """The key is enrolled, the signature is another file's: insmod is told, the kernel's log is not."""
+    rc, _, err = insmod("enrolled", "hello_changed")
+    assert rc == 1 and "Key was rejected by service" in err
+    assert "hello_changed" not in said("enrolled", "dmesg")[1]
+    assert refusals("enrolled") == [
+        "Loading of unsigned module is rejected",
+        "Loading of module with unavailable key is rejected",
+    ]
