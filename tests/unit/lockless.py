@@ -52,6 +52,7 @@ def without_lock(seen: Json, provisioned: bool = False) -> Json:
             "names": [observation["platform"]["distribution"]],
             "bus": 20,
             "dxg": False,
+            "cdi": {},
         },
         "expected": {
             "platforms": releases["platforms"],

@@ -13,6 +13,7 @@ from gpuhost.host.commands import NOT_FOUND
 from gpuhost.host.edges import Edges
 from gpuhost.host.probe import environment as probe_environment
 from gpuhost.host.probe.signs import parse_free_memory, signs, telling_lines
+from gpuhost.host.probe.surroundings import cdi
 from gpuhost.planning.environments import load_environment
 from gpuhost.verification import expected
 from gpuhost.verification.collect import telling
@@ -102,6 +103,18 @@ def test_nodes_that_this_user_may_not_use(machine: Machine, monkeypatch: pytest.
 def unknown_group(number: int) -> Any:
     """What grp does with a number that has no name."""
     raise KeyError(number)
+
+
+def test_the_drivers_that_specifications_of_containers_name(machine: Machine) -> None:
+    """By file and version; a file of another device has none of them."""
+    edges = Edges(str(machine.root), machine.run)
+    assert cdi(edges) == {}
+    for name in ("etc/cdi/nvidia.yaml", "var/run/cdi/other.json", "etc/cdi/README"):
+        machine.write(name)
+        text = "hostPath: /usr/lib/libcuda.so.550.54.15\n- /usr/lib/libnvidia-ml.so.550.54.15\n" * ("other" not in name)
+        (machine.root / name).write_text(text, encoding="utf-8")
+    assert cdi(edges) == {"/etc/cdi/nvidia.yaml": ["550.54.15"]}
+    assert edges.problems == []
 
 
 def test_instances_of_each_card_with_mig(machine: Machine) -> None:

@@ -1,10 +1,11 @@
 """Checks of CUDA itself, as any program meets it: its library loads, it finds the cards, and a card computes."""
 
-from typing import Callable, Tuple
+from typing import Callable, Dict, List, Tuple
 
 from ..types import Json
 from .base import Check, Outcome, held, skipped
 from .card import closed, signs
+from .driver import driver
 from .found import CONTAINER, MACHINE, place
 from .host import observation
 
@@ -72,6 +73,23 @@ def computes(seen: Json) -> Outcome:
     return held(not wrong, "each card fills memory that is read back right", "; ".join(wrong) or names, "")
 
 
+def stale_specifications(seen: Json) -> Dict[str, List[str]]:
+    """The CDI specifications that name libraries of another driver than the installed one, with their versions."""
+    library = driver(seen)["library"]
+    found = seen["surroundings"]["cdi"] if library is not None else {}
+    return {name: versions for name, versions in sorted(found.items()) if versions != [library]}
+
+
+def containers(seen: Json) -> Outcome:
+    """Judge whether containers are given the libraries of the driver that is installed."""
+    required, library = "a CDI specification names the installed driver's libraries", driver(seen)["library"]
+    if not seen["surroundings"]["cdi"] or library is None:
+        return skipped(required, "there is no CDI specification with a driver's libraries here")
+    stale = stale_specifications(seen)
+    told = "; ".join(f"{name} names {', '.join(versions)}, installed is {library}" for name, versions in stale.items())
+    return held(not stale, required, told or f"it names {library}", "")
+
+
 def is_proved(seen: Json) -> bool:
     """Return whether CUDA works on every card here, as far as a program can tell."""
     if seen.get("cuda") is None or (place(seen) == MACHINE and not observation(seen)["gpus"]):
@@ -111,5 +129,17 @@ ASKED = (
         "A card that is listed need not do anything.",
         computes,
         ("cuda.answers",),
+    ),
+    Check(
+        "cuda.cdi",
+        "Containers are given this driver",
+        "A specification that was made for an older driver gives containers libraries that fit no module.",
+        containers,
+        ("/etc/cdi*", "/var/run/cdi*"),
+        ("driver.match",),
+        "cuda",
+        True,
+        containers,
+        risk=True,
     ),
 )

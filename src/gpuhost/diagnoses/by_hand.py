@@ -11,7 +11,7 @@ from typing import List
 
 from ..checks.base import on_host
 from ..checks.card import LEGACY, OTHER_FLAVOUR, kernel_says, signs, without_instances
-from ..checks.cuda import answer
+from ..checks.cuda import answer, stale_specifications
 from ..checks.driver import driver, pinned_by
 from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, is_as_found, place
 from ..checks.host import observation
@@ -231,6 +231,15 @@ def into_container(seen: Json) -> str:
         "docker run --rm --gpus all IMAGE nvidia-smi"
         " # on the machine that runs the container, with nvidia-container-toolkit; podman: --device nvidia.com/gpu=all"
     )
+
+
+def specification(seen: Json) -> str:
+    """D49: the CDI specification anew, in the files that are stale here; from a container, on its machine."""
+    if place(seen) == CONTAINER:
+        where = "on the machine that runs the container; then start the container anew"
+        return on_host(f"nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml # {where}")
+    files = stale_specifications(seen)
+    return on_host(" && ".join(f"nvidia-ctk cdi generate --output={shlex.quote(name)}" for name in files))
 
 
 #: The series of CUDA that PyTorch's own index has builds for.

@@ -180,6 +180,28 @@ TABLE = (
         ),
     ),
     Diagnosis(
+        "D49",
+        "Containers are given the libraries of another driver",
+        "The CDI specification was made before the driver was upgraded, or the image has libraries of its own.",
+        "Make the specification anew, and start the container anew; leave the driver's libraries out of images.",
+        signs=(
+            Sign("cuda.cdi", remedy=by_hand.specification),
+            Sign("driver.loaded", lambda seen: in_container(seen) and are_apart(seen), by_hand.specification),
+            Sign(
+                "cuda.answers",
+                lambda seen: in_container(seen) and init_code(seen) == OTHER_VERSION,
+                by_hand.specification,
+            ),
+        ),
+        by_hand=by_hand.specification,
+        messages=(
+            "Driver/library version mismatch",
+            "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+            "failed to fulfil mount request",
+            "unresolvable CDI devices",
+        ),
+    ),
+    Diagnosis(
         "D01",
         "Driver and library are of two versions",
         "The libraries were upgraded while the older module was loaded; NVML and CUDA refuse to start.",
