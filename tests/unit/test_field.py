@@ -546,6 +546,45 @@ def test_what_is_a_card_for_this_machine(
     assert len(observation["gpus"]) == (0 if kind else 1)
 
 
+def test_a_card_that_can_be_unplugged_is_called_removable(tmp_path: Path) -> None:
+    """An eGPU: the kernel says it since 5.14, and "fixed" of any other card."""
+    host = Host(tmp_path, "ubuntu1804-quadro-p2000")
+    for word, told in (("fixed", False), ("removable", True)):
+        host.put(f"/sys/bus/pci/devices/{CARD}/removable", word + "\n")
+        assert (
+            noted(made(host.seen()), f"{CARD} (10de:1c30) is removable") == f"{CARD} (10de:1c30) is removable"
+        ) is told
+
+
+@pytest.mark.parametrize(
+    ("prime", "switch", "card", "words"),
+    [
+        ("off\n", "", False, "not on the PCI bus, perhaps because it is switched off (prime-select query says intel)"),
+        (
+            "on-demand\n",
+            "0000:01:00.0 OFF\n",
+            True,
+            "is switched off (prime-select query says on-demand, /proc/acpi/bbs",
+        ),
+        ("", "0000:01:00.0 OFF\n", False, "(/proc/acpi/bbswitch says OFF): prime-select nvidia"),
+        ("off\n", "", True, "is switched off (prime-select query says intel)"),
+        ("on-demand\n", "0000:01:00.0 ON\n", True, None),
+        ("on\n", "", False, None),
+    ],
+)
+def test_a_laptops_switch_is_named(tmp_path: Path, prime: str, switch: str, card: bool, words: Optional[str]) -> None:
+    """Where its card is missing or off; a setting that has nothing to do with it is not mentioned."""
+    host = Host(tmp_path, "ubuntu1804-quadro-p2000")
+    if not card:
+        host.without_card()
+        host.say("nvidia-smi", "No devices were found\n", code=6)
+    for name, state in (("/etc/prime-discrete", prime), ("/proc/acpi/bbswitch", switch)):
+        if state:
+            host.put(name, state)
+    texts = [note["text"] for note in made(host.seen())["notes"] if "of this laptop" in note["text"]]
+    assert len(texts) == (1 if words else 0) and all(words and words in text for text in texts)
+
+
 @pytest.mark.parametrize(
     "words",
     [

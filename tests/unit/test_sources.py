@@ -107,6 +107,8 @@ SICK: List[Tuple[str, Sick, Tuple[str, ...]]] = [
 #: What no check passes by, so that a machine on which it cannot be read is incomplete, and that is all.
 TOLD_ONLY = (
     "df *",
+    "/etc/prime-discrete",
+    "/proc/acpi/bbswitch",
     "/usr/bin/python3* --version",
     "/proc/sys/kernel/*",
     "/proc/cpuinfo",

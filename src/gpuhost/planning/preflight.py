@@ -77,7 +77,14 @@ def problems(observation: Json, catalog: Optional[Catalog] = None) -> List[str]:
 
 
 #: What the probe reads and no plan rests on.
-UNPLANNED = ("df *", "/proc/meminfo", "/proc/sys/kernel/*", "/usr/bin/python3*")
+UNPLANNED = (
+    "df *",
+    "/etc/prime-discrete",
+    "/proc/acpi/bbswitch",
+    "/proc/meminfo",
+    "/proc/sys/kernel/*",
+    "/usr/bin/python3*",
+)
 
 
 def unread_problems(observation: Json) -> List[str]:

@@ -102,6 +102,17 @@ def remarks(observation: Json) -> Tuple[Tuple[str, str], ...]:
         for card in observation["other_functions"]
         if card["kind"] == "passed-through"
     ]
+    found += [
+        (
+            "gpu",
+            f"{card['pci_address']} ({card['pci_id']}) is removable: unplugged, the machine no longer matches its lock",
+        )
+        for card in observation["gpus"]
+        if card.get("removable")
+    ]
+    off = switched_off(observation)
+    if off:
+        found.append(("gpu", off))
     kernel, distribution = observation["kernel"]["boots"], observation["platform"]["distribution"]
     if observation["gpus"] and kernel and not of_the_archive(kernel, distribution):
         text = f"kernel {kernel} is not one of {distribution}'s archive, so that the module builds for it is unproven"
@@ -110,6 +121,17 @@ def remarks(observation: Json) -> Tuple[Tuple[str, str], ...]:
         text = "Secure Boot is on and shim does not validate (mokutil --enable-validation turns it on again)"
         found.append(("driver", f"{text}: the kernel loads unsigned modules, and the plan asks for no signature"))
     return tuple(found)
+
+
+def switched_off(observation: Json) -> str:
+    """What to say of a laptop whose NVIDIA card is missing or off, where that can be a setting; else ""."""
+    hybrid = observation.get("hybrid") or {}
+    told = ["prime-select query says " + hybrid["prime"]] if hybrid.get("prime") in ("intel", "on-demand") else []
+    told += ["/proc/acpi/bbswitch says OFF"] if hybrid.get("bbswitch") == "OFF" else []
+    if not told or (observation["gpus"] and hybrid.get("bbswitch") != "OFF" and hybrid.get("prime") != "intel"):
+        return ""
+    state = "is switched off" if observation["gpus"] else "is not on the PCI bus, perhaps because it is switched off"
+    return f"the NVIDIA card of this laptop {state} ({', '.join(told)}): prime-select nvidia, reboot, and plan anew"
 
 
 def keeper(card: Json) -> str:

@@ -166,7 +166,7 @@ def _sysfs_card(edges: Edges, folder: str, name: str, pci_class: str) -> Card:
     subsystem = None
     if subsystem_vendor and subsystem_device:
         subsystem = f"{subsystem_vendor}:{subsystem_device}"
-    return {
+    card: Card = {
         "pci_address": address,
         "pci_id": f"{_NVIDIA_VENDOR}:{device}",
         "class": pci_class,
@@ -178,6 +178,26 @@ def _sysfs_card(edges: Edges, folder: str, name: str, pci_class: str) -> Card:
         "memory_mib": None,
         "readable": None,
         "error": None,
+    }
+    # Since Linux 5.14; what hangs on a Thunderbolt port says "removable".
+    if (edges.text(folder + "/removable") or "").strip() == "removable":
+        card["removable"] = True
+    return card
+
+
+def read_hybrid(edges: Edges) -> Optional[Dict[str, Optional[str]]]:
+    """What switches the card of a laptop with two: nvidia-prime's setting and bbswitch's state; None without both.
+
+    `prime-select query` prints intel for "off", nvidia for "on", and on-demand.
+    """
+    prime, switch = edges.text("/etc/prime-discrete"), edges.text("/proc/acpi/bbswitch")
+    if prime is None and switch is None:
+        return None
+    words = {"off": "intel", "on": "nvidia", "on-demand": "on-demand"}
+    state = (switch or "").split()[-1:]
+    return {
+        "prime": words.get((prime or "").strip()),
+        "bbswitch": state[0] if state and state[0] in ("ON", "OFF") else None,
     }
 
 

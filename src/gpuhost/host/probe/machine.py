@@ -26,7 +26,7 @@ from ..parse.machine import (
 from ..parse.versions import sort_versions
 from .apt import read_apt
 from .boot import boots
-from .gpu import read_nvidia
+from .gpu import read_hybrid, read_nvidia
 
 SCHEMA = 1
 # Stands as long as a run of ours is installing the driver's packages (driver_setup.PENDING).
@@ -54,6 +54,7 @@ def observe(root: str = "/", run: Run = run_command, strict: bool = True) -> Dic
         edges.output(["dpkg", "--print-architecture"], _TIMEOUT_S, "dpkg --print-architecture") or ""
     ).strip()
     packages, audit = _read_packages(edges, architecture)
+    hybrid = read_hybrid(edges)
     return {
         "schema": SCHEMA,
         "hostname": _one_line(edges, "/proc/sys/kernel/hostname"),
@@ -64,6 +65,7 @@ def observe(root: str = "/", run: Run = run_command, strict: bool = True) -> Dic
         "gpus": gpus,
         "other_functions": others,
         "nvidia": nvidia,
+        **({} if hybrid is None else {"hybrid": hybrid}),
         "wsl": _read_wsl(edges),
         "apt": read_apt(edges, platform["distribution"], architecture),
         "packages": packages,
