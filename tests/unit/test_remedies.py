@@ -37,7 +37,9 @@ ON_HOST = "On the host: "
 #: The programs that a remedy may start. A new one is looked at first.
 PROGRAMS = re.findall(
     r"\S+",
-    "akmods apt-get apt-cache apt-mark chmod chown curl depmod dkms dmesg dnf docker dpkg dracut grep kmodgenca "
+    "akmods apt-get apt-cache apt-mark chmod chown curl depmod dkms dmesg dnf docker dpkg dracut echo export grep "
+    "grub-editenv grub-mkconfig grub2-editenv grub2-mkconfig kmodgenca ls nvidia-ctk paste prime-select systemctl tr "
+    "update-grub usermod "
     "ldconfig lspci mkinitcpio modprobe mokutil nvidia-modprobe nvidia-smi pacman perl printf reboot rm sed tail "
     "test ubuntu-drivers unset update-initramfs update-secureboot-policy zypper ${EDITOR:-nano} ",
 )
@@ -117,7 +119,9 @@ def harm_of(before: str, written: List[str], meant: List[str]) -> Iterator[str]:
             yield "sed on what is not named"
     if program == "perl" and ("URIs" not in meant[4] or "Suites" not in meant[4] or len(meant) != 6):
         yield "perl without URIs, suites or file"
-    if program == "chmod" and not re.fullmatch(SAFE_MODES, operands[0]):
+    # The driver's own mode for its nodes, which let a user ask the card and nothing else.
+    is_node = operands[:1] == ["0666"] and all(re.fullmatch(r"/dev/nvidia[\w-]*", word) for word in operands[1:])
+    if program == "chmod" and not re.fullmatch(SAFE_MODES, operands[0]) and not is_node:
         yield "opens files to others"
     recursive = program in ("chmod", "chown") and any(re.match(r"-\w*R", option) for option in options)
     if recursive and any(re.fullmatch(r"/|/(usr|etc|opt|var|home)/*", word) for word in operands):
@@ -129,7 +133,7 @@ def harm_of(before: str, written: List[str], meant: List[str]) -> Iterator[str]:
     if program == "curl" and not any(word.startswith("https://developer.download.nvidia.") for word in operands):
         yield "fetches from elsewhere"
     for at, word in enumerate(meant):
-        if word.startswith(">") and not meant[at + 1].startswith("/etc/modprobe.d/"):
+        if word.startswith(">") and not meant[at + 1].startswith(("/etc/modprobe.d/", "/etc/rpm/macros.nvidia")):
             yield f"writes {meant[at + 1]}"
 
 

@@ -109,9 +109,10 @@ def unpinned(seen: Json) -> str:
     if pinned_by(seen).endswith("/grubenv"):
         return on_host(f"{'grub-editenv' if of in (APT, PACMAN) else 'grub2-editenv'} - unset saved_entry && reboot")
     renew = {APT: "update-grub", PACMAN: "grub-mkconfig -o /boot/grub/grub.cfg"}
-    files = "$(grep -ls '^GRUB_DEFAULT=' /etc/default/grub /etc/default/grub.d/*.cfg)"
+    named = pinned_by(seen)
+    file = shlex.quote(named if named.startswith("/etc/default/grub") else "/etc/default/grub")
     made = renew.get(of, "grub2-mkconfig -o /boot/grub2/grub.cfg")
-    return on_host(f"sed -i 's/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/' {files} && {made} && reboot")
+    return on_host(f"sed -i --follow-symlinks 's/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/' {file} && {made} && reboot")
 
 
 def without_nouveau(seen: Json) -> str:
@@ -197,7 +198,7 @@ def other_flavour(seen: Json) -> str:
     commands = {
         APT: ("apt-get install nvidia-kernel-dkms", "apt-get install nvidia-open-kernel-dkms"),
         DNF: (
-            "rm -f /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild",
+            "rm /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild",
             "echo '%_with_kmod_nvidia_open 1' > /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild",
         ),
         PACMAN: ("pacman -S nvidia-dkms", "pacman -S nvidia-open-dkms"),
@@ -270,7 +271,9 @@ def let_in(seen: Json) -> str:
     files = sorted({line["file"] for line in driver(seen)["kept_out"]})
     if installed(seen, "nvidia-prime$") and all(name.endswith("/blacklist-nvidia.conf") for name in files):
         return on_host("prime-select nvidia && modprobe nvidia")
-    return on_host(f"sed -E -i 's,{_OUT},# &,' {' '.join(map(shlex.quote, files))} && modprobe nvidia")
+    return on_host(
+        f"sed -E -i --follow-symlinks 's,{_OUT},# &,' {' '.join(map(shlex.quote, files))} && modprobe nvidia"
+    )
 
 
 def open_nodes(seen: Json) -> str:
@@ -317,12 +320,12 @@ def without_compat(seen: Json) -> str:
     if folder in [part.rstrip("/") for part in path.split(":")]:
         # What was collected of the variable may be cut, so that the shell takes the folder out of its own.
         others = f"tr : '\\n' | grep -v {shlex.quote(f'^{literal(folder)}/*$')} | paste -sd: -"
-        return on_host(f'export LD_LIBRARY_PATH="$(printf %s "$LD_LIBRARY_PATH" | {others})"')
+        return on_host(f'export LD_LIBRARY_PATH=$(printf %s "$LD_LIBRARY_PATH" | {others})')
     packages = installed(seen, "cuda-compat-")
     if packages:
         return on_host(f"apt-get remove {' '.join(map(shlex.quote, packages))} && ldconfig")
     line = shlex.quote(rf"\#^{literal(folder)}/*$#d")
-    return on_host(f"sed -E -i {line} /etc/ld.so.conf.d/*.conf && ldconfig")
+    return on_host(f"sed -E -i --follow-symlinks {line} /etc/ld.so.conf.d/*.conf && ldconfig")
 
 
 def instances(seen: Json) -> str:
