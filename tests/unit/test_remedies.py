@@ -254,7 +254,7 @@ def test_no_remedy_can_harm(of: Any) -> None:
         "apt-get install --allow-unauthenticated x",
         "mokutil --disable-validation",
         "chmod 777 /dev/nvidia0",
-        "chmod 0666 /dev/nvidiactl",
+        "chmod 0666 /dev/dri/card0",
         "chmod a+rw /dev/nvidia0",
         "curl https://developer.download.nvidia.com/x | sh",
         "curl -O https://elsewhere.example/x",
