@@ -85,7 +85,8 @@ def commands() -> List[List[str]]:
     found += [["mokutil", "--test-key", strange], ["mokutil", "--list-enrolled"], ["mokutil", "--list-new"]]
     for name in MODULES:
         found += [["modinfo", f"{FOLDER}/{name}.ko"], ["insmod", f"{FOLDER}/{name}.ko"], ["rmmod", name]]
-    found += [["modinfo", "nvidia-current"], ["modprobe", "nvidia"], ["lspci", "-nnk", "-d", "10de:"], ["dmesg"]]
+    found += [["modinfo", "nvidia-current"], ["modprobe", "nvidia"], ["lspci", "-nnk", "-d", "10de:"], ["nvidia-smi"]]
+    found.append(["dmesg"])
     return found
 
 
