@@ -11,9 +11,12 @@ import pytest
 
 from gpuhost.checks.card import REFUSED
 from gpuhost.host.driver import key
-from gpuhost.host.parse.machine import parse_mokutil, parse_secure_boot_variable
+from gpuhost.host.driver.modules import asks_for_signature
+from gpuhost.host.edges import Edges
+from gpuhost.host.parse.machine import parse_mokutil
 from gpuhost.host.parse.nvidia import parse_module_version
 from gpuhost.host.probe.driver import parse_modinfo, parse_test_key
+from gpuhost.host.probe.machine import read_secure_boot
 from gpuhost.host.probe.signs import telling_lines
 
 RECORDS = Path(__file__).resolve().parents[1] / "data/secureboot"
@@ -22,7 +25,7 @@ MODULES = ("hello_unsigned", "hello_strange", "hello_own", "hello_changed")
 
 
 class State(NamedTuple):
-    """What is true of a recorded machine: what the firmware says, whether it knows the own key, what is let in."""
+    """What is true of a recorded machine: what the kernel enforces, whether it knows the own key, what is let in."""
 
     secure_boot: str
     enrolled: bool
@@ -35,10 +38,10 @@ STATES = {
     "missed": State("enabled", False, ()),
     "enrolled": State("enabled", True, ("hello_own",)),
     # The firmware says one thing, and shim has told the kernel another.
-    "validation-off": State("enabled", True, MODULES),
+    "validation-off": State("not-enforced", True, MODULES),
     "setup-mode": State("disabled", False, MODULES),
     # No variable shows a lockdown that was asked for by hand or on the kernel's command line.
-    "lockdown-alone": State("disabled", False, ()),
+    "lockdown-alone": State("lockdown", False, ()),
 }
 
 
@@ -77,12 +80,23 @@ class TestState:
         """The table stands on what insmod did."""
         assert tuple(module for module in MODULES if insmod(name, module)[0] == 0) == STATES[name].let_in
 
-    def test_variable_and_mokutil_agree_on_the_firmware(self, name: str) -> None:
-        """Both are read for the same answer."""
-        data = next(text for path, text in files(name).items() if "/SecureBoot-" in path)
-        assert parse_secure_boot_variable(bytes.fromhex(data[len("hex:") :])) == STATES[name].secure_boot
+    def test_the_probe_says_what_the_kernel_enforces(self, name: str, tmp_path: Path) -> None:
+        """From the recorded files alone, and in agreement with whether the kernel let the unsigned module in."""
+        for path, text in files(name).items():
+            file = tmp_path / path.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(bytes.fromhex(text[4:]) if text.startswith("hex:") else text.encode())
+        edges = Edges(str(tmp_path), lambda argv, timeout: (127, "", ""))
+        state = read_secure_boot(edges)
+        assert state == STATES[name].secure_boot and edges.problems == []
+        assert asks_for_signature(state, None) is ("hello_unsigned" not in STATES[name].let_in)
+
+    def test_mokutil_agrees_but_for_a_lockdown(self, name: str) -> None:
+        """It knows the firmware and shim, and not what the kernel was told on its command line."""
         _, out, err = said(name, "mokutil", "--sb-state")
-        assert parse_mokutil(out + err) == STATES[name].secure_boot
+        assert parse_mokutil(out + err) == {"lockdown": "disabled"}.get(
+            STATES[name].secure_boot, STATES[name].secure_boot
+        )
 
     def test_the_key_is_known_to_the_firmware_or_not(self, name: str) -> None:
         """mokutil's sentence tells it; its exit status is 1 for a key that is enrolled."""
