@@ -36,33 +36,37 @@ OTHERS = {
 }
 OURS = "gpuhost doctor"
 HEALTHY = "healthy"
-KERNEL = "6.1.0-28-amd64"
+#: Not /tmp, which is often a file system of its own.
+FOLDER = Path("/var/tmp/gpuhost-doctors")  # noqa: S108 - root's, and a folder of one's own can be named
 Json = Dict[str, Any]
 TEXT = """\
 # Other doctors on the same hosts
 
 Written by tools/compare_doctors.py; do not edit.
 
-Measured on {day} by `./run python tools/compare_doctors.py` (root, Debian 12, gcc), without a network and with `--python` for ours:
-{versions}, and `gpuhost-doctor.pyz` {ours}. The doctors of the index are about Python environments and look at no Secure Boot, DKMS, kernel
-log or unattended upgrade, so much of this is outside what they promise.
+Measured on {day} by `./run python tools/compare_doctors.py` (root, Debian 12, gcc), without a network, `--python` for ours:
+{versions}
+and `gpuhost-doctor.pyz` {ours}. The doctors of the index are about Python environments and look at no Secure Boot, DKMS,
+kernel log or unattended upgrade, so much of this is outside what they promise.
 
-**What it rests on.** No card was at hand. Each host is a root of Debian 12 in a mount namespace, with stand-ins: files for /sys (PCI bus,
-modules, Secure Boot), /proc/modules, /proc/driver/nvidia, the running kernel's name, /dev/nvidia*, /etc/modprobe.d; programs for nvidia-smi,
-modinfo, dkms, dmesg, mokutil, uname -r; small libraries in place of libnvidia-ml, libcuda, the toolkit's libraries and PyTorch. What they say is
-`tools/compared_hosts.json`, after the described hosts of `tests/hosts` and `tests/field`. We chose the hosts, so the totals are ours to win;
-what they show is which kinds of causes each program looks at. On the same host without a fault ours {works}.
+**What it rests on.** No card was at hand. Each host is a root of Debian 12 in a mount namespace, with stand-ins: files
+for /sys (PCI bus, modules, Secure Boot), /proc/modules, /proc/driver/nvidia, the running kernel's name, /dev/nvidia*
+and /etc/modprobe.d; programs for nvidia-smi, modinfo, dkms, dmesg, mokutil and uname -r; small libraries in place of
+libnvidia-ml, libcuda, the toolkit's libraries and PyTorch. What they say is `tools/compared_hosts.json`, after the
+described hosts of `tests/hosts` and `tests/field`. The hosts were chosen here, so the totals are no contest; what the
+table shows is which kinds of causes each program looks at. On the same host without a fault ours {works}.
 
-**The rule.** The words of each cause (`words` in that file, a regular expression) were written down before the doctors saw a fault. After
-the first run what counts for ours was made stricter, and two hosts were made more like their reports; no words were changed.
+**The rule.** The words of each cause (`words` in that file, a regular expression) were written down before the doctors
+saw a fault. After the first run what counts for ours was made stricter, and three hosts were made more like their
+reports; no words were changed.
 
-- *yes*: the words stand in what is printed. Lines that begin as advice to look for something (Check, Ensure, Make sure, Verify, Try) do not count.
-  For ours only title, cause and remedy of the first finding count, not what it quotes, and its id has to be the right one where the cause has an id.
+- *yes*: the words stand in what is printed. Lines that begin as advice to look for something (Check, Ensure, Make
+  sure, Verify, Try) do not count. For ours only title, cause and remedy of the first finding count, not what it
+  quotes, and its id has to be the right one where the cause has an id.
 - *no*: it prints something other than on the host without a fault, and not those words.
 - *not seen*: it prints the same as on the host without a fault.
-
-*it crashes*: it ends in a traceback of its own. rapids-cli 0.2.0 does so wherever NVML does not start (UnboundLocalError), env-doctor 0.3.5 at a PyTorch whose
-`torch.version.cuda` is None.
+- *it crashes*: it ends in a traceback of its own. rapids-cli 0.2.0 does so wherever NVML does not start
+  (UnboundLocalError), env-doctor 0.3.5 at a PyTorch whose `torch.version.cuda` is None.
 
 | host | right cause | {names} |
 |{lines}|
@@ -74,7 +78,9 @@ ADVICE = re.compile(r"^\W*(check|ensure|make sure|verify|try|for linux:)\b", re.
 NVML = r"""
 #include <string.h>
 typedef void *dev; struct memory { unsigned long long total, free, used; };
-int nvmlInitWithFlags(unsigned f) { return INIT; } int nvmlInit_v2(void) { return INIT; } int nvmlShutdown(void) { return 0; }
+int nvmlInitWithFlags(unsigned f) { return INIT; }
+int nvmlInit_v2(void) { return INIT; }
+int nvmlShutdown(void) { return 0; }
 int nvmlSystemGetDriverVersion(char *t, unsigned n) { strncpy(t, VERSION, n); return 0; }
 int nvmlSystemGetCudaDriverVersion_v2(int *v) { *v = SERVES; return 0; }
 int nvmlSystemGetCudaDriverVersion(int *v) { *v = SERVES; return 0; }
@@ -85,7 +91,7 @@ int nvmlDeviceGetCudaComputeCapability(dev d, int *a, int *b) { *a = MAJOR; *b =
 int nvmlDeviceGetMemoryInfo(dev d, struct memory *m) { m->total = m->free = 5ull << 30; m->used = 0; return 0; }
 int nvmlDeviceGetNvLinkState(dev d, unsigned l, int *s) { return 3; }
 const char *nvmlErrorString(int c) { return c == 18 ? "Driver/library version mismatch" : c == 9 ? "Driver Not Loaded" :
-  c == 4 ? "Insufficient Permissions" : c == 15 ? "GPU is lost" : c ? "Unknown Error" : "The operation was successful"; }
+  c == 4 ? "Insufficient Permissions" : c == 15 ? "GPU is lost" : c ? "Unknown Error" : "Success"; }
 """
 CUDA = r"""
 #include <stdlib.h>
@@ -113,7 +119,7 @@ int cuMemFree_v2(unsigned long long p) { return 0; }
 """
 TOOLKIT = "int cudaRuntimeGetVersion(int *v) { *v = TOOLKIT; return 0; }\n"
 #: PyTorch as far as the doctors ask it; it sees what libcuda sees.
-TORCH = '''\
+TORCH = """\
 import ctypes as _c
 __version__ = {version!r}
 class version:
@@ -160,7 +166,7 @@ class _cudnn:
         return 8902
 class backends:
     cudnn = _cudnn
-'''
+"""
 SMI = """\
 #!/bin/sh
 {fails}
@@ -197,7 +203,7 @@ rm -rf "$root"/mnt/*
 mkdir -p "$root/usr/local"
 rm -f "$root"/etc/apt/sources.list "$root"/etc/apt/sources.list.d/*
 cp -a "$case/fs/." "$root/"
-# A kernel without modules has no /proc/modules to lay a file over, so /proc is links to the real one but for those files.
+# A kernel without modules has no /proc/modules to lay a file over, so /proc is links to the real one beside our files.
 mkdir "$root/run/proc"
 mount -t proc proc "$root/run/proc"
 mount -t tmpfs tmpfs "$root/proc"
@@ -210,7 +216,10 @@ done
 cp -a "$case/proc/." "$root/proc/"
 mount --bind "$case/sys" "$root/sys"
 mount -t tmpfs tmpfs "$root/dev"
-for name in null zero full random urandom tty; do touch "$root/dev/$name"; mount --bind "/dev/$name" "$root/dev/$name"; done
+for name in null zero full random urandom tty; do
+    touch "$root/dev/$name"
+    mount --bind "/dev/$name" "$root/dev/$name"
+done
 for name in $(cat "$case/nodes"); do mknod "$root/dev/$name" c 195 0; done
 chroot "$root" /sbin/ldconfig
 . "$case/run"
@@ -220,17 +229,22 @@ chroot "$root" /sbin/ldconfig
 def main() -> None:
     """Judge every host, and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--folder", type=Path, default=Path("/var/tmp/gpuhost-doctors"))
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     folder = parser.parse_args().folder.resolve()
     table = json.loads(HOSTS.read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
     for name, (pinned, _) in OTHERS.items():
         if not (folder / name).is_dir():
-            subprocess.run([sys.executable, "-m", "venv", str(folder / name)], check=True)
-            subprocess.run([str(folder / name / "bin/pip"), "install", "--quiet", pinned], check=True)
+            for command in (
+                [sys.executable, "-m", "venv", str(folder / name)],
+                [str(folder / name / "bin/pip"), "install", "--quiet", pinned],
+            ):
+                subprocess.run(command, check=True)  # noqa: S603 - a list, from the maintainer's own command line
     (folder / "gpuhost-doctor.pyz").write_bytes(doctor_pyz.built())
     with ThreadPoolExecutor(8) as pool:  # most of the time one of them waits for a network that is not there
-        answers = {name: pool.submit(listened, folder, name, {**table["usual"], **row}) for name, row in table["hosts"].items()}
+        answers = {
+            name: pool.submit(listened, folder, name, {**table["usual"], **row}) for name, row in table["hosts"].items()
+        }
         said = {name: answer.result() for name, answer in answers.items()}
     PAGE.write_text(page(table["hosts"], said), encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
@@ -254,10 +268,16 @@ def listened(folder: Path, name: str, host: Json) -> Dict[str, str]:
     for path, text in package.items():
         put(case / "torch" / path, text)
     for key, typed in asked.items():
-        command = f"HOME=/root PATH={path_of()} TERM=dumb COLUMNS=200 NO_COLOR=1 PYTHONIOENCODING=utf-8 {variables} {typed}"
-        lines.append(f'/usr/sbin/chroot "$root" /usr/bin/env -i -C /mnt {command} >{shlex.quote(str(kept / key))} 2>&1 </dev/null || :')
+        command = (
+            f"HOME=/root PATH={path_of()} TERM=dumb COLUMNS=200 NO_COLOR=1 PYTHONIOENCODING=utf-8 {variables} {typed}"
+        )
+        lines.append(
+            f'/usr/sbin/chroot "$root" /usr/bin/env -i -C /mnt {command} '
+            f">{shlex.quote(str(kept / key))} 2>&1 </dev/null || :"
+        )
     put(case / "run", "\n".join(lines) + "\n")
-    subprocess.run(["unshare", "--mount", "--net", "sh", "-c", INSIDE, "sh", str(case)], check=True, timeout=300)
+    entered = ["unshare", "--mount", "--net", "sh", "-c", INSIDE, "sh", str(case)]
+    subprocess.run(entered, check=True, timeout=300)  # noqa: S603 - a list, made here
     return {key: (kept / key).read_text(encoding="utf-8", errors="replace") for key in asked}
 
 
@@ -287,7 +307,9 @@ def make(case: Path, host: Json) -> None:
     put(case / "proc/sys/kernel/osrelease", host["running"] + "\n")
     (case / "proc/driver").mkdir()
     if "nvidia" in host["loaded"]:
-        text = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {host['module_loaded']}  Sat Aug 17 17:52:24 UTC 2024\n"
+        text = (
+            f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {host['module_loaded']}  Sat Aug 17 17:52:24 UTC 2024\n"
+        )
         put(case / "proc/driver/nvidia/version", text)
     for name in host["loaded"]:
         (case / "sys/module" / name).mkdir(parents=True)
@@ -319,7 +341,7 @@ def commands(root: Path, host: Json) -> None:
     programs = {
         "modinfo": MODINFO,
         "dmesg": "#!/bin/sh\ncat /usr/local/share/standins/dmesg\n",
-        "uname": f"#!/bin/sh\ncase $1 in -r) echo {host['running']} ;; *) exec /usr/bin/uname \"$@\" ;; esac\n",
+        "uname": f'#!/bin/sh\ncase $1 in -r) echo {host["running"]} ;; *) exec /usr/bin/uname "$@" ;; esac\n',
         "mokutil": f"#!/bin/sh\necho SecureBoot {'enabled' if host['secure_boot'] else 'disabled'}\n",
     }
     if host["dkms"]:
@@ -366,7 +388,11 @@ def smi(host: Json) -> str:
 def libraries(folder: Path, host: Json) -> None:
     """Compile the stand-ins for libraries."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {"libcudart.so.12": (TOOLKIT, "12.2.140"), "libnvrtc.so.12": (TOOLKIT, "12.2.140"), "libnvvm.so.4": (TOOLKIT, "")}
+    wanted = {
+        "libcudart.so.12": (TOOLKIT, "12.2.140"),
+        "libnvrtc.so.12": (TOOLKIT, "12.2.140"),
+        "libnvvm.so.4": (TOOLKIT, ""),
+    }
     if host["library"]:
         wanted.update({"libnvidia-ml.so.1": (NVML, host["library"]), "libcuda.so.1": (CUDA, host["library"])})
     count = sum(driver == "nvidia" for _, _, _, driver in host["cards"]) if host["lists"] else 0
@@ -379,7 +405,7 @@ def libraries(folder: Path, host: Json) -> None:
         defined += [f'-D{key}="{value}"' for key, value in texts.items()]
         name = f"{soname.rpartition('.')[0]}.{version}" if version else soname
         command = ["gcc", "-shared", "-fPIC", "-w", f"-Wl,-soname,{soname}", *defined, "-x", "c", "-", "-o", name]
-        subprocess.run(command, input=source, text=True, cwd=folder, check=True)
+        subprocess.run(command, input=source, text=True, cwd=folder, check=True)  # noqa: S603 - a list, made here
         if name != soname:
             (folder / soname).symlink_to(name)
         (folder / (soname.partition(".so")[0] + ".so")).symlink_to(soname)
@@ -412,7 +438,10 @@ def verdict(host: Json, text: str, healthy: str, ours: bool) -> str:
 
 def told(text: str) -> List[str]:
     """Return what a doctor printed without what differs from run to run."""
-    return [re.sub(r"[0-9]+(\.[0-9]+)* ?(ms|s|GB|GiB)\b|[0-9-]+[T ][0-9:.]+\S*", "", line).rstrip() for line in text.splitlines()]
+    return [
+        re.sub(r"[0-9]+(\.[0-9]+)* ?(ms|s|GB|GiB)\b|[0-9-]+[T ][0-9:.]+\S*", "", line).rstrip()
+        for line in text.splitlines()
+    ]
 
 
 def first_finding(text: str) -> str:
@@ -439,10 +468,12 @@ def page(hosts: Json, said: Dict[str, Dict[str, str]]) -> str:
         rows.append("| " + " | ".join([host["about"], host["id"], *cells]) + " |")
     versions = [f"`{pinned}` (`{typed}`)" for pinned, typed in OTHERS.values()]
     totals = ["**right**", "", *(f"**{right[key]} of {len(faults)}**" for key in right)]
-    works = "says that driver and CUDA work" if said[HEALTHY][OURS].find("Driver and CUDA work") >= 0 else "has a finding"
+    works = (
+        "says that driver and CUDA work" if said[HEALTHY][OURS].find("Driver and CUDA work") >= 0 else "has a finding"
+    )
     return TEXT.format(
         day=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        versions=", ".join(versions),
+        versions=",\n".join(versions),
         ours=__version__,
         works=works,
         table="\n".join([*rows, "| " + " | ".join(totals) + " |"]),

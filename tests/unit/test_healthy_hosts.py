@@ -1,4 +1,4 @@
-"""Twenty healthy hosts: neither verify/'s checks nor the doctor find anything, and each reader's mistake would be found.
+"""Twenty-four healthy hosts: verify/'s checks and the doctor find nothing, and each reader's mistake would be found.
 
 Debian's files are those of the recorded host, with a card put in; Ubuntu's are made (tests/hosts/README.md), after the
 public output that each host below cites. None of them is a real machine with a card.
@@ -6,7 +6,7 @@ public output that each host below cites. None of them is a real machine with a 
 
 from __future__ import annotations
 
-import importlib
+import re
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -15,13 +15,13 @@ import pytest
 from gpuhost.checks.base import FAIL
 from gpuhost.doctor import judge, run
 from gpuhost.doctor.collect import collect
-from gpuhost.errors import GpuhostError
 from gpuhost.host.commands import NOT_FOUND
-from gpuhost.host.probe.signs import MODPROBE
+from gpuhost.host.probe.boot import Boots
 
 from . import collected
 from .lockless import answer
 from .test_field import SUITES, TESTS, Host, offers_nothing
+from .test_parsers_signature import MODULE
 from .test_watch_healthy import locked_to
 
 Json = Dict[str, Any]
@@ -49,6 +49,8 @@ def works(host: Host, version: str, signature: str = "", module: str = "nvidia",
         host.answers[("modinfo", "-k", kernel, name)] = (0, found, "")
         host.answers[("modinfo", "-k", kernel, "-F", "filename", name)] = (0, path, "")
     host.put(path, "")
+    if signature == OLD_KMOD:
+        (host.root / path[1:]).write_bytes(MODULE)
     if dkms:
         host.say("dkms status", f"{module}/{version}, {kernel}, x86_64: installed\n")
         host.put(f"/lib/modules/{kernel}/build/Makefile", "")
@@ -71,13 +73,12 @@ def ubuntu(root: Path) -> Host:
     return Host(root, UBUNTU)
 
 
-def debian(root: Path, kernel: str = "") -> Host:
-    """The recorded Debian 12 with a T400, whose cards and modules are truenas/middleware#11397's (tests/field kind-06)."""
+def debian(root: Path, kernel: str = "6.1.0-28-amd64") -> Host:
+    """The recorded Debian 12 with a T400 put in, as in truenas/middleware#11397 (tests/field kind-06)."""
     host = Host(root, DEBIAN)
     host.cards(("0000:65:00.0", "1ff2", "nvidia"))
     host.say("nvidia-smi", ROW.format("0000:65:00.0", 0, T400))
-    if kernel:
-        renamed(host, kernel)
+    renamed(host, kernel)
     return host
 
 
@@ -110,8 +111,9 @@ def debian_cloud_image(root: Path) -> Tuple[Host, Json]:
         path.unlink()
     host.put("/etc/apt/sources.list.d/debian.sources", text("kind-03-debian-cloud-mirror-file", "debian.sources"))
     host.say("apt-get indextargets", "")
-    place = "mirror+file:/etc/apt/mirrors/debian.list/"
-    host.archive(*((place, suite, "Debian", "Debian", suite, "oldstable") for suite in SUITES))
+    for suite in SUITES:
+        place = f"mirror+file:/etc/apt/mirrors/debian{'-security' if suite.endswith('security') else ''}.list/"
+        host.archive((place, suite, "Debian", "Debian", suite, "oldstable"))
     return host, DKMS
 
 
@@ -132,7 +134,8 @@ def debian_own_key(root: Path) -> Tuple[Host, Json]:
 
 def debian_docker(root: Path) -> Tuple[Host, Json]:
     """Docker's source as docs.docker.com/engine/install/debian writes it."""
-    line = "deb [arch=amd64 signed-by=/etc/apt/keyrings/docker.asc] https://download.docker.com/linux/debian bookworm stable\n"
+    signed_by = "[arch=amd64 signed-by=/etc/apt/keyrings/docker.asc]"
+    line = f"deb {signed_by} https://download.docker.com/linux/debian bookworm stable\n"
     row = ("https://download.docker.com/linux/debian/", "bookworm", "Docker", "Docker CE", "bookworm", "stable")
     return source(debian(root), "docker.list", line, row), DKMS
 
@@ -193,9 +196,9 @@ def toolkit(root: Path) -> Tuple[Host, Json]:
 
 def pro(root: Path) -> Tuple[Host, Json]:
     """Ubuntu Pro (tests/field kind-04)."""
-    file = "ubuntu-esm-infra.list"
-    place, suite = "https://esm.ubuntu.com/infra/ubuntu/", "bionic-infra-{}"
-    rows = [(place, suite.format(s), "UbuntuESM", "UbuntuESM", "bionic", suite.format(s)) for s in ("security", "updates")]
+    file, place = "ubuntu-esm-infra.list", "https://esm.ubuntu.com/infra/ubuntu/"
+    suites = ("bionic-infra-security", "bionic-infra-updates")
+    rows = [(place, suite, "UbuntuESM", "UbuntuESM", "bionic", suite) for suite in suites]
     return source(ubuntu(root), file, text("kind-04-ubuntu-pro-esm", file), *rows), {}
 
 
@@ -213,7 +216,8 @@ def postgresql(root: Path) -> Tuple[Host, Json]:
 
 def editor(root: Path) -> Tuple[Host, Json]:
     """Visual Studio Code's source (code.visualstudio.com/docs/setup/linux)."""
-    line = "deb [arch=amd64,arm64,armhf signed-by=/etc/apt/keyrings/p.gpg] https://packages.microsoft.com/repos/code stable main\n"
+    signed_by = "[arch=amd64,arm64,armhf signed-by=/etc/apt/keyrings/p.gpg]"
+    line = f"deb {signed_by} https://packages.microsoft.com/repos/code stable main\n"
     row = ("https://packages.microsoft.com/repos/code/", "stable", "code stable", "code stable", "stable", "stable")
     return source(ubuntu(root), "vscode.list", line, row), {}
 
@@ -237,7 +241,7 @@ def cloud_kernel(name: str) -> Callable[[Path], Tuple[Host, Json]]:
 
 
 def laptop(root: Path) -> Tuple[Host, Json]:
-    """A hybrid laptop: the card is a 3D controller beside Intel's (lspci lines as in Bumblebee-Project/bbswitch#140)."""
+    """A hybrid laptop: the card is a 3D controller beside Intel's (PCI class 0302, as pci.ids names it)."""
     host = ubuntu(root)
     host.without_card()
     host.cards(("0000:01:00.0", "1c30", "nvidia"), kind="0x030200")
@@ -316,10 +320,59 @@ def doctors(host: Host) -> Tuple[str, List[str]]:
     seen = collect(run.releases(), str(host.root), replay, lambda: None)
     seen["cuda"] = answer(seen["machine"]["observation"])
     report = judge.report(seen)
-    return report["answer"], [f"{r['check']} {r['diagnosis']} {r['actual']}" for r in report["findings"] + report["risks"]]
+    return report["answer"], [
+        f"{r['check']} {r['diagnosis']} {r['actual']}" for r in report["findings"] + report["risks"]
+    ]
 
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_the_doctor_finds_nothing(tmp_path: Path, name: str) -> None:
     """No finding, no diagnosis, no risk; and that CUDA works is said."""
     assert doctors(made(tmp_path, name)) == ("fine", [])
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_the_checks_fail_nowhere(tmp_path: Path, name: str) -> None:
+    """Against the lock that is planned for the host, where one is: what gpuhost installs is put in place as planned."""
+    observation = made(tmp_path, name).seen()
+    results = collected.judged(locked_to(observation))
+    assert {key: result.actual for key, result in results.items() if result.status == FAIL} == {}
+
+
+#: One mistake of each reader, by the place where it is used. Those of /proc/modules and of modprobe's files are not here:
+#: where NVIDIA's module has the card nothing follows from them; nor is dpkg's audit, which is silent here.
+MISTAKES: Dict[str, Tuple[str, Callable[..., Any]]] = {
+    "the version that is loaded": ("gpu.parse_module_version", lambda text: "1.1"),
+    "nvidia-smi's cards": ("gpu.parse_smi_csv", lambda text, fields: ({}, [])),
+    "nvidia-smi's warnings": ("gpu.sort_out", lambda lines: ({}, [], [line for line in lines if line])),
+    "what is no card": ("gpu.other_kind", lambda edges, folder, card: None),
+    "the bus": ("gpu.functions", lambda edges: ([], [])),
+    "modinfo": ("driver.parse_modinfo", lambda text: dict(MISREAD)),
+    "a module's own signature": ("driver.with_signer", lambda edges, module: {**module, "signed": False}),
+    "the library's version": ("driver.library_version", lambda edges: "1.1"),
+    "mokutil's sentence": ("driver.parse_test_key", lambda text: False),
+    "the own key": ("driver.own_key", lambda edges: {"made": True, "enrolled": False}),
+    "the nodes": ("signs._NODE", re.compile("nothing")),
+    "the firmware": ("machine._firmware_says", lambda edges: "enabled"),
+    "shim": ("machine.enforced", lambda *words: "enabled"),
+    "the kernel that boots": ("machine.boots", lambda *words: Boots("5.4.0-1-other", "said")),
+    "os-release": ("machine.parse_os_release", lambda text: dict(FOCAL)),
+    "apt-get indextargets": ("apt.parse_index_targets", lambda text: []),
+    "apt's own origins": ("apt.is_own_origin", lambda *words: False),
+}
+FOCAL = {
+    "id": "ubuntu-20.04",
+    "distribution": "ubuntu",
+    "version": "20.04",
+    "codename": "focal",
+    "name": "Ubuntu 20.04",
+}
+MISREAD = {"path": "", "version": "1.1", "signed": False, "signer": "", "open": False}
+
+
+@pytest.mark.parametrize("reader", MISTAKES)
+def test_a_reader_that_misreads_is_found(tmp_path: Path, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On at least one of the hosts, so none of them is read by nobody."""
+    place, wrong = MISTAKES[reader]
+    monkeypatch.setattr(f"gpuhost.host.probe.{place}", wrong)
+    assert any(doctors(made(tmp_path / name, name)) != ("fine", []) for name in HOSTS)
