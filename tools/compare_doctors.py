@@ -44,10 +44,10 @@ TEXT = """\
 
 Written by tools/compare_doctors.py; do not edit.
 
-Measured on {day} by `./run python tools/compare_doctors.py` (root, Debian 12, gcc), without a network, `--python` for ours:
+Measured on {day} by `./run python tools/compare_doctors.py` (root, Debian 12, gcc), without a network:
 {versions}
-and `gpuhost-doctor.pyz` {ours}. The doctors of the index are about Python environments and look at no Secure Boot, DKMS,
-kernel log or unattended upgrade, so much of this is outside what they promise.
+and `gpuhost-doctor.pyz` {ours} with `--python`. The doctors of the index are about Python environments and look at
+no Secure Boot, DKMS, kernel log or unattended upgrade, so much of this is outside what they promise.
 
 **What it rests on.** No card was at hand. Each host is a root of Debian 12 in a mount namespace, with stand-ins: files
 for /sys (PCI bus, modules, Secure Boot), /proc/modules, /proc/driver/nvidia, the running kernel's name, /dev/nvidia*

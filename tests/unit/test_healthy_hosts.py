@@ -348,7 +348,7 @@ MISTAKES: Dict[str, Tuple[str, Callable[..., Any]]] = {
     "what is no card": ("gpu.other_kind", lambda edges, folder, card: None),
     "the bus": ("gpu.functions", lambda edges: ([], [])),
     "modinfo": ("driver.parse_modinfo", lambda text: dict(MISREAD)),
-    "a module's own signature": ("driver.with_signer", lambda edges, module: {**module, "signed": False}),
+    "a module's own signature": ("driver.with_signer", lambda edges, seen: {**seen, "signed": False}),
     "the library's version": ("driver.library_version", lambda edges: "1.1"),
     "mokutil's sentence": ("driver.parse_test_key", lambda text: False),
     "the own key": ("driver.own_key", lambda edges: {"made": True, "enrolled": False}),
@@ -360,13 +360,7 @@ MISTAKES: Dict[str, Tuple[str, Callable[..., Any]]] = {
     "apt-get indextargets": ("apt.parse_index_targets", lambda text: []),
     "apt's own origins": ("apt.is_own_origin", lambda *words: False),
 }
-FOCAL = {
-    "id": "ubuntu-20.04",
-    "distribution": "ubuntu",
-    "version": "20.04",
-    "codename": "focal",
-    "name": "Ubuntu 20.04",
-}
+FOCAL = {"id": "ubuntu-20.04", "distribution": "ubuntu", "version": "20.04", "codename": "focal", "pretty_name": "U"}
 MISREAD = {"path": "", "version": "1.1", "signed": False, "signer": "", "open": False}
 
 
