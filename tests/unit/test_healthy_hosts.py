@@ -339,7 +339,7 @@ def test_the_checks_fail_nowhere(tmp_path: Path, name: str) -> None:
     assert {key: result.actual for key, result in results.items() if result.status == FAIL} == {}
 
 
-#: One mistake of each reader, by the place where it is used. Those of /proc/modules and of modprobe's files are not here:
+#: One mistake of each reader, by the place where it is used. Those of /proc/modules and modprobe's files are not here:
 #: where NVIDIA's module has the card nothing follows from them; nor is dpkg's audit, which is silent here.
 MISTAKES: Dict[str, Tuple[str, Callable[..., Any]]] = {
     "the version that is loaded": ("gpu.parse_module_version", lambda text: "1.1"),
