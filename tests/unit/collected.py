@@ -128,8 +128,14 @@ def libraries(locked: Json) -> Json:
     found: Json = {name: {"error": None} for name in sonames(locked)}
     for name in found:
         if name.startswith("libcudnn.so"):
-            found[name]["version"] = 8600
+            found[name]["version"] = cudnn_figure(locked["plan"]["cudnn"]["version"])
     return found
+
+
+def cudnn_figure(version: str) -> int:
+    """The version of cuDNN as its library tells it: 8600 for 8.6.0, 91002 for 9.10.2."""
+    major, minor, patch = (int(part) for part in version.split(".")[:3])
+    return major * (1000 if major < 9 else 10000) + minor * 100 + patch
 
 
 #: What the probe reads of driver and guard where there is neither.

@@ -59,7 +59,12 @@ def renamed(value: Json, kernel: str) -> Json:
 
 def healthy(name: str) -> Json:
     """Return what is collected from an example host that is exactly what its lock says."""
-    observation, found = observed(name), resolver()
+    return locked_to(observed(name))
+
+
+def locked_to(observation: Json) -> Json:
+    """Return what is collected from an observed machine that is exactly what its lock says."""
+    found = resolver()
     planned = plan.make(found, request_of(found, observation, {}))
     if not planned["gpus"]:
         return collected.host(observation, lock.make("box", observation, planned))
