@@ -139,9 +139,9 @@ def later_kernel(bed: Bed, kernel: str) -> None:
     for path in (bed.copy.root / "var/lib/dkms/nvidia-current").glob(f"*/{kernel}"):
         bed.run(["mv", f"/{path.relative_to(bed.copy.root)}", f"{LATER}/built"])
     assert (bed.copy.root / LATER.lstrip("/") / "built").is_dir(), "DKMS has not built the module"
+    # Debian 13's headers bring their kernel.
     came = sorted(_installed(bed) - before)
-    wanted = [name for name in came if name != "linux-compiler-gcc-12-x86"]
-    bed.run(["apt-get", "download", *wanted, f"linux-image-{kernel}"], cwd=LATER, timeout=900)
+    bed.run(["apt-get", "download", *sorted({*came, f"linux-image-{kernel}"})], cwd=LATER, timeout=900)
     bed.run(["apt-get", "purge", "--yes", *came], timeout=900, env=QUIET)
     bed.run(["rm", "-rf", f"/lib/modules/{kernel}"])
 

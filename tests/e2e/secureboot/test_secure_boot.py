@@ -90,9 +90,11 @@ def prepared(emulation: None, table: List[str], tmp_path_factory: pytest.TempPat
     """
     named = os.environ.get("GPUHOST_SECURE_BOOT_WORK")
     folder = Path(named) if named else tmp_path_factory.mktemp("secure-boot")
-    folder.mkdir(exist_ok=True)
     done = folder / "kernels.json"
     if not done.exists():
+        # What an attempt that was cut off has left.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         done.write_text(json.dumps(prepare(folder)))
     first, later = json.loads(done.read_text())
     shutil.rmtree(folder / "controller/inventory", ignore_errors=True)
