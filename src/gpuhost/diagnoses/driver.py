@@ -150,7 +150,11 @@ TABLE = (
         "This driver does not serve this card",
         "The branch has dropped the card's generation, or the module is of the wrong kind (open, closed) for it.",
         "Plan anew: the last branch that serves the card is chosen, with the modules it needs.",
-        signs=(Sign("driver.module", other_flavour), Sign("driver.cards", not_served, lambda seen: RELOCK)),
+        # A card that the driver passes over gets no node of its own, so that the nodes are missed first.
+        signs=(
+            Sign("driver.module", other_flavour),
+            *(Sign(check, not_served, lambda seen: RELOCK) for check in ("driver.nodes", "driver.cards")),
+        ),
         elsewhere=(
             "the plan",
             "playbooks/driver.yml",
