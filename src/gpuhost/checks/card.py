@@ -7,7 +7,7 @@ from ..host.probe.driver import LIBRARIES
 from ..types import Json
 from .base import RELOCK, Check, Outcome, held, on_host, skipped
 from .driver import MODPROBE, REBOOT, driver, unpacked_again, wanted
-from .found import OUTER, WSL, is_ours, place
+from .found import OUTER, WSL, is_as_found, is_ours, place
 from .host import CARDS, LOADED, observation
 from .lock import installed, obeyed
 
@@ -135,7 +135,8 @@ def uvm_is_missing(seen: Json) -> bool:
 def listed(seen: Json) -> Outcome:
     """Check that nvidia-smi lists each locked card."""
     smi = observation(seen)["nvidia"]["smi"]
-    required = f"nvidia-smi lists {len(obeyed(seen)['cards'])} locked cards"
+    of_lock = "on the bus" if is_as_found(seen) else "locked"
+    required = f"nvidia-smi lists each of {len(obeyed(seen)['cards'])} cards ({of_lock})"
     said = kernel_says(seen, f"{LEGACY}|{FALLEN}") or kernel_says(seen, "Xid")
     more = f"; {closed(seen)}" if closed(seen) else ""
     more += f"; the kernel says: {said}" if said else ""

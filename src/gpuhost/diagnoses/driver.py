@@ -148,7 +148,8 @@ TABLE = (
     Diagnosis(
         "D13",
         "This driver does not serve this card",
-        "The branch has dropped the card's generation, or the module is of the wrong kind (open, closed) for it.",
+        "The branch has dropped the card's generation, or the card needs the other modules: open modules from "
+        "Blackwell on, closed ones before Turing.",
         "Plan anew: the last branch that serves the card is chosen, with the modules it needs.",
         # A card that the driver passes over gets no node of its own, so that the nodes are missed first.
         signs=(
@@ -358,7 +359,8 @@ TABLE = (
     Diagnosis(
         "D43",
         "This user may not use the card",
-        "The device nodes are for root or for one group, or a container's device rules leave them out.",
+        "The permissions of the device nodes let in root or one group only, or a container's device rules leave them "
+        "out.",
         "Join the group of the nodes, or let the driver make them for everybody, which is its default.",
         signs=(
             Sign("driver.cards", is_forbidden, by_hand.open_nodes),
