@@ -187,8 +187,8 @@ def obey(world: World, remedy: str) -> None:
     if remedy.startswith(ON_HOST):
         command, _, here = remedy[len(ON_HOST) :].partition(THEN_HERE)
         before = bed.machine.boots
-        # apt asks before it removes, and a person answers.
-        bed.run(["sh", "-c", f"yes | {{ {command} ; }}"], check="reboot" not in command)
+        # apt asks before it removes, and a person answers. A remedy may end in a comment.
+        bed.run(["sh", "-c", f"yes | {{ {command}\n}}"], check="reboot" not in command)
         if "reboot" in command:
             bed.machine.wait_for_boot(before)
     for line in here.split(" && ") if here else []:
