@@ -184,7 +184,9 @@ def test_a_third_partys_source_that_offers_nothing_is_a_note(tmp_path: Path) -> 
     def change(seen: Json) -> None:
         observation = seen["machine"]["observation"]
         row = copy.deepcopy(observation["apt"]["sources"][0])
+        theirs = dict.fromkeys(("origin", "label", "codename", "suite", "release"), "Editor")
         row.update(file="/etc/apt/sources.list.d/editor.list", uris=["https://editor.example/apt"], suites=["any"])
+        row["releases"] = [theirs]
         observation["apt"]["sources"].append(row)
         observation["reboot_required"] = True
 

@@ -200,7 +200,6 @@ TABLE = (
         ),
         by_hand=by_hand.specification,
         messages=(
-            "Driver/library version mismatch",
             "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
             "failed to fulfil mount request",
             "unresolvable CDI devices",

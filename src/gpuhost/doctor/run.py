@@ -12,7 +12,7 @@ import shutil
 import sys
 from typing import Any, Callable, Optional, Sequence, Tuple
 
-from .. import __version__
+from .. import __version__, strict_json
 from ..text import printable
 from ..types import Json
 from . import bundle, judge, messages, python, words
@@ -133,5 +133,5 @@ def write(text: str) -> None:
 
 def releases() -> Json:
     """Return the code names of the releases of each distribution, and the platforms that gpuhost provisions."""
-    table = json.loads((pkgutil.get_data("gpuhost", "data/platforms.json") or b"{}").decode("utf-8"))
+    table = strict_json.loads(pkgutil.get_data("gpuhost", "data/platforms.json") or b"{}")
     return {"codenames": table["codenames"], "platforms": list(table["platforms"])}
