@@ -32,7 +32,7 @@ REST = (
     "Let the linker and the shells find",
 )
 POINTS = {"h200": (*RUNFILE, *PACKAGES, "= installing NVIDIA's own driver file", *REST), "p2000": (*PACKAGES, *REST)}
-LONGEST_DELAY_S = 1.0  # so that the kill comes at the beginning, in the midst or after the end of the task
+LONGEST_DELAY_S = 0.5  # so that the kill comes at the beginning, in the midst or after the end of the task
 
 
 #: The .run has all the steps that the archive's driver has, and two of its own.
@@ -70,7 +70,8 @@ def cut_everywhere(world: World, name: str) -> None:
         killed.append(reached[0])
         # A task that had ended when the kill came does not come again, nor do those before it.
         left = left[left.index(reached[-1]) + 1 :]
-    assert len(killed) >= len(POINTS[name]) - 3, (seed, killed, controller.said()[-2000:])
+    # A step that ends before the kill comes takes the next ones with it: that many, on a machine of any speed.
+    assert len(killed) >= len(POINTS[name]) // 2, (seed, killed, controller.said()[-2000:])
     controller.ok(*SITE, "--limit", name, timeout=1200)
     found = world.installed(name)
     told = f"seed {seed}"
