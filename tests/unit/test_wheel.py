@@ -39,6 +39,7 @@ ANSWERS: Dict[str, List[Any]] = {
         (["picture", "a.json", "-o", "o.svg"], 7, "NumPy"),
         (["picture", "a.json", "-o", "o.png"], 2, "SVG"),
     ],
+    "doctor": [(["--message", "no CUDA-capable device is detected"], 1, "D08"), (["--message", "well"], 3, "")],
     "history": [([], 2, CLONE), (["box"], 2, CLONE), (["--reports", "/dev/null"], 2, CLONE)],
 }
 
@@ -121,15 +122,15 @@ def test_a_command_works_or_says_what_it_lacks(
     assert len(done.stderr.splitlines()) <= 1 or done.returncode != 7, done.stderr
 
 
-@pytest.mark.parametrize("name", ["opencv", "yolo", "watch"])
+@pytest.mark.parametrize("name", ["opencv-builder", "yolo", "watch"])
 def test_what_is_carried_to_a_host_is_the_same(installed: Path, tmp_path: Path, name: str) -> None:
     """The builder, the detector and the watch are packed from the installed package as from a checkout."""
     lock = {"plan": planned("debian-12", "Quadro P2000")}
     (tmp_path / "lock.json").write_text(json.dumps(lock), encoding="utf-8")
     program = "import json; from gpuhost.shipping import tree; lock = json.load(open('lock.json')); "
-    done = run(installed, tmp_path, "python", "-I", "-c", f"{program}print(json.dumps(tree.{name}(lock)))")
+    done = run(installed, tmp_path, "python", "-I", "-c", f"{program}print(json.dumps(tree.program({name!r}, lock)))")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == getattr(tree, name)(lock)
+    assert json.loads(done.stdout) == tree.program(name, lock)
 
 
 def test_the_carried_builder_starts(installed: Path, tmp_path: Path) -> None:
