@@ -281,7 +281,8 @@ TABLE = (
         "Secure Boot refuses the module",
         "Secure Boot is on, and the module is not signed, or not by a key that the firmware knows.",
         "Take the archive's signed modules, or sign with the machine's own key and enrol it. Secure Boot stays on.",
-        signs=(Sign("driver.signed"), Sign("driver.loaded", refused)),
+        # A reboot alone leaves the key unknown: the role signs again, and says what to confirm at the console.
+        signs=(Sign("driver.signed"), Sign("driver.loaded", refused, lambda seen: DRIVER)),
         elsewhere=("playbooks/driver.yml",),
         by_hand=by_hand.signed,
         messages=(
