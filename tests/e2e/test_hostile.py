@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import runpy
 import shutil
 import tempfile
 from collections import Counter
@@ -16,6 +15,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import pytest
 
+from ..unit import collected
 from .beds.bed import PROJECT
 from .hostile import CODE, Attacked, HostileBed, complaints, payloads, vary, words_to_ansible
 
@@ -44,8 +44,7 @@ WAYS = [
 
 def honest() -> Dict[str, Any]:
     """Return what an honest, provisioned host answers, by module and by program of verify/."""
-    collected = runpy.run_path(str(PROJECT / "tests/unit/collected.py"))
-    seen = collected["gpu_host"]()
+    seen = collected.gpu_host()
     environments = seen["environments"]
     return {
         "gpuhost_facts": {"observation": seen["machine"]["observation"]},
