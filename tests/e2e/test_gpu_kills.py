@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from pathlib import Path
 from typing import List
 
 import pytest
@@ -32,7 +31,7 @@ REST = (
     "Let the linker and the shells find",
 )
 POINTS = {"h200": (*RUNFILE, *PACKAGES, "= installing NVIDIA's own driver file", *REST), "p2000": (*PACKAGES, *REST)}
-LONGEST_DELAY_S = 0.5  # so that the kill comes at the beginning, in the midst or after the end of the task
+LONGEST_DELAY_S = 1.0  # so that the kill comes at the beginning, in the midst or after the end of the task
 
 
 #: The .run has all the steps that the archive's driver has, and two of its own.
@@ -40,9 +39,10 @@ NAMES = ["h200", pytest.param("p2000", marks=pytest.mark.full)]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_killed_in_every_task_in_turn(bed_tools: None, tmp_path: Path, name: str) -> None:
+def test_killed_in_every_task_in_turn(bed_tools: None, tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     """Each kill comes at a random moment of the next task or step that changes the host; then one run ends it all."""
-    with World(tmp_path, {name: KINDS[name]}, nvidia_driver_reboot=True) as world:
+    # A short name: ssh's socket stands below it, and its path has some 100 characters at most.
+    with World(tmp_path_factory.mktemp("kills"), {name: KINDS[name]}, nvidia_driver_reboot=True) as world:
         world.plan()
         cut_everywhere(world, name)
 
@@ -70,8 +70,7 @@ def cut_everywhere(world: World, name: str) -> None:
         killed.append(reached[0])
         # A task that had ended when the kill came does not come again, nor do those before it.
         left = left[left.index(reached[-1]) + 1 :]
-    # A step that ends before the kill comes takes the next ones with it: that many, on a machine of any speed.
-    assert len(killed) >= len(POINTS[name]) // 2, (seed, killed, controller.said()[-2000:])
+    assert len(killed) >= len(POINTS[name]) - 3, (seed, killed, controller.said()[-2000:])
     controller.ok(*SITE, "--limit", name, timeout=1200)
     found = world.installed(name)
     told = f"seed {seed}"
