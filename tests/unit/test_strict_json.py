@@ -190,7 +190,7 @@ def test_a_host_s_answer_is_taken_whatever_its_files_are_called(value: dict[str,
     said = probe_answer.line(value)
     clean = {key.encode("utf-16", "surrogatepass").decode("utf-16", "replace"): text for key, text in value.items()}
     if len(clean) == len(value):
-        (found,) = bundle.answers(said)
+        (found,) = probe_answer.read_answers(said)
         assert found == {
             key: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for key, text in clean.items()
         }

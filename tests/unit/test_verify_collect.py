@@ -13,6 +13,7 @@ import pytest
 
 from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.host import store
+from gpuhost.host.answer import MARK, read_answers
 from gpuhost.host.commands import run_command
 from gpuhost.host.edges import Edges
 from gpuhost.host.probe import environment as probe_environment
@@ -40,7 +41,7 @@ def observed_by(python: str, root: Path) -> Json:
     """What the sent program says of this machine."""
     code, out, err = shell(bundle.command(python, "host.probe.installed", {"root": str(root)}))
     assert code == 0, err
-    (answer,) = bundle.answers(out)
+    (answer,) = read_answers(out)
     return answer
 
 
@@ -80,7 +81,7 @@ def test_a_program_that_has_grown_too_long_is_refused(monkeypatch: pytest.Monkey
 def test_answers_are_found_between_other_output() -> None:
     """A login banner, a cut line and foreign JSON are passed over."""
     output = 'Welcome!\n{"a": 1}\ngpuhost-answer: {"b": 2}\ngpuhost-answer: {"c"\ngpuhost-answer: [3]\n'
-    assert bundle.answers(output) == [{"b": 2}]
+    assert read_answers(output) == [{"b": 2}]
 
 
 FAKE_CV2 = """
@@ -212,9 +213,9 @@ class FakeHost:
         for name in ("opencv_cuda", "dl4cv"):
             if f"venvs/{name}/" in command:
                 self.asked.append(name)
-                return 0, bundle.MARK + json.dumps(self.seen["environments"][name]), ""
+                return 0, MARK + json.dumps(self.seen["environments"][name]), ""
         self.asked.append("machine")
-        return 0, bundle.MARK + json.dumps(self.seen["machine"]), ""
+        return 0, MARK + json.dumps(self.seen["machine"]), ""
 
 
 def verified(tmp_path: Path, run: Any, **options: Any) -> Host:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from gpuhost.diagnoses import verdict as checks
 from gpuhost.errors import GpuhostError, LockError
+from gpuhost.host.answer import MARK, read_answers
 from gpuhost.host.guard import rules as guard
 from gpuhost.host.probe import driver as probe_driver
 from gpuhost.host.probe.machine import observe
@@ -29,7 +30,6 @@ from gpuhost.planning import lock
 from gpuhost.planning.catalog import DATA, validator
 from gpuhost.report import history, report
 from gpuhost.report import html as report_html
-from gpuhost.shipping import bundle
 from gpuhost.verification.collect import Host, Options
 
 from ..example_hosts import answers_of, folder_of
@@ -123,8 +123,8 @@ class Fake:
             return 0, json.dumps(self.seen["benchmark"].get(model)), ""
         for name in ("opencv_cuda", "dl4cv"):
             if f"venvs/{name}/" in command:
-                return 0, bundle.MARK + json.dumps(self.seen["environments"].get(name)), ""
-        return 0, bundle.MARK + json.dumps(self.seen["machine"]), ""
+                return 0, MARK + json.dumps(self.seen["environments"].get(name)), ""
+        return 0, MARK + json.dumps(self.seen["machine"]), ""
 
 
 def verified(folder: Path, seen: Json, name: str = "box") -> Json:
@@ -253,7 +253,7 @@ def test_each_place_of_the_stack_in_force(tmp_path: Path, kind: str) -> None:
 )
 def test_what_is_no_json_is_no_answer(text: str) -> None:
     """Python reads more than JSON allows, and what it reads could not be written into a report."""
-    assert bundle.answers(bundle.MARK + text) == []
+    assert read_answers(MARK + text) == []
 
 
 def with_payload(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, List, Tuple
 from ..doctor import python, run
 from ..errors import UnreadableError, UsageError
 from ..host import commands
+from ..host.answer import read_answers
 from ..shipping import answers, bundle
 from ..text import printable
 from ..types import Json
@@ -67,7 +68,7 @@ def there(line: List[str], arguments: Any) -> Tuple[Json, str]:
             code, out, err = commands.bounded(line, LIMIT_S, stdin=source)
         except (OSError, commands.TooMuch, subprocess.TimeoutExpired) as error:
             raise UnreadableError(f"The machine gave no answer: {type(error).__name__}.", "Try ssh by hand.") from error
-    found = bundle.answers(out)
+    found = read_answers(out)
     if not found:
         said = (err.strip().splitlines() or ["nothing"])[-1]
         raise UnreadableError(

@@ -7,11 +7,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List
 
-from .. import strict_json
 from ..host import commands
-from ..host.answer import MARK
+from ..host.answer import read_answers
 from ..text import printable
 from ..types import Json
 
@@ -83,21 +82,10 @@ def answered(argv: List[str], limit_s: float) -> Dict[str, Any]:
         return {"error": f"it cannot be started: {error.strerror}", "said": []}
     lines = [line for line in err.splitlines() if any(word in line for word in TELLING)]
     said = list(dict.fromkeys(printable(line, KEPT_CHARACTERS) for line in lines))[-KEPT_LINES:]
-    answer = next((row for row in map(parsed, out.splitlines()) if row is not None), None)
+    answer = next(iter(read_answers(out)), None)
     if answer is None:
         ended = f"it was ended by signal {-code}" if code < 0 else f"it ended with status {code}"
         last = [line for line in err.splitlines() if line.strip()][-1:]
         words = printable(last[0], KEPT_CHARACTERS) if last else ""
         return {"error": ended + (f": {words}" if words else ""), "said": said}
     return {"error": None, **answer, "said": said}
-
-
-def parsed(line: str) -> Optional[Json]:
-    """Return the object in a marked line; None where there is none."""
-    if not line.startswith(MARK):
-        return None
-    try:
-        value = strict_json.loads(line[len(MARK) :])
-    except strict_json.StrictJsonError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -7,7 +7,9 @@ Runs on the target: Python 3.6, standard library.
 import json
 import os
 import re
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List, Optional
+
+from .. import strict_json
 
 MARK = "gpuhost-answer: "
 #: Escapes as they are, or half of a surrogate pair, which stands for a byte of a file's name that is not UTF-8.
@@ -33,3 +35,23 @@ def channel() -> Callable[[Dict[str, Any]], None]:
             data = data[os.write(out, data) :]
 
     return answer
+
+
+def read_answers(output: str) -> List[Dict[str, Any]]:
+    """Return the JSON objects that a program gave on its output; whatever else was printed there is passed over."""
+    found = []
+    for said in output.splitlines():
+        if said.startswith(MARK):
+            value = read_object(said[len(MARK) :])
+            if value is not None:
+                found.append(value)
+    return found
+
+
+def read_object(text: str) -> Optional[Dict[str, Any]]:
+    """Return the JSON object in a text; None when it is cut off, no object, or not strictly JSON."""
+    try:
+        value = strict_json.loads(text)
+    except strict_json.StrictJsonError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -15,10 +15,7 @@ import shlex
 import threading
 import zlib
 from pathlib import Path
-from typing import Any, Dict, List, Optional
-
-from .. import strict_json
-from ..host.answer import MARK
+from typing import Any, Dict, List
 
 PACKAGE = Path(__file__).parents[1]
 #: Linux takes no single argument of 128 KiB or more (MAX_ARG_STRLEN), and a whole remote command is one
@@ -115,23 +112,3 @@ def command(python: str, entry: str, arguments: Any = None, limit_s: int = 300) 
     if len(line) > LARGEST:
         raise ValueError(f"the program {entry} has {len(line)} bytes, one argument takes {LARGEST}")
     return line
-
-
-def answers(output: str) -> List[Dict[str, Any]]:
-    """The JSON objects that a program gave on its output; whatever else was printed there is passed over."""
-    found = []
-    for line in output.splitlines():
-        if line.startswith(MARK):
-            value = parsed(line[len(MARK) :])
-            if value is not None:
-                found.append(value)
-    return found
-
-
-def parsed(text: str) -> Optional[Dict[str, Any]]:
-    """A JSON object in a text, or None when it is cut off, no object, or not strictly JSON."""
-    try:
-        value = strict_json.loads(text)
-    except strict_json.StrictJsonError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -15,6 +15,7 @@ from ..checks import environments as checks_environments
 from ..checks.base import INSTALL, Check, Result, on_host
 from ..diagnoses import verdict as checks
 from ..errors import LockError
+from ..host.answer import read_answers, read_object
 from ..planning import lock as locks
 from ..shipping import answers, bundle
 from ..types import Json
@@ -133,7 +134,7 @@ def read_lock(file: Path, host: Optional[str] = None, former: Optional[Path] = N
 def machine(run: Run, root: str) -> Json:
     """The observation of a host and what is installed there, or an `error`."""
     code, out, err = run(bundle.command("python3", "host.probe.installed", {"root": root}, PROBE_LIMIT_S))
-    found = bundle.answers(out)
+    found = read_answers(out)
     if found:
         return answers.machine(found[-1])
     if code == NOT_FOUND:
@@ -175,7 +176,7 @@ def environment(run: Run, root: str, name: str, sonames: Sequence[str] = (), at:
     asked = {"kind": PROBES[name], "sonames": list(sonames)}
     code, out, err = run(bundle.command(python, "host.probe.environment", asked, PROBE_LIMIT_S))
     found: Json = {"said": telling(err)}
-    for answer in bundle.answers(out):
+    for answer in read_answers(out):
         found.update(answer)
     found = answers.environment(found, PROBES[name])
     if "error" in found:
@@ -193,7 +194,7 @@ def benchmark(run: Run, options: Options, model: str, on: str, at: str = "curren
     command = checks_benchmark.command(options.root, model, on, options.photos, options.images, at)
     code, out, err = run(command)
     start = out.find("{")
-    report = bundle.parsed(out[start:]) if start >= 0 else None
+    report = read_object(out[start:]) if start >= 0 else None
     if code == 0 and report is not None:
         return answers.benchmark(report)
     told = [line for line in err.splitlines() if line.startswith("error: ")]
