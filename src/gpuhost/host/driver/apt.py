@@ -12,8 +12,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
 from ...types import Json
 from .. import files, store
-from ..commands import CommandFailed as WorkFailed
-from ..commands import Run, run_command
+from ..commands import CommandFailed, Run, run_command
 from ..guard import rules
 from ..parse.apt import is_own_origin, parse_madison, parse_policy
 from ..work import Work
@@ -144,7 +143,7 @@ class Apt:
         argv = ["apt-get", *self.options(), "--yes", *words]
         try:
             self.work.patiently(argv, BUSY, _PAUSE_S)
-        except WorkFailed as error:
+        except CommandFailed as error:
             if "No space left" in str(error):
                 step = "Make room and run the same command again."
                 raise EnvironmentProblem(f"There is no space left: {what} failed.", step) from error
@@ -254,7 +253,7 @@ class Apt:
         for argv in [["dpkg", "--unpack", str(self.place(m))] for m in broken] + [["dpkg", "--configure", "--pending"]]:
             try:
                 self.work.patiently(argv, BUSY, _PAUSE_S)
-            except WorkFailed as error:
+            except CommandFailed as error:
                 # A package whose dependency is not unpacked yet cannot be configured; installing the set does that.
                 self.work.note(f"left for the installation: {error}")
 

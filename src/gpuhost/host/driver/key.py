@@ -11,8 +11,7 @@ from typing import List, Optional
 from ...errors import EnvironmentProblem
 from ...reading import last
 from .. import files
-from ..commands import CommandFailed as WorkFailed
-from ..commands import Run, run_command
+from ..commands import CommandFailed, Run, run_command
 from ..parse.kernels import headers_package
 from ..parse.signature import END, at_the_end
 from ..probe.driver import CERTIFICATE, KEY_FOLDER
@@ -52,7 +51,7 @@ def make(hostname: str, work: Work) -> bool:
         work.run(argv)
         files.put(folder / "priv", Path(PRIVATE), files.PRIVATE)
         files.put(folder / "der", Path(CERTIFICATE))
-    except WorkFailed as error:
+    except CommandFailed as error:
         raise EnvironmentProblem(f"The key could not be made:\n{error}\n", f"The log is {work.log}.") from error
     finally:
         files.remove(folder)
@@ -146,7 +145,7 @@ def sign(kernel: str, work: Work, run: Run = run_command) -> bool:
         files.write_whole(copy, path.read_bytes())
         try:
             work.run([tool, "sha512" if tool.endswith("kmodsign") else "sha256", PRIVATE, CERTIFICATE, str(copy)])
-        except WorkFailed as error:
+        except CommandFailed as error:
             files.remove(copy)
             raise EnvironmentProblem(
                 f"{path.name} could not be signed:\n{error}\n", f"The log is {work.log}."
@@ -166,6 +165,6 @@ def request_enrolment(password: str, work: Work) -> None:
     work.say("asking for the key's enrolment at the next boot")
     try:
         work.run(["mokutil", "--import", CERTIFICATE], stdin=f"{password}\n{password}\n".encode())
-    except WorkFailed as error:
+    except CommandFailed as error:
         step = f"Do it at the console: mokutil --import {CERTIFICATE}"
         raise EnvironmentProblem(f"The key's enrolment could not be asked for:\n{error}\n", step) from error

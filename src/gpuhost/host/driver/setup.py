@@ -12,8 +12,7 @@ from typing import Dict, List, Optional, Tuple
 from ...errors import EnvironmentProblem
 from ...types import Json
 from .. import download, files, store
-from ..commands import CommandFailed as WorkFailed
-from ..commands import Run, run_command
+from ..commands import CommandFailed, Run, run_command
 from ..edges import Edges
 from ..parse.nvidia import parse_module_version
 from ..probe import desktop
@@ -189,7 +188,7 @@ class Setup:
         self.work.say("removing the driver that came as a .run")
         try:
             self.work.run([UNINSTALL, "--silent"])
-        except WorkFailed as error:
+        except CommandFailed as error:
             step = f"Its log is /var/log/nvidia-uninstall.log; ours is {self.work.log}."
             raise EnvironmentProblem(f"{UNINSTALL} failed:\n{error}\n", step) from error
 
@@ -206,7 +205,7 @@ class Setup:
         options = packages.runfile_options(self.driver, self.set.kernel(), known)
         try:
             self.work.run(["sh", file, *options], own_tmp=True)
-        except WorkFailed as error:
+        except CommandFailed as error:
             said = last_lines(Path(INSTALLER_LOG)) or str(error)
             step = f"The whole log is {INSTALLER_LOG} on the host, ours is {self.work.log}."
             raise EnvironmentProblem(f"NVIDIA's installer failed:\n{said}\n", step) from error
@@ -232,7 +231,7 @@ class Setup:
             self.work.say("rebuilding the initramfs without nouveau")
             try:
                 self.work.run(["update-initramfs", "-u", "-k", kernel])
-            except WorkFailed as error:
+            except CommandFailed as error:
                 text = f"The initramfs of kernel {kernel} could not be rebuilt (D10):\n{error}\n"
                 raise EnvironmentProblem(text, f"Mend it, then: update-initramfs -u -k {kernel}") from error
             state = self.state()
