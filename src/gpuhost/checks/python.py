@@ -43,7 +43,7 @@ def uncovered(seen: Json, name: str) -> List[str]:
 
 
 def is_for_processor(seen: Json, name: str) -> bool:
-    """Is it a build without CUDA?"""
+    """Return whether it is a build without CUDA."""
     found = framework(seen, name)
     return bool(found) and found.get("version") is not None and found.get("cuda") is None
 

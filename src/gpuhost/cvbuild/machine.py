@@ -106,7 +106,7 @@ def processor(cpuinfo: str) -> str:
 
 
 def runs_here(cpu: str, cpuinfo: str) -> bool:
-    """Can this processor run code of a class?"""
+    """Return whether this processor can run code of a class."""
     names = list(CPUS)
     return cpu not in CPUS or names.index(processor(cpuinfo)) <= names.index(cpu)
 

@@ -166,13 +166,13 @@ def unpack(archives: List[Path], folder: Path) -> None:
 
 
 def safe(member: tarfile.TarInfo) -> bool:
-    """Is a member a plain file that stays inside the folder? What is not is left out: the sources have no other."""
+    """Return whether a member is a plain file that stays inside the folder; the sources have no other."""
     parts = Path(member.name).parts
     return member.isreg() and not member.name.startswith("/") and ".." not in parts
 
 
 def is_sealed(folder: Path) -> bool:
-    """Is an unpacked tree still what was unpacked, every file of it?"""
+    """Return whether an unpacked tree is still what was unpacked, every file of it."""
     seal = folder / SEAL
     return seal.exists() and seal.read_text(encoding="ascii") == tree_digest(folder)
 
