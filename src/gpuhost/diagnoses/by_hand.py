@@ -17,6 +17,7 @@ from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, is_as_found, pla
 from ..checks.host import observation
 from ..checks.python import environment
 from ..checks.sources import VENDORS, literal, site_of, unread
+from ..host.parse.kernels import headers_package
 from ..types import Json
 from ..versions import release
 
@@ -50,9 +51,14 @@ def branch(seen: Json) -> str:
     return ""
 
 
+def boots(seen: Json) -> str:
+    """The kernel that will boot."""
+    return str(driver(seen)["kernel"] or observation(seen)["kernel"]["running"])
+
+
 def kernel(seen: Json) -> str:
-    """The kernel that will boot, as a word of a shell."""
-    return shlex.quote(str(driver(seen)["kernel"] or observation(seen)["kernel"]["running"]))
+    """The same as a word of a shell."""
+    return shlex.quote(boots(seen))
 
 
 def is_dkms(seen: Json) -> bool:
@@ -62,8 +68,8 @@ def is_dkms(seen: Json) -> bool:
 
 def reboot(seen: Json) -> str:
     """D01, D09: what takes effect with the next start."""
-    running, boots = observation(seen)["kernel"]["running"], driver(seen)["kernel"]
-    if observation(seen)["nvidia"]["module_loaded"] or observation(seen)["reboot_required"] or running != boots:
+    running, coming = observation(seen)["kernel"]["running"], driver(seen)["kernel"]
+    if observation(seen)["nvidia"]["module_loaded"] or observation(seen)["reboot_required"] or running != coming:
         return on_host("reboot")
     return on_host("modprobe nvidia || dmesg | tail -n 20")
 
@@ -81,7 +87,7 @@ def module_again(seen: Json) -> str:
     """D08: build or install the module for the kernel that will boot, then boot it."""
     release, of = kernel(seen), family(seen)
     if of == APT:
-        headers = f"proxmox-headers-{release}" if "-pve" in release else f"linux-headers-{release}"
+        headers = shlex.quote(headers_package(boots(seen)))
         if is_dkms(seen):
             return on_host(f"apt-get install {headers} && dkms autoinstall -k {release} && reboot")
         packaged = installed(seen, r"linux-modules-nvidia-")
@@ -105,11 +111,10 @@ def module_again(seen: Json) -> str:
 
 def unpinned(seen: Json) -> str:
     """D50: GRUB's first entry, by the file that names another one."""
-    of = family(seen)
-    if pinned_by(seen).endswith("/grubenv"):
+    of, named = family(seen), pinned_by(seen)
+    if named.endswith("/grubenv"):
         return on_host(f"{'grub-editenv' if of in (APT, PACMAN) else 'grub2-editenv'} - unset saved_entry && reboot")
     renew = {APT: "update-grub", PACMAN: "grub-mkconfig -o /boot/grub/grub.cfg"}
-    named = pinned_by(seen)
     file = shlex.quote(named if named.startswith("/etc/default/grub") else "/etc/default/grub")
     made = renew.get(of, "grub2-mkconfig -o /boot/grub2/grub.cfg")
     return on_host(f"sed -i --follow-symlinks 's/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/' {file} && {made} && reboot")
@@ -136,7 +141,6 @@ def signed(seen: Json) -> str:
                 "update-secureboot-policy --enroll-key && "
                 f"dkms autoinstall -k {kernel(seen)} && reboot  # on the blue screen: Enroll MOK"
             )
-        return on_host("mokutil --import /var/lib/dkms/mok.pub && reboot  # on the blue screen: Enroll MOK")
     if of == DNF:
         return on_host(
             "{ test -e /etc/pki/akmods/certs/public_key.der || kmodgenca -a; } && "
