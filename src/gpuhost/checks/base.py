@@ -37,9 +37,13 @@ class Outcome(NamedTuple):
     remediation: str = ""
 
 
+#: What a remedy for a root shell of the host begins with.
+ON_HOST = "On the host: "
+
+
 def on_host(command: str, then_here: str = "") -> str:
     """The remedy that is a command for a root shell of the host, and then one for this folder."""
-    return f"On the host: {command}" + (f" ; then here: {then_here}" if then_here else "")
+    return f"{ON_HOST}{command}" + (f" ; then here: {then_here}" if then_here else "")
 
 
 def held(ok: bool, required: str, actual: str, remediation: str) -> Outcome:

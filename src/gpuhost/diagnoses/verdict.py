@@ -51,6 +51,8 @@ BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
 #: What is asked beside them of a host without a lock (`doctor`).
 ASKED = (*checks_cuda.ASKED, *checks_python.ASKED)
 EVERY: Dict[str, Check] = {**BY_ID, **{c.id: c for c in ASKED}}
+#: What a skipped check says before the name of the one that keeps it from being made.
+NOT_REACHED = "not reached because of "
 #: Sources that only explain a failure: no check passes by what they say, so a verdict does not need them.
 EXPLAINING = ("dmesg", "dkms status", "nvidia-smi memory.free")
 
@@ -118,7 +120,7 @@ def not_read(check: Check, missing: List[Json], seen: Json, earlier: Dict[str, R
     told = "; ".join(f"{problem['what']} could not be read: {problem['error']}" for problem in missing[:2])
     for name, found in earlier.items():
         if found.status == FAIL and rests_on(BY_ID[name], first["what"], seen):
-            return result(check, skipped(check.title, f"not reached because of {name}: {told}", f"First mend {name}."))
+            return result(check, skipped(check.title, f"{NOT_REACHED}{name}: {told}", f"First mend {name}."))
     remedy = "Mend what the line says on the host, then verify again: ./run pytest verify/"
     return result(check, Outcome(FAIL, f"{check.title}, seen in what the host says", told, remedy))
 
@@ -131,7 +133,7 @@ def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
         return result(check, skipped("a GPU, planned and locked", NO_GPU))
     cause = obstacle(check, earlier, seen)
     if cause is not None:
-        return result(check, skipped(check.title, f"not reached because of {cause}", f"First mend {cause}."))
+        return result(check, skipped(check.title, f"{NOT_REACHED}{cause}", f"First mend {cause}."))
     missing = unread(check, seen)
     if missing:
         return not_read(check, missing, seen, earlier)
@@ -146,7 +148,7 @@ def judge_found(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     no_card = check.gpu and earlier["gpu.present"].status == FAIL
     cause = "gpu.present" if no_card else obstacle(check, earlier, seen)
     if cause is not None:
-        return result(check, skipped(check.title, f"not reached because of {cause}"))
+        return result(check, skipped(check.title, f"{NOT_REACHED}{cause}"))
     check = check if check.found_sources is None else check._replace(sources=check.found_sources)
     missing = [f"{problem['what']} could not be read: {problem['error']}" for problem in unread(check, seen)]
     reason = beyond(check.sources, seen) or "; ".join(missing[:2])

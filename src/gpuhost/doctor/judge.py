@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional
 
 from .. import __version__
 from ..checks import cuda as checks_cuda
-from ..checks.base import FAIL, PASS, SKIP, Check, Result
+from ..checks.base import FAIL, ON_HOST, PASS, SKIP, Check, Result
 from ..checks.found import is_ours
 from ..diagnoses import table as diagnoses
 from ..diagnoses import verdict
@@ -16,10 +16,8 @@ SCHEMA = 1
 FINE, FOUND, NOT_RECOGNISED, UNREADABLE = "fine", "found", "not recognised", "unreadable"
 #: The exit code of each answer.
 CODES = {FINE: 0, FOUND: 1, NOT_RECOGNISED: 3, UNREADABLE: 4}
-ON_HOST = "On the host: "
 #: What programs say that explains a failure though no check passes by it, and the checks that it explains.
 EXPLAINING: Dict[str, str] = {"dmesg*": "driver.*", "dkms status*": "driver.*", "mokutil*": "driver.signed"}
-NOT_REACHED = "not reached because of "
 
 
 def results(seen: Json) -> List[Result]:
@@ -113,7 +111,7 @@ def finding(found: Result, judged: List[Result], seen: Json) -> Json:
         "cause": known.cause if known else "",
         "fix": known.fix if known else "",
         "remedy": remedy[len(ON_HOST) :] if remedy.startswith(ON_HOST) else remedy,
-        "follows": [other.id for other in judged if other.actual == f"{NOT_REACHED}{found.id}"],
+        "follows": [other.id for other in judged if other.actual == f"{verdict.NOT_REACHED}{found.id}"],
     }
 
 
@@ -141,7 +139,7 @@ def not_judged(judged: List[Result], seen: Json) -> List[Json]:
     reasons: Dict[str, List[str]] = {}
     asked = [found for found in judged if verdict.EVERY[found.id].part != "python" or seen.get("python")]
     for found in asked:
-        if found.status == SKIP and not found.actual.startswith(NOT_REACHED) and verdict.EVERY[found.id].found:
+        if found.status == SKIP and not found.actual.startswith(verdict.NOT_REACHED) and verdict.EVERY[found.id].found:
             reasons.setdefault(found.actual, []).append(found.id)
     rows = [{"why": why, "checks": names} for why, names in reasons.items()]
     told = " ".join(reasons)
