@@ -16,17 +16,9 @@ from typing import Dict, Iterator, NamedTuple
 import pytest
 
 from .beds import Bed
-from .beds.base import PACKAGES
+from .beds.base import PACKAGES, write_card
 from .beds.bed import CLONE
 
-# A Quadro P2000, as sysfs shows it.
-CARD = {
-    "vendor": "0x10de",
-    "device": "0x1c30",
-    "class": "0x030000",
-    "subsystem_vendor": "0x10de",
-    "subsystem_device": "0x11b3",
-}
 LOCK = f"{CLONE}/locks/localhost/stack.json"
 MINUTES = 15 * 60
 RUN_NVRTC = "./rtc --gpu-architecture=sm_61"
@@ -86,10 +78,7 @@ def build_and_run(bed: Bed, name: str, text: str, command: str) -> str:
 def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """A Debian 12 with a Quadro P2000 on its bus, a compiler and a fresh clone."""
     bus = tmp_path_factory.mktemp("bus")
-    card = bus / "0000:01:00.0"
-    card.mkdir()
-    for name, value in CARD.items():
-        (card / name).write_text(value + "\n")
+    write_card(bus / "0000:01:00.0")
     packages = (*PACKAGES, "g++", "python3", "python3-venv")
     binds: Dict[str, str] = {str(bus): "/sys/bus/pci/devices"}
     with Bed.fresh(packages, binds=binds, logs=tmp_path_factory.mktemp("cuda")) as made:

@@ -14,18 +14,11 @@ from typing import Any, Dict, Iterator, Tuple
 import pytest
 
 from .beds import Bed
-from .beds.base import PACKAGES
+from .beds.base import PACKAGES, write_card
 from .beds.bed import CLONE
 
 COMMAND_SECONDS = 25 * 60
 PLAYBOOK = ["./run", "ansible-playbook", "playbooks/driver.yml"]
-CARD = {
-    "vendor": "0x10de",
-    "device": "0x1c30",
-    "class": "0x030000",
-    "subsystem_vendor": "0x10de",
-    "subsystem_device": "0x11b3",
-}
 SOURCES = "/etc/apt/sources.list.d/debian.sources"
 WATCHED = ["/etc", "/usr", "/opt", "/boot", "/lib/modules", "/var/lib/dpkg", "/var/lib/dkms"]
 REBOOT = "Reboot this host, then type the same command again"
@@ -48,10 +41,7 @@ def record(bed: Bed) -> Dict[str, Any]:
 def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """A bare Debian 12 with a Quadro P2000, a kernel with its headers and a fresh clone; its sources name main only."""
     devices = tmp_path_factory.mktemp("pci")
-    card = devices / "0000:01:00.0"
-    card.mkdir()
-    for name, value in CARD.items():
-        (card / name).write_text(value + "\n")
+    write_card(devices / "0000:01:00.0")
     binds = {str(devices): "/sys/bus/pci/devices"}
     with Bed.fresh(packages=(*PACKAGES, "python3"), binds=binds, logs=Path(tmp_path_factory.mktemp("driver"))) as made:
         made.clone_project()

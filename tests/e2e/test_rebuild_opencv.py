@@ -21,7 +21,7 @@ from gpuhost.planning import recipes
 from gpuhost.planning.catalog import shipped
 
 from .beds import Bed
-from .beds.base import PACKAGES
+from .beds.base import PACKAGES, write_card
 from .beds.bed import CLONE
 
 pytestmark = pytest.mark.full
@@ -55,10 +55,7 @@ class Host:
                 file.unlink()
             card.rmdir()
             return
-        card.mkdir(exist_ok=True)
-        rest = {"vendor": "0x10de", "class": "0x030000", "subsystem_vendor": "0x10de", "subsystem_device": "0x11b3"}
-        for name, value in {**rest, "device": device}.items():
-            (card / name).write_text(value + "\n")
+        write_card(card, device)
 
     def play(self, *arguments: str) -> Played:
         """Run a playbook, which must succeed."""

@@ -19,6 +19,8 @@ from .commands import BedError, host, wait_until
 # A bare Debian 12 of the smallest variant with what booting (systemd, dbus) and fetching (apt, git,
 # ca-certificates) need. No Python: the toolkit has to bring its own.
 PACKAGES = ("apt", "ca-certificates", "dbus", "git", "systemd", "systemd-sysv")
+#: A Quadro P2000, by its PCI device id.
+P2000 = "0x1c30"
 # Part of the cache key: raise it when what _build() does to a root changes.
 RECIPE = "1"
 BUILD_SECONDS = 600
@@ -189,3 +191,12 @@ def require_tools(more: Mapping[str, str] = MappingProxyType({})) -> None:
     missing = sorted(package for command, package in needed.items() if shutil.which(command) is None)
     if missing:
         raise BedError(f"beds need packages that are not installed: apt-get install {' '.join(missing)}")
+
+
+def write_card(folder: Path, device: str = P2000, vendor: str = "0x10de", pci_class: str = "0x030000") -> None:
+    """Write what sysfs shows of one PCI device into its folder, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {"vendor": vendor, "device": device, "class": pci_class}
+    rows.update({"subsystem_vendor": vendor, "subsystem_device": "0x11b3"})
+    for name, value in rows.items():
+        (folder / name).write_text(value + "\n")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from . import signing
+from .base import write_card
 from .commands import host
 from .standins import elf
 
@@ -204,12 +205,7 @@ class Firmware:
 
     def _device(self, address: str, vendor: str, device: str, pci_class: str) -> None:
         """One PCI device, as sysfs shows it."""
-        folder = self.folder / "pci" / address
-        folder.mkdir()
-        rows = {"vendor": vendor, "device": device, "class": pci_class}
-        rows.update({"subsystem_vendor": vendor, "subsystem_device": "0x11b3"})
-        for name, value in rows.items():
-            (folder / name).write_text(value + "\n")
+        write_card(self.folder / "pci" / address, device, vendor, pci_class)
 
 
 def newest_kernel(root: Path) -> str:

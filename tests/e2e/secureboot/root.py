@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Set
 
 from ..beds import Bed
-from ..beds.base import PACKAGES
+from ..beds.base import PACKAGES, write_card
 from ..beds.bed import ROOT_ENVIRONMENT
 from ..beds.commands import host
 from ..beds.firmware import VARIABLE
@@ -23,13 +23,6 @@ TOOLS = (
 )  # fmt: skip
 SOURCES = "/etc/apt/sources.list.d/debian.sources"
 ADDRESS = "0000:01:00.0"
-CARD = {
-    "vendor": "0x10de",
-    "device": "0x1c30",
-    "class": "0x030000",
-    "subsystem_vendor": "0x10de",
-    "subsystem_device": "0x11b3",
-}
 KEYS = {"own": "/var/lib/shim-signed/mok/MOK", "strange": "/root/strange/key"}
 FOLDER = "/root/modules"
 LATER = "/root/later"
@@ -66,11 +59,9 @@ class DriverBed(Bed):
 
     def _hardware(self, work: Path) -> List[str]:
         """The card, and a firmware with nothing else in it: mokutil finds no variables here."""
-        card, variables = work / "pci" / ADDRESS, work / "firmware/efi/efivars"
-        for folder in (card, variables):
-            folder.mkdir(parents=True)
-        for name, value in CARD.items():
-            (card / name).write_text(value + "\n")
+        variables = work / "firmware/efi/efivars"
+        variables.mkdir(parents=True)
+        write_card(work / "pci" / ADDRESS)
         (variables / VARIABLE).write_bytes(bytes([6, 0, 0, 0, 1]))
         return [f"--bind-ro={work / 'pci'}:/sys/bus/pci/devices", f"--bind-ro={work / 'firmware'}:/sys/firmware"]
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import pytest
 
@@ -219,16 +219,21 @@ def ask(machine: Guest, *argv: str) -> None:
     machine.run(["mokutil", *argv], stdin=f"{PASSWORD}\n{PASSWORD}\n".encode())
 
 
+def at_the_console(machine: Guest, act: Callable[..., None], *words: str) -> None:
+    """Start the machine anew, do something at MokManager's screen, and wait until it is up."""
+    machine.off()
+    machine.start()
+    assert machine.console is not None
+    act(machine.console, *words)
+    machine.wait_up()
+
+
 def test_a_missed_screen_leaves_the_key_unknown(machine: Guest, table: List[str]) -> None:
     """Asked for, the key is pending; after a boot that nobody attended it is not even that."""
     pending = state(machine, table, "pending")
     assert "gpuhost module signing" in pending.said("mokutil", "--list-new").out
     assert "is already in the enrollment request" in pending.said("mokutil", "--test-key", OWN).out
-    machine.off()
-    machine.start()
-    assert machine.console is not None
-    mok_manager.miss(machine.console)
-    machine.wait_up()
+    at_the_console(machine, mok_manager.miss)
     missed = state(machine, table, "missed")
     assert missed.said("mokutil", "--list-new").out == ""
     assert refused(missed, "hello_own")
@@ -237,11 +242,7 @@ def test_a_missed_screen_leaves_the_key_unknown(machine: Guest, table: List[str]
 
 def test_the_same_modules_are_let_in_after_the_enrolment(machine: Guest, table: List[str]) -> None:
     """The own key's modules load, NVIDIA's among them; the others are refused as before."""
-    machine.off()
-    machine.start()
-    assert machine.console is not None
-    mok_manager.enrol(machine.console, PASSWORD)
-    machine.wait_up()
+    at_the_console(machine, mok_manager.enrol, PASSWORD)
     found = state(machine, table, "enrolled")
     assert found.said("insmod", f"{root.FOLDER}/hello_own.ko").rc == 0
     assert all(refused(found, module) for module in root.MODULES if module != "hello_own")
@@ -284,11 +285,7 @@ def test_a_later_kernel_has_no_module_until_the_remedy(prepared: Prepared, machi
 def test_validation_is_switched_off(machine: Guest, table: List[str]) -> None:
     """The firmware says that Secure Boot is on, and the kernel takes anything: shim's own setting rules."""
     ask(machine, "--disable-validation")
-    machine.off()
-    machine.start()
-    assert machine.console is not None
-    mok_manager.switch_validation_off(machine.console, PASSWORD)
-    machine.wait_up()
+    at_the_console(machine, mok_manager.switch_validation_off, PASSWORD)
     found = state(machine, table, "validation-off")
     assert found.variable("SecureBoot")[4:] == b"\1" and found.variable("MokSBStateRT")[4:] == b"\1"
     assert found.said("insmod", f"{root.FOLDER}/hello_unsigned.ko").rc == 0
