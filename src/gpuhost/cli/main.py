@@ -19,6 +19,7 @@ from ..report import terminal as render
 from . import bench as cli_bench
 from . import doctor as cli_doctor
 from . import history as cli_history
+from . import observe as cli_observe
 from . import plan as cli_plan
 
 #: The script ./run of a checkout, in which this file is src/gpuhost/cli/main.py.
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"gpuhost {__version__}")
     commands = top.add_subparsers(dest="command", metavar="command", required=True)
     cli_plan.add_parser(commands)
+    cli_observe.add_parser(commands)
     cli_bench.add_parsers(commands)
     cli_history.add_parser(commands)
     cli_doctor.add_parser(commands)

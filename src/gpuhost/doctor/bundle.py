@@ -17,7 +17,7 @@ ABOUT = (
 
 def text(report: Json, seen: Json) -> str:
     """Return the bundle as the text of one file."""
-    clean = Redactor(hosts(seen), users())
+    clean = Redactor(hosts(seen["machine"]["observation"]), users())
     parts = ("machine", "surroundings", "cuda", "heard", "python")
     content = {"report": report, **{name: seen.get(name) for name in parts}}
     # Twice: a name that is learned in the last part is taken out of the first one as well.
@@ -26,9 +26,9 @@ def text(report: Json, seen: Json) -> str:
     return json.dumps(whole, indent=1, sort_keys=True) + "\n"
 
 
-def hosts(seen: Json) -> List[str]:
-    """The names of this machine."""
-    return [str(seen["machine"]["observation"]["hostname"]), socket.gethostname()]
+def hosts(observation: Json) -> List[str]:
+    """The names of the machine that was read, and of this one."""
+    return [str(observation["hostname"]), socket.gethostname()]
 
 
 def users() -> List[str]:

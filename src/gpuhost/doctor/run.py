@@ -103,7 +103,7 @@ def keep(name: str, text: str) -> str:
         with os.fdopen(handle, "wb") as file:
             file.write(text.encode("utf-8", "replace"))
     except OSError as error:
-        return f"The bundle cannot be written to {printable(name, 200)}: {error.strerror}."
+        return f"{printable(name, 200)} cannot be written: {error.strerror}."
     sys.stderr.write(f"written, redacted: {printable(name, 200)}. Look through it before you pass it on.\n")
     return ""
 

@@ -15,7 +15,7 @@ import tarfile
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Dict, Iterable, Iterator, List, Set
 
 from .. import __version__
 from ..errors import EnvironmentProblem
@@ -91,12 +91,14 @@ def redactor(host: Host) -> Redactor:
     """One that knows the names of this host, of this machine and of its user."""
     observation = (host.seen.get("machine") or {}).get("observation") or {}
     hosts = [host.name, str(observation.get("hostname") or ""), socket.gethostname()]
+    return Redactor(hosts, [user(), os.environ.get("SUDO_USER", "")], public_versions())
+
+
+def public_versions() -> Set[str]:
+    """Return the versions of the catalog that look like addresses; one in a host's own words alone might be one."""
     catalog = shipped()
-    # What the catalog says is public. A version that is only in a host's own words might be an address.
-    known = {
-        text for table in (catalog.cuda, catalog.cudnn, catalog.drivers, catalog.opencv) for text in versions(table)
-    }
-    return Redactor(hosts, [user(), os.environ.get("SUDO_USER", "")], known)
+    tables = (catalog.cuda, catalog.cudnn, catalog.drivers, catalog.opencv)
+    return {text for table in tables for text in versions(table)}
 
 
 def readme(counts: Dict[str, int]) -> str:

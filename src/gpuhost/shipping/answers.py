@@ -166,6 +166,13 @@ def machine(answer: Json) -> Json:
     }
 
 
+def observation(value: Any) -> Json:
+    """Return an observation that stands by itself, from a file, or an `error`."""
+    found = tidied(value) if isinstance(value, dict) else {"error": "It is not a JSON object."}
+    wrong = None if set(found) == {"error"} else misfit(found, "observation")
+    return found if wrong is None else {"error": f"It is not of the form of an observation: {wrong}."}
+
+
 def environment(answer: Json, kind: str) -> Json:
     """What an environment said of itself, or an `error`; `kind` is "opencv" or "tensorflow"."""
     answer = tidied(answer)
