@@ -16,7 +16,7 @@ from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.checks.host import dpkg_busy
 from gpuhost.errors import GpuhostError, UsageError
 from gpuhost.planning import detector, lock, plan, preflight, rebuild, rollback, specs
-from gpuhost.planning.request import request_of, wishes
+from gpuhost.planning.request import left_out, request_of, wishes
 from gpuhost.planning.resolve import resolver
 from gpuhost.report import terminal as render
 from gpuhost.text import folder_name
@@ -34,11 +34,13 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def make_plan(observation: Dict[str, Any], host: str, asked: Any, ignore_gpus: bool = False) -> Dict[str, Any]:
+def make_plan(
+    observation: Dict[str, Any], host: str, asked: Any, ignore_gpus: bool = False, without: Any = ()
+) -> Dict[str, Any]:
     """Return the plan for an observed host in `lines`, and the `lock` that it makes; None where no stack fits."""
     found = resolver()
     over: Dict[str, Any] = {"gpus": []} if ignore_gpus else {}
-    made = plan.make(found, request_of(found, observation, wishes(asked), **over))
+    made = plan.make(found, request_of(found, observation, wishes(asked), without=left_out(without), **over))
     planned = made["status"] == "planned"
     return {
         "lines": render.plan_text(made).splitlines(),
@@ -47,16 +49,16 @@ def make_plan(observation: Dict[str, Any], host: str, asked: Any, ignore_gpus: b
 
 
 def differences(
-    locked: Dict[str, Any], observation: Dict[str, Any], asked: Any, ignore_gpus: bool = False
+    locked: Dict[str, Any], observation: Dict[str, Any], asked: Any, ignore_gpus: bool = False, without: Any = ()
 ) -> List[str]:
     """Return where the host, or what is asked of it, is no longer what the lock was made for; a wish that nobody can
     read is such a difference too.
     """
     try:
-        wanted = wishes(asked)
+        wanted, absent = wishes(asked), left_out(without)
     except UsageError as error:
         return [f"asked: {error}"]
-    return lock.differences(locked, observation, wanted, ignore_gpus)
+    return lock.differences(locked, observation, wanted, ignore_gpus, absent)
 
 
 def lock_file(host: str, inventory: Any, locks: Any = "") -> str:
@@ -82,11 +84,13 @@ def make_rebuild(
     future: Any,
     rest: Any,
     there: Dict[str, Any],
+    without: Any = (),
 ) -> Dict[str, Any]:
     """Return what a rebuild of a host comes to; `file` is its lock's."""
     old, coming = lock.load(Path(file), str(host)), lock.pending(Path(file), str(host))
     cards = rebuild.wanted_cards(future, rest)
-    made = rebuild.prepare(resolver(), str(host), observation, old, coming, wishes(asked), ignore_gpus, cards, there)
+    wanted, absent = wishes(asked), left_out(without)
+    made = rebuild.prepare(resolver(), str(host), observation, old, coming, wanted, ignore_gpus, cards, there, absent)
     if made["refused"]:
         made["lines"] += ["", *render.plan_text(made["plan"]).splitlines()]
     return {**made, "future": cards, "command": rebuild.command(str(host))}

@@ -32,6 +32,7 @@ CASES: Dict[str, Any] = {
     "p2000": (P2000, {}, ""),
     "cpu": (CPU, {}, ""),
     "wish": (P2000, {"gpu_stack_wanted": {"tensorflow": "2.13", "opencv": ">=4.5"}}, ""),
+    "part": (P2000, {"gpu_stack_without": ["opencv", "tensorflow"]}, ""),
     "ignored": (P2000, {"gpu_stack_ignore_gpus": True}, ""),
     "swapped": (P2000, {}, ""),
     "relocked": (P2000, {}, ""),
@@ -45,6 +46,7 @@ CASES: Dict[str, Any] = {
     "hidden": (P2000, {"gpu_stack_require_gpu": True, "gpu_stack_ignore_gpus": True}, "gpu_stack_require_gpu is set"),
     "mistyped": (P2000, {"gpu_stack_wanted": {"cuda": ">>3"}}, "'>>3' is not a version or a specifier for cuda."),
     "number": (P2000, {"gpu_stack_wanted": {"tensorflow": 2.1}}, "gpu_stack_wanted has tensorflow: 2.1 without quotes"),
+    "nopart": (P2000, {"gpu_stack_without": ["cuda"]}, "value of gpu_stack_without must be one or more of"),
     "misspelt": (P2000, {"gpu_stack_wanted": {"tensorflaw": "2.13"}}, "gpu_stack_wanted names tensorflaw"),
 }
 LOCKED = [name for name, case in CASES.items() if not case[2]]
@@ -83,6 +85,13 @@ def runs(ansible: Ansible) -> Runs:
             {"hosts": "gpu_hosts:!checked", "roles": role},
             {"hosts": "checked", "roles": role, "check_mode": True, "diff": True},
             {"hosts": "cpu", "tasks": [{"import_role": {"name": "gpu_stack", "tasks_from": "controller"}}]},
+            {
+                "hosts": "part",
+                "tasks": [
+                    {"import_role": {"name": name}, "vars": {f"{name}_lock": "{{ __gpu_stack_lock }}"}}
+                    for name in ("opencv", "tensorflow")
+                ],
+            },
         ]
     )
     locks = texts(ansible)
@@ -110,6 +119,7 @@ def test_a_host_in_order_gets_its_lock(runs: Runs, name: str) -> None:
     cards = [] if CASES[name][1].get("gpu_stack_ignore_gpus") else CASES[name][0]["gpus"]
     assert [c["pci_id"] for c in held["cards"]] == [c["pci_id"] for c in cards]
     assert (held["plan"]["driver"] is None) == (not cards)
+    assert held["plan"]["without"] == CASES[name][1].get("gpu_stack_without", [])
     assert held["plan"]["asked"] == CASES[name][1].get("gpu_stack_wanted", {})
     assert runs.first.recap[name]["changed"] >= 1
 
@@ -123,6 +133,13 @@ def test_a_refused_host_is_told_why_and_nothing_is_written(runs: Runs, name: str
     assert name not in runs.locks
     assert not runs.ansible.lock_file(name).parent.exists()
     assert runs.first.recap[name] == {**runs.first.recap[name], "changed": 0, "failed": 1}
+
+
+def test_the_roles_of_what_is_left_out_leave_the_host_alone(runs: Runs) -> None:
+    """They say why, and a later run finds nothing different."""
+    assert "leaves OpenCV out" in runs.first.out
+    assert "leaves TensorFlow out" in runs.first.out
+    assert runs.first.recap["part"]["changed"] == runs.first.recap["p2000"]["changed"]
 
 
 def test_a_plan_that_is_refused_shows_its_reasons(runs: Runs) -> None:
@@ -147,7 +164,7 @@ def test_check_mode_writes_nothing_and_says_what_it_would(runs: Runs) -> None:
     assert '+  "gpuhost_lock": {' in runs.first.out
 
 
-@pytest.mark.parametrize("name", ["p2000", "cpu", "wish", "ignored"])
+@pytest.mark.parametrize("name", ["p2000", "cpu", "wish", "part", "ignored"])
 def test_the_second_run_changes_nothing(runs: Runs, name: str) -> None:
     """With a lock the role only compares."""
     assert runs.second.failure(name) == ""

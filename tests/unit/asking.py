@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 from gpuhost.planning import gpus as gpu
 from gpuhost.planning import plan
@@ -20,12 +20,14 @@ def request(
     kernel: Optional[str] = None,
     secure_boot: Optional[bool] = None,
     avx: Optional[bool] = None,
+    without: Sequence[str] = (),
     **asked: str,
 ) -> Request:
     """The request that `gpuhost plan --os PLATFORM --gpu CARD ... --COMPONENT SPEC` makes."""
     wanted = {name: specifier(name, text) for name, text in asked.items()}
     gpus = tuple(gpu.parse(shipped(), card) for card in cards)
-    return Request(platform, gpus, wanted, dict(asked), kernel, secure_boot, avx)
+    left_out = frozenset(without)
+    return Request(platform, gpus, wanted, dict(asked), kernel, secure_boot, avx, without=left_out)
 
 
 def request_of(ask: Ask) -> Request:

@@ -160,7 +160,8 @@ def host(observation: Json, locked: Json) -> Json:
         f"venvs/{name}": {"target": f"store/{name}-1-{digest}", "digest": digest}
         for name, digest in ((name, wanted["digest"] or DIGEST) for name, wanted in held.items())
     }
-    links["yolo"] = {"target": f"store/yolo-1-{DIGEST}", "digest": DIGEST}
+    if locked["plan"]["opencv"] is not None:
+        links["yolo"] = {"target": f"store/yolo-1-{DIGEST}", "digest": DIGEST}
     gpu = bool(locked["plan"]["gpus"])
     for name in ("cuda", "cudnn") if gpu else ():
         links[name] = {"target": f"store/{name}-1-{DIGEST}", "digest": DIGEST}
@@ -200,6 +201,24 @@ def host(observation: Json, locked: Json) -> Json:
         "rights": {"wrong": [], "more": 0, "whole": True},
     }
     machine = {"observation": observation, "installed": installed}
+    probed: Json = {
+        "opencv_cuda": {
+            "packages": packages.get("opencv_cuda"),
+            "prefix": "/opt/gpuhost/store/opencv_cuda",
+            "module": "/opt/gpuhost/store/opencv_cuda/lib/cv2.so",
+            "libraries": {},
+            "said": [],
+            "computed": opencv,
+        },
+        "dl4cv": {
+            "packages": packages.get("dl4cv"),
+            "prefix": "/opt/gpuhost/store/dl4cv",
+            "module": "/opt/gpuhost/store/dl4cv/lib/tensorflow/__init__.py",
+            "libraries": libraries(locked),
+            "said": [],
+            "computed": tensorflow,
+        },
+    }
     return {
         "host": "box",
         "options": {"require_gpu": False, "benchmark": True, "photos": 192, "images": None},
@@ -207,24 +226,7 @@ def host(observation: Json, locked: Json) -> Json:
         "lock_error": None,
         "machine": machine,
         "expected": expected(locked, machine),
-        "environments": {
-            "opencv_cuda": {
-                "packages": packages["opencv_cuda"],
-                "prefix": "/opt/gpuhost/store/opencv_cuda",
-                "module": "/opt/gpuhost/store/opencv_cuda/lib/cv2.so",
-                "libraries": {},
-                "said": [],
-                "computed": opencv,
-            },
-            "dl4cv": {
-                "packages": packages["dl4cv"],
-                "prefix": "/opt/gpuhost/store/dl4cv",
-                "module": "/opt/gpuhost/store/dl4cv/lib/tensorflow/__init__.py",
-                "libraries": libraries(locked),
-                "said": [],
-                "computed": tensorflow,
-            },
-        },
+        "environments": {name: row for name, row in probed.items() if name in held},
         "benchmark": {model: bench_report(model, device) for model in checks_benchmark.MODELS},
     }
 

@@ -50,6 +50,14 @@ REACHED: Dict[str, Tuple[Asked, Asked]] = {
     "cuda-platform": (ask(UBUNTU, "RTX 5090"), ask(UBUNTU, "RTX 4090")),
     "cuda-builds": (ask(DEBIAN, "RTX 5090"), ask(DEBIAN, "RTX 4090")),
     "cuda-gcc": (ask(DEBIAN, "P2000", cuda="10.2"), ask(DEBIAN, "P2000", cuda="11.8")),
+    "cuda-files": (
+        ask(DEBIAN, "RTX 5090", cuda="13.2", without=("tensorflow",)),
+        ask(DEBIAN, "RTX 5090", cuda="13.0", without=("tensorflow",)),
+    ),
+    "cudnn-files": (
+        ask(DEBIAN, "RTX 5090", cuda="13", cudnn="9.20", without=("tensorflow",)),
+        ask(DEBIAN, "RTX 5090", cuda="13", cudnn="9.13.1", without=("tensorflow",)),
+    ),
     "cudnn-cards": (ask(DEBIAN, "K80"), ask(UBUNTU, "K80")),
     "cudnn-cuda": (
         ask(UBUNTU, "P2000", tensorflow="2.0", cudnn="7.6.3"),
@@ -99,6 +107,12 @@ def older_glibc(catalog: Catalog) -> Catalog:
     return replace(catalog, platforms=platforms)
 
 
+def without_build_tools(catalog: Catalog) -> Catalog:
+    """The catalog of a release with no locked tools that build OpenCV for 18.04's Pythons."""
+    kept = frozenset(name for name in catalog.environments if not re.fullmatch("opencv_build-.*-cp3[678]", name))
+    return replace(catalog, environments=kept)
+
+
 #: Rules that the shipped catalog has no use for yet, on a catalog where they have.
 REACHED_ON: Dict[str, Tuple[Callable[[Catalog], Catalog], Asked, Asked]] = {
     "driver-archive": (
@@ -106,6 +120,7 @@ REACHED_ON: Dict[str, Tuple[Callable[[Catalog], Catalog], Asked, Asked]] = {
         ask(DEBIAN, "P2000", driver="525.105.17"),
         ask(UBUNTU, "P2000", driver="525.105.17"),
     ),
+    "opencv-tools": (without_build_tools, ask(UBUNTU, "P2000"), ask(DEBIAN, "P2000")),
     "tensorflow-glibc": (older_glibc, ask(UBUNTU), ask(DEBIAN)),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from typing import Any, Dict, List, Optional
 
@@ -12,13 +13,14 @@ from rich.console import Console
 from ..errors import UnreadableError, UsageError
 from ..host.probe.machine import observe
 from ..planning import compare, plan
-from ..planning.candidates import COMPONENTS, Request
+from ..planning.candidates import COMPONENTS, WITHOUT_GPU, Request
 from ..planning.gpus import Gpu, parse
 from ..planning.request import refuse_architecture, request_from, request_of
 from ..planning.resolve import Resolver, resolver
 from ..report import terminal as render
 from ..types import Json
 from ..versions import release
+from .observe import load
 
 EXIT_REFUSED = 3
 
@@ -46,6 +48,13 @@ def add_parser(commands: Any) -> None:
             if name == "cuda"
             else f"the same for {name}",
         )
+    p.add_argument(
+        "--without",
+        action="append",
+        choices=WITHOUT_GPU,
+        default=[],
+        help="leave it out; with both, the plan is for the driver, CUDA and cuDNN alone",
+    )
     p.add_argument("--kernel", metavar="VERSION", help="the kernel that will boot, such as 4.15.0-213-generic")
     boot = p.add_mutually_exclusive_group()
     boot.add_argument(
@@ -58,6 +67,7 @@ def add_parser(commands: Any) -> None:
         help="plan without it (default: as read, else not considered)",
     )
     p.add_argument("--require-gpu", action="store_true", help="no card is an error, not a CPU plan")
+    p.add_argument("--observation", metavar="FILE", help="what gpuhost observe wrote of a machine, instead of this one")
     p.add_argument("--compare", nargs=2, metavar=("A", "B"), help="put two cards side by side")
     p.add_argument("--json", action="store_true", help="print JSON")
     p.set_defaults(run=lambda arguments: run(arguments, Console()))
@@ -68,10 +78,26 @@ def asked_for(arguments: argparse.Namespace) -> Dict[str, str]:
     return {name: getattr(arguments, name) for name in COMPONENTS if getattr(arguments, name) is not None}
 
 
+def without(arguments: argparse.Namespace, component: str) -> str:
+    """The same command line with a component left out."""
+    words = ["gpuhost", "plan"]
+    for name in ("os", "observation", *COMPONENTS, "kernel"):
+        if getattr(arguments, name) is not None and name != component:
+            words += [f"--{name}", getattr(arguments, name)]
+    for card in arguments.gpu or ():
+        words += ["--gpu", card]
+    if arguments.secure_boot is not None:
+        words.append("--secure-boot" if arguments.secure_boot else "--no-secure-boot")
+    words += ["--require-gpu"] if arguments.require_gpu else []
+    for name in (*arguments.without, component):
+        words += ["--without", name]
+    return " ".join(map(shlex.quote, words))
+
+
 def requested(found: Resolver, arguments: argparse.Namespace) -> Request:
     """The request of a command line: typed cards, or this machine's."""
     asked = asked_for(arguments)
-    given: Dict[str, Any] = {}
+    given: Dict[str, Any] = {"without": frozenset(arguments.without)}
     if arguments.kernel is not None:
         if len(release(arguments.kernel)) < 2:
             raise UsageError(
@@ -90,8 +116,10 @@ def requested(found: Resolver, arguments: argparse.Namespace) -> Request:
             raise UsageError("--gpu none does not go with other cards.", "Leave one of them out.")
         typed = [parse(found.catalog, g) for g in names]
     if typed is not None and arguments.os is not None:
+        if arguments.observation is not None:
+            raise UsageError("--observation has no say beside both --os and cards.", "Leave one of them out.")
         return request_from(found, arguments.os, typed, asked, **given)
-    observation = observe()
+    observation = observe() if arguments.observation is None else load(arguments.observation)
     if typed is None:
         return request_of(found, observation, asked, platform=arguments.os, **given)
     refuse_architecture(observation)
@@ -119,7 +147,7 @@ def run(arguments: argparse.Namespace, out: Console) -> int:
             "No NVIDIA card was found, and --require-gpu asks for one.",
             "Look at lspci -nn | grep 10de; or leave --require-gpu out.",
         )
-    made = plan.make(found, request)
+    made = plan.make(found, request, lambda name: without(arguments, name))
     emit(made, arguments.json) if arguments.json else render.show_plan(out, made)
     return 0 if made["status"] == "planned" else EXIT_REFUSED
 

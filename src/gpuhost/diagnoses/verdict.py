@@ -20,7 +20,7 @@ from ..checks import opencv as checks_opencv
 from ..checks import python as checks_python
 from ..checks import tensorflow as checks_tensorflow
 from ..checks import toolkit as checks_gpu
-from ..checks.base import FAIL, NO_GPU, PASS, SKIP, Check, Outcome, Result, result, skipped
+from ..checks.base import FAIL, LEFT_OUT, NO_GPU, PASS, SKIP, Check, Outcome, Result, result, skipped
 from ..checks.found import beyond, is_as_found, is_ours
 from ..types import Json
 from . import table as diagnoses
@@ -82,9 +82,19 @@ def without_gpu(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     return check.gpu and earlier["lock.present"].status == PASS and not checks_lock.obeyed(seen)["plan"]["gpus"]
 
 
+def left_out(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+    """Return whether the check speaks of a component that the lock leaves out, or needs one that does."""
+    lock = earlier.get("lock.present")
+    if is_as_found(seen) or lock is None or lock.status != PASS:
+        return False
+    without = checks_lock.obeyed(seen)["plan"].get("without", ())
+    return any(one.id.partition(".")[0] in without for one in lineage(check))
+
+
 def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     """Has this check to be judged by what is collected for it, or is its result settled already?"""
-    return not without_gpu(check, seen, earlier) and obstacle(check, earlier, seen) is None
+    settled = left_out(check, seen, earlier) or without_gpu(check, seen, earlier)
+    return not settled and obstacle(check, earlier, seen) is None
 
 
 def problems(seen: Json) -> List[Json]:
@@ -129,6 +139,8 @@ def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     """The result of one check, given what was collected and the results of the checks that it needs."""
     if is_as_found(seen):
         return judge_found(check, seen, earlier)
+    if left_out(check, seen, earlier):
+        return result(check, skipped(check.title, LEFT_OUT))
     if without_gpu(check, seen, earlier):
         return result(check, skipped("a GPU, planned and locked", NO_GPU))
     cause = obstacle(check, earlier, seen)
@@ -183,9 +195,9 @@ def lineage(check: Check) -> List[Check]:
 
 def verdict(results: Iterable[Result], provisioned: bool, whole: bool) -> str:
     """One word over a host; `whole` says that all of it could be read. What was skipped or could not be read, also
-    where no check rests on it, is not proven, so it never gives ok.
+    where no check rests on it, is not proven, so it never gives ok. What the lock leaves out does not count.
     """
-    statuses = [r.status for r in results]
+    statuses = [r.status for r in results if r.actual != LEFT_OUT]
     if not provisioned:
         return NOT_PROVISIONED
     if FAIL in statuses:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, List, Optional, Tuple
+from typing import Dict, FrozenSet, List, Optional, Tuple
 
 from packaging.specifiers import SpecifierSet
 
@@ -15,7 +15,7 @@ from .versions import version
 
 NAMES = {"driver": "driver", "cuda": "CUDA", "cudnn": "cuDNN", "opencv": "OpenCV", "tensorflow": "TensorFlow"}
 COMPONENTS = tuple(NAMES)
-#: The components that a host without a GPU has.
+#: The components that a host without a GPU has, and that can be left out by choice.
 WITHOUT_GPU = ("opencv", "tensorflow")
 
 
@@ -59,6 +59,13 @@ class Driver(Candidate):
 
 
 @dataclass(frozen=True, eq=False)
+class Toolkit(Candidate):
+    """A release of CUDA or cuDNN; `wheels`: whether a lock of NVIDIA's wheels of it comes with this release."""
+
+    wheels: bool
+
+
+@dataclass(frozen=True, eq=False)
 class TensorFlow(Candidate):
     """A TensorFlow wheel for one Python."""
 
@@ -85,6 +92,18 @@ class Request:
     nvswitches: int = 0
     remarks: Tuple[Tuple[str, str], ...] = ()
     """What the plan has to say of the machine it is for: what each is about, and a sentence."""
+    without: FrozenSet[str] = frozenset()
+    """The components that are left out by choice."""
+
+    @property
+    def concerned(self) -> Tuple[str, ...]:
+        """The components that the request says anything of, whether the host will have them or not."""
+        return tuple(name for name in COMPONENTS if name not in self.without)
+
+    @property
+    def components(self) -> Tuple[str, ...]:
+        """The components that the host is to have."""
+        return tuple(name for name in self.concerned if self.gpus or name in WITHOUT_GPU)
 
     @property
     def capabilities(self) -> List[str]:
@@ -133,14 +152,27 @@ def tensorflows(catalog: Catalog) -> List[Candidate]:
     return [TensorFlow("tensorflow", r["version"], f"{r['version']} {w['tag']}", r, w["tag"], w) for r, w in rows]
 
 
-def newest_first(component: str, rows: List[Dict[str, Any]]) -> List[Candidate]:
-    """Plain release rows as candidates, what is verified before what is not, then newest first."""
-    plain = [Candidate(component, r["version"], f"{r['version']} {r.get('cuda', '')}".strip(), r) for r in rows]
+def newest_first(found: List[Candidate]) -> List[Candidate]:
+    """Return candidates, what is verified before what is not, then newest first."""
     return sorted(
-        plain,
+        found,
         key=lambda c: (not c.unverified, version(c.version), release(c.row.get("cuda", "0"))),
         reverse=True,
     )
+
+
+def cudas(catalog: Catalog) -> List[Candidate]:
+    """Every CUDA toolkit, newest first."""
+    rows = [(r["version"], r) for r in catalog.cuda["releases"]]
+    found: List[Candidate] = [Toolkit("cuda", v, v, r, f"cuda-{v}" in catalog.wheels) for v, r in rows]
+    return sorted(found, key=lambda c: version(c.version), reverse=True)
+
+
+def cudnns(catalog: Catalog) -> List[Candidate]:
+    """Every cuDNN for each CUDA that it is built for."""
+    rows = [(r["version"], r["cuda"], r) for r in catalog.cudnn["packages"]]
+    locked = {(v, cuda): f"cudnn-{v}-cu{release(cuda)[0]}" in catalog.wheels for v, cuda, _ in rows}
+    return newest_first([Toolkit("cudnn", v, f"{v} {cuda}", r, locked[v, cuda]) for v, cuda, r in rows])
 
 
 @dataclass(frozen=True)
@@ -161,12 +193,12 @@ class Candidates:
     @classmethod
     def of_catalog(cls, catalog: Catalog) -> Candidates:
         """Make the candidates of a catalog, each list in the order of preference as far as it is fixed."""
-        cuda = [Candidate("cuda", r["version"], r["version"], r) for r in catalog.cuda["releases"]]
+        opencv = [Candidate("opencv", r["version"], r["version"], r) for r in catalog.opencv["releases"]]
         return cls(
             driver=drivers(catalog),
-            cuda=sorted(cuda, key=lambda c: version(c.version), reverse=True),
-            cudnn=newest_first("cudnn", catalog.cudnn["packages"]),
-            opencv=newest_first("opencv", catalog.opencv["releases"]),
+            cuda=cudas(catalog),
+            cudnn=cudnns(catalog),
+            opencv=newest_first(opencv),
             tensorflow=tensorflows(catalog),
         )
 
@@ -175,6 +207,13 @@ def as_driver(c: Candidate) -> Driver:
     """The candidate as a driver; the table of rules gives driver rules nothing else."""
     if not isinstance(c, Driver):
         raise TypeError(f"{c} is no driver")
+    return c
+
+
+def as_toolkit(c: Candidate) -> Toolkit:
+    """The candidate as a toolkit; the table of rules gives toolkit rules nothing else."""
+    if not isinstance(c, Toolkit):
+        raise TypeError(f"{c} is no toolkit")
     return c
 
 

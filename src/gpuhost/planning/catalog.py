@@ -20,6 +20,7 @@ from ..types import Json
 
 DATA = Path(__file__).parents[1] / "data"
 ENVIRONMENTS = DATA / "environments"
+WHEELS = DATA / "wheels"
 FILES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms", "yolo", "origins")
 
 
@@ -82,7 +83,9 @@ def digest(content: Any) -> str:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All tables, each as its JSON says (the schemas document the fields), and the names of the environment locks."""
+    """All tables, each as its JSON says (the schemas document the fields), and the names of the locks of environments
+    and of NVIDIA's wheels.
+    """
 
     gpus: Json
     drivers: Json
@@ -94,11 +97,13 @@ class Catalog:
     yolo: Json
     origins: Json
     environments: FrozenSet[str]
+    wheels: FrozenSet[str]
 
     @classmethod
     def load(cls, folder: Path = DATA) -> Catalog:
         """Load every table of a folder (the package's own unless a test says otherwise)."""
-        return cls(**{name: load(name, folder) for name in FILES}, environments=frozenset(names(ENVIRONMENTS)))
+        tables = {name: load(name, folder) for name in FILES}
+        return cls(**tables, environments=frozenset(names(ENVIRONMENTS)), wheels=frozenset(names(WHEELS)))
 
 
 @functools.lru_cache(maxsize=None)

@@ -7,7 +7,7 @@ from typing import Dict, Iterable, List
 
 from ..types import Json
 from . import plan
-from .candidates import COMPONENTS, Candidate, Request
+from .candidates import Candidate, Request
 from .explain import versions_of
 from .gpus import Gpu
 from .resolve import Resolver
@@ -15,11 +15,13 @@ from .versions import span
 
 
 def limits(resolver: Resolver, request: Request) -> Dict[str, Dict[str, str]]:
-    """For each component, of what the platform has: the versions the cards can use, and those they cannot."""
+    """For each component that was not left out, of what the platform has: the versions the cards can use, and those
+    they cannot.
+    """
     passing = resolver.passing(request)
     of_card = frozenset(r.id for r in resolver.rules if r.about == "card")
     found = {}
-    for component in COMPONENTS:
+    for component in request.concerned:
         there = resolver.domain(component, passing, of_card)
         fits = frozenset(resolver.domain(component, passing))
         found[component] = {

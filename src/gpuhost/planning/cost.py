@@ -44,7 +44,7 @@ def brings(name: str, old: Json, new: Json) -> bool:
     """
     if new[name] is None or new[name] == old[name]:
         return False
-    return name != "tensorflow" or new[name]["environment"] != old[name]["environment"]
+    return name != "tensorflow" or old[name] is None or new[name]["environment"] != old[name]["environment"]
 
 
 def parts(name: str, plan: Json, there: Json) -> List[Item]:
@@ -85,7 +85,7 @@ def needs_build(old: Json, new: Json) -> bool:
     """Return whether another OpenCV has to be built. (Whether a wheel of its key is there, only the host can say, once
     it has the toolkit.)
     """
-    if new["opencv"]["source"] == "wheel":
+    if new["opencv"] is None or new["opencv"]["source"] == "wheel":
         return False
     return any(old[name] != new[name] for name in ("opencv", "cuda", "cudnn"))
 

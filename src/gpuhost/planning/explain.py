@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 from ..versions import capability
-from .candidates import COMPONENTS, NAMES, Candidate, Request, as_driver
+from .candidates import NAMES, WITHOUT_GPU, Candidate, Request, as_driver
 from .gpus import Gpu
 from .resolve import Passing, Resolver, Stack
 from .rules.driver import needs_open
@@ -52,7 +52,7 @@ def blocking(resolver: Resolver, request: Request, passing: Passing) -> List[Rul
     those before, so that without the rules named the request could be served.
     """
     named: Set[str] = set()
-    for component in COMPONENTS:
+    for component in request.concerned:
         named |= emptying(resolver, component, passing)
     emptied = bool(named)
     while not emptied and resolver.solve(request, passing, named) is None:
@@ -126,7 +126,7 @@ def summary(stack: Stack) -> str:
 def nearest(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
     """Changes that would do, nearest first: one demand dropped, another platform, the lowest capability that works."""
     found: List[Dict[str, Any]] = []
-    for name in COMPONENTS:
+    for name in request.concerned:
         if name in request.wanted:
             rest = {k: v for k, v in request.wanted.items() if k != name}
             stack = resolver.solve(replace(request, wanted=rest))
@@ -140,6 +140,18 @@ def nearest(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
     found.extend(other_card(resolver, request))
     if len(request.gpus) > 1:
         found.extend(fewer_cards(resolver, request))
+    return found
+
+
+def obstacles(resolver: Resolver, request: Request) -> List[Dict[str, str]]:
+    """The components that stand in the way by themselves: left out, the request is served. What would be had then."""
+    found = []
+    for name in WITHOUT_GPU if len(request.components) > 1 else ():
+        if name in request.components:
+            wanted = {k: v for k, v in request.wanted.items() if k != name}
+            stack = resolver.solve(replace(request, without=request.without | {name}, wanted=wanted))
+            if stack:
+                found.append({"component": name, "gives": summary(stack)})
     return found
 
 
@@ -181,7 +193,7 @@ def card_needs(resolver: Resolver, request: Request, passing: Passing) -> Dict[s
     """What the cards need of each component, platform and demands aside: the version range of the catalog."""
     others = frozenset(r.id for r in resolver.rules if r.about != "card")
     found = {}
-    for component in COMPONENTS if request.gpus else ():
+    for component in request.components if request.gpus else ():
         good = resolver.domain(component, passing, others)
         found[component] = span(c.version for c in good) + ("" if good else " in the catalog")
         if component == "driver" and good and all(needs_open(as_driver(c), request) for c in good):

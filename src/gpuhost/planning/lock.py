@@ -14,7 +14,7 @@ import functools
 import json
 import shlex
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Collection, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 import fastjsonschema
 
@@ -90,10 +90,14 @@ def check(lock: Any, where: str, host: Optional[str] = None) -> Json:
     except RecursionError:
         raise LockError(f"The lock {where} is damaged: it is nested too deeply.", AGAIN) from None
     missing = [name for name in needed(lock["plan"]) if lock["plan"][name] is None]
-    if not missing and "environment" not in lock["plan"]["opencv"] and not can_be_built(lock["plan"]):
+    built = lock["plan"]["opencv"] is not None and "environment" not in lock["plan"]["opencv"]
+    if not missing and built and not can_be_built(lock["plan"]):
         missing = ["source to build OpenCV from, or no CUDA to build it with"]
     if missing:
         raise LockError(f"The lock {where} is damaged: its plan has no {' and no '.join(missing)}.", AGAIN)
+    more = [name for name in left_out(lock["plan"]) if lock["plan"][name] is not None]
+    if more:
+        raise LockError(f"The lock {where} is damaged: its plan leaves {more[0]} out and has one.", AGAIN)
     wrong = next(mistaken_files(lock["plan"]), None)
     if wrong:
         raise LockError(f"The lock {where} is refused: {wrong}.", AGAIN)
@@ -163,7 +167,12 @@ def can_be_built(plan: Json) -> bool:
 
 def needed(plan: Json) -> List[str]:
     """Return the components that a plan must name."""
-    return list(COMPONENTS if plan["gpus"] else WITHOUT_GPU)
+    return [name for name in (COMPONENTS if plan["gpus"] else WITHOUT_GPU) if name not in left_out(plan)]
+
+
+def left_out(plan: Json) -> List[str]:
+    """Return the components that were left out by choice; a lock of an earlier release leaves none out."""
+    return list(plan.get("without", ()))
 
 
 def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Json:
@@ -221,7 +230,9 @@ def former_problem(host: str, inventory: Any, locks: Any = "") -> str:
     return ""
 
 
-def differences(lock: Json, observation: Json, asked: Dict[str, str], ignore_gpus: bool = False) -> List[str]:
+def differences(
+    lock: Json, observation: Json, asked: Dict[str, str], ignore_gpus: bool = False, without: Collection[str] = ()
+) -> List[str]:
     """Where the host, or what is asked of it, is no longer what the lock was made for; empty when all agrees."""
     found = []
     plan = lock["plan"]
@@ -229,11 +240,13 @@ def differences(lock: Json, observation: Json, asked: Dict[str, str], ignore_gpu
         found.append(f"platform: locked {plan['platform']}, present {observation['platform']['id']}")
     present = [] if ignore_gpus else cards_of(observation)
     found += other_cards(lock["cards"], present)
-    if plan["asked"] != asked:
-        found.append(f"asked: locked for {demands(plan['asked'])}, now {demands(asked)}")
+    locked, now = demands(plan["asked"], left_out(plan)), demands(asked, without)
+    if locked != now:
+        found.append(f"asked: locked for {locked}, now {now}")
     return found
 
 
-def demands(asked: Dict[str, str]) -> str:
-    """What is asked of the components, in words."""
-    return ", ".join(f"{k} {v}" for k, v in sorted(asked.items())) or "nothing in particular"
+def demands(asked: Dict[str, str], without: Collection[str]) -> str:
+    """What is asked of the components, and which are left out, in words."""
+    told = [f"{name} {text}" for name, text in sorted(asked.items())] + [f"no {name}" for name in sorted(without)]
+    return ", ".join(told) or "nothing in particular"

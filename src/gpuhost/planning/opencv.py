@@ -12,6 +12,7 @@ from . import recipes
 from .catalog import shipped
 from .environments import environment_names, load_environment, lock_digest
 from .rules.cuda import compilers
+from .rules.frameworks import BUILD_TOOLS, RUN_PACKAGES
 from .versions import version
 
 
@@ -32,7 +33,7 @@ def newest(prefix: str, tag: str) -> str:
 
 def build_environment(plan: Json) -> str:
     """The lock of the build tools for the plan's Python."""
-    return newest("opencv_build-cmake-", tag_of(plan))
+    return newest(BUILD_TOOLS, tag_of(plan))
 
 
 def run_environment(plan: Json) -> str:
@@ -41,8 +42,8 @@ def run_environment(plan: Json) -> str:
     """
     tag = tag_of(plan)
     artifact = plan["opencv"]["artifacts"][0]
-    same = f"opencv_cuda-opencv-{artifact.get('package_version', '')}-{tag}"
-    return same if same in environment_names() else newest("opencv_cuda-opencv-", tag)
+    same = f"{RUN_PACKAGES}{artifact.get('package_version', '')}-{tag}"
+    return same if same in environment_names() else newest(RUN_PACKAGES, tag)
 
 
 def packages(plan: Json) -> List[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, List, Optional
+import functools
+from typing import Any, Callable, Dict, FrozenSet, List, Optional
 
 from ..gpucode import reach, target_for
 from ..types import Json
@@ -12,14 +13,24 @@ from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow
 from .resolve import Resolver, Stack, signed_kernel, signed_modules
 from .rules.cuda import integrated
 from .rules.driver import needs_open
-from .rules.frameworks import by_ptx, locked_wheel, sources_of
+from .rules.frameworks import building_python, by_ptx, locked_wheel, sources_of
 from .versions import version
 
 SCHEMA = 1
 
 
-def make(resolver: Resolver, request: Request) -> Json:
-    """The plan for a request: `status` is 'planned' or 'refused'."""
+def setting(without: FrozenSet[str], component: str) -> str:
+    """What the inventory says for a component to be left out as well."""
+    return f"gpu_stack_without: [{', '.join(sorted({*without, component}))}]"
+
+
+def make(resolver: Resolver, request: Request, command: Optional[Callable[[str], str]] = None) -> Json:
+    """The plan for a request: `status` is 'planned' or 'refused'.
+
+    A refusal names the components that cause it by themselves, each with the `command` that leaves it out; by default
+    that is the inventory's setting.
+    """
+    command = command or functools.partial(setting, request.without)
     stack = resolver.solve(request)
     plan: Json = {
         "schema": SCHEMA,
@@ -34,11 +45,14 @@ def make(resolver: Resolver, request: Request) -> Json:
         "reasons": [],
         "notes": notes_of_cards(request),
         "asked": dict(sorted(request.asked.items())),
+        "without": sorted(request.without),
     }
     if stack is None:
         passing = resolver.passing(request)
         plan["reasons"] = explain.reasons(resolver, request, passing)
         plan["card_needs"] = explain.card_needs(resolver, request, passing)
+        rows = explain.obstacles(resolver, request)
+        plan["obstacles"] = [{**row, "command": command(row["component"])} for row in rows]
         plan["nearest"] = explain.nearest(resolver, request)
         return plan
     if stack.driver is not None and stack.cuda is not None and stack.cudnn is not None:
@@ -49,8 +63,10 @@ def make(resolver: Resolver, request: Request) -> Json:
             "source": "wheels" if plan["cuda"]["source"] == "wheels" else "tarball",
             **pick(stack.cudnn.row, "cuda", "file", "url", "sha256"),
         }
-    plan["opencv"] = opencv_json(resolver, request, stack)
-    plan["tensorflow"] = tensorflow_json(resolver.catalog.environments, request, stack.tensorflow)
+    if stack.opencv is not None:
+        plan["opencv"] = opencv_json(resolver, request, stack.opencv, stack.cuda)
+    if stack.tensorflow is not None:
+        plan["tensorflow"] = tensorflow_json(resolver.catalog.environments, request, stack.tensorflow)
     plan["notes"] += notes_of_stack(resolver, request, stack)
     return plan
 
@@ -97,11 +113,11 @@ def cuda_json(request: Request, c: Candidate) -> Json:
     return {**part, **(c.row["runfile"] if via == "runfile" else {})}
 
 
-def opencv_json(resolver: Resolver, request: Request, stack: Stack) -> Json:
+def opencv_json(resolver: Resolver, request: Request, opencv: Candidate, cuda: Optional[Candidate]) -> Json:
     """OpenCV's part: built for the cards from checksummed sources, or the ready wheel on a host without one."""
-    part: Json = {"version": stack.opencv.version, "cuda_arch_bin": []}
-    if stack.cuda is None:
-        found = locked_wheel(resolver.catalog, request.platform, stack.opencv)
+    part: Json = {"version": opencv.version, "cuda_arch_bin": []}
+    if cuda is None:
+        found = locked_wheel(resolver.catalog, request.platform, opencv)
         if found is None:
             raise AssertionError("the rule opencv-wheel let a release without a wheel pass")
         wheel, python, name = found
@@ -114,13 +130,13 @@ def opencv_json(resolver: Resolver, request: Request, stack: Stack) -> Json:
             **pick(wheel, "file", "sha256"),
         }
     skip = integrated(resolver.catalog)
-    targets = {target_for(cc, stack.cuda.row["capabilities"], skip) for cc in request.capabilities}
+    targets = {target_for(cc, cuda.row["capabilities"], skip) for cc in request.capabilities}
     part["cuda_arch_bin"] = sorted((t for t in targets if t), key=capability)
-    artifacts = sources_of(stack.opencv.row)
+    artifacts = sources_of(opencv.row)
     return {
         **part,
         "source": "sdist" if len(artifacts) == 1 else "tarballs",
-        "python": stack.tensorflow.python,
+        "python": building_python(resolver.catalog, request.platform),
         "artifacts": artifacts,
     }
 
@@ -168,18 +184,24 @@ def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[J
         )
     if stack.driver is not None and stack.cuda is not None:
         driver_notes(resolver, request, stack.driver, stack.cuda, note)
-    if by_ptx(request, stack.tensorflow):
+    if stack.tensorflow is not None:
+        tensorflow_notes(resolver, request, stack.tensorflow, note)
+    return notes
+
+
+def tensorflow_notes(resolver: Resolver, request: Request, t: TensorFlow, note: Any) -> None:
+    """What there is to say about TensorFlow."""
+    if by_ptx(request, t):
         note(
             "tensorflow",
             "the wheel holds only PTX for a card: the driver compiles it on first use, which takes minutes once",
         )
-    if tensorflow_json(resolver.catalog.environments, request, stack.tensorflow)["environment"] is None:
+    if tensorflow_json(resolver.catalog.environments, request, t)["environment"] is None:
         note(
             "tensorflow",
-            f"no locked environment for TensorFlow {stack.tensorflow.version} comes with this release: "
+            f"no locked environment for TensorFlow {t.version} comes with this release: "
             "tools/lock_environment.py makes one",
         )
-    return notes
 
 
 def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidate, note: Any) -> None:

@@ -6,7 +6,7 @@ Pure: the lock, an observation, the new plan and what the caches hold go in; val
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence
 
 from ..errors import UnreadableError, UsageError
 from ..types import Json
@@ -14,7 +14,7 @@ from . import cost as rebuild_cost
 from . import lock as locks
 from . import plan as plans
 from . import words
-from .candidates import COMPONENTS, NAMES, Request
+from .candidates import COMPONENTS, NAMES, WITHOUT_GPU, Request
 from .gpus import parse
 from .request import request_from, request_of, secure_boot
 from .resolve import Resolver
@@ -73,7 +73,12 @@ def refuse_dead(observation: Json) -> None:
 
 
 def request_for(
-    found: Resolver, observation: Json, asked: Dict[str, str], ignore_gpus: bool, future: Sequence[str]
+    found: Resolver,
+    observation: Json,
+    asked: Dict[str, str],
+    ignore_gpus: bool,
+    future: Sequence[str],
+    without: FrozenSet[str] = frozenset(),
 ) -> Request:
     """What to plan for: the cards of the observation, none, or those that are not in yet."""
     if future:
@@ -82,9 +87,10 @@ def request_for(
             "kernel": observation["kernel"]["boots"],
             "secure_boot": secure_boot(observation),
             "avx": observation["cpu"]["avx"],
+            "without": without,
         }
         return request_from(found, str(observation["platform"]["id"]), cards, asked, **read)
-    return request_of(found, observation, asked, **({"gpus": []} if ignore_gpus else {}))
+    return request_of(found, observation, asked, without=without, **({"gpus": []} if ignore_gpus else {}))
 
 
 def lock_for(host: str, observation: Json, plan: Json, future: Sequence[str]) -> Json:
@@ -98,6 +104,8 @@ def changes(found: Resolver, old: Json, new: Json, request: Request) -> List[Cha
     listed = []
     for name in COMPONENTS:
         before, after = old[name], new[name]
+        if before is None and after is None and name in request.without:
+            continue
         why = "" if before == after else reason(found, name, before, after, request)
         listed.append(Change(name, described(name, before), described(name, after), why))
     return listed
@@ -114,9 +122,9 @@ def described(name: str, part: Optional[Json]) -> str:
 def reason(found: Resolver, name: str, before: Optional[Json], after: Optional[Json], request: Request) -> str:
     """Why a component is another one for the present cards."""
     if after is None:
-        return "there is no card any more"
+        return "it is not asked for any more" if name in request.without else "there is no card any more"
     if before is None:
-        return "there was no card before"
+        return "it was not asked for before" if name in WITHOUT_GPU else "there was no card before"
     if name == "opencv" and before["cuda_arch_bin"] and not after["cuda_arch_bin"]:
         return "there is no card any more to build for"
     if name == "opencv" and before["cuda_arch_bin"] != after["cuda_arch_bin"]:
@@ -198,6 +206,7 @@ def prepare(
     ignore_gpus: bool,
     future: Sequence[str],
     there: Json,
+    without: FrozenSet[str] = frozenset(),
 ) -> Json:
     """Everything that a rebuild has to know before it begins.
 
@@ -208,9 +217,10 @@ def prepare(
     observed = seen_by(found, observation)
     if not future:
         refuse_dead(observed)
-    told = locks.differences(old, observation, asked, ignore_gpus)
-    request = request_for(found, observed, asked, ignore_gpus, future)
-    resumed = pending is not None and not future and not locks.differences(pending, observation, asked, ignore_gpus)
+    told = locks.differences(old, observation, asked, ignore_gpus, without)
+    request = request_for(found, observed, asked, ignore_gpus, future, without)
+    fits = pending is not None and not locks.differences(pending, observation, asked, ignore_gpus, without)
+    resumed = fits and not future
     lines = [*cards(old, observation), *told]
     if pending is not None and resumed:
         new = pending

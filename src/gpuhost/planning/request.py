@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Sequence, Tuple
 
 from ..errors import RefusedError, UnreadableError, UsageError
 from ..host.parse.kernels import headers_package, of_the_archive
 from ..types import Json
-from .candidates import COMPONENTS, Request
+from .candidates import COMPONENTS, NAMES, WITHOUT_GPU, Request
 from .gpus import Gpu, from_observation
 from .resolve import Resolver
 from .versions import specifier
@@ -42,19 +42,41 @@ def wishes(asked: Any) -> Dict[str, str]:
     return {str(name): str(text) for name, text in asked.items()}
 
 
+def left_out(without: Any) -> FrozenSet[str]:
+    """Return the components that `gpu_stack_without` leaves out; refuse anything else than some that can be."""
+    if not isinstance(without, (list, tuple)) or not all(isinstance(name, str) for name in without):
+        raise UsageError("gpu_stack_without is not a list of components.", "Write it as in [tensorflow].")
+    for name in without:
+        if name not in WITHOUT_GPU:
+            text = f"gpu_stack_without names {name}, which is not a component that can be left out."
+            raise UsageError(text, f"These can be: {', '.join(WITHOUT_GPU)}.")
+    return frozenset(map(str, without))
+
+
+def refuse_nothing(request: Request) -> None:
+    """Refuse a request that demands a component and leaves it out, or that leaves nothing to plan."""
+    for name in sorted(request.without & request.wanted.keys()):
+        raise UsageError(f"{NAMES[name]} {request.asked[name]} is asked for and left out.", "Take one of both back.")
+    if not request.components:
+        text = "There is no card, and OpenCV and TensorFlow are left out: nothing is left to plan."
+        raise RefusedError(text, "Take one of them back in, or leave this host alone.")
+
+
 def request_from(found: Resolver, platform: str, gpus: Sequence[Gpu], asked: Dict[str, str], **rest: Any) -> Request:
     """A request the resolver takes; an unknown platform or a malformed specifier is a `UsageError`."""
     known = found.catalog.platforms["platforms"]
     if platform not in known:
         raise UsageError(f"The platform '{platform}' is not in the catalog.", f"Known are {', '.join(known)} (--os).")
     wanted = {name: specifier(name, text) for name, text in asked.items()}
-    return Request(
+    request = Request(
         platform,
         tuple(sorted(gpus, key=lambda g: (g.device or "", g.compute_capability))),
         wanted,
         dict(asked),
         **rest,
     )
+    refuse_nothing(request)
+    return request
 
 
 def refuse_unread(observation: Json) -> None:
@@ -67,7 +89,11 @@ def refuse_unread(observation: Json) -> None:
 
 
 def refuse_architecture(observation: Json) -> None:
-    """Refuse to plan for a machine that no artifact of the catalog is for."""
+    """Refuse to plan for a machine that no artifact of the catalog is for, or whose architecture is not known."""
+    if not observation["machine"]:
+        raise UnreadableError(
+            "The architecture of the machine could not be read (uname -m).", "Look why on the machine."
+        )
     if observation["machine"] != "x86_64":
         raise RefusedError(
             f"The machine is {observation['machine']}; every artifact of the catalog is for x86_64.",

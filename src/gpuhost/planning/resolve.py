@@ -9,13 +9,26 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import AbstractSet, Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    AbstractSet,
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
+from ..checks.toolkit import too_old
 from ..types import Json
 from ..versions import in_series, release
 from .candidates import (
     COMPONENTS,
-    WITHOUT_GPU,
     Candidate,
     Candidates,
     Driver,
@@ -37,22 +50,29 @@ Chosen = Mapping[str, Candidate]
 Order = Callable[[Candidate], Any]
 
 
+class Choice(NamedTuple):
+    """How far the search has come: the candidates `chosen`, and what is `left` of each other component."""
+
+    chosen: Chosen
+    left: Mapping[str, Sequence[Candidate]]
+
+
 @dataclass(frozen=True)
 class Stack:
-    """The chosen candidate of each component; without a GPU only OpenCV and TensorFlow are there."""
+    """The chosen candidate of each component that the request is for."""
 
-    opencv: Candidate
-    tensorflow: TensorFlow
     driver: Optional[Driver] = None
     cuda: Optional[Candidate] = None
     cudnn: Optional[Candidate] = None
+    opencv: Optional[Candidate] = None
+    tensorflow: Optional[TensorFlow] = None
 
     @classmethod
     def of(cls, chosen: Chosen) -> Stack:
         """Make a stack of the candidates chosen."""
         driver = as_driver(chosen["driver"]) if "driver" in chosen else None
-        tensorflow = as_tensorflow(chosen["tensorflow"])
-        return cls(chosen["opencv"], tensorflow, driver, chosen.get("cuda"), chosen.get("cudnn"))
+        tensorflow = as_tensorflow(chosen["tensorflow"]) if "tensorflow" in chosen else None
+        return cls(driver, chosen.get("cuda"), chosen.get("cudnn"), chosen.get("opencv"), tensorflow)
 
     def parts(self) -> Dict[str, Candidate]:
         """Return the components that are there, by name."""
@@ -123,12 +143,12 @@ class Resolver:
     ) -> Optional[Stack]:
         """Return the preferred stack that keeps every rule but those of `without`, or None when there is none."""
         domains = {}
-        for name in COMPONENTS:
+        for name in request.concerned:
             fits = self.fitting(name, request, without) if passing is None else self.domain(name, passing, without)
             if not fits:
                 return None
             domains[name] = fits
-        left = {name: domains[name] for name in PREFERENCE if request.gpus or name in WITHOUT_GPU}
+        left = {name: domains[name] for name in PREFERENCE if name in request.components}
         pairs = [r for r in self.rules if r.binary and r.matters(request) and r.id not in without]
         pairs = [r for r in pairs if left.keys() >= set(r.on)]
         # A rule that no pair keeps is found at once here, where the search would try everything else first.
@@ -144,7 +164,8 @@ class Resolver:
         if not left:
             return chosen
         component, *rest = left
-        for candidate in sorted(left[component], key=PREFERENCE[component](self.catalog, request, chosen)):
+        order = PREFERENCE[component](self.catalog, request, Choice(chosen, left))
+        for candidate in sorted(left[component], key=order):
             still = {name: left[name] for name in rest}
             for r in (r for r in pairs if component in r.on):
                 other = r.other(component)
@@ -173,25 +194,33 @@ def signed_modules(request: Request, driver: Driver, catalog: Catalog) -> bool:
     return signed_kernel(request, driver, catalog) is not None
 
 
-def as_listed(catalog: Catalog, request: Request, chosen: Chosen) -> Order:
+def as_listed(catalog: Catalog, request: Request, at: Choice) -> Order:
     """Return the order that the list of candidates has already."""
     return lambda candidate: 0
 
 
-def cudnn_order(catalog: Catalog, request: Request, chosen: Chosen) -> Order:
+def cuda_order(catalog: Catalog, request: Request, at: Choice) -> Order:
+    """Return the order of toolkits: one that a driver of the archive serves before one that needs a `.run`."""
+    archive = {d.version for d in at.left["driver"] if as_driver(d).platform is not None}
+    return lambda candidate: all(too_old(driver, candidate.row) for driver in archive)
+
+
+def cudnn_order(catalog: Catalog, request: Request, at: Choice) -> Order:
     """Return the order of cuDNNs: of the minor version that the chosen TensorFlow is tested with before others."""
-    tested = chosen["tensorflow"].row["tested"]["cudnn"]
+    if "tensorflow" not in at.chosen:
+        return as_listed(catalog, request, at)
+    tested = at.chosen["tensorflow"].row["tested"]["cudnn"]
     return lambda candidate: not in_series(candidate.version, tested)
 
 
-def opencv_order(catalog: Catalog, request: Request, chosen: Chosen) -> Order:
+def opencv_order(catalog: Catalog, request: Request, at: Choice) -> Order:
     """Return the order of OpenCVs: without a GPU the newest first, as what is doubtful of CUDA does not matter then."""
     if request.gpus:
-        return as_listed(catalog, request, chosen)
+        return as_listed(catalog, request, at)
     return lambda candidate: tuple(-figure for figure in release(candidate.version))
 
 
-def driver_order(catalog: Catalog, request: Request, chosen: Chosen) -> Order:
+def driver_order(catalog: Catalog, request: Request, at: Choice) -> Order:
     """Return the order of drivers.
 
     Signed modules where Secure Boot asks for them; the archive before a `.run`; one as new as the toolkit's own before
@@ -199,7 +228,7 @@ def driver_order(catalog: Catalog, request: Request, chosen: Chosen) -> Order:
     else the newest that is not); the desktop flavour before the server's; what a source confirms before what none
     does; in a branch its suggested release, then the newest.
     """
-    own = version(chosen["cuda"].row["driver_min"])
+    own = version(at.chosen["cuda"].row["driver_min"])
 
     def key(candidate: Candidate) -> Tuple[Any, ...]:
         d = as_driver(candidate)
@@ -223,9 +252,9 @@ def driver_order(catalog: Catalog, request: Request, chosen: Chosen) -> Order:
 
 #: The components in the order in which they are chosen, each with the order of its candidates: a wish for one that is
 #: chosen earlier outweighs all of those chosen later. Equals stay as they are listed.
-PREFERENCE: Dict[str, Callable[[Catalog, Request, Chosen], Order]] = {
+PREFERENCE: Dict[str, Callable[[Catalog, Request, Choice], Order]] = {
     "tensorflow": as_listed,
-    "cuda": as_listed,
+    "cuda": cuda_order,
     "cudnn": cudnn_order,
     "opencv": opencv_order,
     "driver": driver_order,

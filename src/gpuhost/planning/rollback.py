@@ -84,10 +84,7 @@ def lines(found: Json, number: int, stack: Json, now: Optional[Json], observatio
     for name in COMPONENTS:
         before, after = (now or {"plan": {}})["plan"].get(name), stack["plan"][name]
         there, here = rebuild.described(name, after), rebuild.described(name, before)
+        there = "not asked for" if name in locks.left_out(stack["plan"]) else there
         told.append(f"{NAMES[name]}: {there}" + ("" if before == after else f"  (now {here})"))
-    told += [
-        f"ATTENTION {text}"
-        for text in locks.differences(stack, observation, stack["plan"]["asked"])
-        if not text.startswith("asked:")
-    ]
+    told += [f"ATTENTION {text}" for text in locks.differences(stack, observation, {}) if not text.startswith("asked:")]
     return told

@@ -18,6 +18,10 @@ from . import toolkits
 from .candidates import COMPONENTS
 from .catalog import shipped
 from .environments import chosen, load_environment, lock_digest
+from .lock import left_out
+
+#: The links of each component that can be left out; the detector lives in OpenCV's environment.
+LINKS = {"opencv": ("venvs/opencv_cuda", "yolo"), "tensorflow": ("venvs/dl4cv",)}
 
 
 def of_lock(
@@ -42,9 +46,15 @@ def of_lock(
         "cudnn": tried(cudnn, plan, source),
         "opencv": tried(opencv, plan, engines, builder, wheel),
         "tensorflow": tried(tensorflow, plan),
-        "without": [] if plan["driver"] else list(toolkits.GPU_ONLY),
+        "without": absent(plan),
     }
     return found if remove is None else {**found, "removal": removal(plan, remove)}
+
+
+def absent(plan: Json) -> List[str]:
+    """Return the links, as patterns of the shell, that a generation of this plan does not have."""
+    parts = [link for name in left_out(plan) for link in LINKS[name]]
+    return parts + ([] if plan["driver"] else list(toolkits.GPU_ONLY))
 
 
 def tried(make: Callable[..., Json], *arguments: Any) -> Json:
@@ -68,7 +78,7 @@ def installer(driver: Optional[Json]) -> Optional[Json]:
 
 def toolkit(plan: Json, spec: Json) -> Json:
     """Return a toolkit's specification with what has to be on the host before it is installed."""
-    python = plan["tensorflow"]["python"]
+    python = shipped().platforms["platforms"][plan["platform"]]["pythons"][-1]["version"]
     packages = python_packages(plan["platform"], python, spec["archive"])
     return {"spec": spec, "folder": str(folder_of(Path(), spec)), "python": interpreter(python), "packages": packages}
 
@@ -107,6 +117,8 @@ def opencv(plan: Json, engines: bool, builder: Optional[Json], wheel: Optional[J
     """Return the environment opencv_cuda; where OpenCV is built also the `tools` that build it, with a `builder` their
     `command`, and with the `wheel` the `files` that a cache holds of it.
     """
+    if "opencv" in left_out(plan):
+        return {}
     part = stack(plan, "opencv")
     if part["source"] == "wheel":
         libraries = shipped().platforms["platforms"][plan["platform"]]["opencv_wheel_libraries"]
@@ -131,6 +143,8 @@ def command(tools: Json, root: str, folder: str, cuda: str, cudnn: str, options:
 
 def tensorflow(plan: Json) -> Json:
     """Return the environment dl4cv."""
+    if "tensorflow" in left_out(plan):
+        return {}
     part = stack(plan, "tensorflow")
     if part["environment"] is None:
         raise RefusedError(
@@ -141,7 +155,7 @@ def tensorflow(plan: Json) -> Json:
 
 
 def stack(plan: Json, name: str) -> Json:
-    """Return a component that every lock has."""
+    """Return a component that every lock has that does not leave it out."""
     if plan[name] is None:
         raise RefusedError("The host has no lock.", "Provision it: ./run ansible-playbook site.yml")
     return dict(plan[name])

@@ -10,12 +10,12 @@ from typing import Any, Dict, List, Sequence
 
 from ..errors import CatalogError, UsageError
 from ..types import Json
-from .catalog import DATA, checked, digest, names, shipped
+from .catalog import WHEELS, checked, digest, names, shipped
 from .versions import version as parsed
 
 #: Links of a generation, as patterns of the shell, that only a lock with a card has.
 GPU_ONLY = ("cuda", "cuda-*", "cudnn")
-LOCKS = DATA / "wheels"
+LOCKS = WHEELS
 SOURCES = ("runfile", "wheels")
 
 

@@ -45,6 +45,12 @@ def templates() -> Environment:
     return environment
 
 
+def component(report: Json, name: str) -> str:
+    """A component of a report's plan, in words."""
+    plan = report["plan"] or {"components": {}, "without": []}
+    return str(plan["components"].get(name) or ("not asked for" if name in plan["without"] else "none"))
+
+
 def page(report: Json, kept: Sequence[Json] = ()) -> str:
     """The whole page as text; `kept` are the host's reports in order of time, this one the last of them."""
     groups: Json = {}
@@ -60,7 +66,7 @@ def page(report: Json, kept: Sequence[Json] = ()) -> str:
             since=history.in_report(report, kept),
             failed=[c for c in report["checks"] if c["status"] == "fail"],
             count={status: sum(c["status"] == status for c in report["checks"]) for status in ("pass", "fail", "skip")},
-            components=[(NAMES[c], (report["plan"] or {"components": {}})["components"].get(c)) for c in COMPONENTS],
+            components=[(NAMES[c], component(report, c)) for c in COMPONENTS],
             picture=picture(report["benchmark"]),
             trend=trend(kept),
         )

@@ -21,6 +21,7 @@ from ..errors import EnvironmentProblem
 from ..host import files
 from ..planning import preflight
 from ..planning.candidates import COMPONENTS, NAMES
+from ..planning.lock import left_out
 from ..planning.plan import components
 from ..text import printable
 from ..types import Json
@@ -63,6 +64,7 @@ def plan_summary(seen: Json, read: bool) -> Optional[Json]:
         "platform": word(plan["platform"]),
         "gpus": [word(g["name"] or g["pci_id"] or "a card") for g in plan["gpus"]],
         "components": {name: found and word(found) for name, found in components(plan).items()},
+        "without": [word(name) for name in left_out(plan)],
         "generation": seen["machine"]["installed"]["generation"] if read else None,
     }
 
@@ -125,7 +127,9 @@ def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
     console.print(verdict.append(f" ({checks.MEANING[report['verdict']]}; {counts(report)})", style="not bold"))
     if report["plan"] is not None:
         found = report["plan"]["components"]
-        stack = ", ".join(f"{NAMES[c]} {found[c]}" for c in COMPONENTS if found[c]) or "nothing"
+        parts = [f"{NAMES[c]} {found[c]}" for c in COMPONENTS if found[c]]
+        parts += [f"{NAMES[c]} not asked for" for c in report["plan"]["without"]]
+        stack = ", ".join(parts) or "nothing"
         cards = ", ".join(report["plan"]["gpus"]) or "no GPU"
         console.print(Text(f"stack: {stack}; {cards}; {report['plan']['platform']}"))
     table = Table(box=None, pad_edge=False, show_header=False)

@@ -15,6 +15,8 @@ from ..types import Json
 
 #: No word or list of this project is longer; one of a host may be.
 LONGEST = 4000
+#: What is shown of a component that is left out by choice.
+NOT_ASKED_FOR = "not asked for"
 
 
 def shown(words: object) -> str:
@@ -44,6 +46,8 @@ def show_plan(console: Console, plan: Json) -> None:
                     shown(came_from(name, plan[name])),
                     shown(remark(name, plan[name])),
                 )
+            elif name in plan["without"]:
+                table.add_row(NAMES[name], "", NOT_ASKED_FOR, "")
         console.print(table)
     else:
         show_refusal(console, plan)
@@ -63,6 +67,11 @@ def show_refusal(console: Console, plan: Json) -> None:
     if plan["card_needs"]:
         needs = "; ".join(f"{NAMES[n]} {v}" for n, v in plan["card_needs"].items())
         console.print(f"the card itself can use: {shown(needs)}", highlight=False)
+    for row in plan["obstacles"]:
+        only = "Only" if len(plan["obstacles"]) == 1 else "By itself"
+        text = f"{only} {NAMES[row['component']]} stands in the way; left out, there would be {row['gives']}"
+        console.print(f"  {shown(text)}:", highlight=False)
+        console.print(f"    [bold]{shown(row['command'])}[/]", highlight=False, soft_wrap=True)
     for change in plan["nearest"]:
         console.print(f"  would do: {shown(change['change'])} ({shown(change['gives'])})", highlight=False)
 
@@ -79,6 +88,9 @@ def show_comparison(console: Console, comparison: Json) -> None:
         cells = []
         for column in columns:
             part = column["plan"][name]
+            if name not in column["limits"]:
+                cells.append(NOT_ASKED_FOR)
+                continue
             own = column["limits"][name]
             gets = f"[bold]{shown(part['version'])}[/] {shown(remark(name, part))}".rstrip() if part else "[red]none[/]"
             cells.append(f"{gets}\ncan: {shown(own['can'])}\ncannot: {shown(own['cannot'])}")

@@ -85,13 +85,15 @@ def built(plan: Json) -> Json:
 
 
 def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
-    """What each environment must hold by a lock: name, digest (None where OpenCV is built on the host) and packages;
+    """What each environment of a lock must hold: name, digest (None where OpenCV is built on the host) and packages;
     an `error` when the catalog has no such environment.
 
     The detector's engines are the host's own choice: where the generation's link (of `links`) leads to the
     environment that the lock names with them added, that one is what it is held against."""
     found: Dict[str, Json] = {}
     for component, environment in ENVIRONMENTS.items():
+        if lock["plan"][component] is None:
+            continue
         name = lock["plan"][component].get("environment")
         try:
             if name is None and lock["plan"][component].get("source", "wheel") == "wheel":
@@ -115,7 +117,7 @@ def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
 
 def tested(lock: Json) -> Dict[str, str]:
     """The CUDA and cuDNN series that the locked TensorFlow was built with."""
-    version = lock["plan"]["tensorflow"]["version"]
+    version = (lock["plan"]["tensorflow"] or {}).get("version")
     rows = [row["tested"] for row in shipped().tensorflow["releases"] if row["version"] == version]
     return dict(rows[0]) if rows else {}
 

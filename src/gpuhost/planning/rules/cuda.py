@@ -7,7 +7,7 @@ from typing import List, Optional
 from ...gpucode import target_for
 from ...types import Json
 from ...versions import capability, in_series
-from ..candidates import Candidate, Request
+from ..candidates import Candidate, Request, as_toolkit
 from ..catalog import Catalog
 from ..gpus import Gpu
 from .common import each_card
@@ -19,6 +19,27 @@ def cuda_platform(catalog: Catalog, request: Request, c: Candidate) -> Optional[
     if row and row["supported"]:
         return None
     return f"CUDA {c.version} is not made for {request.platform} ({row['evidence'] if row else 'nothing known'})"
+
+
+def by_wheels(request: Request, c: Candidate) -> bool:
+    """Return whether the platform takes this toolkit from NVIDIA's wheels."""
+    row = c.row["platforms"].get(request.platform)
+    return row is not None and row["via"][0] == "wheels"
+
+
+def cuda_files(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """What a toolkit is assembled from must be known by checksum; a runfile always is."""
+    if as_toolkit(c).wheels or not by_wheels(request, c):
+        return None
+    return f"{request.platform} takes CUDA {c.version} from NVIDIA's wheels, and no lock of these is there"
+
+
+def cudnn_files(n: Candidate, t: Candidate) -> Optional[str]:
+    """cuDNN comes the way its toolkit does: from wheels whose checksums are known."""
+    if as_toolkit(n).wheels:
+        return None
+    text = f"CUDA {t.version} comes from NVIDIA's wheels, and no lock of these is there for cuDNN {n.version}"
+    return f"{text} (CUDA {n.row['cuda']})"
 
 
 def integrated(catalog: Catalog) -> List[str]:

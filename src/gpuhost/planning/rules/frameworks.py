@@ -16,6 +16,9 @@ from ..gpus import Gpu
 from ..versions import version
 from .common import each_card
 
+#: The names of the environment locks that build OpenCV, and that it runs in, begin so.
+BUILD_TOOLS, RUN_PACKAGES = "opencv_build-cmake-", "opencv_cuda-opencv-"
+
 
 def tf_code(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """The wheel must hold real code for each card, or PTX that can be compiled for it."""
@@ -129,6 +132,23 @@ def opencv_sources(catalog: Catalog, request: Request, c: Candidate) -> Optional
     return f"no checksummed sources of OpenCV {c.version} together with opencv_contrib are known"
 
 
+def building_python(catalog: Catalog, platform: str) -> Optional[str]:
+    """The newest Python of a platform that OpenCV can be built and run with: both environments are locked for it."""
+    for python in reversed(catalog.platforms["platforms"][platform]["pythons"]):
+        tag = "-cp" + str(python["version"]).replace(".", "")
+        locked = [name for name in catalog.environments if name.endswith(tag)]
+        if all(any(name.startswith(kind) for name in locked) for kind in (BUILD_TOOLS, RUN_PACKAGES)):
+            return str(python["version"])
+    return None
+
+
+def opencv_tools(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """OpenCV is built for a Python of the platform, with tools that are locked for it."""
+    if building_python(catalog, request.platform):
+        return None
+    return f"no tools that build OpenCV are locked for a Python of {request.platform}"
+
+
 def opencv_wheel(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """Without a GPU the ready wheel is used: it must suit the platform's glibc and be locked for one of its Pythons."""
     return (
@@ -153,7 +173,7 @@ def locked_wheel(catalog: Catalog, platform: str, c: Candidate) -> Optional[Tupl
     row = catalog.platforms["platforms"][platform]
     for wheel in sorted(c.row["wheels"], key=lambda w: version(w["package_version"]), reverse=True):
         for python in reversed(row["pythons"]):
-            name = f"opencv_cuda-opencv-{wheel['package_version']}-cp{python['version'].replace('.', '')}"
+            name = f"{RUN_PACKAGES}{wheel['package_version']}-cp{python['version'].replace('.', '')}"
             runs = wheel_runs(wheel["tag"], python["version"]) and release(row["glibc"]) >= release(wheel["glibc"])
             if runs and name in catalog.environments:
                 return wheel, python["version"], name

@@ -141,6 +141,13 @@ RULES: Tuple[Rule, ...] = (
         unary=cuda.cuda_platform,
     ),
     Rule(
+        "cuda-files",
+        ("cuda",),
+        "the toolkit's files are known by checksum",
+        "src/gpuhost/data/wheels",
+        unary=cuda.cuda_files,
+    ),
+    Rule(
         "cuda-builds",
         ("cuda",),
         "the toolkit builds for the card",
@@ -154,6 +161,14 @@ RULES: Tuple[Rule, ...] = (
         "the platform has a host compiler that nvcc takes",
         "spack build_systems/cuda.py",
         unary=cuda.cuda_gcc,
+    ),
+    Rule(
+        "cudnn-files",
+        ("cudnn", "cuda"),
+        "cuDNN's files are known by checksum",
+        "src/gpuhost/data/wheels",
+        binary=cuda.cudnn_files,
+        when=cuda.by_wheels,
     ),
     Rule(
         "cudnn-cards",
@@ -238,6 +253,13 @@ RULES: Tuple[Rule, ...] = (
         "the sources are known by checksum",
         "opencv.json: artifacts",
         unary=frameworks.opencv_sources,
+    ),
+    Rule(
+        "opencv-tools",
+        ("opencv",),
+        "the tools that build it are locked",
+        "src/gpuhost/data/environments",
+        unary=frameworks.opencv_tools,
     ),
     Rule(
         "opencv-wheel",
