@@ -15,7 +15,7 @@ from gpuhost.host.driver import apt as apt_set
 from gpuhost.host.driver import set as driver_set
 from gpuhost.host.driver import setup as driver_setup
 from gpuhost.host.driver.apt import Apt, held_by_others, short_of_space
-from gpuhost.host.driver.offer import component_lines
+from gpuhost.host.driver.offer import RELOCK, component_lines
 from gpuhost.host.driver.packages import Change
 from gpuhost.host.driver.set import Machine
 from gpuhost.host.driver.setup import Setup
@@ -125,7 +125,7 @@ class Host:
 
     def setup(self, **asked: Any) -> Setup:
         """What is asked of this host; `boots` is the kernel that it will boot."""
-        machine = Machine("bed", asked.pop("boots", KERNEL), "ubuntu", "disabled")
+        machine = Machine("bed", asked.pop("boots", KERNEL), "ubuntu", "disabled", asked.pop("running", KERNEL))
         return Setup({"root": str(self.root), "driver": DRIVER, **asked}, machine, self.work, self.run)
 
     def keep(self, *members: Dict[str, Any]) -> None:
@@ -258,6 +258,23 @@ def test_a_kernel_that_the_lock_does_not_serve(host: Host, asked: Dict[str, Any]
         host.setup(**asked).set.preflight()
     assert words in str(refused.value)
     assert host.asked == []
+
+
+def test_a_newer_kernel_is_removed_only_while_another_one_runs(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its package asks before the running kernel goes, and recommends that it stays."""
+    newer = "5.4.0-152-generic"
+    (tmp_path / f"vmlinuz-{KERNEL}").touch()
+    monkeypatch.setattr(driver_set, "BOOT", str(tmp_path))
+    host.dpkg[f"linux-image-{newer}"] = ("5.4.0-152.169", "install ok installed")
+    told = {}
+    for running in (KERNEL, newer):
+        with pytest.raises(RefusedError) as refused:
+            host.setup(boots=newer, running=running).set.preflight()
+        told[running] = refused.value.next_step
+    assert told[KERNEL] == f"On the host: apt-get purge linux-image-{newer}  # or here: {RELOCK}"
+    assert told[newer] == RELOCK
 
 
 def test_headers_that_nobody_has(host: Host) -> None:

@@ -33,8 +33,14 @@ from .base import Diagnosis, Sign
 
 
 def without_newer_kernel(seen: Json) -> str:
-    """The command that lets the driver's kernel boot again; where that one is gone, what installs the driver anew."""
-    made, boots = driver(seen)["record"]["kernel"], driver(seen)["kernel"]
+    """The command that lets the driver's kernel boot again; where that one is gone, what installs the driver anew.
+
+    A kernel that runs is not removed: its package asks first, and advises against it. The driver is brought to it.
+    """
+    record, boots = driver(seen)["record"], driver(seen)["kernel"]
+    made = record["kernel"]
+    if boots is not None and observation(seen)["kernel"]["running"] == boots:
+        return DRIVER if record["modules_from"] == "dkms" else RELOCK
     names = [
         name
         for name, package in sorted(observation(seen)["packages"].items())

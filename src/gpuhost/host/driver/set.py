@@ -25,6 +25,7 @@ from .packages import Change, installed_version
 # Room that building a module takes below /var/lib/dkms and /tmp, and that a new initramfs takes beside the old one.
 _BUILD_BYTES = 900 * 10**6
 _BOOT_SPARE = 40 * 10**6
+BOOT = "/boot"
 
 
 class Machine(NamedTuple):
@@ -34,13 +35,14 @@ class Machine(NamedTuple):
     boots: Optional[str]
     distribution: str
     secure_boot: str
+    running: str
 
 
 def this_machine(run: Run = run_command) -> Machine:
     """Read the host that this runs on."""
     edges = Edges("/", run)
-    distribution = read_platform(edges)["distribution"]
-    return Machine(socket.gethostname(), read_kernel(edges)["boots"], distribution, read_secure_boot(edges))
+    distribution, kernel = read_platform(edges)["distribution"], read_kernel(edges)
+    return Machine(socket.gethostname(), kernel["boots"], distribution, read_secure_boot(edges), kernel["running"])
 
 
 class ExactSet(NamedTuple):
@@ -79,9 +81,14 @@ class DriverSet:
         return packages.digest(self.driver, self.kernel())
 
     def back_to(self, wanted: str, boots: str) -> str:
-        """How the locked kernel boots again: by removing the newer one, where the locked one is still there."""
+        """How the locked kernel boots again: by removing the newer one, where the locked one is still there.
+
+        A kernel that runs is not removed: its package asks first, and advises against it.
+        """
+        if self.machine.running == boots:
+            return RELOCK
         by_hand = f"Install linux-image-{wanted} and remove the newer kernel, or: {RELOCK}"
-        if not Path("/boot", f"vmlinuz-{wanted}").exists():
+        if not Path(BOOT, f"vmlinuz-{wanted}").exists():
             return by_hand
         listed = self.apt.installed()
         theirs = [name for name in listed if rules.is_of_kernel(name, boots) and boots in name]
