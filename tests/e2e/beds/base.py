@@ -49,18 +49,21 @@ def apt_files() -> Dict[str, str]:
 class BaseRoot:
     """One base root: the recipe it is made by and, from that, the name it is cached under."""
 
-    def __init__(self, packages: Sequence[str] = PACKAGES) -> None:
-        """Read this machine's apt sources, apt settings and certificates; BedError when they cannot serve."""
-        self.packages = tuple(sorted(packages))
+    def __init__(self, packages: Sequence[str] = PACKAGES, codename: str = settings.CODENAME) -> None:
+        """Read this machine's apt sources, apt settings and certificates; BedError when they cannot serve.
+
+        Another release of Debian is taken from where this machine has its own.
+        """
+        self.packages, self.codename = tuple(sorted(packages)), codename
         sources = settings.debian_sources(apt_files(), lambda path: Path(path).read_text())
-        self.sources = settings.render_sources(sources)
+        self.sources = settings.render_sources(sources).replace(settings.CODENAME, codename)
         self.apt_settings = settings.apt_settings(host(["apt-config", "dump"]).stdout.decode())
         paths = [Path(name) for name in settings.certificate_files(os.environ)]
         self.certificates = [path.read_text() for path in paths if path.is_file()]
         year, week, _ = datetime.datetime.now(datetime.timezone.utc).isocalendar()
         parts: List[str] = [RECIPE, *self.packages, self.sources, *self.apt_settings, *self.certificates]
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
-        self.key = f"{settings.CODENAME}-{year}-w{week:02}-{digest}"
+        self.key = f"{codename}-{year}-w{week:02}-{digest}"
         self.path = cache_root() / "bases" / self.key
         self.built_in_seconds = 0.0
 
@@ -102,7 +105,7 @@ class BaseRoot:
         sources.write_text(self.sources)
         argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--include=" + ",".join(self.packages)]
         argv += ["--keyring=" + settings.KEYRING, *("--aptopt=" + line for line in self.apt_settings)]
-        host([*argv, settings.CODENAME, str(root), str(sources)], timeout=BUILD_SECONDS)
+        host([*argv, self.codename, str(root), str(sources)], timeout=BUILD_SECONDS)
         self._finish(root)
 
     def _finish(self, root: Path) -> None:
@@ -115,7 +118,8 @@ class BaseRoot:
         for number, pem in enumerate(extra, start=1):
             (root / f"usr/local/share/ca-certificates/outer-{number:03}.crt").write_text(pem)
         if extra:
-            host(["chroot", str(root), "update-ca-certificates"], timeout=BUILD_SECONDS)
+            # A folder of the caller's for temporary files is not in there.
+            host(["chroot", str(root), "env", "-u", "TMPDIR", "update-ca-certificates"], timeout=BUILD_SECONDS)
         # mmdebstrap copies these from the outer machine; each bed gets its own.
         for name in ("hostname", "resolv.conf"):
             (root / "etc" / name).unlink(missing_ok=True)
