@@ -16,6 +16,9 @@ DRIVER = "525.105.17"
 DEB = "525.105.17-0ubuntu0.18.04.1"
 ARCHIVE = "http://ubuntu-archive.example/ubuntu"
 
+#: A real firmware with Secure Boot on.
+SECURE = Path(__file__).resolve().parents[1] / "data/secureboot/not-enrolled.json"
+
 OS_RELEASE = """\
 NAME="Ubuntu"
 VERSION="18.04.6 LTS (Bionic Beaver)"
@@ -153,9 +156,15 @@ class Host:
 
     def firmware(self, secure_boot: bool) -> None:
         """Give the host UEFI firmware with this Secure Boot state; without the call it has a BIOS."""
-        path = self.fs / "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(bytes([6, 0, 0, 0, int(secure_boot)]))
+        folder = self.fs / "sys/firmware/efi/efivars"
+        folder.mkdir(parents=True)
+        if not secure_boot:
+            # With the firmware's keys in it: nobody has recorded that.
+            (folder / "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c").write_bytes(bytes([6, 0, 0, 0, 0]))
+            return
+        for path, text in json.loads(SECURE.read_text(encoding="utf-8"))["files"].items():
+            if "/efivars/" in path:
+                (folder / Path(path).name).write_bytes(bytes.fromhex(text[len("hex:") :]))
 
     def driver_packages(self, branch: str = "525", version: str = DEB, hold: bool = True) -> None:
         """Install the archive's driver of this branch, held."""

@@ -3,7 +3,8 @@
 about       what has happened on this host
 words       where the words of drivers and libraries in it were read
 host        the healthy host that it differs from: gpu or cpu
-says        what programs print there; it goes through the project's own parsers
+says        what programs print there; it goes through the project's own parsers. Lines, or {"record", "asked"}: what a
+            real machine said in that state (tests/data/secureboot) when the command was asked
 set, drop   places in what verify/ collects, and their values
 fails       every check that fails, with its diagnosis (null: none is known)
 actual      words that the failure shows
@@ -22,6 +23,7 @@ from gpuhost.host.probe.environment import build_lines
 from gpuhost.host.probe.signs import parse_free_memory, telling_lines
 from gpuhost.verification.collect import telling
 
+from .. import recorded
 from .collected import cpu_host, gpu_host
 
 Json = Dict[str, Any]
@@ -92,7 +94,9 @@ def made(fault: Json) -> Json:
     seen = fresh(fault["host"])
     for program, text in fault.get("says", {}).items():
         path, parse = PROGRAMS[program]
-        put(seen, path, parse("\n".join(text)))
+        is_recorded = isinstance(text, dict)
+        words = recorded.said(text["record"], *text["asked"])[1] if is_recorded else "\n".join(text)
+        put(seen, path, parse(words))
     for path, value in fault.get("set", {}).items():
         put(seen, path, value)
     for path in fault.get("drop", []):

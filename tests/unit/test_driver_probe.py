@@ -8,8 +8,18 @@ from typing import Dict, Sequence, Tuple
 import pytest
 
 from gpuhost.host.commands import NOT_FOUND
+from gpuhost.host.driver.modules import OWN_SUBJECT
 from gpuhost.host.edges import Edges
-from gpuhost.host.probe.driver import dkms_lines, driver, listing_loads_nouveau, parse_modinfo, parse_test_key
+from gpuhost.host.probe.driver import (
+    CERTIFICATE,
+    dkms_lines,
+    driver,
+    listing_loads_nouveau,
+    parse_modinfo,
+    parse_test_key,
+)
+
+from ..recorded import said
 
 KERNEL = "5.4.0-150-generic"
 SIGNED = """\
@@ -87,8 +97,9 @@ def test_a_signed_module_is_read_with_its_signer() -> None:
 
 def test_debian_names_the_module_otherwise(machine: Machine) -> None:
     """There `nvidia` is an install line of modprobe; only nvidia-current can be asked about."""
-    machine.answers["modinfo", "-k", KERNEL, "nvidia-current"] = (0, SIGNED, "")
-    assert driver(machine.edges(), KERNEL)["module"]["version"] == "525.105.17"
+    machine.answers["modinfo", "-k", KERNEL, "nvidia-current"] = said("enrolled", "modinfo", "nvidia-current")
+    found = driver(machine.edges(), KERNEL)["module"]
+    assert found["path"].endswith("/updates/dkms/nvidia-current.ko") and found["signer"].endswith(OWN_SUBJECT)
 
 
 def test_a_bare_host_has_nothing_and_no_problem(machine: Machine) -> None:
@@ -193,17 +204,17 @@ def test_an_initramfs_that_cannot_be_listed_is_a_problem(machine: Machine) -> No
 
 
 @pytest.mark.parametrize(
-    ("said", "enrolled"),
+    ("text", "enrolled"),
     [
-        ("/var/lib/shim-signed/mok/MOK.der is already enrolled\n", True),
-        ("/var/lib/shim-signed/mok/MOK.der is not enrolled\n", False),
-        ("SKIP: /var/lib/shim-signed/mok/MOK.der is already in the enrollment request\n", False),
+        (said("enrolled", "mokutil", "--test-key", CERTIFICATE)[1], True),
+        (said("missed", "mokutil", "--test-key", CERTIFICATE)[1], False),
+        (said("pending", "mokutil", "--test-key", CERTIFICATE)[1], False),
         ("EFI variables are not supported on this system\n", None),
     ],
 )
-def test_the_sentence_of_mokutil_decides(said: str, enrolled: bool) -> None:
+def test_the_sentence_of_mokutil_decides(text: str, enrolled: bool) -> None:
     """Its exit status differs between versions. A request alone is not enrolled (D12)."""
-    assert parse_test_key(said) is enrolled
+    assert parse_test_key(text) is enrolled
 
 
 def test_both_forms_of_dkms_status(machine: Machine) -> None:

@@ -17,7 +17,9 @@ from gpuhost.doctor import judge, run
 from gpuhost.doctor.collect import collect
 from gpuhost.host.commands import NOT_FOUND
 from gpuhost.host.probe.boot import Boots
+from gpuhost.host.probe.driver import CERTIFICATE
 
+from .. import recorded
 from . import collected
 from .lockless import answer
 from .test_field import SUITES, TESTS, Host, offers_nothing
@@ -29,8 +31,7 @@ FIELD = TESTS / "field"
 DEBIAN, UBUNTU = "debian12-no-gpu", "ubuntu1804-quadro-p2000"
 ROW = "0000{}, GPU-00000000-0000-4000-8000-{:012d}, {}\n"
 T400, P2000, H100 = "NVIDIA T400 4GB, 4096, 7.5", "Quadro P2000, 5120, 6.1", "NVIDIA H100 80GB HBM3, 81559, 9.0"
-#: What modinfo prints of a module: kmod 30 with a signer, kmod 24 without (tests/field kind-01), and unsigned.
-SIGNED = "signer:         {}\nsig_key:        01:02\nsig_hashalgo:   sha512\nsignature:      AA:BB\n"
+#: What kmod 24 prints of any signed module, in the place of the signer (tests/field kind-01).
 OLD_KMOD = "signat:         PKCS#7\nsigner:         \nsig_key:        \nsig_hashalgo:   md4\n"
 
 
@@ -39,17 +40,20 @@ def text(case: str, name: str) -> str:
     return (FIELD / case / name).read_text(encoding="utf-8")
 
 
-def works(host: Host, version: str, signature: str = "", module: str = "nvidia", dkms: bool = False) -> None:
-    """Put a driver that works on a host: module, library, nodes; every reader sees it where it stands in real life."""
+def works(host: Host, version: str, signer: str = "", module: str = "nvidia", dkms: bool = False) -> None:
+    """Put a driver that works on a host: module, library, nodes; every reader sees it where it stands in real life.
+
+    modinfo speaks as kmod 30 does, in its recorded words, and where OLD_KMOD is given for the signer as kmod 24.
+    """
     kernel = (host.root / "proc/sys/kernel/osrelease").read_text().strip()
     path = f"/lib/modules/{kernel}/{'updates/dkms' if dkms else 'kernel/nvidia-525'}/nvidia.ko"
-    fields = f"filename:       {path}\nversion:        {version}\nlicense:        NVIDIA\n{signature}"
-    found = fields + f"vermagic:       {kernel} SMP mod_unload modversions \n"
+    found = recorded.modinfo(version, kernel, path, "" if signer == OLD_KMOD else signer)
+    found += OLD_KMOD if signer == OLD_KMOD else ""
     for name in (module, f"{module}-uvm"):
         host.answers[("modinfo", "-k", kernel, name)] = (0, found, "")
         host.answers[("modinfo", "-k", kernel, "-F", "filename", name)] = (0, path, "")
     host.put(path, "")
-    if signature == OLD_KMOD:
+    if signer == OLD_KMOD:
         (host.root / path[1:]).write_bytes(MODULE)
     if dkms:
         host.say("dkms status", f"{module}/{version}, {kernel}, x86_64: installed\n")
@@ -123,13 +127,14 @@ def debian_cloud_kernel(root: Path) -> Tuple[Host, Json]:
 
 
 def debian_own_key(root: Path) -> Tuple[Host, Json]:
-    """DKMS signs with the machine's own key, which is enrolled (wiki.debian.org/SecureBoot; mokutil's sentence)."""
+    """DKMS signs with the machine's own key, which is enrolled (tests/data/secureboot: enrolled)."""
     host = debian(root)
     secure(host)
     host.put("/var/lib/shim-signed/mok/MOK.der", "")
     key = str(host.root / "var/lib/shim-signed/mok/MOK.der")
-    host.answers[("mokutil", "--test-key", key)] = (1, f"{key} is already enrolled\n", "")
-    return host, {**DKMS, "signature": SIGNED.format("DKMS module signing key")}
+    code, out, err = recorded.said("enrolled", "mokutil", "--test-key", CERTIFICATE)
+    host.answers[("mokutil", "--test-key", key)] = (code, out.replace(CERTIFICATE, key), err)
+    return host, {**DKMS, "signer": "DKMS module signing key"}
 
 
 def debian_docker(root: Path) -> Tuple[Host, Json]:
@@ -140,13 +145,9 @@ def debian_docker(root: Path) -> Tuple[Host, Json]:
     return source(debian(root), "docker.list", line, row), DKMS
 
 
-def secure(host: Host) -> None:
-    """Turn Secure Boot on."""
-    for path in host.root.glob("sys/firmware/efi/efivars/SecureBoot-*"):
-        path.unlink()
-    folder = host.root / "sys/firmware/efi/efivars"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c").write_bytes(b"\6\0\0\0\1")
+def secure(host: Host, state: str = "enrolled") -> None:
+    """Turn Secure Boot on: the firmware's variables are those of a recorded state."""
+    recorded.write(state, host.root, "/efivars/")
 
 
 def plain(root: Path) -> Tuple[Host, Json]:
@@ -168,22 +169,20 @@ def old_kmod(root: Path) -> Tuple[Host, Json]:
     """Secure Boot, and modinfo of kmod 24, which prints no signer (tests/field kind-01)."""
     host = ubuntu(root)
     secure(host)
-    return host, {"signature": OLD_KMOD}
+    return host, {"signer": OLD_KMOD}
 
 
 def signed(root: Path) -> Tuple[Host, Json]:
     """Secure Boot, and the archive's signed modules (the signer as ubuntu's modinfo prints it)."""
     host = ubuntu(root)
     secure(host)
-    return host, {"signature": SIGNED.format("Canonical Ltd. Kernel Module Signing")}
+    return host, {"signer": "Canonical Ltd. Kernel Module Signing"}
 
 
 def shim(root: Path) -> Tuple[Host, Json]:
     """Secure Boot on and validation off in shim, with an unsigned module (lcp/mokutil#9, tests/field kind-02)."""
     host = ubuntu(root)
-    secure(host)
-    variables = host.root / "sys/firmware/efi/efivars"
-    (variables / "MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23").write_bytes(b"\6\0\0\0\1")
+    secure(host, "validation-off")
     return host, {}
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from gpuhost.errors import UnreadableError
 from gpuhost.host.parse import machine as parsers
 
+from ..recorded import said
+
 
 @pytest.mark.parametrize(
     ("text", "platform", "codename"),
@@ -58,9 +60,10 @@ def test_df(line: str, space: dict[str, int] | None) -> None:
 @pytest.mark.parametrize(
     ("text", "state"),
     [
-        ("SecureBoot enabled\n", "enabled"),
-        ("SecureBoot disabled\nPlatform is in Setup Mode\n", "disabled"),
-        ("SecureBoot enabled\nSecureBoot validation is disabled in shim\n", "not-enforced"),
+        (said("enrolled", "mokutil", "--sb-state")[1], "enabled"),
+        (said("setup-mode", "mokutil", "--sb-state")[1], "disabled"),
+        (said("validation-off", "mokutil", "--sb-state")[1], "not-enforced"),
+        ("SecureBoot disabled\n", "disabled"),
         ("Cannot determine secure boot state.\n", None),
         ("EFI variables are not supported on this system\n", None),
         ("This system doesn't support Secure Boot\n", "unsupported"),

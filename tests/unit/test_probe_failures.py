@@ -12,6 +12,7 @@ from gpuhost.errors import UnreadableError
 from gpuhost.host.probe.machine import observe
 
 from ..example_hosts import answers_of, folder_of
+from ..recorded import said
 
 HOST = folder_of("ubuntu1804-quadro-p2000")
 CARD = "sys/bus/pci/devices/0000:01:00.0"
@@ -144,7 +145,7 @@ def test_mokutil_answers_where_the_variable_does_not(root: Path, change: Change,
     shutil.rmtree(folder)
     folder.mkdir()
     change(folder)
-    assert observe(str(root), replay({"mokutil": (0, "SecureBoot enabled\n", "")}))["secure_boot"] == state
+    assert observe(str(root), replay({"mokutil": said("enrolled", "mokutil", "--sb-state")}))["secure_boot"] == state
 
 
 @pytest.mark.parametrize("answer", [(127, "", "mokutil is not installed"), (255, "", "Failed to read SecureBoot\n")])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
+import subprocess
 from pathlib import Path
-from typing import Any, List, NamedTuple, Tuple
+from typing import List, NamedTuple, Tuple
 
 import pytest
 
 from gpuhost.checks.card import REFUSED
+from gpuhost.doctor import messages
 from gpuhost.host.driver import key
 from gpuhost.host.driver.modules import asks_for_signature
 from gpuhost.host.edges import Edges
@@ -19,9 +20,22 @@ from gpuhost.host.probe.driver import parse_modinfo, parse_test_key
 from gpuhost.host.probe.machine import read_secure_boot
 from gpuhost.host.probe.signs import telling_lines
 
-RECORDS = Path(__file__).resolve().parents[1] / "data/secureboot"
+from .. import recorded
+from ..e2e.beds import signing
+from ..e2e.beds.standins import elf
+from ..recorded import said
+
 OWN, STRANGE = "/var/lib/shim-signed/mok/MOK.der", "/root/strange/key.der"
 MODULES = ("hello_unsigned", "hello_strange", "hello_own", "hello_changed")
+
+
+#: A module, and the lines that the kernel's log has of it when only the own key is known.
+IMITATED = [
+    ("hello_unsigned", ["Loading of unsigned module is rejected"]),
+    ("hello_strange", ["Loading of module with unavailable key is rejected"]),
+    ("hello_changed", []),
+    ("hello_own", []),
+]
 
 
 class State(NamedTuple):
@@ -45,18 +59,6 @@ STATES = {
 }
 
 
-def said(name: str, *argv: str) -> Tuple[int, str, str]:
-    """How a command of a record ended, and what it printed."""
-    commands = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))["commands"]
-    found = [one for one in commands if one["argv"] == list(argv)][-1]
-    return found["rc"], found["out"], found["err"]
-
-
-def files(name: str) -> Any:
-    """The files of a record."""
-    return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))["files"]
-
-
 def insmod(name: str, module: str) -> Tuple[int, str, str]:
     """What became of a small module."""
     return said(name, "insmod", f"/root/modules/{module}.ko")
@@ -69,7 +71,7 @@ def refusals(name: str) -> List[str]:
 
 def test_every_record_is_tested() -> None:
     """A state that was recorded and stands in no table would be looked at by nobody."""
-    assert sorted(path.stem for path in RECORDS.glob("*.json")) == sorted(STATES)
+    assert sorted(STATES) == recorded.NAMES
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -82,10 +84,7 @@ class TestState:
 
     def test_the_probe_says_what_the_kernel_enforces(self, name: str, tmp_path: Path) -> None:
         """From the recorded files alone, and in agreement with whether the kernel let the unsigned module in."""
-        for path, text in files(name).items():
-            file = tmp_path / path.lstrip("/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(bytes.fromhex(text[4:]) if text.startswith("hex:") else text.encode())
+        recorded.write(name, tmp_path)
         edges = Edges(str(tmp_path), lambda argv, timeout: (127, "", ""))
         state = read_secure_boot(edges)
         assert state == STATES[name].secure_boot and edges.problems == []
@@ -123,6 +122,11 @@ class TestState:
         expected = "hello_unsigned" not in STATES[name].let_in
         assert bool(refusals(name)) is expected
 
+    def test_the_words_of_a_refusal_point_to_its_diagnosis(self, name: str) -> None:
+        """The kernel's log as it is pasted; a kernel that lets the module in speaks of signatures too."""
+        expected = "hello_unsigned" not in STATES[name].let_in
+        assert ("D11" in [one.id for one, _ in messages.named(said(name, "dmesg")[1])]) is expected
+
 
 @pytest.mark.parametrize("name", ["not-enrolled", "pending", "missed", "enrolled", "setup-mode", "lockdown-alone"])
 def test_nvidias_module_is_let_in_as_the_own_one_is(name: str) -> None:
@@ -133,7 +137,8 @@ def test_nvidias_module_is_let_in_as_the_own_one_is(name: str) -> None:
     assert rc == 0 or err.startswith("modprobe: ERROR: could not insert 'nvidia_current': ")
     module = parse_modinfo(said(name, "modinfo", "nvidia-current")[1])
     assert module["signer"].endswith(key.OWN_SUBJECT) and module["open"] is False
-    assert (parse_module_version(files(name).get("/proc/driver/nvidia/version", "")) is not None) is (rc == 0)
+    loaded = recorded.files(name).get("/proc/driver/nvidia/version", b"").decode()
+    assert (parse_module_version(loaded) is not None) is (rc == 0)
 
 
 def test_a_module_that_was_changed_is_refused_without_a_word() -> None:
@@ -141,7 +146,29 @@ def test_a_module_that_was_changed_is_refused_without_a_word() -> None:
     rc, _, err = insmod("enrolled", "hello_changed")
     assert rc == 1 and "Key was rejected by service" in err
     assert "hello_changed" not in said("enrolled", "dmesg")[1]
-    assert refusals("enrolled") == [
-        "Loading of unsigned module is rejected",
-        "Loading of module with unavailable key is rejected",
-    ]
+    assert refusals("enrolled") == [line for _, lines in IMITATED for line in lines]
+
+
+@pytest.mark.parametrize(("module", "refusal"), IMITATED)
+def test_the_imitation_refuses_in_the_real_kernels_words(
+    module: str, refusal: List[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is silent where the real one is."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pairs = {name: pair(tmp_path, name) for name in ("own", "strange")}
+    data = elf.module("nvidia", "535.309.01", "6.1.0-55-amd64")
+    if module != "hello_unsigned":
+        signature = signing.sign_module(data, pairs["strange" if module == "hello_strange" else "own"])
+        changed = data.replace(b"535.309", b"535.999") if module == "hello_changed" else data
+        data = elf.with_signature(changed, signature)
+    found = signing.refusal(data, [pairs["own"].certificate])
+    assert [found] * bool(found) == refusal
+    assert (found is None) is (insmod("enrolled", module)[0] == 0)
+
+
+def pair(folder: Path, name: str) -> signing.Pair:
+    """A key with its certificate."""
+    made = signing.Pair(folder / f"{name}.key", folder / f"{name}.pem")
+    argv = ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    subprocess.run([*argv, "-keyout", made.key, "-out", made.certificate], check=True, capture_output=True)
+    return made

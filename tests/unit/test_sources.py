@@ -61,7 +61,7 @@ SICK: List[Tuple[str, Sick, Tuple[str, ...]]] = [
     ("nvidia-smi *compute_cap*", swap("NVIDIA GeForce GTX 750 Ti", "[Unknown Error]"), ("driver.cards",)),
     ("mokutil --sb-state", instead("SecureBoot enabled\n"), ("driver.signed",)),
     ("mokutil --test-key *", swap("is already enrolled", "is not enrolled"), ("driver.signed",)),
-    (f"modinfo -k {K} nvidia", swap("version: 525", "version: 470"), ("driver.module",)),
+    (f"modinfo -k {K} nvidia", swap("525.105.17", "470.182.03"), ("driver.module",)),
     (f"modinfo -k {K} -F filename nvidia-uvm", None, ("driver.nodes",)),
     ("lsinitramfs *", instead("lib/modules/K/nouveau.ko\n"), ("driver.nouveau",)),
     ("*/nvcc --version", swap("release 11.8", "release 10.0"), ("cuda.toolkit",)),

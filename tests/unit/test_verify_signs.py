@@ -18,6 +18,7 @@ from gpuhost.planning.environments import load_environment
 from gpuhost.verification import expected
 from gpuhost.verification.collect import telling
 
+from ..recorded import said
 from .collected import cpu_host, gpu_host
 
 KERNEL = "5.4.0-150-generic"
@@ -165,8 +166,17 @@ def test_the_kernels_log_is_cut_to_what_tells() -> None:
 
 def test_a_module_that_taints_is_no_refusal() -> None:
     """Every host without Secure Boot has that line."""
-    line = "[    5.0] nvidia: module verification failed: signature and/or required key missing - tainting kernel"
-    assert telling_lines(line) == []
+    log = said("setup-mode", "dmesg")[1]
+    assert "nvidia: module verification failed" in log
+    assert [line for line in telling_lines(log) if not line.startswith("NVRM: ")] == []
+
+
+def test_a_refusal_is_kept_without_its_time() -> None:
+    """Once, however often a module was tried."""
+    assert telling_lines(said("missed", "dmesg")[1]) == [
+        "Loading of module with unavailable key is rejected",
+        "Loading of unsigned module is rejected",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "No devices were found", "00000000:01:00.0, [N/A]", "x, 3", "00000000:01:00.0"])

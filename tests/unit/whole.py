@@ -13,6 +13,7 @@ from gpuhost.host.guard import rules as guard
 from gpuhost.host.probe import installed as probe_installed
 from gpuhost.host.probe.driver import CERTIFICATE
 
+from .. import recorded
 from ..example_hosts import answers_of, folder_of
 from .collected import cpu_host, gpu_host
 
@@ -83,9 +84,7 @@ class Whole:
         for name in signs["nodes"]:
             self.put(f"/dev/{name}", "")
         signer = "" if self.kind == "unsigned" else found["module"]["signer"]
-        said = f"filename: /x/nvidia.ko\nversion: {version}\nlicense: NVIDIA\nvermagic: {kernel} SMP\n" + (
-            f"signer: {signer}\n" if signer else ""
-        )
+        said = recorded.modinfo(version, kernel, "/x/nvidia.ko", signer)
         self.answers["modinfo", "-k", kernel, "nvidia"] = (0, said, "")
         card, capability = self.seen["lock"]["cards"][0], self.seen["lock"]["plan"]["gpus"][0]["compute_capability"]
         row = f"00000000:01:00.0, {card['uuid']}, NVIDIA GeForce GTX 750 Ti, 2048, {capability}\n"
@@ -93,8 +92,7 @@ class Whole:
         self.answers[query] = (0, row, "")
         self.answers["nvidia-smi", "--query-gpu=pci.bus_id,memory.free", query[2]] = (0, "00000000:01:00.0, 1900\n", "")
         self.put(f"{ROOT}/state/driver.json", json.dumps(found["record"]))
-        self.put(VARIABLE, "")
-        (self.folder / VARIABLE.lstrip("/")).write_bytes(bytes([6, 0, 0, 0, 1]))
+        recorded.write("enrolled", self.folder, VARIABLE)
         if self.kind == "signed":
             self.put("/sys/module/nvidia_uvm/refcnt", "0")
             return
@@ -106,14 +104,15 @@ class Whole:
         uvm = ("modinfo", "-k", kernel, "-F", "filename", "nvidia-uvm")
         self.put("/proc/sys/kernel/osrelease", kernel)
         self.answers[uvm] = (0, "/x/nvidia-uvm.ko\n", "")
-        state = "enabled" if self.kind == "own key" else "disabled"
-        self.answers["mokutil", "--sb-state"] = (0, f"SecureBoot {state}\n", "")
+        state = "enrolled" if self.kind == "own key" else "setup-mode"
+        self.answers["mokutil", "--sb-state"] = recorded.said(state, "mokutil", "--sb-state")
         if self.kind == "own key":
             for lock in (self.seen["lock"], self.installed["stack"]):
                 lock["plan"]["driver"]["secure_boot"] = "own-key"
             self.put(CERTIFICATE, "")
             key = str(self.folder / CERTIFICATE.lstrip("/"))
-            self.answers["mokutil", "--test-key", key] = (1, f"{key} is already enrolled\n", "")
+            code, out, err = recorded.said("enrolled", "mokutil", "--test-key", CERTIFICATE)
+            self.answers["mokutil", "--test-key", key] = (code, out.replace(CERTIFICATE, key), err)
 
     def put_guard(self) -> None:
         """The packages of the driver and its kernel, and the guard over them."""

@@ -295,8 +295,8 @@ TABLE = (
             "Required key not available",
             "Key was rejected by service",
             "Loading of unsigned module is rejected",
-            "module verification failed",
-            "Lockdown: modprobe: unsigned module loading is restricted",
+            "Loading of module with unavailable key is rejected",
+            "unsigned module loading is restricted",
         ),
     ),
     Diagnosis(

@@ -173,12 +173,10 @@ class Firmware:
         trusted = [signing.canonical().certificate]
         if self.secure_boot is not None:
             trusted += sorted((self.folder / "system/efi/mok/enrolled").iterdir())
-        if self.secure_boot and not signing.is_signed_by(data, trusted):
-            unsigned = elf.split_signature(data)[1] is None
-            what = "unsigned module" if unsigned else "module with unavailable key"
-            self.said.append(f"Loading of {what} is rejected")
-            return None
-        return info
+        refused = signing.refusal(data, trusted) if self.secure_boot else None
+        if refused:
+            self.said.append(refused)
+        return info if refused is None else None
 
     def _show(self, info: Dict[str, str]) -> None:
         """Write what a loaded nvidia module shows."""

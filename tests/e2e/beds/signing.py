@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 from .base import cache_root
 from .commands import host
@@ -66,23 +66,30 @@ def _sign(module: bytes, pair: Pair) -> bytes:
     return host([*argv, "-signer", str(pair.certificate), "-inkey", str(pair.key)], stdin=module).stdout
 
 
-def is_signed_by(module: bytes, certificates: Sequence[Path]) -> bool:
-    """Whether the module carries a good signature by one of these certificates (PEM or DER), as a kernel checks it."""
+def refusal(module: bytes, certificates: Sequence[Path]) -> Optional[str]:
+    """What a kernel's log says as it refuses a module, None where it lets it in; `certificates` (PEM or DER) are known.
+
+    Of a module that was changed after a known key had signed it the log says nothing: "" (tests/data/secureboot).
+    """
     plain, signature = elf.split_signature(module)
     if signature is None:
-        return False
+        return "Loading of unsigned module is rejected"
     with tempfile.TemporaryDirectory() as folder:
         content, signed = Path(folder) / "module", Path(folder) / "signature"
         content.write_bytes(plain)
         signed.write_bytes(signature)
         argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", str(signed), "-content", str(content)]
         argv += ["-noverify", "-nointern", "-out", "/dev/null"]
+        named = host(["openssl", "cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", str(signed)]).stdout
+        is_known = False
         for certificate in certificates:
             pem = Path(folder) / "certificate.pem"
             pem.write_bytes(host(["openssl", "x509", "-in", str(certificate), "-outform", "PEM"]).stdout)
             if host([*argv, "-certfile", str(pem)], check=False).returncode == 0:
-                return True
-    return False
+                return None
+            serial = host(["openssl", "x509", "-in", str(pem), "-noout", "-serial"]).stdout.strip().rpartition(b"=")[2]
+            is_known = is_known or serial in named
+    return "" if is_known else "Loading of module with unavailable key is rejected"
 
 
 def archive_key() -> Path:
