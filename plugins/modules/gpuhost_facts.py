@@ -10,7 +10,8 @@ module: gpuhost_facts
 short_description: Observe a GPU host
 description:
   - Reads what a plan for this host rests on (NVIDIA cards, driver, platform, kernel, Secure Boot, apt
-    sources, packages, Pythons, memory, disk and processor) and changes nothing.
+    sources, what its archives offer of the driver, packages, Pythons, memory, disk and processor) and changes nothing.
+    Where apt has read no archive yet and there is a card, the lists are read into a temporary folder.
   - It needs no root and no driver. Passwords inside apt's URIs are replaced by C(***).
 options: {}
 attributes:
@@ -51,7 +52,7 @@ def main():
     """Observe and return, or fail with the sentence and the next step."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     try:
-        observation = observe()
+        observation = observe(offers=True)
     except GpuhostError as error:
         module.fail_json(msg=str(error), exit_code=error.exit_code, next_step=error.next_step)
     module.exit_json(changed=False, observation=observation)

@@ -28,14 +28,14 @@ from ..parse.apt import (
 )
 from ..parse.machine import is_stack_package
 
-_LISTS = "/var/lib/apt/lists"
+LISTS = "/var/lib/apt/lists"
 _SOURCES = "/etc/apt/sources.list"
 _PARTS = "/etc/apt/sources.list.d"
-_APT_CACHE = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
-_APT_TIMEOUT_S = 120.0
+APT_CACHE = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
+APT_TIMEOUT_S = 120.0
 _RELEASE = ("origin", "label", "codename", "suite")
 # Names go to apt-cache as arguments; this many stay far below the system's limit.
-_NAMES_A_CALL = 500
+NAMES_A_CALL = 500
 
 
 def read_apt(edges: Edges, distribution: str, architecture: str = "amd64") -> Dict[str, Any]:
@@ -93,7 +93,7 @@ def _targets(
     Where apt cannot say it, those that its cache still shows; without a source there is nothing to ask for.
     """
     argv = ["apt-get", "indextargets", "--format", INDEX_FORMAT]
-    said = edges.output(argv, _APT_TIMEOUT_S, "apt-get indextargets", silent=True) if sources else ""
+    said = edges.output(argv, APT_TIMEOUT_S, "apt-get indextargets", silent=True) if sources else ""
     cached = [{**{key: i[key] for key in _RELEASE}, "uri": i["uri"], "release": i["suite_path"]} for i in indexes]
     if said is not None and not said.strip() and indexes:
         edges.problem("apt-get indextargets", "It names no index, and apt-cache shows some.")
@@ -127,7 +127,7 @@ def _each_once(rows: Iterable[Dict[str, str]]) -> List[Dict[str, str]]:
 
 def _is_fetched(edges: Edges, uri: str, suite: str, architecture: str) -> bool:
     """Whether `apt-get update` has brought this suite's release file; its packages are unknown until then."""
-    stem = f"{_LISTS}/{list_file_stem(uri, suite, architecture)}"
+    stem = f"{LISTS}/{list_file_stem(uri, suite, architecture)}"
     return edges.exists(stem + "_InRelease") or edges.exists(stem + "_Release")
 
 
@@ -137,7 +137,7 @@ def _apt_cache(edges: Edges, arguments: List[str]) -> str:
     Only madison may have nothing to say: of packages that no archive offers any more.
     """
     what, silent = "apt-cache " + arguments[0], arguments[0] == "madison"
-    return edges.output([*_APT_CACHE, *arguments], _APT_TIMEOUT_S, what, silent) or ""
+    return edges.output([*APT_CACHE, *arguments], APT_TIMEOUT_S, what, silent) or ""
 
 
 def _foreign_packages(
@@ -151,8 +151,8 @@ def _foreign_packages(
     by_index = {index["index"]: index for index in foreign}
     found: Dict[Any, Dict[str, Any]] = {}
     listed = 0
-    for start in range(0, len(names), _NAMES_A_CALL):
-        for row in parse_madison(_apt_cache(edges, ["madison", *names[start : start + _NAMES_A_CALL]])):
+    for start in range(0, len(names), NAMES_A_CALL):
+        for row in parse_madison(_apt_cache(edges, ["madison", *names[start : start + NAMES_A_CALL]])):
             listed += 1
             index = by_index.get(row["index"])
             if index is None:

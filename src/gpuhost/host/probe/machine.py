@@ -27,6 +27,7 @@ from ..parse.versions import sort_versions
 from .apt import read_apt
 from .boot import boots
 from .gpu import read_hybrid, read_nvidia
+from .offers import read_offers
 
 SCHEMA = 1
 # Stands as long as a run of ours is installing the driver's packages (driver_setup.PENDING).
@@ -40,12 +41,13 @@ _SIG_ENFORCE = "/sys/module/module/parameters/sig_enforce"
 _DPKG_FORMAT = "${Package}\\t${Architecture}\\t${Version}\\t${db:Status-Want}\\t${db:Status-Status}\\n"
 
 
-def observe(root: str = "/", run: Run = run_command, strict: bool = True) -> Dict[str, Any]:
+def observe(root: str = "/", run: Run = run_command, strict: bool = True, offers: bool = False) -> Dict[str, Any]:
     """The observation of the machine whose files lie below `root` and whose commands `run` runs.
 
     Changes nothing. Sizes are MiB. What cannot be read is named under `problems`; raises UnreadableError when
     the machine has no os-release or no PCI devices, or a card without an id: nothing can be planned then. Without
-    `strict` that is one more of the problems.
+    `strict` that is one more of the problems. With `offers` it says what the distribution's archives offer as well,
+    which takes apt some seconds and which only a plan needs.
     """
     edges = Edges(root, run)
     platform = read_platform(edges, strict)
@@ -55,12 +57,17 @@ def observe(root: str = "/", run: Run = run_command, strict: bool = True) -> Dic
     ).strip()
     packages, audit = _read_packages(edges, architecture)
     hybrid = read_hybrid(edges)
+    kernel = read_kernel(edges)
+    offered = {}
+    if offers:
+        asked = (edges, platform["distribution"], architecture, kernel["installed"])
+        offered["offers"] = read_offers(*asked, fetch=bool(gpus))
     return {
         "schema": SCHEMA,
         "hostname": _one_line(edges, "/proc/sys/kernel/hostname"),
         "machine": (edges.output(["uname", "-m"], _TIMEOUT_S, "uname -m") or "").strip(),
         "platform": platform,
-        "kernel": read_kernel(edges),
+        "kernel": kernel,
         "secure_boot": read_secure_boot(edges),
         "gpus": gpus,
         "other_functions": others,
@@ -68,6 +75,7 @@ def observe(root: str = "/", run: Run = run_command, strict: bool = True) -> Dic
         **({} if hybrid is None else {"hybrid": hybrid}),
         "wsl": _read_wsl(edges),
         "apt": read_apt(edges, platform["distribution"], architecture),
+        **offered,
         "packages": packages,
         "dpkg_audit": audit,
         "pythons": _read_pythons(edges),

@@ -1,0 +1,147 @@
+"""Reading what the distribution's own archives offer: the driver's packages, and the tools that a stack is built with.
+
+apt is asked, not its list files: it knows every way to write a source and every compression. `apt-cache madison` says
+which index a version comes from, so that what another archive offers under the same name is passed over, and
+`apt-cache show` says the rest. Where apt has read no archive yet, as on a fresh machine, the lists are read into a
+folder of the moment, as a dry run does: nothing of the machine's is written. Each answer is bounded (`commands.MOST`),
+as is how many packages are asked about. Runs on the target: Python 3.6, standard library.
+"""
+
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+
+from .. import files
+from ..edges import Edges
+from ..parse.apt import is_own_origin, list_file_stem, parse_madison, parse_policy
+from ..parse.offers import is_of_driver, is_tool, parse_offered, parse_release_date
+from ..parse.versions import sort_versions
+from .apt import APT_CACHE, APT_TIMEOUT_S, LISTS, NAMES_A_CALL
+
+Json = Dict[str, Any]
+Pair = Tuple[str, str]  # a package and a version
+Place = Tuple[int, str]  # the number of an archive, and a component
+#: Packages that are asked about. Ubuntu 24.04 has some 500 of the driver's.
+_MOST = 5000
+_SHOWN_ERRORS = 3
+_UPDATE_TIMEOUT_S = 300.0
+
+
+def read_offers(
+    edges: Edges, distribution: str, architecture: str, kernels: List[str], fetch: bool = False
+) -> Optional[Json]:
+    """Return what the own archives that apt has read offer: `archives`, `packages` and `tools`.
+
+    `kernels` are the releases for which modules and headers are looked for. With `fetch` the lists are read where apt
+    has none. None, and a named problem, where apt gives no answer or one that cannot be relied on: an empty list means
+    that the archives offer nothing.
+    """
+    before = len(edges.problems)
+    here = Lists(edges, distribution, ())
+    own = here.own()
+    if len(edges.problems) > before:
+        return None
+    if own or not fetch:
+        return here.offers(own, architecture, kernels)
+    with files.temporary(0o755) as folder:  # apt's own user fetches into it
+        aside = Lists(edges, distribution, ("-o", f"Dir::State::Lists={folder}"), str(folder))
+        argv = ["apt-get", *APT_CACHE[1:], *aside.options, "update"]
+        if edges.output(argv, _UPDATE_TIMEOUT_S, "apt-get update", silent=True) is None:
+            return None
+        return aside.offers(aside.own(), architecture, kernels)
+
+
+class Lists:
+    """The package lists of apt, in their usual place or, with `options`, in the folder `place`."""
+
+    def __init__(self, edges: Edges, distribution: str, options: Sequence[str], place: str = LISTS) -> None:
+        """Nothing is read yet."""
+        self.edges, self.distribution, self.options, self.place = edges, distribution, options, place
+
+    def said(self, verb: str, words: Sequence[str] = (), silent: bool = False) -> Optional[str]:
+        """What apt-cache prints; None, and a named problem, where it fails or, unless `silent`, has nothing to say."""
+        argv = [*APT_CACHE, *self.options, verb, *words]
+        return self.edges.output(argv, APT_TIMEOUT_S, f"apt-cache {verb}", silent)
+
+    def own(self) -> List[Dict[str, str]]:
+        """The indexes of the distribution's own archives."""
+        rows = parse_policy(self.said("policy") or "")
+        return [row for row in rows if is_own_origin(row["origin"], self.distribution)]
+
+    def offers(self, own: List[Dict[str, str]], architecture: str, kernels: List[str]) -> Optional[Json]:
+        """What these indexes offer; None, and a named problem, where that cannot be read."""
+        before = len(self.edges.problems)
+        archives, places = self.archives(own, architecture)
+        names = sorted(set((self.said("pkgnames") or "").split())) if own else []
+        drivers = [name for name in names if is_of_driver(name, kernels)]
+        tools = [name for name in names if is_tool(name, kernels)]
+        count = len(drivers) + len(tools)
+        if count > _MOST:
+            self.edges.problem("apt-cache pkgnames", f"It names {count} packages of drivers and tools.")
+        if len(self.edges.problems) > before:
+            return None
+        listed: Dict[Pair, Place] = {}
+        for row in self.rows(drivers + tools):
+            if row["index"] in places:
+                listed.setdefault((row["package"], row["version"]), places[row["index"]])
+        packages = self.packages(listed, set(drivers))
+        if len(self.edges.problems) > before:
+            return None
+        newest: Dict[str, str] = {}
+        for name, version in sorted(listed):
+            if name in tools:
+                newest[name] = sort_versions([version, newest.get(name, version)])[-1]
+        return {"archives": archives, "packages": packages, "tools": newest}
+
+    def archives(self, own: List[Dict[str, str]], architecture: str) -> Tuple[List[Json], Dict[str, Place]]:
+        """The archives, a row for each suite, and for each index which of them it belongs to and its component."""
+        archives: List[Json] = []
+        places: Dict[str, Place] = {}
+        for row in own:
+            named = {key: row[key] for key in ("origin", "label", "codename", "suite", "site")}
+            named["release"] = row["suite_path"]
+            number = next((n for n, other in enumerate(archives) if named.items() <= other.items()), len(archives))
+            if number == len(archives):
+                stem = f"{self.place}/{list_file_stem(row['uri'], row['suite_path'], architecture)}"
+                ends = [end for end in ("_InRelease", "_Release") if self.edges.exists(stem + end)]
+                text = self.edges.text(stem + ends[0]) if ends else None
+                archives.append({**named, "date": parse_release_date(text or ""), "components": []})
+            component = row["index"].split(" ")[1].rpartition("/")[2] if " " in row["index"] else ""
+            if component not in archives[number]["components"]:
+                archives[number]["components"].append(component)
+            places[row["index"]] = (number, component)
+        return archives, places
+
+    def rows(self, names: List[str]) -> List[Dict[str, str]]:
+        """What `apt-cache madison` lists of these packages: each version with the index that offers it.
+
+        It may have nothing to say: of names that only a dependency, or a package that is installed, mentions.
+        """
+        found: List[Dict[str, str]] = []
+        for start in range(0, len(names), NAMES_A_CALL):
+            said = self.said("madison", names[start : start + NAMES_A_CALL], silent=True)
+            if said is None:
+                break
+            found += parse_madison(said)
+        return found
+
+    def packages(self, listed: Dict[Pair, Place], names: Set[str]) -> List[Json]:
+        """The listed packages of these names, each with its archive's number and its component."""
+        pairs = sorted(pair for pair in listed if pair[0] in names)
+        found: Dict[Pair, Json] = {}
+        wrong: List[str] = []
+        for start in range(0, len(pairs), NAMES_A_CALL):
+            said = self.said("show", [f"{name}={version}" for name, version in pairs[start : start + NAMES_A_CALL]])
+            if said is None:
+                return []
+            rows, errors = parse_offered(said)
+            wrong += errors
+            for row in rows:
+                pair = (row["package"], row["version"])
+                if found.setdefault(pair, row)["sha256"] != row["sha256"]:
+                    wrong.append(f"{pair[0]} {pair[1]} is offered with two different contents.")
+        lost = [pair for pair in pairs if pair not in found]
+        if lost and not wrong:
+            wrong.append(f"It does not show {lost[0][0]} {lost[0][1]}, which apt-cache madison lists.")
+        if wrong:
+            self.edges.problem("apt-cache show", " ".join(wrong[:_SHOWN_ERRORS]))
+            return []
+        return [{**found[pair], "archive": listed[pair][0], "component": listed[pair][1]} for pair in pairs]
