@@ -16,6 +16,7 @@ from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.checks.host import dpkg_busy
 from gpuhost.errors import GpuhostError, UsageError
 from gpuhost.planning import detector, lock, plan, preflight, rebuild, rollback, specs
+from gpuhost.planning.offers import resolver_for
 from gpuhost.planning.request import left_out, request_of, wishes
 from gpuhost.planning.resolve import resolver
 from gpuhost.report import terminal as render
@@ -38,9 +39,10 @@ def make_plan(
     observation: Dict[str, Any], host: str, asked: Any, ignore_gpus: bool = False, without: Any = ()
 ) -> Dict[str, Any]:
     """Return the plan for an observed host in `lines`, and the `lock` that it makes; None where no stack fits."""
-    found = resolver()
+    wanted = wishes(asked)
     over: Dict[str, Any] = {"gpus": []} if ignore_gpus else {}
-    made = plan.make(found, request_of(found, observation, wishes(asked), without=left_out(without), **over))
+    request = request_of(resolver(), observation, wanted, without=left_out(without), **over)
+    made = plan.make(resolver_for(observation, wanted, bool(request.gpus)), request)
     planned = made["status"] == "planned"
     return {
         "lines": render.plan_text(made).splitlines(),
@@ -90,7 +92,8 @@ def make_rebuild(
     old, coming = lock.load(Path(file), str(host)), lock.pending(Path(file), str(host))
     cards = rebuild.wanted_cards(future, rest)
     wanted, absent = wishes(asked), left_out(without)
-    made = rebuild.prepare(resolver(), str(host), observation, old, coming, wanted, ignore_gpus, cards, there, absent)
+    found = resolver_for(observation, wanted, bool(cards) or (bool(observation["gpus"]) and not ignore_gpus))
+    made = rebuild.prepare(found, str(host), observation, old, coming, wanted, ignore_gpus, cards, there, absent)
     if made["refused"]:
         made["lines"] += ["", *render.plan_text(made["plan"]).splitlines()]
     return {**made, "future": cards, "command": rebuild.command(str(host))}

@@ -48,11 +48,12 @@ def honest() -> Dict[str, Any]:
     sys.path.insert(0, str(PROJECT))  # beds import each other from this folder, and the hosts stand beside it
     try:
         seen = importlib.import_module("tests.unit.collected").gpu_host()
+        offering = importlib.import_module("tests.offered").offering
     finally:
         sys.path.remove(str(PROJECT))
     environments = seen["environments"]
     return {
-        "gpuhost_facts": {"observation": seen["machine"]["observation"]},
+        "gpuhost_facts": {"observation": offering(seen["machine"]["observation"])},
         "gpuhost_generation_info": {"found": generations(seen["lock"])},
         "host.probe.installed": seen["machine"],
         "host.probe.environment/opencv": environments["opencv_cuda"],

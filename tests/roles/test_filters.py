@@ -14,6 +14,7 @@ from ansible.errors import AnsibleFilterError
 from gpuhost.planning import lock
 
 from ..example_hosts import observed
+from ..offered import offering
 from .conftest import ROOT
 
 
@@ -58,11 +59,11 @@ def test_a_wrong_wish_is_one_sentence(filters: Dict[str, Callable[..., Any]], as
 
 def test_a_plan_brings_its_lock_and_a_refusal_none(filters: Dict[str, Callable[..., Any]]) -> None:
     """Both say why in lines."""
-    made = filters["gpuhost_plan"](observed("ubuntu1804-quadro-p2000"), "box", {})
+    made = filters["gpuhost_plan"](offering(observed("ubuntu1804-quadro-p2000")), "box", {})
     assert lock.check(made["lock"], "made", "box")["plan"]["gpus"] and len(made["lines"]) > 5
     without = filters["gpuhost_plan"](observed("ubuntu1804-quadro-p2000"), "box", {}, True)
     assert without["lock"]["plan"]["gpus"] == []
-    refused = filters["gpuhost_plan"](observed("ubuntu1804-quadro-p2000"), "box", {"tensorflow": "1.0"})
+    refused = filters["gpuhost_plan"](offering(observed("ubuntu1804-quadro-p2000")), "box", {"tensorflow": "1.0"})
     assert refused["lock"] is None and any("refused" in line for line in refused["lines"])
 
 

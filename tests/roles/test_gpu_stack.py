@@ -14,9 +14,10 @@ import pytest
 from gpuhost.planning import lock
 
 from ..example_hosts import observed
+from ..offered import offering
 from .conftest import Ansible, Result
 
-P2000, FOREIGN = observed("ubuntu1804-quadro-p2000"), observed("ubuntu1804-foreign-sources")
+P2000, FOREIGN = offering(observed("ubuntu1804-quadro-p2000")), observed("ubuntu1804-foreign-sources")
 CPU = observed("debian12-no-gpu")
 
 

@@ -17,9 +17,10 @@ import pytest
 import yaml
 
 from ..example_hosts import observed
+from ..offered import offering
 from .conftest import ROOT, Ansible, Result
 
-P2000 = observed("ubuntu1804-quadro-p2000")
+P2000 = offering(observed("ubuntu1804-quadro-p2000"))
 Json = Dict[str, Any]
 
 

@@ -18,6 +18,7 @@ from gpuhost.cli import plan as cli_plan
 from gpuhost.planning.catalog import DATA, validator
 
 from ..example_hosts import observed
+from ..offered import offering
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 P2000 = ["--os", "ubuntu-18.04", "--gpu", "Quadro P2000"]
@@ -28,12 +29,12 @@ Answer = Tuple[int, str, str]
 def gpuhost(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """`gpuhost plan` with some arguments on a machine without a card: exit status, output, error output."""
     machine = observed("debian12-no-gpu")
-    monkeypatch.setattr(cli_plan, "observe", lambda: machine)
+    monkeypatch.setattr(cli_plan, "observe", lambda offers: machine)
     monkeypatch.setenv("COLUMNS", "80")
 
     def call(*arguments: str, host: str = "") -> Answer:
         if host:
-            monkeypatch.setattr(cli_plan, "observe", lambda: observed(host))
+            monkeypatch.setattr(cli_plan, "observe", lambda offers: offering(observed(host)))
         try:
             code = cli.main(["plan", *arguments])
         except SystemExit as end:  # argparse's own

@@ -13,10 +13,11 @@ import pytest
 from gpuhost.errors import LockError, UsageError
 from gpuhost.planning import lock, plan
 from gpuhost.planning.catalog import DATA, shipped
+from gpuhost.planning.offers import resolver_for
 from gpuhost.planning.request import request_of
-from gpuhost.planning.resolve import resolver
 
 from ..example_hosts import observed
+from ..offered import offering
 
 Json = Dict[str, Any]
 TEMPLATE = "{{ lookup('pipe', 'id > /tmp/owned') }}"
@@ -26,7 +27,8 @@ PAYLOADS = [TEMPLATE, "{% raw %}", "{# x #}", "a\nb", "\x1b[2J", "x" * 5_000_000
 
 def made(host: str = "box", name: str = "ubuntu1804-quadro-p2000") -> Json:
     """A lock as plan.yml writes it."""
-    observation, found = observed(name), resolver()
+    observation = offering(observed(name))
+    found = resolver_for(observation, {}, bool(observation["gpus"]))
     planned = plan.make(found, request_of(found, observation, {}))
     whole: Json = json.loads(lock.text(lock.make(host, observation, planned)))
     return whole

@@ -16,6 +16,7 @@ from gpuhost.cli import observe as cli_observe
 from gpuhost.cli import plan as cli_plan
 
 from ..example_hosts import folder_of, observed
+from ..offered import offering
 
 Json = Dict[str, Any]
 P2000 = observed("ubuntu1804-quadro-p2000")
@@ -69,17 +70,17 @@ def test_what_is_private_is_taken_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, elsewhere: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Names, addresses and a card's uuid; what a plan rests on stays, so that the same stack comes out."""
-    machine = copy.deepcopy(P2000)
+    machine = copy.deepcopy(offering(P2000))
     machine["hostname"] = "geheim"
     machine["gpus"][0]["uuid"] = "GPU-0b2a5c34-aaaa-bbbb-cccc-0123456789ab"
     machine["problems"].append({"what": "df /", "error": "mount of /home/alice from 192.168.7.9 on geheim"})
-    monkeypatch.setattr(cli_observe, "observe", lambda: machine)
+    monkeypatch.setattr(cli_observe, "observe", lambda offers: machine)
     assert cli.main(["observe"]) == 0
     text = capsys.readouterr().out
     for word in ("geheim", "alice", "192.168.7.9", "0b2a5c34"):
         assert word not in text
     plans = []
-    for observation in (P2000, json.loads(text)):
+    for observation in (offering(P2000), json.loads(text)):
         assert cli.main(["plan", "--json", "--observation", written(tmp_path, observation)]) == 0
         plans.append(json.loads(capsys.readouterr().out))
     assert plans[0] == plans[1]

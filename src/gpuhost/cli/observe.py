@@ -52,7 +52,7 @@ def run(arguments: Any) -> int:
     root = arguments.root
     if root is not None and not root.is_dir():
         raise UsageError(f"{printable(root, 200)} is not a folder.", "Name the folder that stands for / (--root DIR).")
-    found = observe() if root is None else observe(str(root), of_tree(root))
+    found = observe(offers=True) if root is None else observe(str(root), of_tree(root))
     text = json.dumps(redacted(found), indent=1, sort_keys=True) + "\n"
     if arguments.output is None:
         sys.stdout.write(text)

@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from rich.console import Console
 
@@ -15,6 +15,7 @@ from ..host.probe.machine import observe
 from ..planning import compare, plan
 from ..planning.candidates import COMPONENTS, WITHOUT_GPU, Request
 from ..planning.gpus import Gpu, parse
+from ..planning.offers import resolver_for
 from ..planning.request import refuse_architecture, request_from, request_of
 from ..planning.resolve import Resolver, resolver
 from ..report import terminal as render
@@ -94,8 +95,12 @@ def without(arguments: argparse.Namespace, component: str) -> str:
     return " ".join(map(shlex.quote, words))
 
 
-def requested(found: Resolver, arguments: argparse.Namespace) -> Request:
-    """The request of a command line: typed cards, or this machine's."""
+def requested(found: Resolver, arguments: argparse.Namespace) -> Tuple[Resolver, Request]:
+    """The request of a command line: typed cards, or this machine's; and what answers it.
+
+    For this machine and its cards that is what its archive offers, else the catalog. The observation of a tree of files
+    says nothing of an archive.
+    """
     asked = asked_for(arguments)
     given: Dict[str, Any] = {"without": frozenset(arguments.without)}
     if arguments.kernel is not None:
@@ -118,10 +123,13 @@ def requested(found: Resolver, arguments: argparse.Namespace) -> Request:
     if typed is not None and arguments.os is not None:
         if arguments.observation is not None:
             raise UsageError("--observation has no say beside both --os and cards.", "Leave one of them out.")
-        return request_from(found, arguments.os, typed, asked, **given)
-    observation = observe() if arguments.observation is None else load(arguments.observation)
+        return found, request_from(found, arguments.os, typed, asked, **given)
+    own = typed is None and arguments.os is None
+    observation = observe(offers=own) if arguments.observation is None else load(arguments.observation)
     if typed is None:
-        return request_of(found, observation, asked, platform=arguments.os, **given)
+        request = request_of(found, observation, asked, platform=arguments.os, **given)
+        own = own and "offers" in observation
+        return resolver_for(observation, asked, own and bool(request.gpus)), request
     refuse_architecture(observation)
     here = str(observation["platform"]["id"])
     if here not in found.catalog.platforms["platforms"]:
@@ -129,13 +137,12 @@ def requested(found: Resolver, arguments: argparse.Namespace) -> Request:
             f"This machine's platform ({here}) is not in the catalog.",
             "Say for which one to plan: --os ubuntu-18.04",
         )
-    return request_from(found, here, typed, asked, **given)
+    return found, request_from(found, here, typed, asked, **given)
 
 
 def run(arguments: argparse.Namespace, out: Console) -> int:
     """`gpuhost plan`."""
-    found = resolver()
-    request = requested(found, arguments)
+    found, request = requested(resolver(), arguments)
     if arguments.compare:
         if arguments.gpu:
             raise UsageError("--compare takes its two cards itself.", "Leave --gpu out.")

@@ -116,7 +116,8 @@ def drivers(catalog: Catalog) -> List[Candidate]:
     found: List[Candidate] = []
     branches = catalog.drivers["branches"]
     claimed: Dict[str, int] = {}
-    for p in (p for packages in catalog.drivers["archives"].values() for p in packages):
+    rows = [p for packages in catalog.drivers["archives"].values() for p in packages]
+    for p in rows + catalog.drivers.get("claimed_before", []):
         for device in p["claims"]:
             claimed[device] = min(int(p["branch"]), claimed.get(device, 1000))
     for platform, packages in catalog.drivers["archives"].items():

@@ -121,6 +121,7 @@ def mistaken_files(plan: Json) -> Iterator[str]:
     The catalog does not have to know a file, since a lock outlives the catalog that it was made from. It must not know
     the file's address or checksum as those of something else.
     """
+    yield from mistaken_debs(plan["driver"] or {})
     for name in COMPONENTS:
         part = plan[name] or {}
         for file in [part, *part.get("artifacts", ())]:
@@ -134,6 +135,27 @@ def mistaken_files(plan: Json) -> Iterator[str]:
                 if known and (name, part["version"]) not in known:
                     other, version = min(known)
                     yield f"{printable(value, 200)} of its {name} {part['version']} belongs to {other} {version}"
+
+
+def mistaken_debs(driver: Json) -> Iterator[str]:
+    """Say for each .deb of a driver why it cannot be what the plan says it is; the driver's own must be among them."""
+    debs = driver.get("packages", [])
+    names = [deb["name"] for deb in debs]
+    for deb in debs:
+        if names.count(deb["name"]) > 1:
+            yield f"its driver names {deb['name']} twice"
+        same = (deb["version"], deb["sha256"]) == (driver["package_version"], driver["sha256"])
+        if deb["name"] == driver["package"] and not same:
+            yield f"its driver names {deb['name']} with two different contents"
+        if deb["snapshot"] is None:
+            continue
+        said = f"its {deb['name']} is kept at {printable(deb['snapshot'], 300)}"
+        if not deb["snapshot"].startswith(origins("debs")):
+            yield f"{said}, which is not one of the known origins ({', '.join(origins('debs'))})"
+        if deb["snapshot"].rpartition("/")[2] != deb["file"]:
+            yield f"{said}, which is not the file {deb['file']}"
+    if names and driver["package"] not in names:
+        yield f"its driver's packages leave out {driver['package']}"
 
 
 @functools.lru_cache(maxsize=None)

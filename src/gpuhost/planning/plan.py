@@ -6,9 +6,10 @@ import functools
 from typing import Any, Callable, Dict, FrozenSet, List, Optional
 
 from ..gpucode import reach, target_for
+from ..host.driver.packages import wanted_names
 from ..types import Json
 from ..versions import capability
-from . import explain
+from . import debs, explain
 from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow
 from .resolve import Resolver, Stack, signed_kernel, signed_modules
 from .rules.cuda import integrated
@@ -80,7 +81,7 @@ def driver_json(resolver: Resolver, request: Request, d: Driver) -> Json:
     """The driver's part: where it comes from, which module flavour, and what Secure Boot will want."""
     signed = signed_modules(request, d, resolver.catalog)
     part: Json = {"version": d.version, "source": "archive" if d.platform else "runfile", "branch": d.branch}
-    part["kernel_modules"] = "open" if needs_open(d, request) else "proprietary"
+    part["kernel_modules"] = "open" if needs_open(d, request) else d.row.get("kernel_modules", "proprietary")
     part["modules_from"] = "signed" if signed else "dkms"
     part["secure_boot"] = None if not request.secure_boot else ("signed" if signed else "own-key")
     part["modules"] = modules_json(resolver, request, d)
@@ -89,7 +90,13 @@ def driver_json(resolver: Resolver, request: Request, d: Driver) -> Json:
         if d.platform
         else ("url", "sha256", "size", "variant")
     )
-    return {**part, **pick(d.row, *fields)}
+    part = {**part, **pick(d.row, *fields)}
+    offers = resolver.catalog.drivers.get("offers")
+    if d.platform is None or offers is None or request.kernel is None:
+        return part
+    distribution = resolver.catalog.platforms["platforms"][d.platform]["distribution"]
+    words = wanted_names(part, request.kernel, distribution)
+    return {**part, "packages": debs.whole_set(offers, words, d.row["built_from"])}
 
 
 def modules_json(resolver: Resolver, request: Request, d: Driver) -> Optional[Json]:
@@ -206,6 +213,9 @@ def tensorflow_notes(resolver: Resolver, request: Request, t: TensorFlow, note: 
 
 def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidate, note: Any) -> None:
     """What there is to say about the driver."""
+    as_of = resolver.catalog.drivers["archives_as_of"].get(request.platform)
+    if d.platform is not None and as_of is not None:
+        note("driver", f"what the archive has is as of {as_of}; a plan for an observed host asks the host's own")
     if release_is_older(d, cuda):
         note(
             "driver",

@@ -224,9 +224,10 @@ def driver_order(catalog: Catalog, request: Request, at: Choice) -> Order:
     """Return the order of drivers.
 
     Signed modules where Secure Boot asks for them; the archive before a `.run`; one as new as the toolkit's own before
-    one that rests on minor-version compatibility; the branch nearest to the toolkit (the oldest that is new enough,
-    else the newest that is not); the desktop flavour before the server's; what a source confirms before what none
-    does; in a branch its suggested release, then the newest.
+    one that rests on minor-version compatibility; what the archive calls a new feature branch after the others; the
+    branch nearest to the toolkit (the oldest that is new enough, else the newest that is not); the desktop flavour
+    before the server's; what a source confirms before what none does; in a branch its suggested release, then the
+    newest.
     """
     own = version(at.chosen["cuda"].row["driver_min"])
 
@@ -239,6 +240,7 @@ def driver_order(catalog: Catalog, request: Request, at: Choice) -> Order:
             bool(request.secure_boot) and not signed_modules(request, d, catalog),
             d.platform is None,
             not full,
+            d.row.get("support") == "NFB",
             branch if full else -branch,
             d.row.get("flavour") == "server",
             d.unverified,

@@ -14,8 +14,8 @@ from .apt import Apt
 from .packages import installed_version
 
 RELOCK = "./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true"
-# Debian's driver needs packages of contrib as well.
-COMPONENTS = {"non-free": "contrib non-free"}
+# Debian's driver needs packages of contrib and, from Debian 12 on, firmware as well.
+COMPONENTS = {"non-free": "contrib non-free non-free-firmware"}
 
 
 def component_missing(apt: Apt, driver: Json) -> Optional[RefusedError]:
@@ -56,15 +56,19 @@ def no_longer_offered(apt: Apt, names: List[str], kernel: str) -> RefusedError:
     Headers that nobody has mean that the kernel that will boot is no longer the archive's, or never was (D08).
     """
     found = []
+    known = apt.offered([word.partition("=")[0] for word in names])
     for word in names:
         name, _, version = word.partition("=")
-        offers = apt.offered(name)
+        offers = known[name]
         if name == headers_package(kernel) and not offers and not there(apt, name):
             text = f"Kernel {kernel} will boot, and its headers are neither installed nor offered, so no module can be"
             step = f"Install {name}, or remove that kernel so that one with headers boots, then run again."
             return RefusedError(f"{text} built for it. (D08) Nothing was changed.", step)
         if not offers or (version and version not in offers):
             found.append(f"{name} {version}".strip() + f" (it has {', '.join(offers) or 'no such package'})")
-    text = f"The archive no longer offers {'; '.join(found)}, and the .debs are not all in {apt.root}/cache/debs. (D05)"
+    text = (
+        f"The archive no longer offers {'; '.join(found)}, the .debs are not all in {apt.root}/cache/debs, and the "
+        "lock names no other place to have them from. (D05)"
+    )
     step = f"Copy cache/debs from a host that has the set, or plan for what the archive has now: {RELOCK}"
     return RefusedError(text + " Nothing was changed.", step)

@@ -6,7 +6,7 @@ Pure: text in, value out. Runs on the target: Python 3.6, standard library.
 import hashlib
 import json
 import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Container, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ...types import Json
 from ..parse.kernels import headers_package
@@ -30,8 +30,6 @@ LABELS = {
     "ubuntu": ("Ubuntu", "UbuntuESM", "UbuntuESMApps"),
     "debian": ("Debian", "Debian-Security", "Debian Backports"),
 }
-# What CUDA needs of Debian's driver beyond its meta package: the library, its compiler of PTX, and nvidia-smi.
-DEBIAN_BESIDE = ("libcuda1", "libnvidia-ptxjitcompiler1", "nvidia-smi")
 
 _INSTALL = re.compile(r"^(Inst|Conf) (\S+) (?:\[([^\]]*)\] )?\((\S+)(?: (.*?))? \[([^\]]+)\]\)")
 _REMOVE = re.compile(r"^(Remv|Purg) (\S+)(?: \[([^\]]*)\])?")
@@ -121,14 +119,31 @@ def wanted_names(driver: Json, kernel: str, distribution: str) -> List[str]:
     else:
         names += [f"{dkms_package(driver, distribution)}={version}", headers_package(kernel)]
     if distribution == "debian":
-        names += [f"{name}={version}" for name in DEBIAN_BESIDE]
+        names += [f"{name}={version}" for name in debian_beside(driver)]
     return names
+
+
+def locked_names(driver: Json, kernel: str, distribution: str) -> List[str]:
+    """What to ask apt for: as `wanted_names`, and each package that the lock names at the lock's version."""
+    words = {word.partition("=")[0]: word for word in wanted_names(driver, kernel, distribution)}
+    for deb in driver.get("packages", ()):
+        words[deb["name"]] = "{name}={version}".format(**deb)
+    return list(words.values())
+
+
+def debian_beside(driver: Json) -> List[str]:
+    """What CUDA needs of Debian's driver beyond its meta package: the library, its compiler of PTX, and nvidia-smi."""
+    stem = driver["package"][: -len("-driver")]
+    if stem == "nvidia":
+        return ["libcuda1", "libnvidia-ptxjitcompiler1", "nvidia-smi"]
+    return [f"lib{stem}-cuda1", f"lib{stem}-ptxjitcompiler1", f"{stem}-smi"]
 
 
 def dkms_package(driver: Json, distribution: str) -> str:
     """The package that builds the module."""
     if distribution == "debian":
-        return "nvidia-open-kernel-dkms" if driver["kernel_modules"] == "open" else "nvidia-kernel-dkms"
+        stem = driver["package"][: -len("-driver")]
+        return "nvidia-open-kernel-dkms" if driver["kernel_modules"] == "open" else f"{stem}-kernel-dkms"
     return str(driver["package"]).replace("nvidia-driver-", "nvidia-dkms-", 1)
 
 
@@ -157,18 +172,25 @@ def runfile_options(driver: Json, kernel: str, known: str) -> List[str]:
 
 
 def refusals(
-    install: Sequence[Change], remove: Sequence[Change], shows: Dict[Tuple[str, str], Json], driver: Json, own: str
+    install: Sequence[Change],
+    remove: Sequence[Change],
+    shows: Dict[Tuple[str, str], Json],
+    driver: Json,
+    own: str,
+    kept: Container[str] = (),
 ) -> List[str]:
     """Why what apt would do must not be done; empty when it is exactly the locked driver and nothing is lost.
 
-    `own` is the distribution, whose archives alone may be used; "" for files of our own cache.
+    `own` is the distribution, whose archives alone may be used; "" for files of our own cache, which `kept` names where
+    only some packages are.
     """
     archive = driver["source"] == "archive"
+    locked = {deb["name"] for deb in driver.get("packages", ())}
     source = source_of(driver, shows) if archive else ""
     found = lost(remove)
     for change in install:
         strange = [label for label in change.origins if label not in LABELS.get(own, ())] if own else []
-        if own and (strange or not change.origins):
+        if own and change.name not in kept and (strange or not change.origins):
             found.append(
                 f"{change.name} {change.new} comes from {', '.join(strange) or 'no archive'}, not from {own}. (D06)"
             )
@@ -180,6 +202,8 @@ def refusals(
             continue
         if DKMS.match(change.name) and driver["modules_from"] == "signed":
             found.append(f"apt would build the module itself ({change.name}), and the lock names signed modules.")
+        if locked and is_family(change.name) and change.name not in locked:
+            found.append(f"apt would install {change.name} {change.new}, which the lock does not name. (D04)")
         named = shows.get((change.name, change.new), {}).get("source", "")
         if source and named == source and change.new != driver["package_version"]:
             found.append(f"{change.name} would come as {change.new}, the lock has {driver['package_version']}. (D04)")
@@ -195,7 +219,7 @@ def lost(remove: Sequence[Change], also: Sequence[str] = ()) -> List[str]:
 
 
 _BRANCH = re.compile(r"nvidia(?:-[a-z]+[0-9]?)*?-([0-9]{3}(?:-server|-open)?)(?:-|$)")
-_DEBIAN_BRANCH = re.compile(r"nvidia.*-(legacy-[0-9]+xx|tesla)(-|$)")
+_DEBIAN_BRANCH = re.compile(r"nvidia.*-(legacy-[0-9]+xx|tesla(?:-[0-9]{3})?)(-|$)")
 
 
 def other_branch(name: str, driver: Json, distribution: str) -> bool:
@@ -205,7 +229,8 @@ def other_branch(name: str, driver: Json, distribution: str) -> bool:
     if driver["source"] != "archive":
         return True
     if distribution == "debian":
-        return bool(_DEBIAN_BRANCH.search(name))
+        named = _DEBIAN_BRANCH.search(name)
+        return named is not None and f"nvidia-{named.group(1)}-driver" != driver["package"]
     found = _BRANCH.search(name.partition(":")[0])
     return found is not None and found.group(1) != str(driver["package"]).replace("nvidia-driver-", "", 1)
 
@@ -216,8 +241,10 @@ def source_of(driver: Json, shows: Dict[Tuple[str, str], Json]) -> str:
 
 
 def digest(driver: Json, kernel: str) -> str:
-    """What tells one locked driver on one kernel from another."""
-    text = json.dumps({"driver": driver, "kernel": kernel}, sort_keys=True)
+    """What tells one locked driver on one kernel from another; where its files are kept makes no other one of it."""
+    debs = [[deb["name"], deb["version"], deb["sha256"]] for deb in driver.get("packages", ())]
+    same = {**driver, "packages": debs} if debs else driver
+    text = json.dumps({"driver": same, "kernel": kernel}, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 

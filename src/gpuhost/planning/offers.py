@@ -1,0 +1,261 @@
+"""What the archive of an observed host offers, as the rows that drivers are chosen from.
+
+The catalog knows the rules: which branch serves which generation, which needs the open modules, which CUDA it serves.
+Which packages there are, in which version and for which kernel, is the host's own archive's to say. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from ..errors import RefusedError, UnreadableError
+from ..host.driver.offer import COMPONENTS, component_lines
+from ..host.parse.versions import compare_versions, sort_versions
+from ..types import Json
+from .catalog import Catalog, shipped
+from .gpus import from_device
+from .resolve import Resolver, resolver
+from .versions import admits, specifier, version
+
+AGAIN = "On the host: apt-get update. Then plan again."
+#: Suites whose packages apt does not take by itself.
+_HELD_BACK = ("-backports", "-proposed", "-proposed-updates")
+_DRIVERS = {
+    "ubuntu": re.compile(r"nvidia-driver-(([0-9]{3})(-server)?(-open)?)\Z"),
+    "debian": re.compile(r"nvidia(-tesla-[0-9]{3})?-driver\Z"),
+}
+_NOTHING = re.compile(r"(?!)")
+_UPSTREAM = re.compile(r"(?:[0-9]{1,9}:)?(([0-9]{1,9})(?:\.[0-9]{1,9}){1,3})[-+~]")
+_KERNEL = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+-[0-9]+-[a-z0-9.-]+\Z")
+
+
+def resolver_for(observation: Json, asked: Dict[str, str], cards: bool) -> Resolver:
+    """Return the resolver for an observed host: its driver packages are those that the host's archive offers.
+
+    `cards`: whether a driver is planned at all. For a stack without one, and on a platform that the catalog does not
+    know, the catalog's own resolver will do.
+    """
+    if not cards or observation["platform"]["id"] not in shipped().platforms["platforms"]:
+        return resolver()
+    return Resolver(of_host(shipped(), observation, asked))
+
+
+def of_host(catalog: Catalog, observation: Json, asked: Dict[str, str]) -> Catalog:
+    """Return the catalog with the packages of a host's archive in the place of its own snapshot of that archive."""
+    platform = observation["platform"]["id"]
+    offers = readable(observation)
+    refuse_missing_component(catalog, observation, offers)
+    rows, branches = drivers(catalog, observation["platform"]["distribution"], offers, asked)
+    kernels = kernel_rows(rows)
+    rows = [{**row, "signed_modules": fitting(row["signed_modules"], kernels)} for row in rows]
+    snapshot = catalog.drivers["archives"]
+    as_of = {name: date for name, date in catalog.drivers["archives_as_of"].items() if name != platform}
+    own = {
+        "archives": {**snapshot, platform: rows},
+        "archives_as_of": as_of,
+        "branches": {**catalog.drivers["branches"], **branches},
+        "claimed_before": [row for packages in snapshot.values() for row in packages],
+        "offers": offers,
+    }
+    known = catalog.platforms["platforms"]
+    platforms = {**known, platform: {**known[platform], "kernels": kernels}}
+    return replace(catalog, drivers={**catalog.drivers, **own}, platforms={**catalog.platforms, "platforms": platforms})
+
+
+def readable(observation: Json) -> Json:
+    """Return what the archive offers; refuse a host of which that is not known."""
+    offers = observation.get("offers")
+    if offers is None:
+        why = [p for p in observation["problems"] if p["what"].startswith("apt")]
+        told = f" ({why[0]['what']}: {why[0]['error']})" if why else ""
+        raise UnreadableError(f"What the archive offers was not read{told}, and the driver is chosen from it.", AGAIN)
+    if not offers["archives"]:
+        raise UnreadableError(
+            "apt has read no archive of the distribution yet, and the driver is chosen from it.", AGAIN
+        )
+    if any(row["archive"] >= len(offers["archives"]) for row in offers["packages"]):
+        raise UnreadableError("What the archive offers names an archive that is not listed.", AGAIN)
+    return dict(offers)
+
+
+def refuse_missing_component(catalog: Catalog, observation: Json, offers: Json) -> None:
+    """Refuse a host whose sources leave out the part of the archive that drivers are in.
+
+    A plan without it would take NVIDIA's own file where the distribution has a package.
+    """
+    needed = {row["component"] for row in catalog.drivers["archives"][observation["platform"]["id"]]}
+    missing = sorted(needed - {name for archive in offers["archives"] for name in archive["components"]})
+    if missing:
+        sites = sorted({archive["site"] for archive in offers["archives"]})
+        words = COMPONENTS.get(missing[0], missing[0])
+        lines = component_lines(observation["apt"]["sources"], words, sites)
+        raise RefusedError(
+            f"The driver is in the component {missing[0]} of the archive, and no apt source of this host names it. "
+            "Nothing was changed.",
+            f"Add to /etc/apt/sources.list: {'; '.join(lines) or 'the lines of your archive'}. {AGAIN}",
+        )
+
+
+def newest(offers: Json) -> Dict[str, Json]:
+    """Return of each package the version that apt takes by itself: the newest that is not held back."""
+    found: Dict[str, Json] = {}
+    for row in offers["packages"]:
+        if offers["archives"][row["archive"]]["release"].rstrip("/").endswith(_HELD_BACK):
+            continue
+        known = found.get(row["package"])
+        if known is None or compare_versions(row["version"], known["version"]) > 0:
+            found[row["package"]] = row
+    return found
+
+
+def drivers(
+    catalog: Catalog, distribution: str, offers: Json, asked: Dict[str, str]
+) -> Tuple[List[Json], Dict[str, Json]]:
+    """Return the drivers that are offered, as rows of the catalog, and the branches that it does not know of them.
+
+    A branch that is newer than the catalog is left out unless somebody asks for it: it may have dropped the card.
+    """
+    packages, known = newest(offers), catalog.drivers["branches"]
+    last = max(known, key=int)
+    found, unknown = [], {}
+    for name in sorted(packages):
+        row = driver(distribution, packages[name])
+        if row is None:
+            continue
+        if row["branch"] not in known:
+            if int(row["branch"]) < int(last) or not is_named(asked, row["version"]):
+                continue
+            unknown[row["branch"]] = {**known[last], "suggested": row["version"]}
+            row["unverified"] = (
+                f"branch {row['branch']} is newer than this release of gpuhost and was asked for: that it serves what "
+                f"branch {last} serves is an assumption"
+            )
+        branch = unknown.get(row["branch"]) or known[row["branch"]]
+        row["claims"] = claims(catalog, row, branch, packages[name].get("devices"))
+        row["signed_modules"] = signed(row, packages) if row["modules_package"] else {}
+        found.append(row)
+    return found, unknown
+
+
+def is_named(asked: Dict[str, str], release: str) -> bool:
+    """Return whether somebody has asked for this driver."""
+    return "driver" in asked and admits(specifier("driver", asked["driver"]), release)
+
+
+def driver(distribution: str, offered: Json) -> Optional[Json]:
+    """Return a package as a row of drivers; None for one that is no driver, or only leads to another one."""
+    name = _DRIVERS.get(distribution, _NOTHING).match(offered["package"])
+    upstream = _UPSTREAM.match(offered["version"])
+    if name is None or upstream is None or not offered["source"].startswith("nvidia-graphics-drivers"):
+        return None
+    branch, tail = upstream.group(2), ""
+    if distribution == "ubuntu":
+        # A transitional package has the name of its old branch, and claims no device.
+        if name.group(2) != branch or not offered.get("devices"):
+            return None
+        tail = name.group(1)
+    row = {
+        "package": offered["package"],
+        "version": upstream.group(1),
+        "package_version": offered["version"],
+        "branch": branch,
+        "flavour": "server" if "-server" in tail or "-tesla-" in offered["package"] else "desktop",
+        "component": offered["component"],
+        "sha256": offered["sha256"],
+        "file": offered["file"],
+        "modules_package": f"linux-modules-nvidia-{tail}" if tail else None,
+        "source": "the archive of the host",
+        "built_from": offered["source"],
+        "support": offered.get("support"),
+    }
+    return {**row, "kernel_modules": "open"} if tail.endswith("-open") else row
+
+
+def claims(catalog: Catalog, row: Json, branch: Json, listed: Optional[List[str]]) -> List[str]:
+    """Return the devices that a driver's package drives.
+
+    Debian's index lists none: those are the catalog's for a branch that it knows this package with, else those of the
+    generations that the branch serves. What is listed is less what the package's kind of module does not drive.
+    """
+    known = [package for packages in catalog.drivers["archives"].values() for package in packages]
+    if listed is None:
+        same = [one for one in known if (one["package"], one["branch"]) == (row["package"], row["branch"])]
+        if same:
+            return list(same[0]["claims"])
+        row.setdefault("unverified", f"the index does not list the cards of {row['package']}: taken are its branch's")
+        return served(catalog, row, branch, known)
+    generations = {d: from_device(catalog, d).generation for d in listed if d in catalog.gpus["devices"]}
+    if "kernel_modules" in row:
+        return [d for d in listed if generations.get(d) in catalog.drivers["open_modules_generations"]]
+    return [
+        d for d in listed if row["modules_package"] is None or generations.get(d) not in branch["open_modules_only"]
+    ]
+
+
+def served(catalog: Catalog, row: Json, branch: Json, known: List[Json]) -> List[str]:
+    """Return the devices of the generations that a branch serves, but for those that are newer than the driver."""
+    lowest: Dict[str, int] = {}
+    for package in known:
+        for device in package["claims"]:
+            lowest[device] = min(int(package["branch"]), lowest.get(device, 1000))
+    found = []
+    for device in catalog.gpus["devices"]:
+        card = from_device(catalog, device)
+        first = card.first_listed_driver
+        new_enough = first is None or version(row["version"]) >= version(first)
+        if device in lowest:
+            new_enough = int(row["branch"]) >= lowest[device]
+        if new_enough and card.generation in branch["generations"]:
+            found.append(device)
+    return found
+
+
+class Modules(NamedTuple):
+    """A package of prebuilt modules: its version, and the kernel that it brings them to."""
+
+    version: str
+    kernel: str
+
+
+def signed(row: Json, packages: Dict[str, Json]) -> Dict[str, Modules]:
+    """Return the packages of prebuilt modules of a driver, by the end of their names.
+
+    That end is a flavour, for the package that leads to its newest kernel, or a kernel's release. Modules that were
+    built for another version of the driver are left out: the archive publishes them apart from it.
+    """
+    prefix = row["modules_package"] + "-"
+    common = row["modules_package"].replace("linux-modules-nvidia-", "nvidia-kernel-common-", 1)
+    made_for = re.compile(rf"(^|[ ,]){re.escape(common)} \(>= {re.escape(row['version'])}\)")
+    leads_to = re.compile(rf"(?:^|[ ,]){re.escape(prefix)}([a-z0-9.-]+)")
+    found = {}
+    for name, package in packages.items():
+        if name.startswith(prefix) and made_for.search(package["depends"]):
+            ends = [name[len(prefix) :], *leads_to.findall(package["depends"])]
+            kernel = next((end for end in ends if _KERNEL.match(end)), None)
+            if kernel is not None:
+                found[name[len(prefix) :]] = Modules(package["version"], kernel)
+    return found
+
+
+def kernel_rows(rows: List[Json]) -> List[Json]:
+    """Return the kernels that there are modules for, as rows of the catalog: the newest of each flavour first."""
+    ends: Dict[str, List[str]] = {}
+    for row in rows:
+        for end, modules in row["signed_modules"].items():
+            ends.setdefault(end, []).append(modules.kernel)
+    newest_of = {end: sort_versions(kernels)[-1] for end, kernels in ends.items()}
+    ordered = sorted(newest_of.items(), key=lambda item: (item[0] == item[1], item))
+    return [{"flavour": end, "release": kernel, "abi": abi(kernel)} for end, kernel in ordered]
+
+
+def abi(kernel: str) -> str:
+    """Return a kernel's release without its flavour."""
+    return "-".join(kernel.split("-")[:2])
+
+
+def fitting(modules: Dict[str, Modules], kernels: List[Json]) -> Dict[str, str]:
+    """Return the versions of those packages of modules that lead to the newest kernel of their flavour."""
+    newest_of = {row["flavour"]: row["release"] for row in kernels}
+    return {end: found.version for end, found in modules.items() if found.kernel == newest_of[end]}
