@@ -299,7 +299,7 @@ def test_platforms_name_known_cuda_platforms() -> None:
     """Every toolkit says of every platform whether it is for it, and nothing of any other."""
     platforms = set(FACTS["platforms"]["platforms"])
     assert all(set(row["platforms"]) == platforms for row in FACTS["cuda"]["releases"])
-    assert set(FACTS["drivers"]["archives"]) == platforms
+    assert set(FACTS["drivers"]["archives"]) == set(FACTS["drivers"]["archives_as_of"]) == platforms
 
 
 def test_locked_files_are_the_catalog_s() -> None:

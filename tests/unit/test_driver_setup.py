@@ -110,9 +110,11 @@ class Host:
         if "madison" in words:
             index = f"http://archive.example/ubuntu bionic-updates/{self.component} amd64 Packages"
             foreign = "http://ppa.example/ubuntu bionic/main amd64 Packages"
-            name = words[-1]
-            rows = [f" {name} | {version} | {index}\n" for version in self.offers.get(name, [])]
-            return 0, f" {name} | 999.1 | {foreign}\n" + "".join(rows), ""
+            said = ""
+            for name in words[words.index("madison") + 1 :]:
+                said += f" {name} | 999.1 | {foreign}\n"
+                said += "".join(f" {name} | {version} | {index}\n" for version in self.offers.get(name, []))
+            return 0, said, ""
         if "pkgnames" in words or "indextargets" in words:
             return 0, "", ""
         if "--simulate" in words:

@@ -11,7 +11,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
 from ...types import Json
-from .. import files, store
+from .. import download, files, store
 from ..commands import CommandFailed, Run, run_command
 from ..guard import rules
 from ..parse.apt import is_own_origin, parse_madison, parse_policy
@@ -96,11 +96,14 @@ class Apt:
         rows = self.installed()
         return sorted(name for name in rows if installed_version(rows, name) is not None)
 
-    def offered(self, name: str) -> List[str]:
-        """The versions of a package that the distribution's own archives offer, newest first."""
+    def offered(self, names: Sequence[str]) -> Dict[str, List[str]]:
+        """The versions of some packages that the distribution's own archives offer, newest first."""
         own = self.own_indexes()
-        rows = parse_madison(self.read(["apt-cache", *self.options(), "madison", name], may_fail=True))
-        return [row["version"] for row in rows if row["package"] == name and row["index"] in own]
+        found: Dict[str, List[str]] = {name: [] for name in names}
+        for row in parse_madison(self.read(["apt-cache", *self.options(), "madison", *names], may_fail=True)):
+            if row["package"] in found and row["index"] in own:
+                found[row["package"]].append(row["version"])
+        return found
 
     def own_policy(self) -> List[Dict[str, str]]:
         """The package indexes of the distribution's own archives that apt has read."""
@@ -194,6 +197,19 @@ class Apt:
             text = f"{name} has the checksum {found} and should have {member['sha256']}. Nothing was installed."
             raise ArtifactError(text, "Run apt-get update and try again; if it stays so, do not trust this archive.")
         files.put(fetched, self.place(member))
+
+    def bring_back(self, deb: Json) -> Json:
+        """Return a .deb of the lock as a member of a set, fetched from where the distribution keeps it for good."""
+        if self.cached(deb) is None:
+            file = {"name": deb["file"], "url": deb["snapshot"], "sha256": deb["sha256"], "size": deb["size"]}
+            download.obtain(self.root / "cache" / "debs", file, say=self.work.say)
+        text = self.read(["dpkg-deb", "--field", str(self.place(deb))])
+        shown = parse_show(text).get((deb["name"], deb["version"]))
+        if shown is None:
+            raise ArtifactError(
+                f"{deb['file']} is not {deb['name']} {deb['version']}.", "Do not use this lock: make a new one."
+            )
+        return {**shown, **{key: deb[key] for key in ("name", "version", "sha256", "size", "file")}}
 
     def place(self, member: Json) -> Path:
         """Where a member's .deb stands in the cache."""

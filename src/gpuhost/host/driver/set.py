@@ -6,7 +6,7 @@ Runs on the target: Python 3.6, standard library.
 import shlex
 import socket
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Container, Dict, List, NamedTuple, Optional, Tuple
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
 from ...types import Json
@@ -51,6 +51,11 @@ class ExactSet(NamedTuple):
     members: List[Json]
     install: List[Change]
     remove: List[Change]
+
+
+def named(words: List[str]) -> List[Tuple[str, str]]:
+    """The words "name" and "name=version", each with its name."""
+    return [(word.partition("=")[0], word) for word in words]
 
 
 class DriverSet:
@@ -114,29 +119,59 @@ class DriverSet:
         return found
 
     def exact_set(self) -> ExactSet:
-        """The .debs that make up the set, and what apt would do; from the archive, else from our cache, else D05."""
+        """The .debs that make up the set, and what apt would do; from the archive, else from our cache, else from where
+        the distribution keeps them for good, else D05."""
         names = self.names()
         rows = self.apt.installed()
         others = [n + "-" for n in sorted(rows) if self.is_in_the_way(n, rows)]
         if self.kept_only:
             return self.from_files(self.kept_set(rows), others, rows)
-        offered = self.is_offered()
-        if not offered:
+        missing = self.unoffered(names)
+        if missing:
             self.apt.update()
-            offered = self.is_offered()
-        if not offered:
+            missing = self.unoffered(names)
+        back: Dict[str, Json] = {}
+        if missing:
             kept = self.apt.whole_set(self.key())
-            if kept is None:
-                raise component_missing(self.apt, self.driver) or no_longer_offered(self.apt, names, self.kernel())
-            return self.from_files(kept, others, rows)
-        install, remove = self.apt.simulate(names + others)
+            if kept is not None:
+                return self.from_files(kept, others, rows)
+            debs = self.kept_for_good(missing, names)
+            if self.apt.aside is not None and not all(self.apt.cached(deb) for deb in debs):
+                return self.foretold()
+            back = {deb["name"]: self.apt.bring_back(deb) for deb in debs}
+        words = [str(self.apt.place(back[n])) if n in back else word for n, word in named(names)]
+        install, remove = self.apt.simulate(words + others)
         mine = [] if self.driver["source"] != "archive" else sorted(self.already(rows, remove).items())
-        shows = self.apt.show([(c.name, c.new) for c in install] + mine)
-        self.judge(install, remove, shows, rows, self.machine.distribution)
+        shows = self.apt.show([(c.name, c.new) for c in install if c.name not in back] + mine)
+        shows.update({(deb["name"], deb["version"]): deb for deb in back.values()})
+        self.judge(install, remove, shows, rows, self.machine.distribution, back)
         pairs = {**dict(mine), **{c.name: c.new for c in install}}
         empty = {"sha256": "", "arch": "", "size": 0, "unpacked": 0, "file": ""}
-        members = [dict(empty, **shows.get(pair, {}), name=pair[0], version=pair[1]) for pair in sorted(pairs.items())]
+        members = [
+            {**empty, **shows.get(pair, {}), "name": pair[0], "version": pair[1]} for pair in sorted(pairs.items())
+        ]
         return ExactSet(members, install, remove)
+
+    def kept_for_good(self, missing: List[str], names: List[str]) -> List[Json]:
+        """The .debs of the lock that the archive has no more; refused where one of them can be had from nowhere."""
+        locked = {deb["name"]: deb for deb in self.driver.get("packages", ())}
+        lost = [name for name, word in named(missing) if not self.can_be_had(locked.get(name))]
+        refused = component_missing(self.apt, self.driver)
+        if refused is None and lost:
+            refused = no_longer_offered(self.apt, names, self.kernel())
+        if refused is not None:
+            raise refused
+        return [locked[name] for name, _ in named(missing)]
+
+    def can_be_had(self, deb: Optional[Json]) -> bool:
+        """Is a .deb of the lock in our cache, or at an address that the lock names?"""
+        return deb is not None and (bool(deb["snapshot"]) or self.apt.cached(deb) is not None)
+
+    def foretold(self) -> ExactSet:
+        """What a dry run can tell of a set whose files are to be fetched: the packages that the lock names."""
+        debs = self.apt.lacking(self.driver["packages"])
+        members = [{**deb, "arch": "", "unpacked": 0} for deb in debs]
+        return ExactSet(members, [Change(deb["name"], deb["version"], "", ()) for deb in debs], [])
 
     def from_files(self, members: List[Json], others: List[str], rows: Dict[str, Json]) -> ExactSet:
         """A set whose files are all in our cache, and what apt would do with these files alone."""
@@ -170,21 +205,25 @@ class DriverSet:
         """What apt is asked for."""
         tools = ["mokutil"] if owns_key(self.driver, self.machine.secure_boot) else []
         if self.driver["source"] == "archive":
-            return packages.wanted_names(self.driver, self.kernel(), self.machine.distribution) + tools
+            return packages.locked_names(self.driver, self.kernel(), self.machine.distribution) + tools
         return packages.build_names(self.kernel()) + tools
 
-    def is_offered(self) -> bool:
-        """Does the distribution's own archive have what is asked for, at its version?"""
-        wanted = [name.partition("=")[::2] for name in self.names()]
+    def unoffered(self, words: List[str]) -> List[str]:
+        """Those of `words` that are not installed and that the distribution's own archive has not, at their version."""
         rows = self.apt.installed()
-        for name, version in wanted:
-            there = installed_version(rows, name)
-            if there is not None and version in ("", there):
-                continue
-            offers = self.apt.offered(name)
-            if not offers or (version and version not in offers):
-                return False
-        return True
+        absent = [
+            (name, word)
+            for name, word in named(words)
+            if installed_version(rows, name) is None or word not in (name, f"{name}={installed_version(rows, name)}")
+        ]
+        if not absent:
+            return []
+        offers = self.apt.offered([name for name, _ in absent])
+        return [
+            word
+            for name, word in absent
+            if not offers[name] or (word != name and word.partition("=")[2] not in offers[name])
+        ]
 
     def is_in_the_way(self, name: str, rows: Dict[str, Json]) -> bool:
         """Is an installed package of another branch than the lock's?"""
@@ -199,9 +238,17 @@ class DriverSet:
         names = [n for n in mine if n not in gone and installed_version(rows, n)]
         return {name: rows[name]["version"] for name in names}
 
-    def judge(self, install: List[Change], remove: List[Change], shows: Any, rows: Dict[str, Json], own: str) -> None:
-        """Refuse what apt would do, unless it is exactly the locked driver."""
-        found = packages.refusals(install, remove, shows, self.driver, own)
+    def judge(
+        self,
+        install: List[Change],
+        remove: List[Change],
+        shows: Any,
+        rows: Dict[str, Json],
+        own: str,
+        kept: Container[str] = (),
+    ) -> None:
+        """Refuse what apt would do, unless it is exactly the locked driver; `kept` are packages from our cache."""
+        found = packages.refusals(install, remove, shows, self.driver, own, kept)
         if found:
             raise RefusedError(
                 "Nothing was changed. " + " ".join(found), "Look at apt-cache policy for these packages."
@@ -211,12 +258,21 @@ class DriverSet:
         if held:
             text = f"{', '.join(held)} is on hold, and not by gpuhost, and would have to change."
             raise RefusedError(text, f"If that may be: apt-mark unhold {' '.join(map(shlex.quote, held))}")
-        main = shows.get((self.driver.get("package"), self.driver.get("package_version")))
-        if main is not None and main["sha256"] and main["sha256"] != self.driver["sha256"]:
-            text = (
-                f"The archive's {main['file']} has the checksum {main['sha256']}, the lock has {self.driver['sha256']}."
-            )
-            raise ArtifactError(text + " Nothing was changed.", f"Do not install it; if the archive is right: {RELOCK}")
+        if self.driver["source"] != "archive":
+            return
+        main = {
+            "name": self.driver["package"],
+            "version": self.driver["package_version"],
+            "sha256": self.driver["sha256"],
+        }
+        for deb in [main, *self.driver.get("packages", ())]:
+            shown = shows.get((deb["name"], deb["version"]))
+            if shown is not None and shown["sha256"] and shown["sha256"] != deb["sha256"]:
+                text = (
+                    f"The archive's {shown['file']} has the checksum {shown['sha256']}, the lock has {deb['sha256']}."
+                )
+                step = f"Do not install it; if the archive is right: {RELOCK}"
+                raise ArtifactError(text + " Nothing was changed.", step)
 
     def check_space(self, members: List[Json]) -> None:
         """Refuse a host without room for the files, what they unpack to, a module's building and a new initramfs."""
