@@ -108,7 +108,7 @@ class World:
         return {
             "loaded": first(bed.run(["cat", "/proc/driver/nvidia/version"], check=False).stdout),
             "module": bed.run(["modinfo", "-k", kernel, "-F", "version", "nvidia"], check=False).stdout.strip(),
-            "signer": bed.run(["modinfo", "-k", kernel, "-F", "signer", "nvidia"], check=False).stdout.strip(),
+            "signer": bed.signer(kernel),
             "nvcc": bed.run(["/opt/gpuhost/current/cuda/bin/nvcc", "--version"], check=False).stdout,
             "cudnn": bed.run(["cat", "/opt/gpuhost/current/cudnn/include/cudnn_version.h"], check=False).stdout,
             "audit": bed.run(["dpkg", "--audit"]).stdout,

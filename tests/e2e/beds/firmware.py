@@ -127,7 +127,7 @@ class Firmware:
         """Decide, from the disk at `root`, what this boot brings up."""
         self.said = []
         self._mok_manager()
-        release = newest_kernel(root)
+        release = booted_kernel(root)
         nouveau = nouveau_takes_it(root, release) if self.cards else False
         module = None if nouveau else self._nvidia(root, release)
         kernel = self.folder / "kernel"
@@ -163,7 +163,7 @@ class Firmware:
     def _nvidia(self, root: Path, release: str) -> Optional[Dict[str, str]]:
         """The modinfo of the nvidia module that gets loaded, or None; `said` tells why not."""
         path = module_path(root, release, "nvidia")
-        if path is None or not self.cards:
+        if path is None or not self.cards or _blacklisted(_modprobe_texts(root), "nvidia"):
             return None
         data = path.read_bytes()
         info = elf.modinfo(data)
@@ -206,8 +206,18 @@ class Firmware:
         write_card(self.folder / "pci" / address, device, vendor, pci_class)
 
 
+def booted_kernel(root: Path) -> str:
+    """The release of the kernel that GRUB starts: the one that its default entry's title ends with, else the newest."""
+    menu = root / "boot/grub/grub.cfg"
+    chosen = re.findall(r'set default="(.*)"', menu.read_text()) if menu.is_file() else ["0"]
+    titled = re.search(r", with Linux (\S+)$", chosen[-1])
+    if titled and (root / "boot" / f"vmlinuz-{titled.group(1)}").is_file():
+        return titled.group(1)
+    return newest_kernel(root)
+
+
 def newest_kernel(root: Path) -> str:
-    """The release of the newest kernel image, which the boot loader takes."""
+    """The release of the newest kernel image."""
     names = [path.name[len("vmlinuz-") :] for path in (root / "boot").glob("vmlinuz-*")]
     return max(names, key=lambda name: [int(word) for word in re.findall(r"\d+", name)])
 
@@ -232,11 +242,10 @@ def nouveau_takes_it(root: Path, release: str) -> bool:
     early = unpacked(image.read_bytes()) if image.is_file() else {}
     if any(name.endswith("/nouveau.ko") for name in early):
         texts = [data.decode() for name, data in early.items() if re.search(r"(^|/)modprobe\.d/[^/]+\.conf$", name)]
-        return not _blacklisted(texts)
+        return not _blacklisted(texts, "nouveau")
     if module_path(root, release, "nouveau") is None:
         return False
-    folders = [root / name for name in ("etc/modprobe.d", "lib/modprobe.d", "run/modprobe.d")]
-    return not _blacklisted(path.read_text() for folder in folders for path in folder.glob("*.conf"))
+    return not _blacklisted(_modprobe_texts(root), "nouveau")
 
 
 def unpacked(image: bytes) -> Dict[str, bytes]:
@@ -270,9 +279,15 @@ def drives(version: str, card: Card, opened: bool) -> bool:
     return generation not in branch["open_modules_only"]
 
 
-def _blacklisted(texts: Any) -> bool:
-    """Whether one of the modprobe.d texts keeps nouveau from being loaded for its card."""
-    return any(re.search(r"(?m)^\s*blacklist\s+nouveau\s*$", text) for text in texts)
+def _modprobe_texts(root: Path) -> List[str]:
+    """The texts of modprobe.d on the disk."""
+    folders = [root / name for name in ("etc/modprobe.d", "lib/modprobe.d", "run/modprobe.d")]
+    return [path.read_text() for folder in folders for path in folder.glob("*.conf")]
+
+
+def _blacklisted(texts: List[str], module: str) -> bool:
+    """Whether one of the modprobe.d texts keeps a module from being loaded for its card."""
+    return any(re.search(rf"(?m)^\s*blacklist\s+{module}\s*$", text) for text in texts)
 
 
 def _card(words: str, address: str) -> Card:

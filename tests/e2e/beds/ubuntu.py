@@ -26,7 +26,15 @@ PACKAGES = (
     "sudo", "systemd", "systemd-sysv", "udev", "unattended-upgrades", "wget", "xz-utils",
 )  # fmt: skip
 # What the installation of 18.04 put there, beside the kernel.
-INSTALLED = ("mokutil", "shim-signed", "linux-firmware", "libjpeg-turbo8", "ubuntu-advantage-tools", "snapd")
+INSTALLED = (
+    "grub2-common",
+    "mokutil",
+    "shim-signed",
+    "linux-firmware",
+    "libjpeg-turbo8",
+    "ubuntu-advantage-tools",
+    "snapd",
+)
 OS_RELEASE = """NAME="Ubuntu"
 VERSION="18.04.6 LTS (Bionic Beaver)"
 ID=ubuntu
@@ -60,6 +68,8 @@ test "$1" != prereqs || exit 0
 . /usr/share/initramfs-tools/hook-functions
 manual_add_modules drm nouveau
 """
+# The real modinfo, behind the one with the words of kmod 24.
+MODINFO = "/usr/lib/kmod-of-debian/modinfo"
 FILES = {
     # A bed's processes are killed, its power never fails: what the kernel was given is on the disk.
     "etc/dpkg/dpkg.cfg.d/bed": "force-unsafe-io\n",
@@ -107,6 +117,11 @@ class UbuntuRoot(BaseRoot):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
         (root / "etc/initramfs-tools/hooks/splash").chmod(0o755)
+        real, shown = root / MODINFO.lstrip("/"), root / "usr/sbin/modinfo"
+        real.parent.mkdir()
+        shown.rename(real)
+        shutil.copy(bionic.STANDINS / "modinfo", shown)
+        shown.chmod(0o755)
         link = root / "etc/dpkg/origins/default"
         link.unlink(missing_ok=True)
         link.symlink_to("ubuntu")
@@ -118,9 +133,10 @@ class UbuntuRoot(BaseRoot):
         authority = root / "usr/local/share/ca-certificates/vendor-mirror.crt"
         authority.write_text(signing.authority().certificate.read_text())
         enter = ["chroot", str(root)]
-        host([*enter, "update-ca-certificates"], timeout=BUILD_SECONDS)
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LANG": "C.UTF-8"}
+        host([*enter, "update-ca-certificates"], timeout=BUILD_SECONDS, env=env)
         for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
-            host([*enter, "systemctl", "disable", timer])
+            host([*enter, "systemctl", "disable", timer], env=env)
         with tempfile.TemporaryDirectory() as folder:
             archive = Archive(Path(folder), self._pythons)
             suffix = self.kernel.flavour
@@ -132,7 +148,6 @@ class UbuntuRoot(BaseRoot):
             for path in archive.debs(names):
                 shutil.copy(path, root / "var/cache/apt/archives")
             files = [f"/var/cache/apt/archives/{path.name}" for path in archive.debs(names)]
-            env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LANG": "C.UTF-8"}
             host([*enter, "dpkg", "--install", *files], timeout=BUILD_SECONDS, env=env)
             host([*enter, "apt-mark", "auto", *parts, *metas[1:], "linux-firmware"], env=env)
         for path in (root / "var/cache/apt/archives").glob("*.deb"):
@@ -200,6 +215,10 @@ class UbuntuBed(Bed):
     def enrol_mok(self) -> None:
         """Play the person at the blue screen: at the next boot the pending key is confirmed."""
         self.firmware.person_confirms = True
+
+    def signer(self, kernel: str) -> str:
+        """Who signed the nvidia module of a kernel; the bed's own modinfo, as 18.04's, does not tell it."""
+        return self.run([MODINFO, "-k", kernel, "-F", "signer", "nvidia"], check=False).stdout.strip()
 
     def kernel_log(self) -> List[str]:
         """What the kernel would say of modules it did not take at the last boot."""
