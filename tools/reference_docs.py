@@ -137,11 +137,9 @@ NOT_STAGED = {
     "D29": "needs an OpenCV built with CUDA, and a card",
     "D32": "needs a card",
     "D33": "needs a card",
-    "D50": "`tests/unit/test_field.py` reads the boot loader's choice; no imitation host boots",
     "D47": "needs a card with MIG",
     "D46": "needs a card that fails",
     "D45": "needs NVSwitches",
-    "D44": "nothing loads a module there",
     "D43": "needs a driver at work, whose NVML refuses",
 }
 

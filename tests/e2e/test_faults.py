@@ -28,7 +28,7 @@ from .beds.bionic import NEXT_HWE
 from .beds.commands import host as outside
 from .beds.standins import elf
 from .beds.ubuntu import UbuntuBed
-from .fleet import HWE, Kind, World
+from .fleet import GA, HWE, Kind, World
 
 RECORD = Path(__file__).resolve().parent / "faults.json"
 SITE = ("site.yml", "--skip-tags", "verify,opencv,yolo")
@@ -106,6 +106,23 @@ def unsigned_module(world: World, bed: UbuntuBed) -> None:
     path.write_bytes(elf.split_signature(path.read_bytes())[0])
 
 
+def kept_out(world: World, bed: UbuntuBed) -> None:
+    """Somebody blacklists the driver as prime-select does, and the next start is without it."""
+    lines = "blacklist nvidia\nblacklist nvidia-drm\nblacklist nvidia-modeset\n"
+    bed.run(["sh", "-c", f"printf '{lines}' > /etc/modprobe.d/blacklist-nvidia.conf"])
+    bed.reboot()
+
+
+def pinned_kernel(world: World, bed: UbuntuBed) -> None:
+    """Somebody installs the release's first kernel, names it in GRUB's settings, and starts it."""
+    names = [f"linux-{part}-{GA}" for part in ("image", "modules")]
+    bed.run(["apt-get", "install", "-y", "--no-install-recommends", *names], timeout=600)
+    entry = f"Advanced options for Ubuntu>Ubuntu, with Linux {GA}"
+    bed.run(["sh", "-c", f"sed -i 's/^GRUB_DEFAULT=.*/GRUB_DEFAULT=\"{entry}\"/' /etc/default/grub && update-grub"])
+    bed.reboot()
+    assert bed.read("/proc/sys/kernel/osrelease").strip() == GA
+
+
 FAULTS = (
     Fault("D02", "guard.holds", "a package is no longer on hold", shell("apt-mark unhold libnvidia-compute-525")),
     Fault("D04", "guard.pins", "the pins are gone", shell(f"rm {guard.PREFERENCES}")),
@@ -141,6 +158,8 @@ FAULTS = (
     Fault("D10", "driver.nouveau", "nouveau is not blacklisted", shell(f"{BLACKLISTS} | xargs rm")),
     Fault("D08", "driver.module", "the module's file is gone", shell(f"rm {MODULE} && depmod {HWE}")),
     Fault("D08", "kernel.boots", "a newer kernel is installed", newer_kernel),
+    Fault("D44", "driver.loaded", "a file blacklists the driver itself", kept_out),
+    Fault("D50", "kernel.boots", "GRUB's settings name an older kernel", pinned_kernel),
 )
 
 

@@ -169,6 +169,21 @@ def test_what_keeps_the_driver_itself_out_is_named(machine: Machine) -> None:
     ]
 
 
+def test_the_kernels_command_line_keeps_the_driver_out_too(machine: Machine) -> None:
+    """Its words, in GRUB's settings too where they stand there; a framebuffer's module is another one."""
+    machine.write("/etc/default/grub", '#GRUB_CMDLINE_LINUX="module_blacklist=nvidia"\nGRUB_DEFAULT=0\n')
+    words = "modprobe.blacklist=nouveau,nvidia,nvidia_drm"
+    machine.write("/etc/default/grub.d/50-x.cfg", f'GRUB_CMDLINE_LINUX="quiet {words}"\n')
+    machine.write("/proc/cmdline", "root=/dev/sda1 modprobe.blacklist=nvidiafb,nouveau rd.driver.blacklist=nvidia\n")
+    assert driver(machine.edges(), KERNEL)["kept_out"] == [], "what is set counts from the next start on"
+    machine.write("/proc/cmdline", f"root=/dev/sda1 {words} module_blacklist=nvidia\n")
+    assert driver(machine.edges(), KERNEL)["kept_out"] == [
+        {"file": "/proc/cmdline", "line": words},
+        {"file": "/proc/cmdline", "line": "module_blacklist=nvidia"},
+        {"file": "/etc/default/grub.d/50-x.cfg", "line": words},
+    ]
+
+
 def test_nouveau_is_kept_out_only_by_a_file_in_force(machine: Machine) -> None:
     """A file of the same name in /etc takes the place of the one in /lib."""
     machine.write("/lib/modprobe.d/nvidia.conf", "# keep it out\n  blacklist nouveau # here\n")

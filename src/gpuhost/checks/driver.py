@@ -5,7 +5,8 @@ import shlex
 from typing import Callable
 
 from ..host.driver.judge import Packages, altered, is_module
-from ..host.probe.driver import LIBRARIES, MODPROBE_FOLDERS
+from ..host.probe.boot import is_choice
+from ..host.probe.driver import COMMAND_LINE, LIBRARIES, MODPROBE_FOLDERS
 from ..types import Json
 from .base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
 from .found import CONTAINER, missing_traces, place
@@ -18,8 +19,8 @@ REBOOT = on_host("reboot")
 UNASKED = {"disabled": "disabled", "unsupported": "unsupported", "not-enforced": "on, but shim does not validate"}
 #: What the running kernel asks of modules, whatever the firmware says.
 ENFORCED = ("/sys/kernel/security/lockdown", "/sys/module/module/*")
-#: modprobe's configuration, as the probe reads it.
-MODPROBE = tuple(f"{folder}*" for folder in MODPROBE_FOLDERS)
+#: modprobe's configuration, and that of the running kernel, as the probe reads them.
+MODPROBE = (*(f"{folder}*" for folder in MODPROBE_FOLDERS), COMMAND_LINE)
 
 
 def wanted(seen: Json) -> Json:
@@ -95,11 +96,10 @@ def by_record(judge: Callable[[Json], Outcome]) -> Callable[[Json], Outcome]:
 
 
 def pinned_by(seen: Json) -> str:
-    """The file by which GRUB boots another kernel than the newest; "" where it does not."""
+    """The file by which the boot loader starts another kernel than the newest; "" where it does not."""
     kernel, boots = observation(seen)["kernel"], driver(seen)["kernel"]
     by = str(kernel["boots_by"])
-    is_grubs = by.startswith(("/etc/default/grub", "/boot/grub"))
-    return by if is_grubs and boots and kernel["installed"] and kernel["installed"][-1] != boots else ""
+    return by if is_choice(by) and boots and kernel["installed"] and kernel["installed"][-1] != boots else ""
 
 
 def boots(seen: Json) -> Outcome:

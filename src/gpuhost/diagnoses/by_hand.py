@@ -18,6 +18,8 @@ from ..checks.host import observation
 from ..checks.python import environment
 from ..checks.sources import VENDORS, literal, site_of, unread
 from ..host.parse.kernels import headers_package
+from ..host.probe.boot import DEFAULT, GRUB_SETTINGS, LOADER_SETTINGS, ONE_SHOT, variable_path
+from ..host.probe.driver import COMMAND_LINE, is_driver
 from ..types import Json
 from ..versions import release
 
@@ -110,14 +112,24 @@ def module_again(seen: Json) -> str:
 
 
 def unpinned(seen: Json) -> str:
-    """D50: GRUB's first entry, by the file that names another one."""
+    """D50: the boot loader's newest entry, by what names another one."""
     of, named = family(seen), pinned_by(seen)
+    for variable, command in ((DEFAULT, "set-default"), (ONE_SHOT, "set-oneshot")):
+        if named == variable_path(variable):
+            return on_host(f"bootctl {command} '' && reboot")
+    if named.endswith(LOADER_SETTINGS):
+        return on_host(f"sed -E -i --follow-symlinks 's/^default\\s/# &/' {shlex.quote(named)} && reboot")
     if named.endswith("/grubenv"):
         return on_host(f"{'grub-editenv' if of in (APT, PACMAN) else 'grub2-editenv'} - unset saved_entry && reboot")
-    renew = {APT: "update-grub", PACMAN: "grub-mkconfig -o /boot/grub/grub.cfg"}
-    file = shlex.quote(named if named.startswith("/etc/default/grub") else "/etc/default/grub")
-    made = renew.get(of, "grub2-mkconfig -o /boot/grub2/grub.cfg")
-    return on_host(f"sed -i --follow-symlinks 's/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/' {file} && {made} && reboot")
+    file = shlex.quote(named if named.startswith(GRUB_SETTINGS) else GRUB_SETTINGS)
+    change = "'s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=0/'"
+    return on_host(f"sed -i --follow-symlinks {change} {file} && {new_menu(of)} && reboot")
+
+
+def new_menu(of: str) -> str:
+    """What makes GRUB's menu anew from its settings."""
+    made = {APT: "update-grub", PACMAN: "grub-mkconfig -o /boot/grub/grub.cfg"}
+    return made.get(of, "grub2-mkconfig -o /boot/grub2/grub.cfg")
 
 
 def without_nouveau(seen: Json) -> str:
@@ -270,14 +282,48 @@ _MODULE = r"nvidia([-_]\S+)?"
 _OUT = rf"^\s*(blacklist\s+{_MODULE}|alias\s+{_MODULE}\s+off|install\s+{_MODULE}\s+\S*/(true|false))\s*(#.*)?$"
 
 
+#: The same in a list of GRUB's settings for the kernel's command line. A name goes with the comma behind it, and the
+#: last one without: an empty list keeps nothing out.
+_OUT_AT_BOOT = (
+    r"/^GRUB_CMDLINE_LINUX/{:a;"
+    r"s/(mod(ule_|probe\.)blacklist=([^ ]*,)?)nvidia([-_][a-z]+)?(,|([^a-z0-9_,-]|$))/\1\6/;ta;}"
+)
+
+
 def let_in(seen: Json) -> str:
-    """D44: the switch that wrote the file, where it is Ubuntu's; else the lines become comments in the named files."""
-    files = sorted({line["file"] for line in driver(seen)["kept_out"]})
-    if installed(seen, "nvidia-prime$") and all(name.endswith("/blacklist-nvidia.conf") for name in files):
-        return on_host("prime-select nvidia && modprobe nvidia")
-    return on_host(
-        f"sed -E -i --follow-symlinks 's,{_OUT},# &,' {' '.join(map(shlex.quote, files))} && modprobe nvidia"
-    )
+    """D44: the switch that wrote the file, where it is Ubuntu's; else the lines become comments in the named files, and
+    the words go from where the kernel's command line is set.
+    """
+    rows = driver(seen)["kept_out"]
+    files = sorted({row["file"] for row in rows if row["file"].endswith(".conf")})
+    at_boot = sorted({row["line"] for row in rows if row["file"] == COMMAND_LINE})
+    steps = []
+    if files and installed(seen, "nvidia-prime$") and all(name.endswith("/blacklist-nvidia.conf") for name in files):
+        steps.append("prime-select nvidia")
+    elif files:
+        steps.append(f"sed -E -i --follow-symlinks 's,{_OUT},# &,' {' '.join(map(shlex.quote, files))}")
+    if not at_boot:
+        return on_host(" && ".join([*steps, "{ modprobe nvidia || reboot; }"]))
+    settings = sorted({row["file"] for row in rows if row["file"].startswith(GRUB_SETTINGS)})
+    if family(seen) == DNF:
+        steps += [without_word(word) for word in at_boot]
+    elif settings:
+        change = shlex.quote(_OUT_AT_BOOT)
+        steps.append(f"sed -E -i --follow-symlinks {change} {' '.join(map(shlex.quote, settings))}")
+        steps.append(new_menu(family(seen)))
+    else:
+        words = " ".join(f"-e {shlex.quote(word)}" for word in at_boot)
+        steps.append(f"grep -rF {words} /boot/loader /boot/grub /etc/kernel")
+        return on_host(" && ".join(steps) + " # take the driver's names out where that is set, then reboot")
+    return on_host(" && ".join([*steps, "reboot"]))
+
+
+def without_word(word: str) -> str:
+    """What takes the driver's names out of one word of the command line, in all of Fedora's boot entries."""
+    name, _, modules = word.partition("=")
+    others = ",".join(module for module in modules.split(",") if module and not is_driver(module))
+    more = f" --args={shlex.quote(f'{name}={others}')}" if others else ""
+    return f"grubby --update-kernel=ALL --remove-args={shlex.quote(word)}{more}"
 
 
 def open_nodes(seen: Json) -> str:

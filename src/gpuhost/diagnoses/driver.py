@@ -71,13 +71,13 @@ def held_by_nouveau(seen: Json) -> bool:
 
 
 def is_pinned_past_the_driver(seen: Json) -> bool:
-    """Does GRUB pass over the newest kernel, which is the one that gpuhost has made the driver for?"""
+    """Does the boot loader pass over the newest kernel, which is the one that gpuhost has made the driver for?"""
     record, installed = driver(seen)["record"], observation(seen)["kernel"]["installed"]
     return pinned_by(seen) != "" and record is not None and installed[-1] == record["kernel"]
 
 
 def is_pinned_past_a_module(seen: Json) -> bool:
-    """Does GRUB choose a kernel without a module, while the driver works with the newest one, which runs?"""
+    """Does the boot loader choose a kernel without a module, while the driver works with the newest one, which runs?"""
     found = observation(seen)
     works = found["nvidia"]["module_loaded"] and found["kernel"]["running"] in found["kernel"]["installed"][-1:]
     return pinned_by(seen) != "" and driver(seen)["module"] is None and works
@@ -100,7 +100,7 @@ def not_served(seen: Json) -> bool:
 
 
 def is_kept_out(seen: Json) -> bool:
-    """Does modprobe's configuration keep the driver itself out?"""
+    """Does a setting keep the driver itself out?"""
     return bool(driver(seen)["kept_out"])
 
 
@@ -232,9 +232,9 @@ TABLE = (
     ),
     Diagnosis(
         "D50",
-        "GRUB boots another kernel than the driver's",
-        "Its settings, or the entry that was saved last, name a kernel; the driver was made for the newest one.",
-        "Let GRUB start its first entry; or, where the kernel was chosen on purpose, build the module for that one.",
+        "The boot loader starts another kernel than the driver's",
+        "Its settings, a variable, or the entry that was saved last name a kernel; the driver is for the newest one.",
+        "Let it start its newest entry; or, where the kernel was chosen on purpose, build the module for that one.",
         signs=(
             Sign("kernel.boots", is_pinned_past_the_driver, by_hand.unpinned),
             Sign("driver.module", is_pinned_past_a_module, by_hand.unpinned),
@@ -316,9 +316,10 @@ TABLE = (
     ),
     Diagnosis(
         "D44",
-        "A file keeps the driver itself out",
-        "modprobe's configuration blacklists nvidia: prime-select or another switch of laptops, or somebody, did that.",
-        "Switch back with the tool that wrote the file, or take the lines out of it; a reboot changes nothing.",
+        "A setting keeps the driver itself out",
+        "modprobe's configuration or the kernel's command line blacklists nvidia: a laptop's switch (prime-select), or "
+        "somebody, did that.",
+        "Switch back with the tool that wrote it, or take the words out where they are; a reboot alone does nothing.",
         signs=(Sign("driver.loaded", is_kept_out, by_hand.let_in),),
         by_hand=by_hand.let_in,
         messages=(

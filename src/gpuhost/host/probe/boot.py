@@ -25,7 +25,17 @@ LOADERS = ("/boot/loader", "/efi/loader", "/boot/efi/loader")
 _VARIABLES = "/sys/firmware/efi/efivars"
 _LOADER_VARIABLE = "-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
+#: What chooses an entry of systemd-boot: its settings in a loader folder, or a variable; the first for one start only.
+LOADER_SETTINGS = "/loader.conf"
+ONE_SHOT, DEFAULT = "LoaderEntryOneShot", "LoaderEntryDefault"
+
 NEWEST = "the newest with an image in /boot"
+
+
+def is_choice(by: str) -> bool:
+    """Return whether a kernel boots because somebody named it; `by` is as in `Boots`."""
+    chosen = (GRUB_SETTINGS, "/boot/grub", variable_path(ONE_SHOT), variable_path(DEFAULT))
+    return by.startswith(chosen) or by.endswith(LOADER_SETTINGS)
 
 
 class Boots(NamedTuple):
@@ -86,12 +96,16 @@ def from_menu(edges: Edges, name: str, text: str, bootable: List[str]) -> Option
     return Boots(kernel, by if wanted != "0" else name)
 
 
-def grub_settings(edges: Edges) -> Dict[str, str]:
-    """GRUB's settings: /etc/default/grub, then the files beside it, which cloud images use."""
+def grub_files(edges: Edges) -> List[str]:
+    """The files of GRUB's settings: /etc/default/grub, then those beside it, which cloud images use."""
     names = [GRUB_SETTINGS] if edges.exists(GRUB_SETTINGS) else []
-    names += [f"{GRUB_SETTINGS}.d/{n}" for n in edges.names(GRUB_SETTINGS + ".d") or [] if n.endswith(".cfg")]
+    return names + [f"{GRUB_SETTINGS}.d/{n}" for n in edges.names(GRUB_SETTINGS + ".d") or [] if n.endswith(".cfg")]
+
+
+def grub_settings(edges: Edges) -> Dict[str, str]:
+    """GRUB's settings; a later file counts."""
     found: Dict[str, str] = {}
-    for name in names:
+    for name in grub_files(edges):
         found.update(parse_assignments(edges.text(name) or ""))
     return found
 
@@ -106,8 +120,6 @@ def grub_environment(edges: Edges) -> Dict[str, str]:
 
 def systemd_boot(edges: Edges) -> Optional[Boots]:
     """What systemd-boot will boot; None where another loader started this machine, or it has no entries."""
-    if not edges.exists(f"{_VARIABLES}/LoaderInfo{_LOADER_VARIABLE}"):
-        return None
     if "systemd-boot" not in variable(edges, "LoaderInfo"):
         return None
     for folder in LOADERS:
@@ -119,16 +131,16 @@ def systemd_boot(edges: Edges) -> Optional[Boots]:
         # The loader sorts its entries by their versions, newest last.
         known = sort_versions(release or "" for release in releases.values())
         ordered = sorted(names, key=lambda n: (known.index(releases[n] or ""), n))
-        settings = (
-            parse_loader(edges.text(folder + "/loader.conf") or "") if edges.exists(folder + "/loader.conf") else {}
-        )
+        conf = folder + LOADER_SETTINGS
+        settings = parse_loader(edges.text(conf) or "") if edges.exists(conf) else {}
         asked = [
-            variable(edges, "LoaderEntryOneShot"),
-            variable(edges, "LoaderEntryDefault"),
-            settings.get("default", ""),
+            (variable(edges, ONE_SHOT), variable_path(ONE_SHOT)),
+            (variable(edges, DEFAULT), variable_path(DEFAULT)),
+            (settings.get("default", ""), conf),
         ]
-        chosen = next((found for found in (matching(ordered, pattern) for pattern in asked) if found), ordered[-1])
-        return Boots(releases[chosen], f"{folder}/entries/{chosen}")
+        chosen = [(matching(ordered, pattern), by) for pattern, by in asked]
+        chosen = [row for row in chosen if row[0]] or [(ordered[-1], f"{folder}/entries/{ordered[-1]}")]
+        return Boots(releases[str(chosen[0][0])], chosen[0][1])
     return None
 
 
@@ -137,7 +149,12 @@ def entry_kernel(fields: Dict[str, str]) -> Optional[str]:
     return kernel_of(fields.get("linux", "")) or fields.get("version") or None
 
 
+def variable_path(name: str) -> str:
+    """The file that shows one of systemd-boot's variables."""
+    return f"{_VARIABLES}/{name}{_LOADER_VARIABLE}"
+
+
 def variable(edges: Edges, name: str) -> str:
     """One of systemd-boot's variables; "" where it is not set."""
-    path = f"{_VARIABLES}/{name}{_LOADER_VARIABLE}"
+    path = variable_path(name)
     return parse_loader_variable(edges.data(path) or b"") if edges.exists(path) else ""

@@ -13,6 +13,7 @@ from ...types import Json
 from ..commands import NOT_FOUND
 from ..edges import Edges
 from ..parse.signature import END, at_the_end
+from .boot import grub_files
 from .gpu import loaded_modules
 
 ROOT = "/opt/gpuhost"
@@ -29,6 +30,8 @@ MODULE_NAMES = (
 )
 # In the order of precedence: a file of the same name in a later folder is not read (modprobe.d(5)).
 MODPROBE_FOLDERS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
+#: How the running kernel was started.
+COMMAND_LINE = "/proc/cmdline"
 LIBRARIES = tuple(
     folder + "/libnvidia-ml.so.1" for folder in ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64")
 )
@@ -37,6 +40,8 @@ _BLACKLIST = re.compile(r"^\s*blacklist\s+nouveau\s*(#.*)?$", re.MULTILINE)
 _KEEPS_OUT = re.compile(
     r"\s*(?:blacklist\s+([\w-]+)|alias\s+([\w-]+)\s+off|install\s+([\w-]+)\s+(?:/usr)?/bin/(?:true|false))\s*(?:#.*)?$"
 )
+# Words of the kernel's command line: modprobe(8) obeys the first, the kernel itself the second.
+_KEEPS_OUT_AT_BOOT = re.compile(r"(?<![\w.-])(?:modprobe\.blacklist|module_blacklist)=([\w,-]*)")
 _NOUVEAU_FILE = re.compile(r"(^|/)nouveau\.ko(\.(xz|zst|gz))?$")
 _TIMEOUT_S = 60.0
 _LONGEST_LINE = 200
@@ -160,19 +165,41 @@ def modprobe_files(edges: Edges) -> Dict[str, str]:
 
 
 def kept_out(edges: Edges) -> List[Dict[str, str]]:
-    """The lines of modprobe's configuration that keep the driver itself out, each with its file."""
-    return [
+    """What keeps the driver itself out, each with its file: lines of modprobe's configuration, and words of the
+    kernel's command line, which stand in GRUB's settings too where it comes from there.
+    """
+    lines = [
         {"file": path, "line": " ".join(line.split())[:_LONGEST_LINE]}
         for path, text in sorted(modprobe_files(edges).items())
         for line in text.splitlines()
         if keeps_out(line)
+    ]
+    started = kept_out_at_boot(edges, COMMAND_LINE)
+    settings = [row for name in grub_files(edges) for row in kept_out_at_boot(edges, name)] if started else []
+    return [*lines, *started, *settings]
+
+
+def kept_out_at_boot(edges: Edges, name: str) -> List[Dict[str, str]]:
+    """The words in a file by which the driver is kept out from the start of the kernel on."""
+    text = (edges.text(name) or "") if edges.exists(name) else ""
+    return [
+        {"file": name, "line": found.group(0)[:_LONGEST_LINE]}
+        for line in text.splitlines()
+        if not line.lstrip().startswith("#")
+        for found in _KEEPS_OUT_AT_BOOT.finditer(line)
+        if any(is_driver(module) for module in found.group(1).split(","))
     ]
 
 
 def keeps_out(line: str) -> bool:
     """Does a line of modprobe's configuration keep the driver from being loaded? To modprobe, - and _ are the same."""
     found = _KEEPS_OUT.match(line)
-    return found is not None and (found.group(1) or found.group(2) or found.group(3)).replace("_", "-") in MODULE_NAMES
+    return found is not None and is_driver(found.group(1) or found.group(2) or found.group(3))
+
+
+def is_driver(module: str) -> bool:
+    """Return whether a module's name, in either spelling, is the driver's."""
+    return module.replace("_", "-") in MODULE_NAMES
 
 
 def nouveau(edges: Edges, kernel: Optional[str]) -> Json:
