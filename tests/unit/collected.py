@@ -197,6 +197,7 @@ def host(observation: Json, locked: Json) -> Json:
         "driver": driver(observation, locked["plan"]["driver"]) if gpu else dict(NO_DRIVER),
         "guard": guard(observation["kernel"]["boots"]) if gpu else dict(NO_GUARD),
         "signs": signs(observation),
+        "surroundings": {"place": "machine", "names": ["ubuntu"], "bus": 20, "dxg": False, "cdi": {}},
         "problems": [],
         "rights": {"wrong": [], "more": 0, "whole": True},
     }

@@ -46,7 +46,7 @@ def without_lock(seen: Json, provisioned: bool = False) -> Json:
     return {
         **seen,
         "lock": None,
-        "lock_error": {"message": "no lock was asked for", "next_step": "", "missing": True},
+        "lock_error": None,
         "surroundings": {
             "place": "machine",
             "names": [observation["platform"]["distribution"]],

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Tuple
 import pytest
 
 from gpuhost.checks import benchmark as checks_benchmark
+from gpuhost.diagnoses import verdict
 from gpuhost.host import store
 from gpuhost.host.answer import MARK, read_answers
 from gpuhost.host.commands import run_command
@@ -20,12 +21,13 @@ from gpuhost.host.probe import environment as probe_environment
 from gpuhost.host.probe import installed as probe_installed
 from gpuhost.host.probe.machine import observe
 from gpuhost.planning.lock import text
+from gpuhost.report import report
 from gpuhost.shipping import bundle
 from gpuhost.verification import collect as checks_collect
 from gpuhost.verification.collect import Host, Options
 
 from ..old_python import old_python
-from .collected import bench_report, cpu_host
+from .collected import bench_report, cpu_host, gpu_host
 
 Json = Dict[str, Any]
 VOLATILE = ("disk", "memory_mib")
@@ -241,6 +243,59 @@ def test_everything_is_asked_of_a_host_once(tmp_path: Path) -> None:
     assert sorted(fake.asked) == ["dl4cv", "machine", "opencv_cuda", "yolov3", "yolov4-tiny"]
     assert len(said) == 5
     assert {r.status for r in host.results.values()} == {"pass", "skip"}
+
+
+def without_lock(tmp_path: Path, place: str, value: Any) -> Tuple[Host, FakeHost]:
+    """A host with a card, a driver and no lock, with one thing that is otherwise."""
+    seen = gpu_host()
+    seen["machine"]["installed"].update(generation=None, stack=None, links={}, cuda=None, nvcc=None, cudnn=None)
+    seen["machine"]["installed"]["driver"]["record"] = seen["machine"]["installed"]["guard"]["record"] = None
+    part, _, key = place.partition("/")
+    {**seen["machine"], **seen["machine"]["installed"]}[part][key] = value
+    fake = FakeHost(seen)
+    host = Host("box", fake, tmp_path / "stack.json", Options())
+    for check in verdict.CHECKS:
+        host.result(check.id, lambda _: None)
+    return host, fake
+
+
+#: What is said of a host without a lock, by subject.
+SAID_WITHOUT = ("host", "gpu", "kernel", "driver")
+
+
+def test_without_a_lock_a_host_with_a_card_is_judged_as_found(tmp_path: Path) -> None:
+    """Sources, driver, kernel, nouveau and Secure Boot; what only a lock can say says so, and is not collected."""
+    host, fake = without_lock(tmp_path, "observation/secure_boot", "enabled")
+    results = host.results
+    assert [name for name, found in results.items() if found.status == "fail"] == ["lock.present"]
+    assert results["lock.present"].remediation == "./run ansible-playbook site.yml"
+    passed = {name for name, found in results.items() if found.status == "pass"}
+    assert {"host.sources-foreign", "driver.module", "driver.signed", "driver.nouveau", "driver.cards"} <= passed
+    rest = {name: found.actual for name, found in results.items() if name.partition(".")[0] not in SAID_WITHOUT}
+    del rest["lock.present"]
+    guard = {rest.pop(name) for name in list(rest) if name.startswith("guard.")}
+    assert (guard, set(rest.values())) == (
+        {"gpuhost has not installed this driver"},
+        {"only a lock says what it should be"},
+    )
+    assert fake.asked == ["machine"]
+    assert report.make(host)["verdict"] == "not provisioned"
+
+
+def test_a_fault_of_a_host_without_a_lock_is_named(tmp_path: Path) -> None:
+    """With what mends it on a host that gpuhost has not provisioned."""
+    module = {**gpu_host()["machine"]["installed"]["driver"]["module"], "version": "525.85.12"}
+    host, _ = without_lock(tmp_path, "driver/module", module)
+    failed = [found for found in host.results.values() if found.status == "fail"]
+    assert [(found.id, found.diagnosis) for found in failed] == [("lock.present", None), ("driver.module", "D08")]
+    assert "./run" not in failed[1].remediation
+
+
+def test_without_a_lock_and_a_card_nothing_is_judged_but_the_host(tmp_path: Path) -> None:
+    """There is no driver to be judged."""
+    fake = FakeHost(cpu_host())
+    host = Host("box", fake, tmp_path / "stack.json", Options())
+    assert host.result("driver.module", lambda _: None).actual == "not reached because of lock.present"
 
 
 def test_what_is_not_reached_is_not_collected(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
 #: What is asked beside them of a host without a lock (`doctor`).
 ASKED = (*checks_cuda.ASKED, *checks_python.ASKED)
 EVERY: Dict[str, Check] = {**BY_ID, **{c.id: c for c in ASKED}}
+#: Whether there is a lock. verify/ asks for one also where it judges a host as it was found; the doctor asks for none.
+LOCK = "lock.present"
 #: What a skipped check says before the name of the one that keeps it from being made.
 NOT_REACHED = "not reached because of "
 #: Sources that only explain a failure: no check passes by what they say, so a verdict does not need them.
@@ -68,6 +70,8 @@ def obstacle(check: Check, earlier: Dict[str, Result], seen: Json) -> Optional[s
     Without a lock much cannot be judged, and that alone keeps nothing else from being judged.
     """
     for name in check.needs:
+        if is_as_found(seen) and name == LOCK:
+            continue
         if earlier[name].status == FAIL:
             return name
         if earlier[name].status == SKIP:
@@ -79,12 +83,12 @@ def obstacle(check: Check, earlier: Dict[str, Result], seen: Json) -> Optional[s
 
 def without_gpu(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     """Does the check speak of a card on a host whose lock has none?"""
-    return check.gpu and earlier["lock.present"].status == PASS and not checks_lock.obeyed(seen)["plan"]["gpus"]
+    return check.gpu and earlier[LOCK].status == PASS and not checks_lock.obeyed(seen)["plan"]["gpus"]
 
 
 def left_out(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     """Return whether the check speaks of a component that the lock leaves out, or needs one that does."""
-    lock = earlier.get("lock.present")
+    lock = earlier.get(LOCK)
     if is_as_found(seen) or lock is None or lock.status != PASS:
         return False
     without = checks_lock.obeyed(seen)["plan"].get("without", ())
@@ -93,7 +97,10 @@ def left_out(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
 
 def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     """Has this check to be judged by what is collected for it, or is its result settled already?"""
-    settled = left_out(check, seen, earlier) or without_gpu(check, seen, earlier)
+    if is_as_found(seen):
+        settled = check.found is None
+    else:
+        settled = left_out(check, seen, earlier) or without_gpu(check, seen, earlier)
     return not settled and obstacle(check, earlier, seen) is None
 
 
@@ -137,6 +144,8 @@ def not_read(check: Check, missing: List[Json], seen: Json, earlier: Dict[str, R
 
 def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     """The result of one check, given what was collected and the results of the checks that it needs."""
+    if is_as_found(seen) and check.id == LOCK and seen["lock_error"] is not None:
+        return result(check, check.judge(seen))
     if is_as_found(seen):
         return judge_found(check, seen, earlier)
     if left_out(check, seen, earlier):
@@ -184,13 +193,13 @@ def diagnosed(check: Check, outcome: Outcome, seen: Json) -> Result:
 
 def lineage(check: Check) -> List[Check]:
     """Every check that has to be judged before this one, in order, and the check itself."""
-    names = {check.id, "lock.present"} if check.gpu else {check.id}
+    names = {check.id, LOCK, "gpu.present"} if check.gpu else {check.id}
     grown = True
     while grown:
         more = {need for name in names for need in BY_ID[name].needs} - names
         names |= more
         grown = bool(more)
-    return [c for c in CHECKS if c.id in names]
+    return [c for c in CHECKS[: CHECKS.index(check) + 1] if c.id in names]
 
 
 def verdict(results: Iterable[Result], provisioned: bool, whole: bool) -> str:

@@ -72,7 +72,7 @@ def collect(
     return {
         "host": observation["hostname"] or "this machine",
         "lock": None,
-        "lock_error": {"message": "no lock was asked for", "next_step": "", "missing": True},
+        "lock_error": None,
         "options": {"require_gpu": True, "benchmark": False, "photos": 0, "images": None},
         "machine": machine,
         "as_found": as_found,

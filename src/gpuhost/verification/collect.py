@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..checks import benchmark as checks_benchmark
 from ..checks import environments as checks_environments
+from ..checks import found as checks_found
 from ..checks.base import INSTALL, Check, Result, on_host
 from ..diagnoses import verdict as checks
 from ..errors import LockError
@@ -100,6 +101,7 @@ class Host:
         say(f"{self.name}: reading the host")
         self.seen["machine"] = machine(self._run, self._options.root)
         self.seen["expected"] = expected(self.seen["lock"], self.seen["machine"])
+        self.seen.update(as_found(self.seen))
 
     def _collect(self, check: Check, say: Say) -> None:
         """See that the part of the host that a check speaks of is collected."""
@@ -131,12 +133,21 @@ def read_lock(file: Path, host: Optional[str] = None, former: Optional[Path] = N
         return {"lock": None, "lock_error": {"message": error.message, "next_step": step, "missing": missing}}
 
 
+def as_found(seen: Json) -> Json:
+    """What a host with a card and without a lock is held against; nothing for any other."""
+    machine, lock_error = seen["machine"], seen["lock_error"]
+    if lock_error is None or not lock_error["missing"] or not machine.get("observation", {}).get("gpus"):
+        return {}
+    where = machine["installed"]["surroundings"]
+    return {"surroundings": where, "as_found": checks_found.expectation(machine, where["place"], where["names"])}
+
+
 def machine(run: Run, root: str) -> Json:
     """The observation of a host and what is installed there, or an `error`."""
     code, out, err = run(bundle.command("python3", "host.probe.installed", {"root": root}, PROBE_LIMIT_S))
-    found = read_answers(out)
-    if found:
-        return answers.machine(found[-1])
+    said = read_answers(out)
+    if said:
+        return answers.machine(said[-1])
     if code == NOT_FOUND:
         return {"error": "There is no python3 on the host.", "next_step": on_host("apt-get install python3")}
     return {

@@ -20,6 +20,7 @@ from .guard import guard
 from .machine import observe
 from .rights import rights
 from .signs import signs
+from .surroundings import surroundings
 
 _NVCC_TIMEOUT_S = 30.0
 
@@ -43,6 +44,8 @@ def read(root: str, machine: str = "/", run: Run = run_command) -> Json:
     found["guard"] = guard(edges, root)
     found["rights"] = rights(edges.path(root)) if edges.exists(root) else None
     found["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
+    # Without a lock it says how the host is judged; nothing else rests on it, so that what fails here is no problem.
+    found["surroundings"] = surroundings(Edges(machine, run))
     found["problems"] = edges.problems
     return {"observation": observation, "installed": found}
 
