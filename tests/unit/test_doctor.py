@@ -9,6 +9,7 @@ import pytest
 
 from gpuhost.diagnoses import table as diagnoses
 from gpuhost.diagnoses import verdict
+from gpuhost.doctor import words
 from gpuhost.types import Json
 
 from .faults import FILES, fresh, made, put, read
@@ -257,6 +258,17 @@ def test_no_remedy_of_a_foreign_host_is_empty_where_a_command_mends_it() -> None
         if row["diagnosis"] and not row["remedy"]
     }
     assert without == {"D17", "D18", "D33"}
+
+
+@pytest.mark.parametrize("explained", [True, False])
+def test_what_a_found_cause_leaves_unexplained_is_for_the_bundle(explained: bool) -> None:
+    """Where a finding beside the cause has no id, the words offer the bundle; else they do not."""
+    report = examined(changed(FAULTS["D41-hidden"]))
+    other = examined(changed(FAULTS["smi-not-recognised"]))["findings"][0]
+    if not explained:
+        report["findings"].append(other)
+    assert (report["answer"], other["diagnosis"]) == ("found", None)
+    assert ("--bundle FILE" in words.told(report, False)) is not explained
 
 
 def test_evidence_is_what_the_check_rests_on() -> None:

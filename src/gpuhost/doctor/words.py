@@ -12,6 +12,8 @@ HEADLINES = {
     FOUND: "The first finding is the cause; what stands below it may follow from it.",
     NOT_RECOGNISED: "Something is wrong, and it is not recognised. --bundle FILE writes what an issue needs.",
 }
+#: Beside a cause that was found.
+UNEXPLAINED = "What has no id is not recognised, and may have another cause. --bundle FILE writes what an issue needs."
 UNREADABLE = "Nothing was found, and nothing was proved either: what decides could not be read."
 #: So many checks that were not reached are named.
 FEW = 4
@@ -46,6 +48,8 @@ def lines(report: Json) -> Iterator[str]:
     for found in report["findings"]:
         yield from finding(found, RED)
     yield f"{GREEN if report['answer'] == FINE else BOLD}{HEADLINES.get(report['answer'], UNREADABLE)}{OFF}"
+    if report["answer"] == FOUND and not all(found["diagnosis"] for found in report["findings"]):
+        yield UNEXPLAINED
     if report["proved"] and report["answer"] != FINE:
         yield "What was proved all the same:"
     for proof in report["proved"]:
