@@ -267,6 +267,71 @@ def test_the_law_knows_harm(command: str) -> None:
     assert harms(command)
 
 
+# Package managers that no bed has
+
+#: What these programs' own documentation has of the words that remedies use: dnf(8), pacman(8), zypper(8), akmods(8),
+#: dracut(8), mkinitcpio(8), grubby(8). A new word is looked up there first.
+DOCUMENTED = {
+    "dnf": {"install"},
+    "pacman": {"-S", "-Syu", "-Qs", "--needed"},
+    "zypper": {"install", "install-new-recommends", "search", "--installed-only"},
+    "akmods": {"--force", "--kernels", "--rebuild"},
+    "kmodgenca": {"-a"},
+    "dracut": {"--force", "--regenerate-all"},
+    "mkinitcpio": {"-P"},
+}
+#: The packages, by where they are documented.
+PACKAGED = {
+    "rpmfusion.org/Howto/NVIDIA": ("akmod-nvidia", "xorg-x11-drv-nvidia-cuda", r"kernel-devel-\S+"),
+    "docs.nvidia.com, NVIDIA/yum-packaging-fabric-manager": (
+        r"nvidia-fabric-manager-[\d.]+",
+        r"cuda-drivers-fabricmanager-\d+",
+    ),
+    "archlinux.org, news of driver 590, and the wiki's NVIDIA": (
+        "nvidia-open-dkms",
+        "nvidia-utils",
+        "nvidia",
+        r"linux-((lts|zen)-)?headers",
+    ),
+    "en.opensuse.org/SDB:NVIDIA_drivers": (
+        "openSUSE-repos-NVIDIA",
+        "nvidia-(driver-G06|open-driver-G06-signed)-kmp-default",
+        "nvidia-compute-G06",
+        "kernel-default-devel",
+    ),
+}
+
+
+def test_what_no_bed_tries_is_as_documented() -> None:
+    """Every word and every package of the commands for Fedora, Arch and openSUSE."""
+    packages = "|".join(name for names in PACKAGED.values() for name in names)
+    started, strange = set(), set()
+    for remedy in of_doctor():
+        for command in commands(remedy):
+            for _, _, (program, *words) in words_of(command):
+                if program not in DOCUMENTED:
+                    continue
+                started.add(program)
+                rest = [word for word in words if word not in DOCUMENTED[program]]
+                of_kernel = program == "akmods" and len(rest) <= 1
+                if not of_kernel and not all(re.fullmatch(packages, word) for word in rest):
+                    strange.add(command)
+    assert strange == set() and started == set(DOCUMENTED)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "package"),
+    [
+        ("6.17.9-arch1-1", "linux-headers"),
+        ("6.12.60-1-lts", "linux-lts-headers"),
+        ("6.17.9-zen1-1-zen", "linux-zen-headers"),
+    ],
+)
+def test_archs_headers_are_named_after_the_kernels_flavour(kernel: str, package: str) -> None:
+    """Those of another flavour build nothing for it."""
+    assert by_hand.arch_headers(kernel) == package
+
+
 # Words of a host
 
 

@@ -23,6 +23,8 @@ from ..host.probe.driver import COMMAND_LINE, is_driver
 from ..types import Json
 from ..versions import release
 
+#: Arch's own packages have had open modules only since driver 590.
+ARCHS_CLOSED = "closed modules: nvidia-580xx-dkms of the AUR"
 KEYRING = "cuda-keyring_1.1-1_all.deb"
 INITRAMFS = {
     APT: "update-initramfs -u -k all",
@@ -104,11 +106,22 @@ def module_again(seen: Json) -> str:
             f"dnf install kernel-devel-{release} && (akmods --force --kernels {release}"
             f" || dkms autoinstall -k {release}) && reboot"
         )
+    if of == PACMAN and is_dkms(seen):
+        return on_host(f"pacman -S --needed {arch_headers(boots(seen))} && dkms autoinstall -k {release} && reboot")
     if of == PACMAN:
-        return on_host(f"pacman -S --needed linux-headers nvidia-dkms && dkms autoinstall -k {release} && reboot")
-    if of == ZYPPER:
+        return on_host("pacman -Syu && reboot # kernel and module come together")
+    if of == ZYPPER and is_dkms(seen):
         return on_host(f"zypper install kernel-default-devel && dkms autoinstall -k {release} && reboot")
+    if of == ZYPPER:
+        anew = f"install the one with -kmp- anew (zypper install --force), so that it is built for {release}"
+        return on_host(f"zypper search --installed-only nvidia # {anew}")
     return ""
+
+
+def arch_headers(kernel: str) -> str:
+    """Arch's package of a kernel's headers, by the flavour that ends its release."""
+    found = re.search(r"-(lts|zen|hardened|rt|rt-lts)$", kernel)
+    return f"linux-{found.group(1)}-headers" if found else "linux-headers"
 
 
 def unpinned(seen: Json) -> str:
@@ -159,6 +172,8 @@ def signed(seen: Json) -> str:
             "mokutil --import /etc/pki/akmods/certs/public_key.der && "
             f"akmods --force --kernels {kernel(seen)} && reboot  # on the blue screen: Enroll MOK"
         )
+    if of == ZYPPER and not is_dkms(seen):
+        return on_host("ls -t /usr/share/nvidia-pubkeys # mokutil --import the first of these, reboot, Enroll MOK")
     return on_host("mokutil --import /var/lib/dkms/mok.pub && reboot  # on the blue screen: Enroll MOK")
 
 
@@ -184,7 +199,8 @@ def install(seen: Json) -> str:
     if of == DNF:
         return on_host("dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda && reboot  # of RPM Fusion nonfree")
     if of == PACMAN:
-        return on_host("pacman -S nvidia-open-dkms nvidia-utils linux-headers && reboot")
+        packages = f"nvidia-open-dkms nvidia-utils {arch_headers(boots(seen))}"
+        return on_host(f"pacman -S {packages} && reboot # for cards from Turing on; {ARCHS_CLOSED}")
     if of == ZYPPER:
         return on_host("zypper install openSUSE-repos-NVIDIA && zypper install-new-recommends && reboot")
     return ""
@@ -212,18 +228,18 @@ def other_flavour(seen: Json) -> str:
         return on_host(f"apt-get install nvidia-driver-{named}{'' if closed else '-open'} && reboot")
     # Closed ones first, open ones second.
     commands = {
-        APT: ("apt-get install nvidia-kernel-dkms", "apt-get install nvidia-open-kernel-dkms"),
+        APT: ("apt-get install nvidia-kernel-dkms && reboot", "apt-get install nvidia-open-kernel-dkms && reboot"),
         DNF: (
-            "rm /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild",
-            "echo '%_with_kmod_nvidia_open 1' > /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild",
+            "rm /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild && reboot",
+            "echo '%_with_kmod_nvidia_open 1' > /etc/rpm/macros.nvidia-kmod && akmods --force --rebuild && reboot",
         ),
-        PACMAN: ("pacman -S nvidia-dkms", "pacman -S nvidia-open-dkms"),
+        PACMAN: (f"pacman -Qs nvidia # {ARCHS_CLOSED}", "pacman -S nvidia-open-dkms && reboot"),
         ZYPPER: (
-            "zypper install nvidia-driver-G06-kmp-default",
-            "zypper install nvidia-open-driver-G06-signed-kmp-default",
+            "zypper install nvidia-driver-G06-kmp-default && reboot",
+            "zypper install nvidia-open-driver-G06-signed-kmp-default && reboot",
         ),
     }
-    return on_host(f"{commands[of][0 if closed else 1]} && reboot") if of in commands else ""
+    return on_host(commands[of][0 if closed else 1]) if of in commands else ""
 
 
 def library(seen: Json) -> str:
@@ -347,7 +363,7 @@ def fabric_manager(seen: Json) -> str:
     packages = {
         APT: f"apt-get install {shlex.quote('nvidia-fabricmanager-{}={}*'.format(version.partition('.')[0], version))}",
         DNF: f"dnf install {shlex.quote(f'nvidia-fabric-manager-{version}')}",
-        ZYPPER: f"zypper install {shlex.quote(f'nvidia-fabricmanager={version}')}",
+        ZYPPER: f"zypper install {shlex.quote('cuda-drivers-fabricmanager-' + version.partition('.')[0])}",
     }
     if family(seen) not in packages or not version:
         return on_host("systemctl enable --now nvidia-fabricmanager")
