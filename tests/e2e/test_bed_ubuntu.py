@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 from urllib.parse import urlsplit
 
+import doctor_pyz
 import pytest
 
 from gpuhost.planning import preflight
@@ -94,6 +95,24 @@ def test_the_probe_sees_a_fresh_ubuntu_with_its_card(signed_host: UbuntuBed) -> 
     assert preflight.problems(seen) == seen["problems"] == []
     # lsb_release is what unattended-upgrades asks for its origins.
     assert signed_host.run(["lsb_release", "-s", "-i", "-c"]).stdout.split() == ["Ubuntu", "bionic"]
+
+
+def test_the_doctor_runs_there_as_one_file(signed_host: UbuntuBed, tmp_path: Path) -> None:
+    """Under the release's own Python as root, and for an ordinary user: the card has no driver yet.
+
+    Until the next boot the bed does not say that it is a container.
+    """
+    program = "/usr/local/share/gpuhost-doctor.pyz"
+    (tmp_path / "doctor.pyz").write_bytes(doctor_pyz.built())
+    signed_host.push(tmp_path / "doctor.pyz", program)
+    signed_host.run(["rm", "/run/systemd/container"])
+    old = signed_host.inventory("host")["host"]["ansible_python_interpreter"]
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3"]
+    for argv in ([old], user):
+        done = signed_host.run([*argv, program, "--json"], check=False)
+        report = json.loads(done.stdout)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert [(found["diagnosis"], found["check"]) for found in report["findings"]] == [("D37", "driver.installed")]
 
 
 def test_ansible_comes_by_ssh_and_reboots_the_host(signed_host: UbuntuBed, tmp_path: Path) -> None:
