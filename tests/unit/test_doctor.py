@@ -7,9 +7,11 @@ from typing import Any, Dict, List
 
 import pytest
 
+from gpuhost.checks.found import platform_row
 from gpuhost.diagnoses import table as diagnoses
 from gpuhost.diagnoses import verdict
 from gpuhost.doctor import words
+from gpuhost.doctor.run import releases
 from gpuhost.types import Json
 
 from .faults import FILES, fresh, made, put, read
@@ -258,6 +260,17 @@ def test_no_remedy_of_a_foreign_host_is_empty_where_a_command_mends_it() -> None
         if row["diagnosis"] and not row["remedy"]
     }
     assert without == {"D17", "D18", "D33"}
+
+
+def test_debians_unstable_is_no_mixture_with_testing() -> None:
+    """Both have testing's code name in os-release, so that sid's sources looked like another release's."""
+    observation = healthy()["machine"]["observation"]
+    observation["platform"].update(distribution="debian", codename="forky", pretty_name="Debian GNU/Linux forky/sid")
+    codenames = releases()["codenames"]
+    assert platform_row(observation, codenames) is None
+    observation["platform"]["pretty_name"] = "Debian GNU/Linux 14 (forky)"
+    row = platform_row(observation, codenames)
+    assert row is not None and row["codename"] == "forky"
 
 
 @pytest.mark.parametrize("explained", [True, False])

@@ -96,11 +96,14 @@ def expectation(machine: Json, where: str, names: Sequence[str]) -> Json:
 def platform_row(observation: Json, codenames: Json) -> Optional[Json]:
     """Return what `checks.sources` has to know of the host's release, as the catalog's row says it.
 
-    `codenames` are those of all releases of each distribution. None where the releases of this one are not known.
+    `codenames` are those of all releases of each distribution. None where the releases of this one are not known, and
+    for "forky/sid", as testing and unstable call themselves alike: either's sources may be its own.
     """
     platform = observation["platform"]
     distribution, codename = platform["distribution"], platform["codename"]
     if distribution not in codenames or codename not in codenames[distribution]:
+        return None
+    if platform["pretty_name"].endswith("/sid"):
         return None
     suites = [codename, *(codename + pocket for pocket in POCKETS.get(distribution, ()))]
     return {"distribution": distribution, "codename": codename, "suites": suites, "codenames": codenames}
