@@ -36,13 +36,19 @@ UNPROVED = ["opencv.installed", "tensorflow.gpu"]
 
 @pytest.fixture(scope="module")
 def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The five hosts, fresh from their installation."""
+    """The five hosts, fresh from their installation; one of them has Ubuntu Pro's sources."""
     with World(tmp_path_factory.mktemp("fleet"), KINDS, nvidia_driver_reboot=True) as made:
+        made.beds["p2000"].attach_pro()
         yield made
 
 
 class TestFleet:
     """From five fresh hosts to five provisioned ones."""
+
+    def test_ubuntu_pro_offers_drivers_too(self, world: World) -> None:
+        """Else the tests below, in which that host's sources are in order, would say little."""
+        said = world.beds["p2000"].run(["apt-cache", "policy", "nvidia-driver-390"]).stdout
+        assert "http://esm.ubuntu.com" in said and "Candidate: 390.157.99" in said
 
     def test_each_card_gets_its_driver(self, world: World) -> None:
         """The locks, as the resolver makes them from what the probe reads there."""

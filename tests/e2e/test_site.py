@@ -21,6 +21,8 @@ COMMAND_SECONDS = 25 * 60
 PLAYBOOK = ["./run", "ansible-playbook", "site.yml"]
 VERIFY = ["./run", "pytest", "verify/", "--no-benchmark"]
 ENGINES = {"cpu", "onnxruntime", "openvino"}
+SOURCES = "/etc/apt/sources.list.d/debian.sources"
+CLOUD = PROJECT / "tests/field/kind-03-debian-cloud-mirror-file/debian.sources"
 LOCK = f"{CLONE}/locks/localhost/stack.json"
 #: Adds a note to a lock: a change that its schema allows.
 EDIT = (
@@ -46,10 +48,21 @@ def failed_checks(bed: Bed) -> List[str]:
     return failed
 
 
+def as_in_the_cloud(bed: Bed) -> None:
+    """Give apt the sources of Debian's cloud images, with the mirrors of its own sources in files."""
+    own = re.findall(r"^URIs: (.*)\nSuites: (\S+)", bed.read(SOURCES), re.MULTILINE)
+    mirrors = {"debian-security" if suite.endswith("security") else "debian": uris.split() for uris, suite in own}
+    for name, uris in mirrors.items():
+        write = 'mkdir -p /etc/apt/mirrors && printf "%s\\n" "$@" > "/etc/apt/mirrors/$0.list"'
+        bed.run(["sh", "-c", write, name, *uris])
+    bed.push(CLOUD, SOURCES)
+
+
 @pytest.fixture(scope="module")
 def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    """A bare Debian 12 with a fresh clone."""
+    """A bare Debian 12 with the sources of a cloud image, and a fresh clone."""
     with Bed.fresh(logs=tmp_path_factory.mktemp("site")) as made:
+        as_in_the_cloud(made)
         made.clone_project()
         yield made
 

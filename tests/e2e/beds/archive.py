@@ -8,7 +8,7 @@ import time
 from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, Iterable, List, Optional, Type
+from typing import Dict, Iterable, List, NamedTuple, Optional, Type
 
 from . import bionic, bionic_driver, debs, signing
 from .debs import Package
@@ -17,8 +17,26 @@ from .server import FileServer
 
 CODENAME = "bionic"
 COMPONENTS = ("main", "restricted", "universe", "multiverse")
-HOST = "archive.ubuntu.example"
-POCKETS = {"": CODENAME, "updates": CODENAME + "-updates", "security": CODENAME + "-security"}
+HOST, PRO_HOST = "archive.ubuntu.example", "esm.ubuntu.com"
+FIELD = Path(__file__).resolve().parents[2] / "field"
+
+
+class Pocket(NamedTuple):
+    """One suite: the folder of the server that it is in, its name, and whose it is."""
+
+    top: str
+    suite: str
+    origin: str
+
+
+POCKETS = {
+    "": Pocket("ubuntu", CODENAME, "Ubuntu"),
+    "updates": Pocket("ubuntu", CODENAME + "-updates", "Ubuntu"),
+    "security": Pocket("ubuntu", CODENAME + "-security", "Ubuntu"),
+    "infra-security": Pocket("infra/ubuntu", CODENAME + "-infra-security", "UbuntuESM"),
+    "infra-updates": Pocket("infra/ubuntu", CODENAME + "-infra-updates", "UbuntuESM"),
+    "apps-security": Pocket("apps/ubuntu", CODENAME + "-apps-security", "UbuntuESMApps"),
+}
 
 
 class Archive:
@@ -69,7 +87,15 @@ class Archive:
 
     def sources_list(self) -> str:
         """The text of a sources.list that names this archive and no other."""
-        return "".join(f"deb {self.url} {suite} {' '.join(COMPONENTS)}\n" for suite in POCKETS.values())
+        own = [pocket.suite for pocket in POCKETS.values() if pocket.origin == "Ubuntu"]
+        return "".join(f"deb {self.url} {suite} {' '.join(COMPONENTS)}\n" for suite in own)
+
+    def pro_sources(self) -> Dict[str, str]:
+        """The source lists of an Ubuntu Pro host, by their files' names, as tests/field has them; they lead to here."""
+        assert self._server is not None, "the archive is not served: use it in a with block"
+        here = f"http://{PRO_HOST}:{self._server.port}"
+        lists = sorted((FIELD / "kind-04-ubuntu-pro-esm").glob("*.list"))
+        return {path.name: path.read_text().replace(f"https://{PRO_HOST}", here) for path in lists}
 
     def add(self, newer: Iterable[Package]) -> None:
         """Take these packages in; of each name a pocket keeps the newest alone, so the old one's file goes."""
@@ -101,35 +127,40 @@ class Archive:
 
     def publish(self) -> None:
         """Write the packages' files and the signed indices of all pockets; what is in none is deleted."""
-        top = self.folder / "ubuntu"
-        stanzas: Dict[str, Dict[str, List[str]]] = {s: {c: [] for c in COMPONENTS} for s in POCKETS.values()}
+        tops = {pocket.top: self.folder / pocket.top for pocket in POCKETS.values()}
+        stanzas: Dict[str, Dict[str, List[str]]] = {name: {c: [] for c in COMPONENTS} for name in POCKETS}
         there = set()
         for package in self._packages:
-            path = top / package.file
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(debs.build(package))
-            there.add(path)
-            data = path.read_bytes()
+            for top in {POCKETS[pocket].top for pocket in package.pockets}:
+                path = tops[top] / package.file
+                if not path.exists():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(debs.build(package))
+                there.add(path)
+                data = path.read_bytes()
             self._sums[package.name] = hashlib.sha256(data).hexdigest()
             for pocket in package.pockets:
-                stanzas[POCKETS[pocket]][package.component].append(debs.stanza(package, data))
-        for path in (top / "pool").rglob("*.deb"):
-            if path not in there:
-                path.unlink()
+                stanzas[pocket][package.component].append(debs.stanza(package, data))
+        for top in tops.values():
+            for path in (top / "pool").rglob("*.deb"):
+                if path not in there:
+                    path.unlink()
         releases, places = [], []
-        for suite, components in stanzas.items():
+        for name, components in stanzas.items():
+            pocket = POCKETS[name]
+            folder = tops[pocket.top] / "dists" / pocket.suite
             files: Dict[str, bytes] = {}
             for component, rows in components.items():
                 text = "\n".join(rows).encode()
-                for name, body in (("Packages", text), ("Packages.gz", gzip.compress(text, 1, mtime=0))):
-                    files[f"{component}/binary-amd64/{name}"] = body
-            for name, body in files.items():
-                place = top / "dists" / suite / name
+                for file, body in (("Packages", text), ("Packages.gz", gzip.compress(text, 1, mtime=0))):
+                    files[f"{component}/binary-amd64/{file}"] = body
+            for file, body in files.items():
+                place = folder / file
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(body)
-            releases.append(debs.release(suite, CODENAME, COMPONENTS, files, formatdate(time.time(), usegmt=True)))
-            places.append(top / "dists" / suite / "InRelease")
+            date = formatdate(time.time(), usegmt=True)
+            releases.append(debs.release(pocket.origin, pocket.suite, CODENAME, COMPONENTS, files, date))
+            places.append(folder / "InRelease")
         for place, signed in zip(places, signing.clearsign(releases)):
             place.write_bytes(signed)
 
@@ -145,7 +176,21 @@ def as_it_ended(pythons: Dict[str, str]) -> List[Package]:
             rows += bionic_driver.signed_packages(branch, kernel, kernel.version)
     for branch in lines:
         rows += bionic_driver.driver_packages(branch)
-    return rows + [bionic_driver.transitional(name, lines) for name in bionic_driver.TRANSITIONAL]
+    rows += [bionic_driver.transitional(name, lines) for name in bionic_driver.TRANSITIONAL]
+    return rows + esm(lines)
+
+
+def esm(lines: List[bionic_driver.Branch]) -> List[Package]:
+    """What Ubuntu Pro has beside it, after the end of support: a library that the stack takes, and a driver line that
+    it does not. The driver's version is made up.
+    """
+    old = next(line for line in lines if line.name == "390")
+    newer = old._replace(upstream="390.157.99", version="390.157.99-0ubuntu0.18.04.1~esm1")
+    # Its suites have the one component main.
+    there = {"component": "main", "pockets": ("infra-security",)}
+    rows = [package._replace(**there) for package in bionic_driver.driver_packages(newer)]
+    libxml2 = bionic.library("libxml2", "2.9.4+dfsg1-6.1ubuntu1.9+esm1", "libxml2", "libxml2.so.2")[0]
+    return [*rows, libxml2._replace(pockets=("infra-security", "infra-updates"))]
 
 
 def next_month() -> List[Package]:

@@ -120,11 +120,13 @@ def stanza(package: Package, deb: bytes) -> str:
     )
 
 
-def release(suite: str, codename: str, components: Sequence[str], files: Mapping[str, bytes], date: str) -> str:
-    """The text of a Release file of Ubuntu's archive."""
+def release(
+    origin: str, suite: str, codename: str, components: Sequence[str], files: Mapping[str, bytes], date: str
+) -> str:
+    """The text of a Release file of one of Ubuntu's archives."""
     lines: List[str] = [
-        "Origin: Ubuntu",
-        "Label: Ubuntu",
+        f"Origin: {origin}",
+        f"Label: {origin}",
         f"Suite: {suite}",
         "Version: 18.04",
         f"Codename: {codename}",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from . import bionic, signing
-from .archive import HOST, Archive
+from .archive import HOST, PRO_HOST, Archive
 from .base import BUILD_SECONDS, BaseRoot, cache_root, require_tools
 from .bed import ROOT_ENVIRONMENT, Bed
 from .commands import BedError, host
@@ -211,6 +211,14 @@ class UbuntuBed(Bed):
         self.kill()
         self.firmware.insert(cards)
         self.boot()
+
+    def attach_pro(self) -> None:
+        """Make it a host of Ubuntu Pro: its sources, which apt has read."""
+        with (self.copy.root / "etc/hosts").open("a") as hosts:
+            hosts.write(f"{self.archive.address} {PRO_HOST}\n")
+        for name, text in self.archive.pro_sources().items():
+            (self.copy.root / "etc/apt/sources.list.d" / name).write_text(text)
+        self.run(["apt-get", "update"])
 
     def enrol_mok(self) -> None:
         """Play the person at the blue screen: at the next boot the pending key is confirmed."""
