@@ -41,8 +41,8 @@ def start_commands(markdown: str) -> List[str]:
     return commands
 
 
-def section_commands(markdown: str, heading: str) -> List[str]:
-    """The ./run commands of one section of a runbook, as written, in their order.
+def section_commands(markdown: str, heading: str, program: str = "./run") -> List[str]:
+    """The commands of one section of a runbook that begin with this program, as written, in their order.
 
     They stand in blocks indented as code or between backquotes. ValueError when there is no such section, or no command
     in it.
@@ -50,8 +50,9 @@ def section_commands(markdown: str, heading: str) -> List[str]:
     found = re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", markdown, re.MULTILINE | re.DOTALL)
     if not found:
         raise ValueError(f"there is no section {heading!r}")
-    rows = re.findall(r"^ {4,}(\./run .+)$|`(\./run [^`]+)`", found.group(1), re.MULTILINE)
+    begin = re.escape(program)
+    rows = re.findall(rf"^ {{4,}}({begin} .+)$|`({begin} [^`]+)`", found.group(1), re.MULTILINE)
     commands = [block.strip() or inline for block, inline in rows]
     if not commands:
-        raise ValueError(f"there is no ./run command in the section {heading!r}")
+        raise ValueError(f"there is no {program} command in the section {heading!r}")
     return commands

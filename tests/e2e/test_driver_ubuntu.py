@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from .beds.archive import next_month
 from .beds.bed import PROJECT
 from .beds.mirror import Mirror
 from .beds.ubuntu import UbuntuBed
+from .readme import section_commands
 
 KERNEL = "5.4.0-150-generic"
 RECORD = "/opt/gpuhost/state/driver.json"
@@ -103,6 +105,13 @@ def loaded(bed: UbuntuBed) -> str:
     found = re.search(r"Kernel Module\s+(\S+)", bed.read("/proc/driver/nvidia/version"))
     assert found
     return found.group(1)
+
+
+def over_ssh(bed: UbuntuBed, command: str) -> None:
+    """Type a command in a shell that came over ssh."""
+    row = bed.inventory("box")["box"]
+    argv = ["ssh", "-i", row["ansible_ssh_private_key_file"], *shlex.split(row["ansible_ssh_common_args"])]
+    subprocess.run([*argv, f"root@{row['ansible_host']}", command], check=True, timeout=120, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +240,33 @@ class TestSigned:
 
 class TestOwnKey:
     """NVIDIA's `.run`, whose module is built here, under Secure Boot."""
+
+    def test_a_desktop_stops_it_and_the_runbook_leads_on(self, h200: Driver) -> None:
+        """The runbook's commands end the desktop and bring it back, over ssh as from a text console: what isolates a
+        target kills what runs in a unit of its own. That the installation goes through after the first one, the next
+        test shows.
+        """
+        bed = h200.bed
+        server, unit = "/usr/local/bin/Xorg", "/etc/systemd/system/display-manager.service"
+        for path, content in (
+            (server, "#!/bin/sh\nwhile sleep 60; do :; done\n"),
+            (unit, f"[Service]\nExecStart={server}\n"),
+        ):
+            bed.run(["sh", "-c", 'printf "%s" "$1" > "$0" && chmod 755 "$0"', path, content])
+        bed.reboot()  # graphical.target wants a unit of this name by itself
+        before = bed.snapshot(WATCHED)
+        code, said = h200.play()
+        assert code != 0 and "A desktop is running: display-manager.service, Xorg" in said
+        assert before.changes_to(bed.snapshot(WATCHED)) == []
+        runbook = (PROJECT / "docs/runbooks/rebuild.md").read_text(encoding="utf-8")
+        away, back = section_commands(runbook, "A desktop is running", "systemctl")
+        states = []
+        for command in (away, back, away):
+            over_ssh(bed, command)
+            states.append(bed.run(["systemctl", "is-active", "display-manager"], check=False).stdout.strip())
+        assert states == ["inactive", "active", "inactive"]
+        bed.run(["rm", unit])
+        bed.run(["systemctl", "daemon-reload"])
 
     def test_the_run_is_led_to_the_key(self, h200: Driver) -> None:
         """Everything is installed and signed; what is left is a person's, and the sentence says what."""
