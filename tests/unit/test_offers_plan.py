@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
+import random
 from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 
-from gpuhost.errors import LockError, RefusedError, UnreadableError
+from gpuhost.errors import GpuhostError, LockError, RefusedError, UnreadableError
 from gpuhost.host.driver.packages import digest
 from gpuhost.host.edges import Edges
 from gpuhost.host.probe.offers import read_offers
@@ -232,6 +234,42 @@ def test_offers_that_cannot_be_relied_on_are_refused(spoil: Callable[[Json], Any
     with pytest.raises(error, match=words):
         resolver_for(observation, {}, True)
     assert resolver_for(observation, {}, False) is resolver()
+
+
+def test_no_offer_that_keeps_its_form_breaks_a_plan() -> None:
+    """Whatever a host says within the schema: a lock that its loader judges, or one of the package's refusals."""
+    chance = random.Random(int(os.environ.get("GPUHOST_SEED") or 15))  # noqa: S311 - a test that can be repeated
+    check = validator(DATA / "observation.schema.json")
+    texts: Dict[str, List[str]] = {
+        "package": ["nvidia-driver-999-open", "nvidia-driver", "nvidia-driver-525", "linux-modules-nvidia-525-x"],
+        "version": ["0", "9" * 100, "9:999.1-1", "525.1-", "525.1.1.1.1.1-1", "1.1~~", "525.125.06-0ubuntu1"],
+        "depends": ["|,|", "nvidia-driver-525 (>= 1) | nvidia-b", "x (<< ", "{{ x }}", "a" * 20000, "nvidia-b" * 2000],
+        "provides": ["nvidia-driver-525 (= 9:9)", "(", "{% x %}"],
+        "component": ["", "restricted"],
+        "file": ["pool/x", "pool/_/+/~/a~b+c.deb", "pool/" + "a" * 200],
+        "source": ["nvidia-graphics-drivers", "xx"],
+        "support": ["NFB", "x"],
+    }
+    base, made = offering(P2000), 0
+    for _ in range(25):
+        observation = {**base, "offers": {**base["offers"], "packages": list(base["offers"]["packages"])}}
+        packages = observation["offers"]["packages"]
+        for _ in range(chance.randrange(1, 40)):
+            at, key = chance.randrange(len(packages)), chance.choice(sorted(texts))
+            packages[at] = {**packages[at], key: chance.choice(texts[key])}
+        check(observation)
+        asked = chance.choice([{}, {"driver": "999"}, {"driver": "525"}])
+        try:
+            answer = planned(observation, kernel=chance.choice([GA, HWE]), asked=asked)
+        except GpuhostError:
+            continue
+        if answer["status"] == "planned":
+            made += 1
+            try:
+                lock.check(lock.make("box", P2000, answer), "made", "box")
+            except LockError as error:  # a known checksum under another version: the host has lied
+                assert "belongs to driver" in str(error)
+    assert made > 8
 
 
 def test_a_lock_names_each_deb_and_its_schema_takes_it() -> None:

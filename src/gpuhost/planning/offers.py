@@ -148,7 +148,8 @@ def driver(distribution: str, offered: Json) -> Optional[Json]:
     """Return a package as a row of drivers; None for one that is no driver, or only leads to another one."""
     name = _DRIVERS.get(distribution, _NOTHING).match(offered["package"])
     upstream = _UPSTREAM.match(offered["version"])
-    if name is None or upstream is None or not offered["source"].startswith("nvidia-graphics-drivers"):
+    of_nvidia = offered["source"].startswith("nvidia-graphics-drivers") and bool(offered["component"])
+    if name is None or upstream is None or not of_nvidia:
         return None
     branch, tail = upstream.group(2), ""
     if distribution == "ubuntu":

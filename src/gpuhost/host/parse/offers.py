@@ -27,7 +27,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}\Z")
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+~:-]{0,99}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SIZE = re.compile(r"[0-9]{1,10}\Z")
-_POOL = re.compile(r"pool(/[A-Za-z0-9_+~][A-Za-z0-9._+~-]*)+\Z")
+_POOL = re.compile(r"pool(/[A-Za-z0-9_+~][A-Za-z0-9._+~-]*)*/[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}\Z")
 _WORD = re.compile(r"[A-Za-z]{1,20}\Z")
 _DEVICE = re.compile(r"pci:v000010DEd0000([0-9A-F]{4})sv")
 #: Characters of a field that lists packages; those of drivers have some hundred, of a whole desktop some thousand.
