@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import threading
 from pathlib import Path
@@ -23,7 +24,7 @@ from testinfra.backend.ansible import AnsibleBackend
 from testinfra.backend.base import BaseBackend, CommandResult
 
 from gpuhost.checks.base import FAIL, SKIP
-from gpuhost.checks.benchmark import PHOTOS
+from gpuhost.checks.benchmark import BUDGET_S, PHOTOS
 from gpuhost.errors import GpuhostError
 from gpuhost.host import commands
 from gpuhost.planning import lock as locks
@@ -47,6 +48,8 @@ ORDER = (
 )
 HOSTS = pytest.StashKey[Dict[str, checks_collect.Host]]()
 BEAT_S = 30.0
+#: The options that ask for a new measurement.
+AGAIN = ("benchmark", "benchmark_full", "benchmark_seconds", "benchmark_photos", "images")
 #: Bytes of each output of a command on a host. Parsed, the worst JSON takes thirty times as much; the longest honest
 #: answer has less than one MB.
 MOST_SAID = 8 << 20
@@ -69,13 +72,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--require-gpu", action="store_true", help="a host without a GPU fails the GPU checks")
     group.addoption("--no-benchmark", action="store_true", help="leave the YOLO benchmark out")
+    group.addoption(
+        "--benchmark",
+        action="store_true",
+        help="measure again, although an earlier report of this generation has the figures",
+    )
+    group.addoption(
+        "--benchmark-full", action="store_true", help="measure again, and all photos, however long it takes"
+    )
+    group.addoption(
+        "--benchmark-seconds",
+        type=float,
+        metavar="S",
+        help=f"measure again, each network for S seconds (default: {BUDGET_S:g} on a processor, all photos on a card)",
+    )
     group.addoption("--images", metavar="DIR", help="a folder of photos on the host for the benchmark")
     group.addoption(
         "--benchmark-photos",
         type=int,
-        default=PHOTOS,
         metavar="N",
-        help=f"number of photos (default: {PHOTOS})",
+        help=f"measure again, at most N photos (default: {PHOTOS})",
     )
     group.addoption(
         "--bundle", action="store_true", help="also write HOST/support-*.tar.gz, redacted, to attach to an issue"
@@ -85,12 +101,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse what cannot work before a host is touched."""
-    if config.getoption("benchmark_photos") < 1:
-        raise pytest.UsageError("--benchmark-photos must be at least 1.")
+    refuse_benchmark(config)
     hosts = config.getoption("hosts")
     for name in [] if hosts is None else hosts.split(","):
         refuse_unmatched(name, config)
     config.stash[HOSTS] = {}
+
+
+def refuse_benchmark(config: pytest.Config) -> None:
+    """Refuse options of the benchmark that cannot be meant."""
+    photos, seconds = config.getoption("benchmark_photos"), config.getoption("benchmark_seconds")
+    if photos is not None and photos < 1:
+        raise pytest.UsageError("--benchmark-photos must be at least 1.")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise pytest.UsageError("--benchmark-seconds must be a number above 0.")
+    if seconds is not None and config.getoption("benchmark_full"):
+        raise pytest.UsageError("--benchmark-full and --benchmark-seconds exclude each other.")
+    if config.getoption("no_benchmark") and (config.getoption("benchmark_full") or config.getoption("benchmark")):
+        raise pytest.UsageError("--no-benchmark excludes --benchmark and --benchmark-full.")
 
 
 def refuse_unmatched(name: str, config: pytest.Config) -> None:
@@ -212,12 +240,21 @@ def verification(host: Any, config: pytest.Config) -> checks_collect.Host:
         require_gpu=config.getoption("require_gpu"),
         benchmark=not config.getoption("no_benchmark"),
         images=config.getoption("images"),
-        photos=config.getoption("benchmark_photos"),
+        photos=config.getoption("benchmark_photos") or PHOTOS,
+        again=any(map(config.getoption, AGAIN)),
+        full=config.getoption("benchmark_full"),
+        seconds=config.getoption("benchmark_seconds"),
     )
     # A lock that was typed is for the host that is meant, whatever its address; only Ansible knows its name.
     named = not typed or host.backend.get_connection_type() == "ansible"
     former = None if typed else place.former
-    return checks_collect.Host(name, runner(host), place.file, options, former, named)
+    kept = functools.partial(report.earlier, reports_folder(config) / folder_name(name))
+    return checks_collect.Host(name, runner(host), place.file, options, former, named, kept)
+
+
+def reports_folder(config: pytest.Config) -> Path:
+    """Return the folder of all hosts' reports."""
+    return Path(config.getoption("gpuhost_reports") or config.rootpath / "reports")
 
 
 @pytest.fixture(scope="session")
@@ -265,7 +302,7 @@ def hold(host: Any, crew: Crew, request: pytest.FixtureRequest) -> Callable[[str
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write the report of each host; print its table and where the report is."""
-    folder = config.getoption("gpuhost_reports") or config.rootpath / "reports"
+    folder = reports_folder(config)
     for host in config.stash[HOSTS].values():
         made = report.make(host)
         terminalreporter.write_line("")

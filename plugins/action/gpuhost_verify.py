@@ -20,6 +20,13 @@ from gpuhost.report import history, swap
 from gpuhost.text import printable_lines
 
 PROJECT = Path(__file__).resolve().parents[2]
+#: What the argument `benchmark` adds to the command line.
+BENCHMARK: Dict[str, List[str]] = {
+    "auto": [],
+    "again": ["--benchmark"],
+    "full": ["--benchmark-full"],
+    "none": ["--no-benchmark"],
+}
 OPTIONS = {
     "require_gpu": "--require-gpu",
     "images": "--images",
@@ -44,8 +51,7 @@ def pytest_command(host: str, inventory: List[str], arguments: Dict[str, Any]) -
     elif inventory:
         # testinfra takes one inventory; Ansible itself reads several from this variable.
         extra["ANSIBLE_INVENTORY"] = ",".join(inventory)
-    if not arguments.get("benchmark", True):
-        command.append("--no-benchmark")
+    command += BENCHMARK[arguments.get("benchmark", "auto")]
     for name, option in OPTIONS.items():
         value = arguments.get(name)
         if value is True:
@@ -62,8 +68,8 @@ def report_of(lines: List[str]) -> Optional[Path]:
 
 
 class ActionModule(ActionBase):
-    """Takes `benchmark` (true), `require_gpu` (false), `images`, `photos` and `reports`, as verify/'s options
-    of these names.
+    """Takes `benchmark` (a key of BENCHMARK; auto), `require_gpu` (false), `images`, `photos` and `reports`, as
+    verify/'s options of these names.
     """
 
     TRANSFERS_FILES = False
@@ -82,9 +88,10 @@ class ActionModule(ActionBase):
             self._display.display(told)
             return {**result, "changed": False, "skipped": True, "msg": told}
         arguments = {name: value for name, value in self._task.args.items() if value != ""}
-        for name in ("benchmark", "require_gpu"):
-            if name in arguments and not isinstance(arguments[name], bool):
-                raise AnsibleActionFail(f"{name} must be true or false, not {arguments[name]!r}.")
+        if not isinstance(arguments.get("require_gpu", False), bool):
+            raise AnsibleActionFail(f"require_gpu must be true or false, not {arguments['require_gpu']!r}.")
+        if arguments.get("benchmark", "auto") not in list(BENCHMARK):
+            raise AnsibleActionFail(f"benchmark must be one of {', '.join(BENCHMARK)}, not {arguments['benchmark']!r}.")
         command, extra = pytest_command(host, list(variables.get("ansible_inventory_sources") or []), arguments)
         try:
             # With several inventories pytest is not told which of them the host, and so its lock, comes from.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
 from typing import Any, Dict, List
 
 from gpuhost.checks import benchmark as checks_benchmark
@@ -11,6 +12,7 @@ from gpuhost.diagnoses import verdict as checks
 from gpuhost.planning import lock, plan
 from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
+from gpuhost.verification.collect import Options
 from gpuhost.verification.expected import environments, expected, sonames
 
 from ..example_hosts import observed
@@ -222,7 +224,8 @@ def host(observation: Json, locked: Json) -> Json:
     }
     return {
         "host": "box",
-        "options": {"require_gpu": False, "benchmark": True, "photos": 192, "images": None},
+        "options": {name: value for name, value in asdict(Options()).items() if name != "root"},
+        "earlier": None,
         "lock": locked,
         "lock_error": None,
         "machine": machine,

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
@@ -17,6 +18,7 @@ from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.host import commands, opencv_job, venvs
 from gpuhost.planning import opencv as opencv_plan
 from gpuhost.shipping import bundle, tree
+from gpuhost.verification.collect import Options
 
 from . import wheelhouse
 
@@ -133,7 +135,7 @@ def test_the_detector_and_the_builder_are_not_trapped(trap: Path, tmp_path: Path
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
     python.chmod(0o755)
-    shell = checks_benchmark.command(str(tmp_path), "yolov3", "cpu", 1, None)
+    shell = checks_benchmark.command(str(tmp_path), "yolov3", "cpu", {**asdict(Options()), "photos": 1})
     lines: List[Tuple[List[str], str]] = [
         (["sh", "-c", shell], "error: "),
         ([*checks_benchmark.thorough(str(tmp_path), "cpu", ["yolov3"], 1, 1, False)], "error: "),

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gpuhost.cli import main as cli
 from gpuhost.planning.lock import text
-from gpuhost.report import report
+from gpuhost.report import history, report
 from gpuhost.report import swap as report_swap
 from gpuhost.verification.collect import Host, Options
 
@@ -56,6 +56,25 @@ def test_the_ratio_is_that_of_the_last_benchmarks_of_two_generations(tmp_path: P
         "4.00 times as fast (3.27 to 4.89)"
         for name in ("yolov4-tiny", "yolov3")
     ]
+
+
+def test_what_a_report_took_over_is_not_measured_again(tmp_path: Path) -> None:
+    """A later report of the same generation shows the figures with their time, and no comparison counts them twice."""
+    old, new = made(tmp_path, 1, 0.4, 0), made(tmp_path, 2, 0.1, 60)
+    seen = {**copy.deepcopy(GPU), "benchmark": {}}
+    seen["machine"]["installed"]["generation"] = 2
+    folder = tmp_path / "box"
+    for kept in (old, new):
+        history.keep(kept, folder)
+    seen["earlier"] = report.earlier(folder, seen)
+    host = Host("box", lambda command: (1, "", ""), tmp_path / "stack.json", Options())
+    host.seen, host.results = seen, judged(seen)
+    later = report.make(host, 120.0)
+    assert later["benchmark"] == new["benchmark"]
+    assert "measured 1970-01-01T00:01:00Z" in report.as_text(later, 200)
+    assert report_swap.lines([old, new, later]) == report_swap.lines([old, new])
+    seen["machine"]["installed"]["generation"] = 3
+    assert report.earlier(folder, seen) is None
 
 
 def test_going_back_compares_with_what_was_in_force_before(tmp_path: Path) -> None:

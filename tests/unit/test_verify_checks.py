@@ -308,13 +308,24 @@ def test_what_a_host_says_cannot_move_the_cursor() -> None:
     assert printable("a\x1b[2J\nb\u202e") == "a\N{REPLACEMENT CHARACTER}[2J b\N{REPLACEMENT CHARACTER}"
 
 
+@pytest.mark.parametrize(("photos", "seconds", "status"), [(24, 30.4, PASS), (24, 12.0, FAIL), (193, 40.0, FAIL)])
+def test_fewer_photos_are_enough_when_the_time_has_passed(photos: int, seconds: float, status: str) -> None:
+    """On a processor each network has half a minute; one that stopped before that is not what was asked for."""
+    seen = fresh("cpu")
+    entry = seen["benchmark"]["yolov3"]["models"][0]
+    entry["headline"].update(photos=photos, total_s=seconds, mean_s=seconds / photos)
+    found = judged(seen)["benchmark.yolov3"]
+    assert found.status == status
+    assert status == FAIL or found.actual.endswith("stopped after 30 s")
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda report: report["models"][0].update(model="yolov3"),
         lambda report: report["models"][0].update(size=32),
         lambda report: report["models"][0].update(device="cuda"),
-        lambda report: report["models"][0]["headline"].update(photos=1),
+        lambda report: report["models"][0]["headline"].update(photos=1, total_s=0.2),
         lambda report: report["models"].append(report["models"][0]),
         lambda report: report["photos"].update(kind="given"),
     ],
@@ -336,7 +347,7 @@ def test_a_folder_of_photos_may_hold_fewer_than_asked_for(kind: str, count: int,
     seen["options"]["images"] = "/photos"
     for report in seen["benchmark"].values():
         report["photos"] = {"kind": kind, "count": count}
-        report["models"][0]["headline"]["photos"] = told
+        report["models"][0]["headline"].update(photos=told, total_s=0.2 * told)
     assert judged(seen)["benchmark.yolov3"].status == status
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shlex
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
@@ -22,6 +24,7 @@ from gpuhost.host.probe import installed as probe_installed
 from gpuhost.host.probe.machine import observe
 from gpuhost.planning.lock import text
 from gpuhost.report import report
+from gpuhost.report.benchmark import rows
 from gpuhost.shipping import bundle
 from gpuhost.verification import collect as checks_collect
 from gpuhost.verification.collect import Host, Options
@@ -348,18 +351,62 @@ def test_a_missing_and_a_damaged_lock_are_told_apart(tmp_path: Path) -> None:
 def test_the_benchmarks_own_error_is_passed_on(tmp_path: Path) -> None:
     """The detector says in one line what is wrong; that line is the failure."""
     error = "error: This OpenCV has no CUDA. Build it."
-    found = checks_collect.benchmark(lambda command: (7, "", f"words\n{error}\n"), Options(), "yolov3", "cuda")
+    options = asdict(Options())
+    found = checks_collect.benchmark(lambda command: (7, "", f"words\n{error}\n"), "/r", options, "yolov3", "cuda")
     assert found == {"error": "This OpenCV has no CUDA. Build it."}
 
 
 def test_the_benchmark_command_is_safe_and_reads_only() -> None:
     """What a user types is one word to the shell, whatever it holds."""
-    command = checks_benchmark.command("/opt/gpuhost", "yolov3", "cpu", 5, "/photos; rm -rf /")
+    options = asdict(Options(photos=5, images="/photos; rm -rf /"))
+    command = checks_benchmark.command("/opt/gpuhost", "yolov3", "cpu", options)
     assert "'/photos; rm -rf /'" in command
     assert "--read-only --json -" in command
     code, _, err = shell(command.replace("/opt/gpuhost", "/nonexistent"))
     assert code != 0
     assert "/nonexistent/current/venvs/opencv_cuda/bin/python" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "told"),
+    [
+        (Options(), "cpu", " --budget 30 "),
+        (Options(), "cuda", None),
+        (Options(seconds=7.5), "cuda", " --budget 7.5 "),
+        (Options(full=True), "cpu", None),
+    ],
+)
+def test_a_processor_measures_for_half_a_minute(options: Options, device: str, told: Optional[str]) -> None:
+    """And a card all photos, unless another time, or all of them, is asked for."""
+    command = checks_benchmark.command("/r", "yolov3", device, asdict(options))
+    assert (told in command) if told else ("--budget" not in command)
+
+
+def test_a_generation_that_has_a_benchmark_is_not_measured_again(tmp_path: Path) -> None:
+    """What a kept report of it measured counts, with its time; --benchmark asks anew."""
+    seen = cpu_host()
+    earlier = {"models": [row for one in seen["benchmark"].values() for row in rows(one, "2026-11-01T00:00:00Z")]}
+    file = tmp_path / "stack.json"
+    file.write_text(text(seen["lock"]), encoding="utf-8")
+    measured: List[str] = []
+
+    def run(command: str) -> Tuple[int, str, str]:
+        measured.append(command)
+        return 1, "", ""
+
+    for options, commands in ((Options(), 0), (Options(again=True), 1), (Options(benchmark=False), 0)):
+        host = Host("box", run, file, options, earlier=lambda seen: earlier)
+        kept = {name: seen[name] for name in ("machine", "expected", "environments", "lock", "lock_error")}
+        host.seen.update(copy.deepcopy(kept), earlier=earlier)
+        measured.clear()
+        found = host.result("benchmark.yolov3", lambda line: None)
+        assert sum("yolov3" in command for command in measured) == commands
+        if options == Options():
+            assert found.status == "pass" and "measured 2026-11-01T00:00:00Z in this generation" in found.actual
+        elif options.again:
+            assert found.status == "fail"
+        else:
+            assert found.status == "skip"
 
 
 PRINT = (

@@ -128,6 +128,9 @@ def test_a_host_that_does_not_answer_is_one_failure(tmp_path: Path) -> None:
     ("options", "told"),
     [
         (["--benchmark-photos=0"], "at least 1"),
+        (["--benchmark-seconds=nan"], "above 0"),
+        (["--benchmark-full", "--benchmark-seconds=3"], "exclude each other"),
+        (["--no-benchmark", "--benchmark"], "excludes"),
         (["--hosts=ansible://nobody", "--ansible-inventory=localhost,"], "names no host"),
     ],
 )
@@ -153,7 +156,7 @@ def plugin() -> ModuleType:
 
 def test_the_plugin_calls_verify_for_the_present_host(plugin: Any) -> None:
     """With this Python, the inventory of the play, and the task's options."""
-    arguments = {"benchmark": False, "require_gpu": True, "photos": 24, "images": "/my photos"}
+    arguments = {"benchmark": "none", "require_gpu": True, "photos": 24, "images": "/my photos"}
     command, extra = plugin.pytest_command("box", ["/inv/hosts.yml"], arguments)
     assert command[:4] == [sys.executable, "-I", "-u", "-m"] and command[4:6] == ["pytest", "verify/"]
     assert {"--hosts=ansible://box", "--ansible-inventory=/inv/hosts.yml", "--no-benchmark"} <= set(command)

@@ -36,6 +36,22 @@ def bench(work: Path, *more: str) -> int:
     return commands.main(["bench", "--model", "yolov4-tiny", "--size", "64", "--work", str(work), *more])
 
 
+def test_a_budget_ends_the_measurement(work: Path, tmp_path: Path) -> None:
+    """No further photo is begun once the time has passed, one is always measured, and the report is whole."""
+    file = tmp_path / "report.json"
+    assert bench(work, "--count", "4", "--budget", "1e-9", "--json", str(file)) == 0
+    entry = json.loads(file.read_text(encoding="utf-8"))["models"][0]
+    assert (entry["headline"]["photos"], entry["budget_s"], entry["complete"]) == (1, 1e-9, True)
+    assert bench(work, "--count", "4", "--budget", "1e9", "--json", str(file)) == 0
+    assert json.loads(file.read_text(encoding="utf-8"))["models"][0]["headline"]["photos"] == 4
+
+
+@pytest.mark.parametrize("more", [["--budget", "0"], ["--budget", "nan"], ["--budget", "3", "--mode", "both"]])
+def test_a_budget_that_cannot_be_meant(work: Path, more: List[str]) -> None:
+    """Is refused before anything is measured."""
+    assert bench(work, *more) == 2
+
+
 # ---- statistics -----------------------------------------------------------------------------------------------------
 
 

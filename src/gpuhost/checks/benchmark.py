@@ -18,6 +18,8 @@ MODELS = ("yolov4-tiny", "yolov3")
 SIZE = 416
 PHOTOS = 192
 LIMIT_S = 3600
+#: How long a processor measures each network; a card measures all photos.
+BUDGET_S = 30.0
 #: Both come from the host and become the name of a file here.
 _STARTED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -34,20 +36,31 @@ def detector(root: str, generation: str = "current") -> List[str]:
     return start(f"{there}/venvs/opencv_cuda/bin/python", f"{there}/yolo", "gpuhost.yolo")
 
 
-def command(root: str, model: str, on: str, photos: int, images: Optional[str], generation: str = "current") -> str:
-    """The shell command that measures one model on a host, writes nothing there and gives its report on its
-    output.
+def budget(options: Json, on: str) -> Optional[float]:
+    """Return the seconds after which no further photo of a model is begun, by verify/'s options and the device; None
+    for all photos.
+    """
+    if options["full"] or (options["seconds"] is None and on != "cpu"):
+        return None
+    return BUDGET_S if options["seconds"] is None else float(options["seconds"])
+
+
+def command(root: str, model: str, on: str, options: Json, generation: str = "current") -> str:
+    """Return the shell command that measures one model on a host as verify/'s `options` ask, writes nothing there and
+    gives its report on its output.
 
     The published weights are used where the host has them, else the made ones.
     """
+    images, seconds = options["images"], budget(options, on)
     published = shlex.quote(f"{root}/cache/yolo/published")
     own = f" --photos {shlex.quote(images)}" if images else ""
+    own += "" if seconds is None else f" --budget {seconds:g}"
     weights = f"set --; if test -d {published}; then set -- --weights-dir {published}; fi"
     program = " ".join(map(shlex.quote, detector(root, generation)))
     work = shlex.quote(f"{root}/cache/yolo")
     return (
         f"{weights}; timeout -k 5 {LIMIT_S} {program} bench "
-        f"--model {shlex.quote(model)} --size {SIZE} --device {shlex.quote(on)} --count {int(photos)}{own} "
+        f"--model {shlex.quote(model)} --size {SIZE} --device {shlex.quote(on)} --count {int(options['photos'])}{own} "
         f'--work {work} --read-only --json - "$@"'
     )
 
@@ -86,6 +99,11 @@ def measured(model: str, seen: Json) -> Outcome:
     required = f"{model} at {SIZE} measured to the end, its result proved right"
     if not seen["options"]["benchmark"]:
         return skipped(required, "left out, as --no-benchmark asked")
+    earlier = kept(model, seen)
+    if model not in seen["benchmark"] and earlier is not None:
+        told = f"{times(earlier)} on {earlier['device']}, {earlier['weights']['kind']} weights"
+        when = f"measured {earlier['when']} in this generation; --benchmark measures again"
+        return held(True, f"{required} in this generation", f"{told}, {when}", "")
     found = seen["benchmark"][model]
     if "error" in found:
         return held(False, required, found["error"], found.get("next_step") or INSTALL)
@@ -98,23 +116,43 @@ def measured(model: str, seen: Json) -> Outcome:
         return held(False, f"measured on {device_wanted}", f"measured on {entry['device']}", INSTALL)
     if not entry["complete"] or not entry["gate"]["passed"]:
         return held(False, required, found["stopped_by"] or "the measurement is not complete", INSTALL)
-    if not are_all_photos(found, seen["options"]):
+    if not are_all_photos(found, seen["options"], device_wanted):
         asked = f"the photos of {seen['options']['images']}" if seen["options"]["images"] else "made photos"
         told = f"{entry['headline']['photos']} photos of the kind {found['photos']['kind']}"
         return held(False, f"{model} on {seen['options']['photos']} of {asked}", told, INSTALL)
-    line, kind = entry["headline"], entry["weights"]["kind"]
-    times = f"{line['photos']} photos in {line['total_s']:.2f} s ({line['mean_s']:.3f} s each)"
-    actual = f"{times} on {entry['device']}, {kind} weights"
+    seconds, count = budget(seen["options"], device_wanted), entry["headline"]["photos"]
+    stopped = "" if seconds is None or count == seen["options"]["photos"] else f", stopped after {seconds:g} s"
+    actual = f"{times(entry['headline'])} on {entry['device']}, {entry['weights']['kind']} weights{stopped}"
     return held(True, required, actual, "")
 
 
-def are_all_photos(report: Json, options: Json) -> bool:
-    """Return whether a report is of the photos that were asked for. A folder of the user's may hold fewer."""
-    count, own = report["models"][0]["headline"]["photos"], options["images"] is not None
-    if (report["photos"]["kind"] == "made") == own:
+def times(line: Json) -> str:
+    """Return how many photos took how long, in words."""
+    return f"{line['photos']} photos in {line['total_s']:.2f} s ({line['mean_s']:.3f} s each)"
+
+
+def kept(model: str, seen: Json) -> Optional[Json]:
+    """Return what an earlier report of the same generation measured of a model on the same device, where this run asks
+    for no new measurement; None else.
+
+    `seen["earlier"]` is that report's part `benchmark`.
+    """
+    if seen["options"]["again"] or seen["earlier"] is None:
+        return None
+    wanted = (model, SIZE, seen["expected"]["device"])
+    rows = seen["earlier"]["models"]
+    return next((row for row in rows if (row["model"], row["size"], row["device"]) == wanted and row["complete"]), None)
+
+
+def are_all_photos(report: Json, options: Json, on: str) -> bool:
+    """Return whether a report is of the photos that were asked for. A folder of the user's may hold fewer, and where
+    the time is limited some may be left over when it has passed.
+    """
+    line, own, seconds = report["models"][0]["headline"], options["images"] is not None, budget(options, on)
+    if (report["photos"]["kind"] == "made") == own or line["photos"] > options["photos"]:
         return False
     asked = report["photos"].get("count") if own else options["photos"]
-    return bool(count == asked and count <= options["photos"])
+    return bool(line["photos"] == asked or (seconds is not None and line["total_s"] >= seconds))
 
 
 CHECKS = tuple(

@@ -105,7 +105,20 @@ def option_list(arguments: argparse.Namespace, names: Sequence[str]) -> List[str
     return line
 
 
-BENCH = ("size", "model", "count", "progress", "device", "photos", "passes", "mode", "batch", "baseline", "read_only")
+BENCH = (
+    "size",
+    "model",
+    "count",
+    "progress",
+    "device",
+    "photos",
+    "passes",
+    "mode",
+    "budget",
+    "batch",
+    "baseline",
+    "read_only",
+)
 DETECT = ("output", "json", "model", "device", "confidence", "size")
 
 

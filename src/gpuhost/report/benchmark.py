@@ -13,8 +13,8 @@ from ..types import Json
 LONGEST_WORD = 300
 
 
-def rows(found: Json) -> List[Dict[str, Any]]:
-    """One row for each model of a benchmark's report that was measured photo by photo."""
+def rows(found: Json, when: str) -> List[Dict[str, Any]]:
+    """Return one row for each model of a benchmark's report that was measured photo by photo, in the run of `when`."""
     return [
         {
             "model": printable(entry["model"], LONGEST_WORD),
@@ -35,6 +35,7 @@ def rows(found: Json) -> List[Dict[str, Any]]:
             "gate_rel2": max(entry["gate"]["rel2"]),
             "opencv": printable(found["environment"]["opencv"], LONGEST_WORD),
             "photo_kind": printable(found["photos"]["kind"], LONGEST_WORD),
+            "when": when,
         }
         for entry in found["models"]
         if "headline" in entry
@@ -46,11 +47,13 @@ def reference() -> Json:
     return dict(shipped().yolo["reference"])
 
 
-def summary(reports: Iterable[Json]) -> Optional[Json]:
-    """The rows of all reports and the original's figures; None when nothing was measured. A report that is an error
-    has no rows.
+def summary(reports: Iterable[Json], when: str, earlier: Optional[Json] = None) -> Optional[Json]:
+    """Return the rows of all reports, those of an `earlier` summary for what they did not measure, and the original's
+    figures; None when there are no rows. A report that is an error has none.
     """
-    models = [row for found in reports if "error" not in found for row in rows(found)]
+    models = [row for found in reports if "error" not in found for row in rows(found, when)]
+    measured = {row["model"] for row in models}
+    models += [row for row in (earlier or {"models": []})["models"] if row["model"] not in measured]
     return {"models": models, "reference": reference()} if models else None
 
 
@@ -62,3 +65,13 @@ def of_report(report: Json) -> Optional[Json]:
         return None
     found: Optional[Json] = report["benchmark"]
     return found
+
+
+def measured_in(report: Json) -> Optional[Json]:
+    """The benchmark that the run of a report itself measured, without what it took over from an earlier one; None where
+    it measured nothing. Every row has its `when`, which reports of earlier versions do not write.
+    """
+    found, when = of_report(report), report["when"]
+    rows_of_it = [] if found is None else found["models"]
+    own = [{**row, "when": when} for row in rows_of_it if row.get("when", when) == when]
+    return {**found, "models": own} if found is not None and own else None

@@ -54,17 +54,17 @@ def rows(benchmark: Json) -> List[Json]:
 
 def trend(kept: Sequence[Json]) -> Optional[Json]:
     """The picture of a host's last runs, model by model, the newest last; None where fewer than two were measured."""
-    measured = [report for report in kept if report_benchmark.of_report(report)]
+    measured = [(report, own) for report in kept if (own := report_benchmark.measured_in(report))]
     if len(measured) < 2:
         return None
     found: List[Json] = []
-    for report in measured[-RUNS:]:
-        for row in rows(report["benchmark"])[: len(report["benchmark"]["models"])]:
+    for report, own in measured[-RUNS:]:
+        for row in rows(own)[: len(own["models"])]:
             number = (report["plan"] or {}).get("generation")
             when = report["when"][:10] + " " + report["when"][11:16]
             found.append({**row, "label": f"{row['label'].rpartition(',')[0]}, {when}, generation {number}"})
     found.sort(key=lambda row: str(row["label"].partition(",")[0]))
-    return placed_bars(found + originals(measured[-1]["benchmark"]["reference"]), WIDTH)
+    return placed_bars(found + originals(measured[-1][1]["reference"]), WIDTH)
 
 
 def fleet(reports: Sequence[Json]) -> Optional[Json]:

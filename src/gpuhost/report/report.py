@@ -39,20 +39,34 @@ STYLES = {PASS: "green", FAIL: "bold red", SKIP: "yellow"}
 
 def make(host: Host, when: Optional[float] = None) -> Json:
     """The report of a host that was verified; `when` is in seconds since 1970 (default: now)."""
-    results, seen = host.all_results(), host.seen
+    results, seen, at = host.all_results(), host.seen, history.stamp(when)
     read = "error" not in seen.get("machine", {"error": ""})
     return {
         "schema": SCHEMA,
         "gpuhost": __version__,
         "host": word(host.name),
-        "when": history.stamp(when),
+        "when": at,
         "verdict": checks.verdict(results, checks.is_provisioned(seen), checks.is_whole(seen)),
         "plan": plan_summary(seen, read),
         "checks": [r.as_json() for r in results],
-        "benchmark": report_benchmark.summary(seen["benchmark"].values()),
+        "benchmark": report_benchmark.summary(seen["benchmark"].values(), at, seen["earlier"]),
         "environment": environment_summary(seen) if read else None,
         "notes": notes(seen) if read else [],
     }
+
+
+def earlier(folder: Path, seen: Json) -> Optional[Json]:
+    """Return the benchmark that the newest kept report of the same plan and generation measured; None for none.
+
+    `folder` is the host's, `seen` what is known of the host.
+    """
+    if "error" in seen["machine"]:
+        return None
+    plan = plan_summary(seen, True)
+    if plan is None or plan["generation"] is None:
+        return None
+    kept = (report for report in reversed(history.read(folder).reports) if report["plan"] == plan)
+    return next((found for found in map(report_benchmark.measured_in, kept) if found is not None), None)
 
 
 def plan_summary(seen: Json, read: bool) -> Optional[Json]:
@@ -102,10 +116,13 @@ def word(value: object) -> str:
     return printable(value, LONGEST_WORD)
 
 
-def original_line(model: Json) -> str:
-    """A model's result in the form of the original's log."""
+def original_line(model: Json, when: str) -> str:
+    """A model's result in the form of the original's log, in a report of `when`."""
     what = f"{model['model']} at {model['size']} on {model['device']}, {model['weights']['kind']} weights"
-    return f"[INFO] {model['photos']} photos in {model['total_s']:.2f} s ({model['mean_s']:.3f} s each): {what}"
+    earlier = "" if model.get("when", when) == when else f", measured {model['when']}"
+    return (
+        f"[INFO] {model['photos']} photos in {model['total_s']:.2f} s ({model['mean_s']:.3f} s each): {what}{earlier}"
+    )
 
 
 def counts(report: Json) -> str:
@@ -141,7 +158,7 @@ def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
         )
     console.print(table)
     for model in (report["benchmark"] or {"models": []})["models"]:
-        console.print(Text(original_line(model)))
+        console.print(Text(original_line(model, report["when"])))
     for note in report["notes"]:
         console.print(Text(f"note: {note}"))
     return str(console.file.getvalue())  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ def measured(reports: List[Json]) -> List[Tuple[int, Json, Json]]:
     """The reports with a benchmark, oldest first: generation, report, benchmark."""
     found = []
     for report in reports:
-        generation, benchmark = (report.get("plan") or {}).get("generation"), report_benchmark.of_report(report)
+        generation, benchmark = (report.get("plan") or {}).get("generation"), report_benchmark.measured_in(report)
         if generation is not None and benchmark is not None:
             found.append((int(generation), report, benchmark))
     return found

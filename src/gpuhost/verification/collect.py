@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -41,6 +41,12 @@ class Options:
     benchmark: bool = True
     images: Optional[str] = None
     photos: int = checks_benchmark.PHOTOS
+    #: Measure although an earlier report of this generation has the figures.
+    again: bool = False
+    #: Measure all photos, however long it takes.
+    full: bool = False
+    #: The seconds for each network; None for what suits the device.
+    seconds: Optional[float] = None
 
 
 def ended(code: int, err: str) -> str:
@@ -60,23 +66,27 @@ class Host:
     """One host under verification: collects on demand, judges, and keeps every result."""
 
     def __init__(
-        self, name: str, run: Run, lock_file: Path, options: Options, former: Optional[Path] = None, named: bool = False
+        self,
+        name: str,
+        run: Run,
+        lock_file: Path,
+        options: Options,
+        former: Optional[Path] = None,
+        named: bool = False,
+        earlier: Callable[[Json], Optional[Json]] = lambda seen: None,
     ) -> None:
         """Read the lock; nothing is asked of the host yet.
 
-        `former` is where earlier releases kept the lock; with `named` the lock must name this host.
+        `former` is where earlier releases kept the lock; with `named` the lock must name this host. `earlier` gives the
+        benchmark that a kept report of the same generation has.
         """
         self.name = name
         self.results: Dict[str, Result] = {}
-        self._run, self._options = run, options
+        self._run, self._options, self._earlier = run, options, earlier
         self.seen: Json = {
             "host": name,
-            "options": {
-                "require_gpu": options.require_gpu,
-                "benchmark": options.benchmark,
-                "photos": options.photos,
-                "images": options.images,
-            },
+            "options": {name: value for name, value in asdict(options).items() if name != "root"},
+            "earlier": None,
             "environments": {},
             "benchmark": {},
             **read_lock(lock_file, name if named else None, former),
@@ -102,6 +112,7 @@ class Host:
         self.seen["machine"] = machine(self._run, self._options.root)
         self.seen["expected"] = expected(self.seen["lock"], self.seen["machine"])
         self.seen.update(as_found(self.seen))
+        self.seen["earlier"] = self._earlier(self.seen)
 
     def _collect(self, check: Check, say: Say) -> None:
         """See that the part of the host that a check speaks of is collected."""
@@ -111,10 +122,16 @@ class Host:
             say(f"{self.name}: {PROBES[kind]} computes")
             wanted = self.seen["expected"]["sonames"] if kind == "dl4cv" else ()
             self.seen["environments"][kind] = environment(self._run, self._options.root, kind, wanted, at)
-        if kind == "benchmark" and self._options.benchmark and model not in self.seen["benchmark"]:
-            on = self.seen["expected"]["device"]
-            say(f"{self.name}: benchmark of {model} on {on}, {self._options.photos} photos")
-            self.seen["benchmark"][model] = benchmark(self._run, self._options, model, on, at)
+        if kind == "benchmark" and self._options.benchmark and not self._measured(model):
+            on, options = self.seen["expected"]["device"], self.seen["options"]
+            seconds = checks_benchmark.budget(options, on)
+            limit = "" if seconds is None else f", for {seconds:g} s"
+            say(f"{self.name}: benchmark of {model} on {on}, {options['photos']} photos{limit}")
+            self.seen["benchmark"][model] = benchmark(self._run, self._options.root, options, model, on, at)
+
+    def _measured(self, model: str) -> bool:
+        """Return whether a model is measured already, in this run or by a kept report of this generation."""
+        return model in self.seen["benchmark"] or checks_benchmark.kept(model, self.seen) is not None
 
     def all_results(self) -> List[Result]:
         """A result of every check there is; one that was not asked for in this run is skipped, with that
@@ -200,9 +217,9 @@ def environment(run: Run, root: str, name: str, sonames: Sequence[str] = (), at:
     return found
 
 
-def benchmark(run: Run, options: Options, model: str, on: str, at: str = "current") -> Json:
+def benchmark(run: Run, root: str, options: Json, model: str, on: str, at: str = "current") -> Json:
     """The report of the benchmark of one model, or an `error` with what to do."""
-    command = checks_benchmark.command(options.root, model, on, options.photos, options.images, at)
+    command = checks_benchmark.command(root, model, on, options, at)
     code, out, err = run(command)
     start = out.find("{")
     report = read_object(out[start:]) if start >= 0 else None

@@ -33,7 +33,8 @@ MOST_DECODERS = 4
 class Settings(NamedTuple):
     """What to measure: the command line's options. `number` is how many photos (None: all that
     are given), `report` the JSON file, `batch` 0
-    what suits the device, `baseline` the device of the original's loop, or None for no such loop.
+    what suits the device, `baseline` the device of the original's loop, or None for no such loop. After `budget`
+    seconds no further photo of a model is begun (None: all photos).
     """
 
     models: Tuple[str, ...]
@@ -48,6 +49,7 @@ class Settings(NamedTuple):
     mode: str = "single"
     batch: int = 0
     baseline: Optional[str] = None
+    budget: Optional[float] = None
 
 
 def decoder_threads() -> int:
@@ -81,7 +83,7 @@ def _open(model: str, settings: Settings, paths: Tuple[pathlib.Path, ...], fault
     ways: List[Any] = []
     warm_ups: Dict[str, Dict[str, Any]] = {}
     if SINGLE in names:
-        ways.append(Single(detector, faults))
+        ways.append(Single(detector, faults, settings.budget))
         warm_ups[SINGLE] = benchmark_single.warm_up(_single_steps(detector, paths, faults))
     if OFFLINE in names:
         own = batch > 1 and (SINGLE in names or settings.baseline is not None)
@@ -146,7 +148,7 @@ def _measure_model(
     valid.
     """
     entry.update(model=model, size=settings.size, device=settings.device, device_asked=settings.device)
-    entry.update(mode=settings.mode, passes=settings.passes, complete=False)
+    entry.update(mode=settings.mode, passes=settings.passes, budget_s=settings.budget, complete=False)
     progress.say(f"{model}: files, device and correctness")
     require_opencv(facts_of(model)["opencv_minimum"], model)
     files = model_files(model, settings.size, settings.work, settings.weights_dir)
@@ -185,7 +187,7 @@ def _measure_model(
         with sampler:
             for _ in range(settings.passes):
                 turns.run_pass(chosen.paths, multiple, tick)
-        if done < of:  # photos that were left out
+        if done < of:  # photos that were left out, or that no time was left for
             tick(of - done)
         entry["complete"] = True
     finally:

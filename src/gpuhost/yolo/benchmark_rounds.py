@@ -4,10 +4,11 @@ every round before the next begins.
 What disturbs the machine meanwhile then meets all of them alike, and the rounds tell how sure a ratio is.
 """
 
+import math
 import pathlib
 import time
 from array import array
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -28,15 +29,18 @@ class Single:
 
     name = SINGLE
 
-    def __init__(self, detector: Detector, faults: Faults) -> None:
-        """Measure with `detector`."""
+    def __init__(self, detector: Detector, faults: Faults, budget: Optional[float] = None) -> None:
+        """Measure with `detector`; after `budget` seconds of detection no further photo is begun."""
         self._detector, self._faults = detector, faults
+        self._left = math.inf if budget is None else budget
         self.samples = Samples()
 
     def run(self, paths: Sequence[pathlib.Path], tick: Tick) -> float:
-        """Time each of `paths`; returns their seconds together."""
+        """Time each of `paths` that there is time for; returns their seconds together."""
         seconds = 0.0
         for path in paths:
+            if self._left <= 0.0:
+                break
             try:
                 sample: Sample = benchmark_single.time_photo(self._detector, path)
             except ImageError as problem:
@@ -44,6 +48,7 @@ class Single:
             else:
                 self.samples.add(sample)
                 seconds += sample.total
+                self._left -= sample.total
             tick(1)
         return seconds
 

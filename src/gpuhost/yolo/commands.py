@@ -45,6 +45,14 @@ def _check(given: argparse.Namespace) -> None:
         value = getattr(given, name, None)
         if value is not None and value < 1:
             raise UsageError(f"--{name} must be at least 1.", next_step="Leave it out for the default.")
+    budget = getattr(given, "budget", None)
+    if budget is not None and not (math.isfinite(budget) and budget > 0.0):
+        raise UsageError(f"A --budget of {budget} seconds is not possible.", next_step="Use a number above 0.")
+    if budget is not None and (given.mode != "single" or given.baseline is not None):
+        raise UsageError(
+            "--budget goes with --mode single alone: ways that are compared take the same photos.",
+            next_step="Say how many photos there are: --count N",
+        )
     _check_weights(given.weights_dir)
 
 
@@ -72,6 +80,7 @@ def _settings(given: argparse.Namespace) -> benchmark.Settings:
         mode=given.mode,
         batch=given.batch or 0,
         baseline=given.baseline or (None if given.baseline is None else given.device),
+        budget=given.budget,
     )
 
 

@@ -73,6 +73,12 @@ def add_bench(command: argparse.ArgumentParser, work_needed: bool = True) -> Non
         "both: in turns (default: single)",
     )
     command.add_argument(
+        "--budget",
+        type=float,
+        metavar="SECONDS",
+        help="start no further photo of a model after this time (default: all photos; only with --mode single)",
+    )
+    command.add_argument(
         "--batch",
         type=int,
         metavar="N",
