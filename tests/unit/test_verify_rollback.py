@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
@@ -76,6 +77,7 @@ def test_all_parts_are_asked_of_the_generation_that_was_read(tmp_path: Path, mon
     host = Host("box", run, file, Options())
     for check in ("opencv.computes", "tensorflow.computes"):
         host.result(check, lambda line: None)
-    checks_collect.benchmark(run, Options(), "yolov3", "cpu", checks_collect.generation(host.seen))
+    at = checks_collect.generation(host.seen)
+    checks_collect.benchmark(run, "/opt/gpuhost", asdict(Options()), "yolov3", "cpu", at)
     assert len(asked) >= 3
     assert all("/opt/gpuhost/generations/3/venvs/" in command and "/current/" not in command for command in asked)

@@ -104,7 +104,7 @@ def test_the_last_runs_are_drawn_beside_one_another(tmp_path: Path) -> None:
         one = copy.deepcopy(base)
         one["when"] = f"2026-01-{day:02d}T00:00:00Z"
         for model in one["benchmark"]["models"]:
-            model["mean_s"] = 0.1 * day
+            model.update(mean_s=0.1 * day, when=one["when"])
         kept.append(one)
     assert report_picture.trend(kept[:1]) is None and report_picture.trend([]) is None
     drawn = report_picture.trend(kept)
