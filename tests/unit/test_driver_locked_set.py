@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -10,9 +12,12 @@ import pytest
 
 from gpuhost.errors import ArtifactError, RefusedError
 from gpuhost.host import download
+from gpuhost.host.driver.apt import Apt
 from gpuhost.host.driver.set import DriverSet, ExactSet
+from gpuhost.host.work import Work
 
 from .test_driver_setup import DRIVER, KERNEL, VERSION, Host
+from .vendor import Vendor
 
 LIBRARY = "libnvidia-compute-525"
 MODULES = "linux-modules-nvidia-525-generic-hwe-18.04"
@@ -177,3 +182,40 @@ def test_a_foreign_origin_is_refused_beside_files_of_the_cache(host: Moved) -> N
     host.simulated += "Inst libx11-6 (2:1.6.4 LP-PPA-graphics:18.04/bionic [amd64])\n"
     with pytest.raises(RefusedError, match=r"libx11-6 2:1\.6\.4 comes from LP-PPA-graphics"):
         host.exact()
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="there is no dpkg-deb here")
+def test_a_deb_comes_over_https_past_a_redirect_and_only_the_right_one_is_kept(vendor: Vendor, tmp_path: Path) -> None:
+    """As Debian's snapshot archive answers for a moment between two snapshots. The package is a real one."""
+    control = tmp_path / "tree" / "DEBIAN" / "control"
+    control.parent.mkdir(parents=True)
+    control.write_text(
+        "Package: nvidia-smi\nVersion: 1:535.1-1\nSource: nvidia-graphics-drivers\nArchitecture: amd64\n"
+        "Maintainer: a <a@b.example>\nInstalled-Size: 7\nDescription: x\n",
+        encoding="utf-8",
+    )
+    file = tmp_path / "nvidia-smi_535.1-1_amd64.deb"
+    subprocess.run(["dpkg-deb", "--build", str(tmp_path / "tree"), str(file)], check=True, capture_output=True)
+    content = file.read_bytes()
+    offered = vendor.offer(file.name, content)
+    locked = {
+        "name": "nvidia-smi",
+        "version": "1:535.1-1",
+        "sha256": offered["sha256"],
+        "size": len(content),
+        "file": file.name,
+        "snapshot": f"{vendor.url}/archive/20261127T210335Z/{file.name}",
+    }
+    apt = Apt(tmp_path / "opt", "debian", Work(tmp_path / "log", lambda text: None))
+    vendor.faults = [offered["url"]]
+    member = apt.bring_back(locked)
+    assert [path for path, _ in vendor.asked] == [f"/archive/20261127T210335Z/{file.name}", f"/v/{file.name}"]
+    assert (member["source"], member["arch"], member["unpacked"]) == ("nvidia-graphics-drivers", "amd64", 7 * 1024)
+    assert apt.cached(member) == apt.place(locked)
+    assert apt.bring_back(locked) == member and len(vendor.asked) == 2, "it was in the cache"
+    vendor.files[f"/v/{file.name}"] = b"!" * len(content)
+    vendor.faults = [offered["url"]]
+    apt.place(locked).unlink()
+    with pytest.raises(ArtifactError, match="is not the file that was locked"):
+        apt.bring_back(locked)
+    assert not apt.place(locked).exists()
