@@ -120,7 +120,7 @@ def test_a_branch_newer_than_the_catalog_is_only_taken_by_name() -> None:
     rows = ubuntu_branch("999-open", "999.10.01-0ubuntu0.18.04.1", CLAIMS)
     older = ubuntu_branch("470", "470.182.03-0ubuntu0.18.04.1", CLAIMS)
     assert planned(host(rows + older))["driver"]["branch"] == "470"
-    assert planned(host(rows))["driver"]["source"] == "runfile"
+    assert planned(host(rows), "10de:2204")["driver"]["source"] == "runfile", "the package claims that card"
     named = planned(host(rows), "10de:2204", {"driver": "999"})
     assert (named["driver"]["branch"], named["driver"]["package"]) == ("999", "nvidia-driver-999-open")
     note = next(note for note in named["notes"] if note["about"] == "driver" and "999" in note["text"])
@@ -352,8 +352,8 @@ def test_a_set_ends_where_packages_need_one_another() -> None:
             "nvidia-driver", "5-1", "nvidia-graphics-drivers", depends="nvidia-a (= 5-1), nvidia-virtual, libx11-6"
         ),
         package("nvidia-a", "5-1", "nvidia-graphics-drivers", depends="nvidia-driver, nvidia-versioned (>= 5)"),
-        package("nvidia-b", "5-1", "nvidia-graphics-drivers", provides="nvidia-virtual, nvidia-versioned"),
         package("nvidia-c", "9-1", "other", provides="nvidia-virtual, nvidia-versioned (= 6)"),
+        package("nvidia-b", "5-1", "nvidia-graphics-drivers", provides="nvidia-virtual, nvidia-versioned"),
         package("nvidia-gone", "1-1", "other"),
     ]
     found = debs.whole_set(offers(DEBIAN, rows), ["nvidia-driver=5-1", "linux-headers-x"], "nvidia-graphics-drivers")
