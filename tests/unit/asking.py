@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from gpuhost.planning import gpus as gpu
 from gpuhost.planning import plan
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
-from gpuhost.planning.resolve import resolver
+from gpuhost.planning.resolve import Stack, resolver
 from gpuhost.planning.versions import specifier
 
 from .independent import Ask
@@ -39,8 +39,17 @@ def request_of(ask: Ask) -> Request:
         kernel=ask.kernel,
         secure_boot=ask.secure_boot,
         avx=ask.avx,
+        without=ask.without,
         **dict(ask.wanted),
     )
+
+
+def chosen(stack: Optional[Stack]) -> Optional[Tuple[Optional[str], Optional[str], Optional[str]]]:
+    """What of a stack `independent.best` says as well: TensorFlow, the tag of its Python, and the host's CUDA."""
+    if stack is None:
+        return None
+    tensorflow, cuda = stack.tensorflow, stack.cuda
+    return tensorflow and tensorflow.version, tensorflow and tensorflow.tag, cuda and cuda.version
 
 
 def planned(platform: str, *cards: str, **rest: Any) -> Dict[str, Any]:

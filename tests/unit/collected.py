@@ -130,8 +130,16 @@ def libraries(locked: Json) -> Json:
     found: Json = {name: {"error": None} for name in sonames(locked)}
     for name in found:
         if name.startswith("libcudnn.so"):
-            found[name]["version"] = cudnn_figure(locked["plan"]["cudnn"]["version"])
+            cudnn = locked["plan"]["tensorflow"].get("cudnn") or locked["plan"]["cudnn"]
+            found[name]["version"] = cudnn_figure(cudnn["version"])
     return found
+
+
+def mapped(locked: Json) -> List[str]:
+    """The libraries that TensorFlow has loaded: the host's, or those of its own environment."""
+    if (locked["plan"]["tensorflow"] or {}).get("cuda"):
+        return ["/opt/gpuhost/store/dl4cv/lib/python3.11/site-packages/nvidia/cudnn/lib/libcudnn.so.9"]
+    return [f"/opt/gpuhost/store/{name}-1-{DIGEST}/lib/x.so" for name in ("cuda", "cudnn")]
 
 
 def cudnn_figure(version: str) -> int:
@@ -180,10 +188,13 @@ def host(observation: Json, locked: Json) -> Json:
         "build": build_information(locked) if gpu else [],
         "cuda_devices": 1 if gpu else 0,
         "cuda_error": None,
+        "mapped": [f"/opt/gpuhost/store/{name}-1-{DIGEST}/lib/x.so" for name in ("cuda", "cudnn")] if gpu else [],
     }
     tensorflow = {
         "version": "2.13.1",
         "conv_error": 1e-6,
+        "product_error": 1e-6,
+        "mapped": mapped(locked) if gpu else [],
         "gpus": ["/physical_device:GPU:0"] if gpu else [],
         "device": "/job:localhost/replica:0/task:0/device:" + ("GPU:0" if gpu else "CPU:0"),
     }

@@ -42,13 +42,16 @@ class Ask(NamedTuple):
     kernel: Optional[str] = None
     secure_boot: Optional[bool] = None
     avx: Optional[bool] = None
+    without: Tuple[str, ...] = ()
 
 
 def read(folder: Path = DATA) -> Json:
-    """All tables of a data folder, its environment `locks`, and what `oldest_claims` says."""
+    """All tables of a data folder, its environment `locks`, the names of its `toolkits`, and what `oldest_claims`
+    says."""
     tables: Json = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in TABLES}
     locks = (json.loads(p.read_text("utf-8")) for p in sorted((folder / "environments").glob("*.json")))
     tables["locks"] = {"{environment}-{component}-{version}-{tag}".format(**found): found for found in locks}
+    tables["toolkits"] = {path.stem for path in (folder / "wheels").glob("*.json")}
     tables["claimed_from"] = oldest_claims(tables)
     tables["card_capabilities"] = {chip["compute_capability"] for chip in tables["gpus"]["chips"].values()}
     return tables
@@ -175,8 +178,39 @@ def cuda_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
     compilers = [int(g) for g in facts["platforms"]["platforms"][ask.platform]["gcc"]["available"]]
     if not any((row["gcc_min"] or 0) <= g <= row["gcc_max"] for g in compilers):
         yield "cuda: no host compiler"
+    if from_wheels(ask, row) and f"cuda-{row['version']}" not in facts["toolkits"]:
+        yield "cuda: wheels without a checksum"
     if not demanded(ask, "cuda", row["version"]):
         yield "cuda: not what was asked for"
+
+
+def from_wheels(ask: Ask, cuda: Json) -> bool:
+    """Does the platform have no other way to this toolkit than NVIDIA's wheels?"""
+    return ask.platform in cuda["platforms"] and "runfile" not in cuda["platforms"][ask.platform]["via"]
+
+
+def own_cuda_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
+    """Why a toolkit cannot be TensorFlow's own."""
+    real = [f"sm_{c.replace('.', '')}" for c in sorted(of_cards(facts) & set(row["capabilities"]))]
+    for card in ask.cards:
+        if runs(real, card.capability) != "cubin":
+            yield f"tensorflow: no library for {card.capability}"
+    if not row["platforms"].get(ask.platform, {}).get("supported"):
+        yield "tensorflow: its CUDA is not for this platform"
+    if f"cuda-{row['version']}" not in facts["toolkits"]:
+        yield "tensorflow: wheels of its CUDA without a checksum"
+
+
+def own_cudnn_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
+    """Why a cuDNN cannot be TensorFlow's own."""
+    yield from cudnn_faults(facts, ask._replace(wanted=()), row)
+    if not locked_cudnn(facts, row):
+        yield "tensorflow: wheels of its cuDNN without a checksum"
+
+
+def locked_cudnn(facts: Json, row: Json) -> bool:
+    """Are NVIDIA's wheels of this cuDNN known by checksum?"""
+    return f"cudnn-{row['version']}-cu{figures(row['cuda'])[0]}" in facts["toolkits"]
 
 
 def cudnn_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
@@ -228,11 +262,23 @@ def opencv_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
         yield "opencv: no CUDA backend in its DNN module"
     elif any(figures(card.capability) < figures(row["dnn_cuda"]["capability_min"]) for card in ask.cards):
         yield "opencv: a card is below the floor"
+    if building_python(facts, ask) is None:
+        yield "opencv: no tools for a Python of the platform"
     if figures(row["cmake_min"]) > figures(platform["cmake"]):
         yield "opencv: the platform's CMake is too old"
     has = [a.get("package", a["kind"]) for a in row["artifacts"]]
     if "opencv-contrib-python" not in has and not {"opencv-tarball", "opencv_contrib-tarball"} <= set(has):
         yield "opencv: sources without a checksum"
+
+
+def building_python(facts: Json, ask: Ask) -> Optional[str]:
+    """The newest Python of the platform for which there are locked tools to build OpenCV, and locked packages."""
+    kinds: Dict[str, Set[str]] = {}
+    for row in facts["locks"].values():
+        kinds.setdefault(row["python"], set()).add(row["environment"])
+    pythons = [p["version"] for p in facts["platforms"]["platforms"][ask.platform]["pythons"]]
+    fit = [p for p in pythons if {"opencv_build", "opencv_cuda"} <= kinds.get(p, set())]
+    return max(fit, key=figures, default=None)
 
 
 def locked(facts: Json, ask: Ask, wheel: Json) -> List[str]:
@@ -295,14 +341,28 @@ def check(facts: Json, ask: Ask, plan: Json) -> List[str]:
     """Everything a plan (status 'planned') breaks; an empty list is the verdict 'sound'."""
     if plan["status"] != "planned":
         return ["not a plan"]
-    tensorflow, wheel = planned_tensorflow(facts, plan)
-    opencv = next(r for r in facts["opencv"]["releases"] if r["version"] == plan["opencv"]["version"])
-    faults = [*tensorflow_faults(facts, ask, tensorflow, wheel), *opencv_faults(facts, ask, opencv)]
-    faults += misquoted("tensorflow", plan["tensorflow"], wheel, "file", "sha256")
-    faults += lock_faults(facts, "tensorflow", plan["tensorflow"])
+    faults = []
+    if plan["without"] != sorted(ask.without):
+        faults.append("the plan leaves out what was not left out, or does not say it")
+    wanted = [name for name in ("opencv", "tensorflow") if name not in ask.without]
+    faults += [f"{name}: there or not" for name in ("opencv", "tensorflow") if (plan[name] is None) == (name in wanted)]
+    if faults:
+        return faults
+    tensorflow, opencv = None, None
+    if "tensorflow" in wanted:
+        tensorflow, wheel = planned_tensorflow(facts, plan)
+        faults += tensorflow_faults(facts, ask, tensorflow, wheel)
+        faults += misquoted("tensorflow", plan["tensorflow"], wheel, "file", "sha256")
+        faults += lock_faults(facts, "tensorflow", plan["tensorflow"])
+    if "opencv" in wanted:
+        opencv = next(r for r in facts["opencv"]["releases"] if r["version"] == plan["opencv"]["version"])
+        faults += opencv_faults(facts, ask, opencv)
     if not ask.cards:
-        if any(plan[name] is not None for name in ("driver", "cuda", "cudnn")) or plan["gpus"]:
+        own = [plan["tensorflow"][name] for name in ("cuda", "cudnn")] if tensorflow else []
+        if any(part is not None for part in [plan["driver"], plan["cuda"], plan["cudnn"], *own]) or plan["gpus"]:
             faults.append("a CPU plan names a GPU component")
+        if opencv is None:
+            return faults
         names = [name for w in opencv["wheels"] for name in locked(facts, ask, w)]
         if plan["opencv"]["environment"] not in names:
             faults.append("opencv: the environment is no lock of this release")
@@ -310,9 +370,7 @@ def check(facts: Json, ask: Ask, plan: Json) -> List[str]:
     driver = planned_driver(facts, ask, plan)
     if driver is None:
         return [*faults, "driver: the platform has no such release"]
-    cuda = next(r for r in facts["cuda"]["releases"] if r["version"] == plan["cuda"]["version"])
-    part = plan["cudnn"]
-    cudnn = next(r for r in facts["cudnn"]["packages"] if (r["version"], r["cuda"]) == (part["version"], part["cuda"]))
+    cuda, cudnn = planned_toolkit(facts, plan)
     faults += [
         *driver_faults(facts, ask, driver),
         *cuda_faults(facts, ask, cuda),
@@ -320,20 +378,36 @@ def check(facts: Json, ask: Ask, plan: Json) -> List[str]:
     ]
     together = {
         "driver and cuda": driver_serves(driver, cuda),
-        "driver and PTX": not needs_jit(ask, tensorflow) or compiles(facts, driver, tensorflow),
         "cudnn and cuda": pair_cudnn_cuda(cudnn, cuda),
-        "tensorflow and cuda": pair_tensorflow_cuda(tensorflow, cuda),
-        "tensorflow and cudnn": pair_tensorflow_cudnn(tensorflow, cudnn),
-        "opencv and cuda": pair_opencv(opencv, cuda, "cuda"),
-        "opencv and cudnn": pair_opencv(opencv, cudnn, "cudnn"),
+        "cudnn comes as cuda does": not from_wheels(ask, cuda) or locked_cudnn(facts, cudnn),
     }
+    if opencv is not None:
+        together["opencv and cuda"] = pair_opencv(opencv, cuda, "cuda")
+        together["opencv and cudnn"] = pair_opencv(opencv, cudnn, "cudnn")
+        faults += built_faults(facts, ask, plan, cuda)
+    if tensorflow is not None:
+        together["driver and PTX"] = not needs_jit(ask, tensorflow) or compiles(facts, driver, tensorflow)
+        if plan["tensorflow"]["cuda"] or plan["tensorflow"]["cudnn"]:
+            cuda, cudnn = planned_toolkit(facts, plan["tensorflow"])
+            faults += [*own_cuda_faults(facts, ask, cuda), *own_cudnn_faults(facts, ask, cudnn)]
+            together["driver and own cuda"] = driver_serves(driver, cuda)
+            together["own cudnn and own cuda"] = pair_cudnn_cuda(cudnn, cuda)
+        together["tensorflow and cuda"] = pair_tensorflow_cuda(tensorflow, cuda)
+        together["tensorflow and cudnn"] = pair_tensorflow_cudnn(tensorflow, cudnn)
     faults += [name for name, holds in together.items() if not holds]
-    faults += misquoted("cudnn", part, cudnn, "file", "url", "sha256")
+    host = planned_toolkit(facts, plan)
+    faults += misquoted("cudnn", plan["cudnn"], host[1], "file", "url", "sha256")
     faults += misquoted("driver", plan["driver"], driver, "file", "url", "sha256", "size")
     if plan["cuda"]["source"] == "runfile":
-        faults += misquoted("cuda", plan["cuda"], cuda["runfile"], "file", "url", "sha256")
-    faults += built_faults(facts, ask, plan, cuda)
+        faults += misquoted("cuda", plan["cuda"], host[0]["runfile"], "file", "url", "sha256")
     return [*faults, *module_faults(facts, ask, plan, driver)]
+
+
+def planned_toolkit(facts: Json, part: Json) -> Tuple[Json, Json]:
+    """The rows of CUDA and cuDNN that a plan, or TensorFlow's part of one, means."""
+    cuda = next(r for r in facts["cuda"]["releases"] if r["version"] == part["cuda"]["version"])
+    meant = (part["cudnn"]["version"], part["cudnn"]["cuda"])
+    return cuda, next(r for r in facts["cudnn"]["packages"] if (r["version"], r["cuda"]) == meant)
 
 
 def lock_faults(facts: Json, component: str, part: Json) -> Iterator[str]:
@@ -373,6 +447,8 @@ def planned_driver(facts: Json, ask: Ask, plan: Json) -> Optional[Json]:
 
 def built_faults(facts: Json, ask: Ask, plan: Json, cuda: Json) -> Iterator[str]:
     """OpenCV must be built for every card: for its own capability, or the highest lower one of its major."""
+    if plan["opencv"]["python"] != building_python(facts, ask):
+        yield "opencv: not for the newest Python that it can be built for"
     targets = plan["opencv"]["cuda_arch_bin"]
     wanted = set()
     for card in ask.cards:
@@ -448,17 +524,50 @@ class Tables:
         d = np.array([not any(driver_faults(facts, ask, r)) for r in self.driver])
         return t, c, n, o, d
 
-    def stacks(self, ask: Ask) -> Truth:
-        """Every (TensorFlow, CUDA, cuDNN) that some OpenCV and some driver complete: shape T x C x N."""
-        t, c, n, o, d = self.sound(ask)
+    def host_side(self, ask: Ask) -> Truth:
+        """Which (CUDA, cuDNN) can be the host's, with some OpenCV where one is wanted: shape C x N."""
+        _, c, n, o, _ = self.sound(ask)
+        wheels = np.array([from_wheels(ask, row) for row in self.cuda])
+        locked_rows = np.array([locked_cudnn(self.facts, row) for row in self.cudnn])
+        found: Truth = self.nc.T & c[:, None] & n[None, :] & (locked_rows[None, :] | ~wheels[:, None])
+        return found if "opencv" in ask.without else found & joined(self.oc[o], self.on[o])
+
+    def shared(self, ask: Ask) -> Truth:
+        """Every (TensorFlow, CUDA) with one toolkit for all: shape T x C; with TensorFlow left out, 1 x C."""
+        t, _, _, _, d = self.sound(ask)
+        host = self.host_side(ask)
+        if "tensorflow" in ask.without:
+            served: Truth = host.any(axis=1) & self.dc[d].any(axis=0)
+            return served[None, :]
+        with_cudnn = joined(self.tn.T, host.T)  # T x C
+        found: Truth = t[:, None] & self.tc & with_cudnn & joined(self.drives(ask) & d[:, None], self.dc)
+        return found
+
+    def apart(self, ask: Ask) -> Truth:
+        """Every (TensorFlow, its own CUDA, the host's CUDA) that one driver serves: shape T x C x C."""
+        t, _, _, _, d = self.sound(ask)
+        c = np.array([not any(own_cuda_faults(self.facts, ask, row)) for row in self.cuda])
+        n = np.array([not any(own_cudnn_faults(self.facts, ask, row)) for row in self.cudnn])
+        own = t[:, None] & c[None, :] & self.tc & joined(self.tn.T, (self.nc & n[:, None]))
+        host = self.host_side(ask).any(axis=1)
+        found = np.zeros((len(t), len(c), len(c)), dtype=bool)
+        for i in np.flatnonzero(own.any(axis=1)):
+            drivers = d & self.drives(ask)[:, i]
+            found[i] = own[i][:, None] & host[None, :] & joined(self.dc[drivers], self.dc[drivers])
+        return found
+
+    def drives(self, ask: Ask) -> Truth:
+        """Which drivers can compile what each TensorFlow needs compiled: shape D x T."""
         jit = np.array([needs_jit(ask, r) for r, _ in self.tensorflow])
-        some_opencv = joined(self.oc[o], self.on[o])  # C x N
-        some_driver = joined(self.dt[d] | ~jit[None, :], self.dc[d])  # T x C
-        tc, tn, cn = self.tc & some_driver, self.tn, self.nc.T & some_opencv
-        cube = np.zeros((len(t), len(c), len(n)), dtype=bool)
-        parts = tc[np.ix_(t, c)][:, :, None] & tn[np.ix_(t, n)][:, None, :] & cn[np.ix_(c, n)][None, :, :]
-        cube[np.ix_(t, c, n)] = parts  # all that is not sound by itself stays False
-        return cube
+        found: Truth = self.dt | ~jit[None, :]
+        return found
+
+    def preferred(self, ask: Ask, fit: Truth, drivers: Truth) -> int:
+        """Of the toolkits that fit: one that one of these drivers serves from the archive, then the newest."""
+        rows = self.facts["drivers"]["archives"][ask.platform]
+        archive = drivers & np.array([row in rows for row in self.driver])
+        served = self.dc[archive].any(axis=0)
+        return int(max(np.flatnonzero(fit), key=lambda j: (served[j], figures(self.cuda[j]["version"]))))
 
 
 def joined(left: Truth, right: Truth) -> Truth:
@@ -485,29 +594,39 @@ def tables(facts: Json) -> Tables:
 
 def exists(facts: Json, ask: Ask) -> bool:
     """Is there any stack at all? Without a GPU: any TensorFlow wheel and any locked OpenCV wheel."""
-    if ask.cards:
-        return bool(tables(facts).stacks(ask).any())
-    t, _, _, o, _ = tables(facts).sound(ask)
-    return bool(t.any() and o.any())
-
-
-def best(facts: Json, ask: Ask) -> Optional[Tuple[str, str, Optional[str]]]:
-    """The newest TensorFlow of any stack, its newest Python tag, the newest CUDA with both; None: no stack.
-
-    A stack without this TensorFlow is never newer in it, and so must not be what a plan says.
-    """
     made = tables(facts)
     if ask.cards:
-        cube = made.stacks(ask).any(axis=2)
-    else:
-        t, _, _, o, _ = made.sound(ask)
-        cube = (t & o.any())[:, None]
-    rows = np.flatnonzero(cube.any(axis=1))
-    if not len(rows):
+        return bool(made.shared(ask).any()) or ("tensorflow" not in ask.without and bool(made.apart(ask).any()))
+    t, _, _, o, _ = made.sound(ask)
+    return bool(("tensorflow" in ask.without or t.any()) and ("opencv" in ask.without or o.any()))
+
+
+def best(facts: Json, ask: Ask) -> Optional[Tuple[Optional[str], Optional[str], Optional[str]]]:
+    """The newest TensorFlow of any stack, its newest Python tag, and the host's CUDA with both; None: no stack.
+
+    One toolkit for all comes before two. What is left out, or not there on a host without a card, is None.
+    """
+    made = tables(facts)
+    if not exists(facts, ask):
         return None
-    wheels = [made.tensorflow[i] for i in rows]
-    release, wheel = max(wheels, key=lambda x: (figures(x[0]["version"]), int(x[1]["tag"][3:])))
+    t, _, _, _, d = made.sound(ask)
     if not ask.cards:
-        return release["version"], wheel["tag"], None
-    cudas = np.flatnonzero(cube[made.tensorflow.index((release, wheel))])
-    return release["version"], wheel["tag"], max((made.cuda[j]["version"] for j in cudas), key=figures)
+        return (None, None, None) if "tensorflow" in ask.without else (*newest(made, t)[1:], None)
+    cube = made.shared(ask)
+    if "tensorflow" in ask.without:
+        return None, None, made.cuda[made.preferred(ask, cube[0], d)]["version"]
+    split = not cube.any()
+    cube = made.apart(ask) if split else cube
+    index, release, tag = newest(made, cube.reshape(len(t), -1).any(axis=1))
+    fit, drivers = cube[index], d & made.drives(ask)[:, index]
+    if split:
+        own = made.preferred(ask, fit.any(axis=1), drivers)
+        fit, drivers = fit[own], drivers & made.dc[:, own]
+    return release, tag, made.cuda[made.preferred(ask, fit, drivers)]["version"]
+
+
+def newest(made: Tables, fit: Truth) -> Tuple[int, str, str]:
+    """The newest TensorFlow that fits, with its newest Python: its index, version and tag."""
+    rows = [(i, *made.tensorflow[i]) for i in np.flatnonzero(fit)]
+    index, release, wheel = max(rows, key=lambda x: (figures(x[1]["version"]), int(x[2]["tag"][3:])))
+    return int(index), release["version"], wheel["tag"]

@@ -49,6 +49,15 @@ REACHED: Dict[str, Tuple[Asked, Asked]] = {
     ),
     "cuda-platform": (ask(UBUNTU, "RTX 5090"), ask(UBUNTU, "RTX 4090")),
     "cuda-builds": (ask(DEBIAN, "RTX 5090"), ask(DEBIAN, "RTX 4090")),
+    "cuda-wheels": (
+        ask(DEBIAN, "RTX 3090", cuda="13", tensorflow="2.15"),
+        ask(DEBIAN, "RTX 3090", cuda="13", tensorflow="2.21"),
+    ),
+    "cuda-reach": (ask(DEBIAN, "RTX 5090"), ask(DEBIAN, "RTX 4090")),
+    "cudnn-wheels": (
+        ask(DEBIAN, "RTX 3090", cuda="13", tensorflow="2.14"),
+        ask(DEBIAN, "RTX 3090", cuda="13", tensorflow="2.16"),
+    ),
     "cuda-gcc": (ask(DEBIAN, "P2000", cuda="10.2"), ask(DEBIAN, "P2000", cuda="11.8")),
     "cuda-files": (
         ask(DEBIAN, "RTX 5090", cuda="13.2", without=("tensorflow",)),

@@ -8,7 +8,7 @@ from typing import Dict, List
 from ..host.store import MARKER
 from ..types import Json
 from .base import INSTALL, Outcome, held, on_host
-from .lock import installed
+from .lock import installed, obeyed
 
 #: The environment that each component lives in.
 ENVIRONMENTS = {"opencv": "opencv_cuda", "tensorflow": "dl4cv"}
@@ -21,6 +21,30 @@ def again(seen: Json, environment: str) -> str:
     target = installed(seen)["links"][f"venvs/{environment}"]["target"]
     marker = shlex.quote(f"{installed(seen)['root']}/{target}/{MARKER}")
     return on_host(f"rm {marker}", INSTALL)
+
+
+def own_toolkit(seen: Json) -> bool:
+    """Return whether TensorFlow has CUDA libraries of its own, in its environment."""
+    return bool((obeyed(seen)["plan"]["tensorflow"] or {}).get("cuda"))
+
+
+def libraries(component: str, seen: Json) -> Outcome:
+    """Check that an environment has loaded the CUDA libraries that are meant for it, and no others.
+
+    These are the host's toolkit and cuDNN, or for TensorFlow what its environment holds where the lock says so.
+    """
+    environment = ENVIRONMENTS[component]
+    probed, links = seen["environments"][environment], installed(seen)["links"]
+    if component == "tensorflow" and own_toolkit(seen):
+        required, places = "the CUDA libraries of its own environment", [probed["prefix"].rstrip("/") + "/"]
+    else:
+        required = "the CUDA libraries of the host's toolkit"
+        places = [f"/{links[name]['target']}/" for name in ("cuda", "cudnn") if name in links]
+    there = probed["computed"]["mapped"]
+    foreign = [path for path in there if not any(place in path for place in places)]
+    more = f"; {len(foreign) - 2} more" if len(foreign) > 2 else ""
+    actual = f"it has loaded {'; '.join(foreign[:2])}{more}" if foreign else f"{len(there)} files of these are loaded"
+    return held(not foreign, required, actual, again(seen, environment))
 
 
 def normal(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Dict, List
 from ..gpucode import reach
 from ..types import Json
 from .base import Check, Outcome, held, on_host
-from .environments import again, normal, packages
+from .environments import again, libraries, normal, packages
 from .lock import obeyed
 
 #: Largest difference allowed of pixel values from 0 to 255 in single precision (the error is about 1e-5).
@@ -143,6 +143,16 @@ CHECKS = (
         covers,
         (),
         ("opencv.built",),
+        "opencv_cuda",
+        True,
+    ),
+    Check(
+        "opencv.libraries",
+        "OpenCV loads the host's CUDA libraries",
+        "A library of another toolkit can have the same name, and is another one.",
+        partial(libraries, "opencv"),
+        (),
+        ("opencv.built", "cuda.toolkit", "cudnn.version"),
         "opencv_cuda",
         True,
     ),

@@ -11,7 +11,7 @@ from typing import Callable, List, Sequence
 
 from ..errors import ArtifactError, EnvironmentProblem
 from ..types import Json
-from . import commands, files, making
+from . import commands, files, making, own_libraries
 from .commands import CommandFailed
 
 # What pip needs in place before it can build an sdist without fetching build tools of its own choice.
@@ -125,6 +125,7 @@ def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callab
             files.write_whole(wanted, requirements(part))
             options = ["--no-cache-dir", "--no-index", "--find-links", str(wheels), "--no-deps", "--require-hashes"]
             run([*pip, "install", *options, "--no-build-isolation", "-r", str(wanted)], log)
+    own_libraries.write(folder)
     say("checking that the packages agree")
     run([*pip, "check"], log)
     files.remove(scratch)

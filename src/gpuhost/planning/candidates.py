@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, List, Optional, Tuple
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from packaging.specifiers import SpecifierSet
 
@@ -17,6 +17,36 @@ NAMES = {"driver": "driver", "cuda": "CUDA", "cudnn": "cuDNN", "opencv": "OpenCV
 COMPONENTS = tuple(NAMES)
 #: The components that a host without a GPU has, and that can be left out by choice.
 WITHOUT_GPU = ("opencv", "tensorflow")
+
+
+#: The components that a stack can have twice: for the host's programs, and for TensorFlow.
+TOOLKITS = ("cuda", "cudnn")
+
+
+class Place(NamedTuple):
+    """A place in a stack: which component is there, and whether it serves the host's programs, TensorFlow, or both."""
+
+    component: str
+    host: bool
+    tensorflow: bool
+
+
+#: The ways to arrange a stack, the preferred one first: by the place's name. That is the component's, and begins with
+#: `tensorflow.` for a toolkit that TensorFlow has of its own.
+SHARED: Mapping[str, Place] = {
+    "driver": Place("driver", True, True),
+    "cuda": Place("cuda", True, True),
+    "cudnn": Place("cudnn", True, True),
+    "opencv": Place("opencv", True, False),
+    "tensorflow": Place("tensorflow", False, True),
+}
+APART: Mapping[str, Place] = {
+    **SHARED,
+    "cuda": Place("cuda", True, False),
+    "cudnn": Place("cudnn", True, False),
+    "tensorflow.cuda": Place("cuda", False, True),
+    "tensorflow.cudnn": Place("cudnn", False, True),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +134,12 @@ class Request:
     def components(self) -> Tuple[str, ...]:
         """The components that the host is to have."""
         return tuple(name for name in self.concerned if self.gpus or name in WITHOUT_GPU)
+
+    @property
+    def arrangements(self) -> Tuple[Mapping[str, Place], ...]:
+        """The ways to arrange the stack, the preferred one first, without the places of what is left out."""
+        ways = (SHARED, APART) if self.gpus and "tensorflow" not in self.without else (SHARED,)
+        return tuple({n: place for n, place in way.items() if n not in self.without} for way in ways)
 
     @property
     def capabilities(self) -> List[str]:

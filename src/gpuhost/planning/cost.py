@@ -12,7 +12,7 @@ from ..types import Json
 from . import opencv as opencv_plan
 from . import toolkits as toolkit_specs
 from .candidates import NAMES
-from .environments import load_environment
+from .environments import load_environment, of_tensorflow
 
 
 class Item(NamedTuple):
@@ -44,7 +44,9 @@ def brings(name: str, old: Json, new: Json) -> bool:
     """
     if new[name] is None or new[name] == old[name]:
         return False
-    return name != "tensorflow" or old[name] is None or new[name]["environment"] != old[name]["environment"]
+    if name != "tensorflow" or old[name] is None:
+        return True
+    return any(new[name].get(what) != old[name].get(what) for what in ("environment", "cuda", "cudnn"))
 
 
 def parts(name: str, plan: Json, there: Json) -> List[Item]:
@@ -57,8 +59,8 @@ def parts(name: str, plan: Json, there: Json) -> List[Item]:
         return [toolkit(name, plan, there)]
     if name == "opencv":
         environment = part.get("environment") or opencv_plan.run_environment(plan)
-        return [packages(name, environment, there)]
-    return [packages(name, part["environment"], there)] if part["environment"] else [Item(name, None, False)]
+        return [packages(name, load_environment(environment), there)]
+    return [packages(name, of_tensorflow(part), there)] if part["environment"] else [Item(name, None, False)]
 
 
 def toolkit(name: str, plan: Json, there: Json) -> Item:
@@ -75,9 +77,9 @@ def toolkit(name: str, plan: Json, there: Json) -> Item:
     return Item(name, None, spec["file"]["sha256"] in there["artifacts"])
 
 
-def packages(name: str, environment: str, there: Json) -> Item:
+def packages(name: str, lock: Json, there: Json) -> Item:
     """A Python environment: the packages that are not in the cache of wheels."""
-    absent = [p for p in load_environment(environment)["packages"] if p["file"] not in there["wheels"]]
+    absent = [p for p in lock["packages"] if p["file"] not in there["wheels"]]
     return Item(name, sum(p["size"] or 0 for p in absent), not absent)
 
 

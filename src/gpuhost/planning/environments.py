@@ -10,6 +10,8 @@ from typing import Any, Dict, List
 
 from ..errors import CatalogError, RefusedError
 from ..host.venvs import BUILD_TOOLS, requirements
+from ..types import Json
+from . import toolkits
 from .catalog import ENVIRONMENTS, checked, digest, names
 
 Lock = Dict[str, Any]
@@ -65,6 +67,16 @@ def load_environment(name: str) -> Lock:
     if said != name:
         raise CatalogError(f"The environment lock {name} says that it is {said}.", next_step=restore)
     return lock
+
+
+def of_tensorflow(part: Json) -> Lock:
+    """Return the lock of TensorFlow's environment by its part of a plan: with NVIDIA's wheels of a toolkit of its own
+    that the part names.
+    """
+    lock = load_environment(part["environment"])
+    own = [toolkits.load_wheels(name) for name in toolkits.own_locks(part)]
+    wheels = [{**p, "kind": "wheel"} for one in own for p in one["packages"] if p["name"] != "pip"]
+    return {**lock, "packages": sorted([*lock["packages"], *wheels], key=lambda package: str(package["name"]))}
 
 
 def _requirement_lines(packages: List[Dict[str, Any]]) -> str:

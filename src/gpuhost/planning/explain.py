@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 from ..versions import capability
-from .candidates import NAMES, WITHOUT_GPU, Candidate, Request, as_driver
+from .candidates import APART, NAMES, SHARED, WITHOUT_GPU, Candidate, Place, Request, as_driver
 from .gpus import Gpu
 from .resolve import Passing, Resolver, Stack
 from .rules.driver import needs_open
-from .rules.table import Rule
+from .rules.table import OWN, Rule
 from .versions import span, version
 
 
@@ -33,7 +33,7 @@ def emptying(resolver: Resolver, component: str, passing: Passing) -> Set[str]:
 
     A smallest set of rules that together leave none, and another one as long as, without those before, none is left.
     """
-    mine = {r.id: passing[r.id] for r in resolver.rules if r.id in passing and r.on == (component,)}
+    mine = {r.id: passing[r.id] for r in resolver.rules if r.id in passing and r.holds_in(SHARED[component])}
     found: Set[str] = set()
     while not resolver.domain(component, mine):
         kept = set(mine)
@@ -73,7 +73,7 @@ def versions_of(found: Iterable[Candidate]) -> List[str]:
 def sentence(resolver: Resolver, request: Request, passing: Passing, r: Rule, named: FrozenSet[str]) -> str:
     """What the rule says of the newest candidates it rules out: those that pass all other rules, or else the named."""
     for others in (frozenset({r.id}), frozenset(passing) - named | {r.id}, frozenset(passing)):
-        domains = [resolver.domain(name, passing, others) for name in r.on]
+        domains = [resolver.domain(name, passing, others, place(r, name)) for name in r.on]
         if r.unary:
             candidate = newest(c for c in domains[0] if c not in passing[r.id])
             if candidate is not None:
@@ -85,6 +85,11 @@ def sentence(resolver: Resolver, request: Request, passing: Passing, r: Rule, na
             if b is not None and r.binary is not None:
                 return r.binary(a, b) or r.title
     return r.title
+
+
+def place(r: Rule, component: str) -> Place:
+    """The place in a stack of a component that a rule speaks of."""
+    return APART.get(f"tensorflow.{component}", SHARED[component]) if r.where == OWN else SHARED[component]
 
 
 def wants(resolver: Resolver, request: Request, passing: Passing, r: Rule) -> str:
@@ -120,7 +125,9 @@ def reasons(resolver: Resolver, request: Request, passing: Passing) -> List[Dict
 
 def summary(stack: Stack) -> str:
     """A stack in one line."""
-    return ", ".join(f"{NAMES[n]} {c.version}" for n, c in stack.parts().items())
+    told = [f"{NAMES[n]} {c.version}" for n, c in stack.parts().items()]
+    own = [f"{NAMES[c.component]} {c.version}" for c in (stack.own_cuda, stack.own_cudnn) if c is not None]
+    return ", ".join(told) + (f" with {' and '.join(own)} of its own" if own else "")
 
 
 def nearest(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:

@@ -98,6 +98,9 @@ def check(lock: Any, where: str, host: Optional[str] = None) -> Json:
     more = [name for name in left_out(lock["plan"]) if lock["plan"][name] is not None]
     if more:
         raise LockError(f"The lock {where} is damaged: its plan leaves {more[0]} out and has one.", AGAIN)
+    own = lock["plan"]["tensorflow"] or {}
+    if bool(own.get("cuda")) != bool(own.get("cudnn")):
+        raise LockError(f"The lock {where} is damaged: TensorFlow has half a toolkit of its own.", AGAIN)
     wrong = next(mistaken_files(lock["plan"]), None)
     if wrong:
         raise LockError(f"The lock {where} is refused: {wrong}.", AGAIN)

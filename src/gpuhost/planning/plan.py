@@ -68,6 +68,7 @@ def make(resolver: Resolver, request: Request, command: Optional[Callable[[str],
         plan["opencv"] = opencv_json(resolver, request, stack.opencv, stack.cuda)
     if stack.tensorflow is not None:
         plan["tensorflow"] = tensorflow_json(resolver.catalog.environments, request, stack.tensorflow)
+        plan["tensorflow"].update(own_json(stack))
     plan["notes"] += notes_of_stack(resolver, request, stack)
     return plan
 
@@ -157,6 +158,15 @@ def tensorflow_json(environments: FrozenSet[str], request: Request, t: TensorFlo
     return {**part, **pick(t.wheel, "file", "sha256")}
 
 
+def own_json(stack: Stack) -> Json:
+    """The toolkit that TensorFlow has in its own environment; None for each part that it shares with the host."""
+    cuda, cudnn = stack.own_cuda, stack.own_cudnn
+    return {
+        "cuda": cuda and {"version": cuda.version, "series": cuda.row["series"], "source": "wheels"},
+        "cudnn": cudnn and {"version": cudnn.version, "source": "wheels", "cuda": cudnn.row["cuda"]},
+    }
+
+
 def notes_of_cards(request: Request) -> List[Json]:
     """What was assumed about the cards, and what is to be said of the machine."""
     assumed = [("gpu", f"{g.label}: {g.note}") for g in request.gpus if g.note]
@@ -193,6 +203,9 @@ def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[J
         driver_notes(resolver, request, stack.driver, stack.cuda, note)
     if stack.tensorflow is not None:
         tensorflow_notes(resolver, request, stack.tensorflow, note)
+    if stack.own_cuda is not None and stack.own_cudnn is not None:
+        own = f"CUDA {stack.own_cuda.version} and cuDNN {stack.own_cudnn.version}"
+        note("tensorflow", f"TensorFlow has {own} of its own, in its environment: it cannot share the host's")
     return notes
 
 
@@ -201,7 +214,8 @@ def tensorflow_notes(resolver: Resolver, request: Request, t: TensorFlow, note: 
     if by_ptx(request, t):
         note(
             "tensorflow",
-            "the wheel holds only PTX for a card: the driver compiles it on first use, which takes minutes once",
+            "the wheel holds only PTX for a card: the driver compiles it on first use, which takes minutes once; "
+            "that it computes there is proved by verify/ alone",
         )
     if tensorflow_json(resolver.catalog.environments, request, t)["environment"] is None:
         note(

@@ -1,6 +1,7 @@
 """Choosing one stack: every candidate that passes the rules, in a documented order of preference.
 
-A plain backtracking search over the table of rules: it places one component after another and drops at once what a
+One toolkit for the host and for TensorFlow is tried first, then one for each. Each is a plain backtracking search over
+the table of rules: it places one component after another and drops at once what a
 rule forbids beside it, so that it turns back as soon as a component has nothing left. It knows no rule by name.
 The order of preference is argued in docs/decisions/0002-preference.md.
 """
@@ -8,6 +9,7 @@ The order of preference is argued in docs/decisions/0002-preference.md.
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 from typing import (
     AbstractSet,
@@ -15,7 +17,6 @@ from typing import (
     Callable,
     Dict,
     FrozenSet,
-    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -29,29 +30,43 @@ from ..types import Json
 from ..versions import in_series, release
 from .candidates import (
     COMPONENTS,
+    SHARED,
     Candidate,
     Candidates,
     Driver,
+    Place,
     Request,
     TensorFlow,
     as_driver,
     as_tensorflow,
 )
 from .catalog import Catalog, shipped
-from .rules.table import RULES, Rule, Unary
+from .rules.table import RULES, Rule
 from .versions import version
 
 NOTHING: AbstractSet[str] = frozenset()
 #: The candidates that pass each rule about one component, by the rule's id.
 Passing = Mapping[str, FrozenSet[Candidate]]
-#: The candidates chosen so far, by component.
+#: The candidates chosen so far, by their place in the stack.
 Chosen = Mapping[str, Candidate]
 #: What the candidates of a component are sorted by, smallest first.
 Order = Callable[[Candidate], Any]
 
 
+class Pair(NamedTuple):
+    """A rule about two components, and the two places of a stack that it relates."""
+
+    rule: Rule
+    first: str
+    second: str
+
+    def other(self, place: str) -> Optional[str]:
+        """Return the place that the rule relates to this one; None where it does not speak of this one."""
+        return {self.first: self.second, self.second: self.first}.get(place)
+
+
 class Choice(NamedTuple):
-    """How far the search has come: the candidates `chosen`, and what is `left` of each other component."""
+    """How far the search has come: the candidates `chosen`, and what is `left` for each other place."""
 
     chosen: Chosen
     left: Mapping[str, Sequence[Candidate]]
@@ -66,13 +81,17 @@ class Stack:
     cudnn: Optional[Candidate] = None
     opencv: Optional[Candidate] = None
     tensorflow: Optional[TensorFlow] = None
+    #: What TensorFlow has of its own; None where it shares the host's.
+    own_cuda: Optional[Candidate] = None
+    own_cudnn: Optional[Candidate] = None
 
     @classmethod
     def of(cls, chosen: Chosen) -> Stack:
         """Make a stack of the candidates chosen."""
         driver = as_driver(chosen["driver"]) if "driver" in chosen else None
         tensorflow = as_tensorflow(chosen["tensorflow"]) if "tensorflow" in chosen else None
-        return cls(driver, chosen.get("cuda"), chosen.get("cudnn"), chosen.get("opencv"), tensorflow)
+        cuda, cudnn, opencv, *own = map(chosen.get, ("cuda", "cudnn", "opencv", "tensorflow.cuda", "tensorflow.cudnn"))
+        return cls(driver, cuda, cudnn, opencv, tensorflow, *own)
 
     def parts(self) -> Dict[str, Candidate]:
         """Return the components that are there, by name."""
@@ -90,35 +109,36 @@ class Resolver:
         # Pair rules depend on the catalog only, so what a candidate goes with is worked out once, when first needed.
         self._partners: Dict[Tuple[str, Candidate], FrozenSet[Candidate]] = {}
 
-    def about(self, component: str, request: Request) -> Iterator[Tuple[str, Unary]]:
-        """Yield the rules about one component alone that matter for the request, by id."""
-        for r in self.rules:
-            if r.unary is not None and r.on == (component,) and r.matters(request):
-                yield r.id, r.unary
-
     def passing(self, request: Request) -> Passing:
         """Return what passes each rule about one component that matters for the request, by rule id."""
-        return {
-            identity: frozenset(c for c in self.candidates.of(name) if rule(self.catalog, request, c) is None)
-            for name in COMPONENTS
-            for identity, rule in self.about(name, request)
-        }
+        found = {}
+        for r in self.rules:
+            if r.unary is not None and r.matters(request):
+                fits = (c for c in self.candidates.of(r.on[0]) if r.unary(self.catalog, request, c) is None)
+                found[r.id] = frozenset(fits)
+        return found
 
-    def domain(self, component: str, passing: Passing, without: AbstractSet[str] = NOTHING) -> List[Candidate]:
-        """Return the candidates of a component that pass all its rules in `passing` but those of `without`."""
+    def domain(
+        self, component: str, passing: Passing, without: AbstractSet[str] = NOTHING, place: Optional[Place] = None
+    ) -> List[Candidate]:
+        """Return the candidates of a component that pass all its rules in `passing` but those of `without`.
+
+        Which rules these are depends on its place; without one it is the host's.
+        """
+        place = SHARED[component] if place is None else place
         found = self.candidates.of(component)
         for r in self.rules:
-            if r.on == (component,) and r.id in passing and r.id not in without:
+            if r.id in passing and r.id not in without and r.holds_in(place):
                 found = [c for c in found if c in passing[r.id]]
         return found
 
-    def fitting(self, component: str, request: Request, without: AbstractSet[str] = NOTHING) -> List[Candidate]:
-        """Return the candidates of a component that pass all its rules but those of `without`, with no rule asked about
+    def fitting(self, place: Place, request: Request, without: AbstractSet[str] = NOTHING) -> List[Candidate]:
+        """Return the candidates for a place that pass all its rules but those of `without`, with no rule asked about
         a candidate that an earlier one has ruled out."""
-        found = self.candidates.of(component)
-        for identity, rule in self.about(component, request):
-            if identity not in without:
-                found = [c for c in found if rule(self.catalog, request, c) is None]
+        found = self.candidates.of(place.component)
+        for r in self.rules:
+            if r.unary is not None and r.matters(request) and r.id not in without and r.holds_in(place):
+                found = [c for c in found if r.unary(self.catalog, request, c) is None]
         return found
 
     def partners(self, r: Rule, placed: Candidate) -> FrozenSet[Candidate]:
@@ -142,37 +162,50 @@ class Resolver:
         self, request: Request, passing: Optional[Passing] = None, without: AbstractSet[str] = NOTHING
     ) -> Optional[Stack]:
         """Return the preferred stack that keeps every rule but those of `without`, or None when there is none."""
+        found = (self._arranged(request, places, passing, without) for places in request.arrangements)
+        return next((Stack.of(chosen) for chosen in found if chosen is not None), None)
+
+    def _arranged(
+        self, request: Request, places: Mapping[str, Place], passing: Optional[Passing], without: AbstractSet[str]
+    ) -> Optional[Chosen]:
+        """Return the preferred candidates for some places of a stack, or None when nothing fits."""
         domains = {}
-        for name in request.concerned:
-            fits = self.fitting(name, request, without) if passing is None else self.domain(name, passing, without)
-            if not fits:
+        for name, place in places.items():
+            if passing is None:
+                domains[name] = self.fitting(place, request, without)
+            else:
+                domains[name] = self.domain(place.component, passing, without, place)
+            if not domains[name]:
                 return None
-            domains[name] = fits
-        left = {name: domains[name] for name in PREFERENCE if name in request.components}
-        pairs = [r for r in self.rules if r.binary and r.matters(request) and r.id not in without]
-        pairs = [r for r in pairs if left.keys() >= set(r.on)]
+        left = {n: domains[n] for n in PREFERENCE if n in places and places[n].component in request.components}
+        rules = [r for r in self.rules if r.binary and r.matters(request) and r.id not in without]
+        pairs = [
+            Pair(r, first, second)
+            for r in rules
+            for first, second in itertools.permutations(left, 2)
+            if r.holds_in(places[first], places[second])
+        ]
         # A rule that no pair keeps is found at once here, where the search would try everything else first.
-        if not all(any(self.beside(request, r, c, left[r.on[1]]) for c in left[r.on[0]]) for r in pairs):
+        if not all(any(self.beside(request, p.rule, c, left[p.second]) for c in left[p.first]) for p in pairs):
             return None
-        chosen = self._completed(request, pairs, {}, left)
-        return None if chosen is None else Stack.of(chosen)
+        return self._completed(request, pairs, {}, left)
 
     def _completed(
-        self, request: Request, pairs: Sequence[Rule], chosen: Chosen, left: Mapping[str, Sequence[Candidate]]
+        self, request: Request, pairs: Sequence[Pair], chosen: Chosen, left: Mapping[str, Sequence[Candidate]]
     ) -> Optional[Chosen]:
-        """Return the candidates chosen with the preferred ones of the components that are left, or None."""
+        """Return the candidates chosen with the preferred ones for the places that are left, or None."""
         if not left:
             return chosen
-        component, *rest = left
-        order = PREFERENCE[component](self.catalog, request, Choice(chosen, left))
-        for candidate in sorted(left[component], key=order):
+        place, *rest = left
+        order = PREFERENCE[place](self.catalog, request, Choice(chosen, left))
+        for candidate in sorted(left[place], key=order):
             still = {name: left[name] for name in rest}
-            for r in (r for r in pairs if component in r.on):
-                other = r.other(component)
+            for pair in pairs:
+                other = pair.other(place)
                 if other in still:
-                    still[other] = self.beside(request, r, candidate, still[other])
+                    still[other] = self.beside(request, pair.rule, candidate, still[other])
             if all(still.values()):
-                found = self._completed(request, pairs, {**chosen, component: candidate}, still)
+                found = self._completed(request, pairs, {**chosen, place: candidate}, still)
                 if found is not None:
                     return found
         return None
@@ -206,8 +239,8 @@ def cuda_order(catalog: Catalog, request: Request, at: Choice) -> Order:
 
 
 def cudnn_order(catalog: Catalog, request: Request, at: Choice) -> Order:
-    """Return the order of cuDNNs: of the minor version that the chosen TensorFlow is tested with before others."""
-    if "tensorflow" not in at.chosen:
+    """Return the order of cuDNNs: of the minor version that the TensorFlow that uses it is tested with first."""
+    if "tensorflow" not in at.chosen or "tensorflow.cudnn" in at.chosen:
         return as_listed(catalog, request, at)
     tested = at.chosen["tensorflow"].row["tested"]["cudnn"]
     return lambda candidate: not in_series(candidate.version, tested)
@@ -229,7 +262,7 @@ def driver_order(catalog: Catalog, request: Request, at: Choice) -> Order:
     before the server's; what a source confirms before what none does; in a branch its suggested release, then the
     newest.
     """
-    own = version(at.chosen["cuda"].row["driver_min"])
+    own = max(version(c.row["driver_min"]) for c in at.chosen.values() if c.component == "cuda")
 
     def key(candidate: Candidate) -> Tuple[Any, ...]:
         d = as_driver(candidate)
@@ -252,10 +285,12 @@ def driver_order(catalog: Catalog, request: Request, at: Choice) -> Order:
     return key
 
 
-#: The components in the order in which they are chosen, each with the order of its candidates: a wish for one that is
-#: chosen earlier outweighs all of those chosen later. Equals stay as they are listed.
+#: The places of a stack in the order in which they are filled, each with the order of its candidates: a wish for one
+#: that is filled earlier outweighs all of those filled later. Equals stay as they are listed.
 PREFERENCE: Dict[str, Callable[[Catalog, Request, Choice], Order]] = {
     "tensorflow": as_listed,
+    "tensorflow.cuda": cuda_order,
+    "tensorflow.cudnn": cudnn_order,
     "cuda": cuda_order,
     "cudnn": cudnn_order,
     "opencv": opencv_order,

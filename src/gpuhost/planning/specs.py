@@ -17,7 +17,7 @@ from . import opencv as opencv_plan
 from . import toolkits
 from .candidates import COMPONENTS
 from .catalog import shipped
-from .environments import chosen, load_environment, lock_digest
+from .environments import chosen, load_environment, lock_digest, of_tensorflow
 from .lock import left_out
 
 #: The links of each component that can be left out; the detector lives in OpenCV's environment.
@@ -151,7 +151,7 @@ def tensorflow(plan: Json) -> Json:
             f"No locked environment for TensorFlow {part['version']} comes with this release.",
             "Make one with tools/lock_environment.py (see --help), or ask for another version in gpu_stack_wanted.",
         )
-    return {"environment": environment("dl4cv", plan, part["python"], load_environment(part["environment"]))}
+    return {"environment": environment("dl4cv", plan, part["python"], of_tensorflow(part))}
 
 
 def stack(plan: Json, name: str) -> Json:

@@ -36,6 +36,14 @@ def load_wheels(name: str, folder: Path = LOCKS) -> Json:
     return lock
 
 
+def own_locks(tensorflow: Json) -> List[str]:
+    """The names of the locks of wheels for the toolkit that TensorFlow has of its own, by its part of a plan."""
+    cuda, cudnn = tensorflow.get("cuda"), tensorflow.get("cudnn")
+    if not cuda or not cudnn:
+        return []
+    return [f"cuda-{cuda['version']}", f"cudnn-{cudnn['version']}-cu{cuda['version'].split('.')[0]}"]
+
+
 def from_wheels(component: str, name: str) -> Json:
     """The specification of a lock of wheels."""
     if name not in lock_names():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import List
+
 from ..types import Json
+from .candidates import NAMES
 
 
 def came_from(name: str, part: Json) -> str:
@@ -38,9 +41,16 @@ def remark(name: str, part: Json) -> str:
         return f"{part['kernel_modules']} modules, {made}{keyed}"
     if name == "opencv" and part["cuda_arch_bin"]:
         return f"CUDA_ARCH_BIN={';'.join(part['cuda_arch_bin'])}"
-    if name == "tensorflow" and part["code"]:
-        return ", ".join(f"{cc}: {how}" for cc, how in part["code"].items())
+    if name == "tensorflow":
+        told = [f"{cc}: {how}" for cc, how in part["code"].items()]
+        return ", ".join([*told, *own_toolkit(part)])
     return ""
+
+
+def own_toolkit(part: Json) -> List[str]:
+    """What TensorFlow has of its own in its environment; a lock of an earlier release knows of none."""
+    own = [(name, part.get(name)) for name in ("cuda", "cudnn")]
+    return [f"{NAMES[name]} {one['version']} of its own" for name, one in own if one]
 
 
 def cards(plan: Json) -> str:

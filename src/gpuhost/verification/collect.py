@@ -57,7 +57,7 @@ def ended(code: int, err: str) -> str:
     if number in {s.value for s in signal.Signals}:
         return f"It was ended by {signal.Signals(number).name}."
     if code == TIMED_OUT:
-        return "It gave no answer in time."
+        return f"It gave no answer in time ({PROBE_LIMIT_S} s)."
     lines = [line.strip() for line in err.splitlines() if line.strip()]
     return f"It ended with status {code}" + (f": {lines[-1][:300]}" if lines else ".")
 
@@ -212,9 +212,16 @@ def environment(run: Run, root: str, name: str, sonames: Sequence[str] = (), at:
     if "failed" in found:
         found["error"] = str(found["failed"])
     elif "computed" not in found:
-        what = "The import or the computation crashed." if "packages" in found else "Its Python does not start."
-        found["error"] = f"{what} {ended(code, err)}"
+        found["error"] = unfinished(code, err, "packages" in found)
     return found
+
+
+def unfinished(code: int, err: str, started: bool) -> str:
+    """Why an environment has computed nothing; `started` says that its Python has answered before."""
+    if code == TIMED_OUT and started:
+        return f"The import or the computation was not done within {PROBE_LIMIT_S} s, and was ended."
+    what = "The import or the computation crashed." if started else "Its Python does not start."
+    return f"{what} {ended(code, err)}"
 
 
 def benchmark(run: Run, root: str, options: Json, model: str, on: str, at: str = "current") -> Json:

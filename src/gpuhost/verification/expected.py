@@ -14,7 +14,7 @@ from ..errors import CatalogError, LockError
 from ..planning import lock as locks
 from ..planning import opencv as opencv_plan
 from ..planning.catalog import shipped
-from ..planning.environments import environment_names, load_environment, lock_digest, with_engines
+from ..planning.environments import environment_names, load_environment, lock_digest, of_tensorflow, with_engines
 from ..planning.preflight import platform_row
 from ..types import Json
 from ..versions import release
@@ -101,7 +101,8 @@ def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
             if name is None:
                 found[environment] = built(lock["plan"])
                 continue
-            row = load_environment(name)
+            part = lock["plan"][component]
+            row = of_tensorflow(part) if component == "tensorflow" else load_environment(name)
             more = with_engines(name)
             if more in environment_names():
                 other = load_environment(more)

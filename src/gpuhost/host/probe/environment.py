@@ -8,8 +8,10 @@ told apart and named.
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 from ... import strict_json
@@ -20,10 +22,18 @@ from ..answer import channel
 _LINES = ("NVIDIA CUDA", "NVIDIA GPU arch", "NVIDIA PTX archs", "cuDNN")
 _MODULES = {"opencv": "cv2", "tensorflow": "tensorflow"}
 _LOAD_LIMIT_S = 120.0
-# Loads each library as a program of this environment would, tells where the linker found it (dlinfo(3) knows the name
+_LIBRARIES = re.compile(r"/lib(cudart|cublas|cudnn|cufft|curand|cusolver|cusparse|nvrtc|nvJitLink|nccl)[-.\w]*\.so")
+_MOST = 60
+# Loads each library as TensorFlow would in this environment, tells where the linker found it (dlinfo(3) knows the name
 # that it was found under), and asks cuDNN for its version; a line each, so that what came before a crash counts.
 _LOADER = """\
 import ctypes, json, sys
+try:
+    import gpuhost_libraries
+except ImportError:
+    pass  # the environment has no libraries of its own
+else:
+    gpuhost_libraries.load()
 for name in sys.argv[1:]:
     told = {"name": name, "error": None}
     try:
@@ -129,6 +139,7 @@ def opencv() -> Json:
         "build": build_lines(cv2.getBuildInformation()),
         "cuda_devices": cv2.cuda.getCudaEnabledDeviceCount() if hasattr(cv2, "cuda") else 0,
         "cuda_error": cuda_error(cv2, picture),
+        "mapped": mapped(),
     }
 
 
@@ -150,6 +161,13 @@ def cuda_error(cv2: Any, picture: Any) -> Optional[str]:
     except Exception as error:  # noqa: BLE001 - whatever OpenCV raises is the answer
         return "{}: {}".format(type(error).__name__, " ".join(str(error).split())[:500])
     return None if same else "a picture sent to the card came back changed"
+
+
+def mapped() -> List[str]:
+    """Return the files of CUDA's libraries that this process has loaded, but for the driver's own."""
+    with Path("/proc/self/maps").open(errors="replace") as maps:
+        names = {line.rstrip("\n").partition("/")[2] for line in maps if _LIBRARIES.search(line)}
+    return sorted("/" + name for name in names)[:_MOST]
 
 
 def made_picture() -> Any:
@@ -190,8 +208,8 @@ def farthest(ours: Any, expected: Any) -> float:
 
 
 def tensorflow() -> Json:
-    """A convolution by TensorFlow held against NumPy: the largest difference, the cards it sees, and where
-    the work ran.
+    """A convolution (cuDNN's work on a card) and a product of matrices (cuBLAS') by TensorFlow, each held against
+    NumPy: the largest differences, the cards it sees, and where the work ran.
     """
     # That a card is ignored is told on the level of information.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
@@ -208,13 +226,16 @@ def tensorflow() -> Json:
         full_precision(False)
     image = (made_picture().reshape(1, 64, 64, 3) / 255.0).astype(np.float32)
     kernel = (np.arange(3 * 3 * 3 * 8).reshape(3, 3, 3, 8) * 7 % 23 / 23.0 - 0.5).astype(np.float32)
+    matrix = image[0, :, :, 0]
     result = tf.nn.conv2d(tf.constant(image), tf.constant(kernel), strides=1, padding="VALID")
     return {
         "version": tf.__version__,
         "conv_error": farthest(result.numpy(), convolved(image, kernel)),
+        "product_error": farthest(tf.linalg.matmul(matrix, matrix).numpy(), matrix.astype(np.float64) @ matrix),
         "gpus": [str(card.name) for card in cards],
         "device": str(result.device),
         "built_with_cuda": bool(tf.test.is_built_with_cuda()),
+        "mapped": mapped(),
     }
 
 

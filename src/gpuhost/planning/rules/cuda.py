@@ -7,7 +7,7 @@ from typing import List, Optional
 from ...gpucode import target_for
 from ...types import Json
 from ...versions import capability, in_series
-from ..candidates import Candidate, Request, as_toolkit
+from ..candidates import NAMES, Candidate, Request, as_toolkit
 from ..catalog import Catalog
 from ..gpus import Gpu
 from .common import each_card
@@ -40,6 +40,27 @@ def cudnn_files(n: Candidate, t: Candidate) -> Optional[str]:
         return None
     text = f"CUDA {t.version} comes from NVIDIA's wheels, and no lock of these is there for cuDNN {n.version}"
     return f"{text} (CUDA {n.row['cuda']})"
+
+
+def own_wheels(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """A toolkit of TensorFlow's own comes from NVIDIA's wheels, whose checksums must be known."""
+    if as_toolkit(c).wheels:
+        return None
+    built = f" (CUDA {c.row['cuda']})" if c.component == "cudnn" else ""
+    return f"no lock of NVIDIA's wheels is there for {NAMES[c.component]} {c.version}{built}"
+
+
+def own_reach(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
+    """The libraries of a toolkit hold real code for the cards that it builds for; no proof is known on later ones."""
+    builds = c.row["capabilities"]
+
+    def fails(gpu: Gpu) -> Optional[str]:
+        if target_for(gpu.compute_capability, builds, integrated(catalog)):
+            return None
+        holds = f"the libraries of CUDA {c.version} hold real code for {builds[0]} to {builds[-1]}"
+        return f"{holds}, {gpu.label} is {gpu.compute_capability}"
+
+    return each_card(request, fails)
 
 
 def integrated(catalog: Catalog) -> List[str]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Optional, Tuple
 
-from ..candidates import COMPONENTS, NAMES, WITHOUT_GPU, Candidate, Request
+from ..candidates import COMPONENTS, NAMES, TOOLKITS, WITHOUT_GPU, Candidate, Place, Request
 from ..catalog import Catalog
 from ..versions import admits
 from . import cuda as cuda
 from . import driver as driver
 from . import frameworks as frameworks
 
+#: Where a rule holds that is not about every toolkit.
+HOST, OWN = "host", "own"
 Unary = Callable[[Catalog, Request, Candidate], Optional[str]]
 Binary = Callable[[Candidate, Candidate], Optional[str]]
 
@@ -25,9 +27,10 @@ class Rule:
     """One constraint. `on` names the component it filters, or the pair it relates; `with_gpu` and `without_gpu` say on
     which hosts it matters.
 
-    `when` narrows a pair rule to the candidates of its second component that it concerns for a request. `about` says
-    what the rule speaks of where that makes a difference to an explanation: "user" for a demand, "card" for what each
-    card by itself asks of the component.
+    About a toolkit, it holds between components that serve the same programs. `where` narrows it to the "host" toolkit,
+    or to one that is TensorFlow's "own". `when` narrows a pair rule to the candidates of its second component that it
+    concerns for a request. `about` says what the rule speaks of where that makes a difference to an explanation: "user"
+    for a demand, "card" for what each card by itself asks of the component.
     """
 
     id: str
@@ -40,6 +43,16 @@ class Rule:
     with_gpu: bool = True
     without_gpu: bool = False
     about: str = ""
+    where: str = ""
+
+    def holds_in(self, *places: Place) -> bool:
+        """Return whether the rule is about what stands in these places of a stack."""
+        if self.on != tuple(place.component for place in places):
+            return False
+        host, tensorflow = all(p.host for p in places), all(p.tensorflow for p in places)
+        together = host or tensorflow or not set(TOOLKITS) & set(self.on)
+        own = not any(place.host for place in places)
+        return together and (not self.where or own == (self.where == OWN))
 
     def matters(self, request: Request) -> bool:
         """Return whether the rule applies to a host with, or without, GPUs."""
@@ -78,6 +91,7 @@ RULES: Tuple[Rule, ...] = (
             unary=asked,
             without_gpu=True,
             about="user",
+            where=HOST if name in TOOLKITS else "",
         )
         for name in COMPONENTS
     ),
@@ -146,6 +160,24 @@ RULES: Tuple[Rule, ...] = (
         "the toolkit's files are known by checksum",
         "src/gpuhost/data/wheels",
         unary=cuda.cuda_files,
+        where=HOST,
+    ),
+    Rule(
+        "cuda-wheels",
+        ("cuda",),
+        "TensorFlow's own CUDA is in NVIDIA's wheels",
+        "src/gpuhost/data/wheels",
+        unary=cuda.own_wheels,
+        where=OWN,
+    ),
+    Rule(
+        "cuda-reach",
+        ("cuda",),
+        "the libraries of TensorFlow's own CUDA run on the card",
+        "ptxas --help, measured; fat binaries of the wheels, measured",
+        unary=cuda.own_reach,
+        about="card",
+        where=OWN,
     ),
     Rule(
         "cuda-builds",
@@ -154,6 +186,7 @@ RULES: Tuple[Rule, ...] = (
         "ptxas --help, measured; CUDA.jl; CMake",
         unary=cuda.cuda_builds,
         about="card",
+        where=HOST,
     ),
     Rule(
         "cuda-gcc",
@@ -161,6 +194,7 @@ RULES: Tuple[Rule, ...] = (
         "the platform has a host compiler that nvcc takes",
         "spack build_systems/cuda.py",
         unary=cuda.cuda_gcc,
+        where=HOST,
     ),
     Rule(
         "cudnn-files",
@@ -169,6 +203,15 @@ RULES: Tuple[Rule, ...] = (
         "src/gpuhost/data/wheels",
         binary=cuda.cudnn_files,
         when=cuda.by_wheels,
+        where=HOST,
+    ),
+    Rule(
+        "cudnn-wheels",
+        ("cudnn",),
+        "TensorFlow's own cuDNN is in NVIDIA's wheels",
+        "src/gpuhost/data/wheels",
+        unary=cuda.own_wheels,
+        where=OWN,
     ),
     Rule(
         "cudnn-cards",
