@@ -45,8 +45,7 @@ def named(found: Json) -> List[str]:
 def emptied(resolver: Resolver, request: Request) -> List[str]:
     """The components of which nothing is left."""
     passing = resolver.passing(request)
-    parts = COMPONENTS if request.gpus else ("opencv", "tensorflow")
-    return [name for name in parts if not resolver.domain(name, passing)]
+    return [name for name in request.components if not resolver.domain(name, passing)]
 
 
 def matter(request: Request) -> FrozenSet[str]:

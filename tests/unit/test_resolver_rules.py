@@ -34,8 +34,8 @@ def ask(*cards: str, **rest: Any) -> Asked:
 #: Rule -> a request that it refuses (among others), and a near one that is planned.
 REACHED: Dict[str, Tuple[Asked, Asked]] = {
     "asked-driver": (ask(UBUNTU, "P2000", driver="390"), ask(UBUNTU, "P2000", driver="418")),
-    "asked-cuda": (ask(UBUNTU, "P2000", cuda="12"), ask(UBUNTU, "P2000", cuda="11.2")),
-    "asked-cudnn": (ask(UBUNTU, "P2000", cudnn="9"), ask(UBUNTU, "P2000", cudnn="8.9")),
+    "asked-cuda": (ask(UBUNTU, "P2000", cuda="13"), ask(UBUNTU, "P2000", cuda="11.2")),
+    "asked-cudnn": (ask(UBUNTU, "P2000", cudnn="<7"), ask(UBUNTU, "P2000", cudnn="8.9")),
     "asked-opencv": (ask(UBUNTU, "P2000", opencv=">5"), ask(UBUNTU, "P2000", opencv=">=4.8,<4.9")),
     "asked-tensorflow": (ask(UBUNTU, tensorflow=">=2.14"), ask(UBUNTU, tensorflow="<2.10")),
     "driver-generation": (ask(UBUNTU, "K80", "RTX 4090"), ask(UBUNTU, "K80", "RTX 3090", cuda="11.2")),
@@ -76,11 +76,11 @@ REACHED: Dict[str, Tuple[Asked, Asked]] = {
     "tensorflow-python": (ask(DEBIAN, "P2000", tensorflow="2.13"), ask(UBUNTU, "P2000", tensorflow="2.13")),
     "tensorflow-avx": (ask(UBUNTU, avx=False), ask(UBUNTU, avx=True)),
     "tensorflow-cuda": (
-        ask(UBUNTU, "P2000", tensorflow="2.13", cuda="11.2"),
+        ask(UBUNTU, "P2000", tensorflow="2.11", cuda="11.8"),
         ask(UBUNTU, "P2000", tensorflow="2.11", cuda="11.2"),
     ),
     "tensorflow-cudnn": (
-        ask(UBUNTU, "P2000", tensorflow="2.13", cudnn="8.5"),
+        ask(UBUNTU, "P2000", tensorflow="2.11", cudnn="8.0"),
         ask(UBUNTU, "P2000", tensorflow="2.11", cudnn="8.5"),
     ),
     "opencv-darknet": (ask(UBUNTU, "P2000", opencv="5"), ask(UBUNTU, "P2000", opencv="4.12")),
@@ -91,8 +91,8 @@ REACHED: Dict[str, Tuple[Asked, Asked]] = {
     "opencv-sources": (ask(UBUNTU, "P2000", opencv="4.3.0"), ask(UBUNTU, "P2000", opencv="4.4.0")),
     "opencv-wheel": (ask(UBUNTU, opencv="4.1"), ask(UBUNTU, opencv="4.12")),
     "opencv-cuda": (
-        ask(DEBIAN, "P2000", opencv="4.7", tensorflow="2.16"),
-        ask(DEBIAN, "P2000", opencv="4.9", tensorflow="2.16"),
+        ask(DEBIAN, "P2000", opencv="4.7", cuda="12.3"),
+        ask(DEBIAN, "P2000", opencv="4.9", cuda="12.3"),
     ),
     "opencv-cudnn": (
         ask(UBUNTU, "P2000", opencv="4.4", tensorflow="2.4", cudnn="8.1"),

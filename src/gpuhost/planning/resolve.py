@@ -22,6 +22,7 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
+    Set,
     Tuple,
 )
 
@@ -49,6 +50,8 @@ NOTHING: AbstractSet[str] = frozenset()
 Passing = Mapping[str, FrozenSet[Candidate]]
 #: The candidates chosen so far, by their place in the stack.
 Chosen = Mapping[str, Candidate]
+#: The candidates that are left for each place, as what can be kept in a set.
+Left = Tuple[Tuple[str, Tuple[Candidate, ...]], ...]
 #: What the candidates of a component are sorted by, smallest first.
 Order = Callable[[Candidate], Any]
 
@@ -188,14 +191,25 @@ class Resolver:
         # A rule that no pair keeps is found at once here, where the search would try everything else first.
         if not all(any(self.beside(request, p.rule, c, left[p.second]) for c in left[p.first]) for p in pairs):
             return None
-        return self._completed(request, pairs, {}, left)
+        return self._completed(request, pairs, {}, left, set())
 
     def _completed(
-        self, request: Request, pairs: Sequence[Pair], chosen: Chosen, left: Mapping[str, Sequence[Candidate]]
+        self,
+        request: Request,
+        pairs: Sequence[Pair],
+        chosen: Chosen,
+        left: Mapping[str, Sequence[Candidate]],
+        dead: Set[Left],
     ) -> Optional[Chosen]:
-        """Return the candidates chosen with the preferred ones for the places that are left, or None."""
+        """Return the candidates chosen with the preferred ones for the places that are left, or None.
+
+        Whether there are any depends on what is left alone; `dead` keeps that of which there are none.
+        """
         if not left:
             return chosen
+        key = tuple((name, tuple(found)) for name, found in left.items())
+        if key in dead:
+            return None
         place, *rest = left
         order = PREFERENCE[place](self.catalog, request, Choice(chosen, left))
         for candidate in sorted(left[place], key=order):
@@ -205,9 +219,10 @@ class Resolver:
                 if other in still:
                     still[other] = self.beside(request, pair.rule, candidate, still[other])
             if all(still.values()):
-                found = self._completed(request, pairs, {**chosen, place: candidate}, still)
+                found = self._completed(request, pairs, {**chosen, place: candidate}, still, dead)
                 if found is not None:
                     return found
+        dead.add(key)
         return None
 
 
