@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.install
 RUN = Path(__file__).parents[2] / "run"
 
 # The smallest backend that pip can make an editable installation with: one wheel that holds one .pth file.

@@ -21,6 +21,8 @@ from gpuhost.host import files, store, venvs
 
 from . import wheelhouse
 
+pytestmark = pytest.mark.install
+
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAME = "opencv_cuda"
 

@@ -20,6 +20,8 @@ from gpuhost.shipping import tree
 
 from .asking import planned
 
+pytestmark = pytest.mark.install
+
 ROOT = Path(__file__).resolve().parents[2]
 P2000 = ["--os", "debian-12", "--gpu", "Quadro P2000"]
 CLONE = "./run is part of a clone of gpuhost's repository"
