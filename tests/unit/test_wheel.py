@@ -42,6 +42,7 @@ ANSWERS: Dict[str, List[Any]] = {
         (["picture", "a.json", "-o", "o.png"], 2, "SVG"),
     ],
     "doctor": [(["--message", "no CUDA-capable device is detected"], 1, "D08"), (["--message", "well"], 3, "")],
+    "observe": [([], 0, '"platform"'), (["--root", "no-such"], 2, "is not a folder")],
     "history": [([], 2, CLONE), (["box"], 2, CLONE), (["--reports", "/dev/null"], 2, CLONE)],
 }
 
