@@ -1,4 +1,4 @@
-"""Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md and docs/architecture.md from the code.
+"""Write docs/reference/{rules,stacks,opencv-options,diagnoses,lock}.md and docs/architecture.md from the code.
 
 python tools/reference_docs.py           write them
 python tools/reference_docs.py --check   only say which are out of date (exit 1)
@@ -12,12 +12,12 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 from gpuhost.cvbuild import failures, options
 from gpuhost.cvbuild.archs import Architectures
 from gpuhost.diagnoses import table as diagnoses
-from gpuhost.planning import plan
+from gpuhost.planning import lock, plan
 from gpuhost.planning.candidates import COMPONENTS, NAMES, Request
 from gpuhost.planning.gpus import parse
 from gpuhost.planning.resolve import resolver
@@ -265,15 +265,186 @@ def first_paragraph(path: Path) -> str:
     return " ".join(text.split("\n\n")[0].split())
 
 
+#: What each line of a lock says, by its place; a word alone stands for every place that ends so.
+LINES: Dict[str, str] = {
+    "schema": "The number of this form. Another one is refused, and an older one is upgraded: `gpuhost lock upgrade`.",
+    "host": "The host's name in the inventory, or a list where several share the lock. Another host's lock is refused.",
+    "cards": "The cards that were in when it was made. Another card stops every playbook but `rebuild.yml`.",
+    "pci_address": "Where the card is on the bus; another slot is no difference.",
+    "pci_id": "The model.",
+    "uuid": "This very card, where a driver was there to read it.",
+    "plan": "What the host gets, as `gpuhost plan --json` prints it.",
+    "plan.schema": "The number of the plan's form.",
+    "plan.status": "A refusal is never a lock.",
+    "plan.platform": "The distribution's release. On another one the lock is refused.",
+    "plan.gpus": "The cards, as the plan knows them.",
+    "name": "By this name.",
+    "chip": "The chip.",
+    "compute_capability": "What OpenCV is built for, and what TensorFlow has to have code for.",
+    "generation": "Which drivers serve it.",
+    "version": "This version and no other.",
+    "plan.driver": "The driver.",
+    "plan.cuda": "The CUDA toolkit.",
+    "plan.cudnn": "cuDNN.",
+    "plan.opencv": "OpenCV.",
+    "plan.tensorflow": "TensorFlow.",
+    "plan.driver.source": "`archive`: a package of the distribution. `runfile`: NVIDIA's `.run`.",
+    "plan.driver.branch": "The driver's branch.",
+    "plan.driver.kernel_modules": "The kernel modules' flavour, `proprietary` or `open`.",
+    "plan.driver.modules_from": "`signed`: prebuilt by the distribution. `dkms`: built on the host.",
+    "plan.driver.secure_boot": "What Secure Boot wants: nothing, a signed module, or a key of your own.",
+    "plan.driver.modules": "The package of prebuilt modules for the kernel that boots, where there is one.",
+    "plan.driver.package": "The package.",
+    "package_version": "The version as the package has it.",
+    "plan.driver.packages": "Every package of the driver, as the host's archive offers them.",
+    "snapshot": "Where the distribution keeps this file for good, where it does.",
+    "plan.driver.component": "The part of the archive that it stands in.",
+    "plan.driver.modules_package": "How the packages of prebuilt modules are called.",
+    "file": "The file's name.",
+    "sha256": "What the file must be. Another one is refused, wherever it comes from.",
+    "size": "Its size in bytes.",
+    "url": "Where it comes from, unless a mirror or a folder has it. Only known origins are accepted.",
+    "md5": "What NVIDIA publishes besides.",
+    "plan.cuda.series": "The series that TensorFlow's tests and OpenCV's bounds speak of.",
+    "plan.cuda.source": "`runfile`: NVIDIA's installer. `wheels`: NVIDIA's packages by hash.",
+    "plan.cudnn.source": "`tarball`: NVIDIA's archive. `wheels`: NVIDIA's packages by hash.",
+    "plan.cudnn.cuda": "For which CUDA it is made.",
+    "plan.opencv.cuda_arch_bin": "The capabilities that OpenCV is built for, and no others.",
+    "plan.opencv.source": "`sdist` or `tarballs`: built on the host. `wheel`: the index's, on a host without a card.",
+    "python": "The Python of its environment.",
+    "plan.opencv.artifacts": "What it is built from.",
+    "kind": "What kind of file or row this is.",
+    "kernel": "The kernel that boots.",
+    "package": "The name of the package.",
+    "checked": "Whether the checksum was compared with the file itself.",
+    "plan.tensorflow.environment": "Which environment was chosen; what is in it says its pylock file.",
+    "plan.tensorflow.code": "How its code reaches each capability: ready, or compiled on first use (`ptx-jit`).",
+    "plan.reasons": "Why it is refused: empty in a lock.",
+    "plan.notes": "What a person should know of it.",
+    "about": "Of which part.",
+    "unverified": "Whether no source that was read confirms it.",
+    "text": "In a sentence.",
+    "plan.asked": "What was asked for (`gpu_stack_wanted`).",
+    "plan.asked.tensorflow": "The version, as it was typed.",
+    "plan.without": "What was left out by choice (`gpu_stack_without`).",
+    "contents": "What is fetched and built for the plan, taken from the catalog once.",
+    "contents.pythons": "The archive's packages for each Python.",
+    "contents.toolkits": "How each is installed; the file stands in the plan, or here for one beside it.",
+    "options": "NVIDIA's installer gets these; `PREFIX` is its folder of the store.",
+    "archive": "What its programs need of the archive.",
+    "contents.opencv": "What OpenCV, or its build, needs.",
+    "packages": "Packages of the archive: the compiler, Python's headers, ccache.",
+    "contents.opencv.build": "What the build holds its machine against, before it begins.",
+    "capability_min": "The lowest capability of OpenCV's CUDA backend.",
+    "cudnn": "The cuDNN that it takes.",
+    "cuda": "The CUDA that it takes.",
+    "min": "From this one on.",
+    "max": "Up to this one.",
+    "cmake_min": "The oldest CMake.",
+    "gcc": "The compilers that this CUDA takes.",
+    "gcc_packages": "Those that the archive has, the best first.",
+    "integrated": "Capabilities of chips that are no cards; nothing is built for them.",
+    "contents.weights": "The published YOLO weights, once they were asked for.",
+    "contents.expects": "What `verify/` holds the host against besides.",
+    "contents.expects.cuda": "Which drivers serve this CUDA.",
+    "driver_min": "The one that it came with, or a newer one.",
+    "driver_min_minor_compat": "From this one on by minor-version compatibility.",
+    "contents.expects.tensorflow": "With which CUDA and cuDNN this TensorFlow was built.",
+    "contents.expects.tensorflow.cuda": "The series of CUDA.",
+    "contents.expects.tensorflow.cudnn": "The series of cuDNN.",
+    "pylocks": "The files beside it, each by its sha256: one for each Python environment.",
+}
+
+
+def lock_page() -> str:
+    """A lock, line by line."""
+    made = lock.make("gpu1", {"gpus": []}, planned("ubuntu-18.04", ["Quadro P2000"], {"tensorflow": "2.13"}))
+    card = {"pci_address": "0000:01:00.0", "pci_id": "10de:1c30", "uuid": "GPU-00000000-0000-4000-8000-000000000000"}
+    told = json.loads(lock.text({**made, "cards": [card]}))[lock.KEY]
+    files = lock.files(made)
+    pages = [
+        "# A lock, line by line",
+        "",
+        MADE,
+        "",
+        "`locks/gpu1/stack.json` of a Quadro P2000 on Ubuntu 18.04, as `site.yml` writes it. `gpuhost lock show gpu1`",
+        "tells the same in a few lines, `gpuhost lock diff OLD NEW` says in sentences what two locks differ in, and",
+        "`gpuhost lock check` holds locks against their schema, their hashes and themselves. Why it is so:",
+        "[../decisions/0018-closed-lock.md](../decisions/0018-closed-lock.md).",
+        "",
+        "| line | here | what it says |",
+        "|---|---|---|",
+        *(f"| `{place}` | {shown} | {meaning(place)} |" for place, shown in places(told)),
+        *(f"| `pylocks.{name}` | `{sha256[:12]}…` | {part_of(name)} |" for name, sha256 in told["pylocks"].items()),
+        "",
+        "## The files beside it",
+        "",
+        "Each is a lock file after PEP 751. A package has its file by name, size and sha256, and no address: whatever",
+        "index pip is set up for serves it. A file's name ends with the first digits of its sha256.",
+        f"`{min(files)}` begins so:",
+        "",
+        "```toml",
+        *files[min(files)].splitlines()[:13],
+        "```",
+        "",
+        "## What holds a commit to it",
+        "",
+        "```yaml",
+        "# .pre-commit-config.yaml of the repository that has the locks",
+        "- repo: local",
+        "  hooks:",
+        "    - id: gpuhost-lock",
+        "      name: gpuhost lock check",
+        "      entry: ./run gpuhost lock check",
+        "      language: system",
+        "      files: ^locks/.*\\.(json|json\\.new|toml)$",
+        "```",
+        "",
+        "| exit code | meaning |",
+        "|---|---|",
+        "| 0 | every lock is whole and closed |",
+        "| 2 | no lock was named, or there is none |",
+        "| 8 | a lock is damaged, of an earlier release, or lacks what its plan names; each is told |",
+    ]
+    return "\n".join(pages) + "\n"
+
+
+def part_of(file: str) -> str:
+    """What one of the files beside a lock holds."""
+    return f"The packages of `{file.split('.')[1].rpartition('-')[0]}`."
+
+
+def places(value: Json, path: str = "") -> Iterator[Tuple[str, str]]:
+    """Every line of a lock by its place, with what stands there; of a list of rows the first."""
+    for key, inner in value.items():
+        here = f"{path}{key}"
+        if key == "pylocks":
+            yield here, ""
+            continue
+        rows = isinstance(inner, list) and bool(inner) and isinstance(inner[0], dict)
+        inside = inner[0] if rows else inner
+        if isinstance(inside, dict) and inside and here not in ("contents.pythons", "plan.tensorflow.code"):
+            yield here, f"{len(inner)} row{'' if len(inner) == 1 else 's'}" if rows else ""
+            yield from places(inside, f"{here}.")
+        else:
+            told = json.dumps(inner)
+            yield here, f"`{told if len(told) <= 60 else told[:59] + '…'}`"
+
+
+def meaning(place: str) -> str:
+    """What a line says: by its place, or by its last word."""
+    return LINES.get(place) or LINES[place.rpartition(".")[2]]
+
+
 def main() -> int:
     """Write or check all."""
     parser = argparse.ArgumentParser(
-        description="Write docs/reference/{rules,stacks,opencv-options,diagnoses}.md and docs/architecture.md."
+        description="Write docs/reference/{rules,stacks,opencv-options,diagnoses,lock}.md and docs/architecture.md."
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when one is out of date")
     check = parser.parse_args().check
     stale = []
-    pages = {"rules": rules, "stacks": stacks, "opencv-options": opencv, "diagnoses": known_failures}
+    pages = {"rules": rules, "stacks": stacks, "opencv-options": opencv, "diagnoses": known_failures, "lock": lock_page}
     pages["../architecture"] = architecture
     for name, text in ((f"{page}.md", write()) for page, write in pages.items()):
         file = FOLDER / name

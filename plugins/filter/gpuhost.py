@@ -15,7 +15,7 @@ from ansible.utils.unsafe_proxy import wrap_var
 from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.checks.host import dpkg_busy
 from gpuhost.errors import GpuhostError, UsageError
-from gpuhost.planning import detector, lock, plan, preflight, rebuild, rollback, specs
+from gpuhost.planning import contents, detector, lock, plan, preflight, rebuild, rollback, specs
 from gpuhost.planning.offers import resolver_for
 from gpuhost.planning.request import left_out, request_of, wishes
 from gpuhost.planning.resolve import resolver
@@ -36,9 +36,16 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_plan(
-    observation: Dict[str, Any], host: str, asked: Any, ignore_gpus: bool = False, without: Any = ()
+    observation: Dict[str, Any],
+    host: str,
+    asked: Any,
+    ignore_gpus: bool = False,
+    without: Any = (),
+    options: Any = None,
 ) -> Dict[str, Any]:
-    """Return the plan for an observed host in `lines`, and the `lock` that it makes; None where no stack fits."""
+    """Return the plan for an observed host in `lines`, and the `lock` that it makes with what the `options` ask for;
+    None where no stack fits.
+    """
     wanted = wishes(asked)
     over: Dict[str, Any] = {"gpus": []} if ignore_gpus else {}
     request = request_of(resolver(), observation, wanted, without=left_out(without), **over)
@@ -46,8 +53,13 @@ def make_plan(
     planned = made["status"] == "planned"
     return {
         "lines": render.plan_text(made).splitlines(),
-        "lock": lock.make(str(host), observation, made) if planned else None,
+        "lock": with_options(lock.make(str(host), observation, made), options or {}) if planned else None,
     }
+
+
+def with_options(locked: Dict[str, Any], given: Any) -> Dict[str, Any]:
+    """Return a lock with what the options of the roles ask for besides; `{}` where there is none."""
+    return contents.added(locked, contents.options(given)) if locked else {}
 
 
 def differences(
@@ -87,13 +99,14 @@ def make_rebuild(
     rest: Any,
     there: Dict[str, Any],
     without: Any = (),
+    options: Any = None,
 ) -> Dict[str, Any]:
     """Return what a rebuild of a host comes to; `file` is its lock's."""
     old, coming = lock.load(Path(file), str(host)), lock.pending(Path(file), str(host))
     cards = rebuild.wanted_cards(future, rest)
-    wanted, absent = wishes(asked), left_out(without)
+    wanted, absent, more = wishes(asked), left_out(without), contents.options(options or {})
     found = resolver_for(observation, wanted, bool(cards) or (bool(observation["gpus"]) and not ignore_gpus))
-    made = rebuild.prepare(found, str(host), observation, old, coming, wanted, ignore_gpus, cards, there, absent)
+    made = rebuild.prepare(found, str(host), observation, old, coming, wanted, ignore_gpus, cards, there, absent, more)
     if made["refused"]:
         made["lines"] += ["", *render.plan_text(made["plan"]).splitlines()]
     return {**made, "future": cards, "command": rebuild.command(str(host))}
@@ -162,7 +175,7 @@ class FilterModule:
             "gpuhost_plan": told(make_plan),
             "gpuhost_lock": told(read_lock),
             "gpuhost_lock_file": told(lock_file),
-            "gpuhost_lock_text": told(lock.text),
+            "gpuhost_lock_with": told(with_options),
             "gpuhost_lock_differences": told(differences),
             "gpuhost_rebuild": told(make_rebuild),
             "gpuhost_rollback": told(make_rollback),

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
+from gpuhost.planning import lock
+
 from .beds.bed import PROJECT
 
 Json = Dict[str, Any]
@@ -72,15 +74,15 @@ class Controller:
         return self.folder / "locks" / name / "stack.json"
 
     def lock(self, name: str) -> Json:
-        """A host's lock."""
-        return dict(json.loads(self.lock_file(name).read_text(encoding="utf-8"))["gpuhost_lock"])
+        """A host's lock, with its files, as a generation keeps it."""
+        return lock.load(self.lock_file(name))
 
     def edit_lock(self, name: str, edit: Callable[[Json], None], suffix: str = "") -> None:
-        """Change a host's lock in place, or with a suffix the one beside it."""
+        """Change a host's lock in place, or with a suffix the one beside it; its files stay."""
         file = self.lock_file(name).with_name("stack.json" + suffix)
-        lock = dict(json.loads(file.read_text(encoding="utf-8"))["gpuhost_lock"])
-        edit(lock)
-        file.write_text(json.dumps({"gpuhost_lock": lock}, indent=2) + "\n", encoding="utf-8")
+        value = dict(json.loads(file.read_text(encoding="utf-8"))["gpuhost_lock"])
+        edit(value)
+        file.write_text(json.dumps({"gpuhost_lock": value}, indent=2) + "\n", encoding="utf-8")
 
     def start(self, playbook: str, *arguments: str, env: Optional[Mapping[str, str]] = None) -> subprocess.Popen[bytes]:
         """Start ansible-playbook in a process group of its own, with its output in a file; see `finish`."""

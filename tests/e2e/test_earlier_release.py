@@ -7,6 +7,7 @@ imitation Ubuntu 18.04 host and what is not, README.md says.
 from __future__ import annotations
 
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Iterator
@@ -46,6 +47,12 @@ def earlier(folder: Path) -> Path:
     return folder / "project"
 
 
+def linked(world: World) -> str:
+    """What the generation in force links to."""
+    script = "cd /opt/gpuhost/current && find . -type l -printf '%P %l\\n' | sort"
+    return world.beds[NAME].run(["sh", "-c", script]).stdout
+
+
 @pytest.fixture(scope="module")
 def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A host that the earlier release has provisioned, with the watch."""
@@ -72,30 +79,38 @@ def test_its_lock_is_refused_with_the_command_that_moves_it(world: World) -> Non
     command = told.partition("Move it: ")[2].partition("'")[0].strip()  # YAML's quote ends it
     assert command.startswith("mkdir -p ")
     subprocess.run(["sh", "-c", command], check=True)
+    done = world.controller.run(*SITE)
+    told = done.failure(NAME)
+    assert done.rc != 0 and f"lock upgrade {world.controller.lock_file(NAME)}" in told, done.out[-3000:]
+    assert changes(before, world.beds[NAME].snapshot(WATCHED)) == []
+    upgrade = ["-m", "gpuhost.cli", "lock", "upgrade", str(world.controller.lock_file(NAME))]
+    subprocess.run([sys.executable, *upgrade], check=True)
     assert world.controller.lock(NAME)["host"] == NAME
 
 
 def test_it_converges_and_verifies(world: World) -> None:
-    """The second run changes nothing; the driver and the generation are those that were there."""
-    before = loaded(world), generation(world)
+    """The driver and what is in force are those that were there, with a record that holds their contents; the second
+    run changes nothing."""
+    before = loaded(world), linked(world)
     world.controller.ok(*SITE)
     assert world.controller.ok(*SITE).changed(NAME) == 0
-    assert (loaded(world), generation(world)) == before
+    assert (loaded(world), linked(world)) == before and generation(world) == "generations/2"
     assert failed(world) == []
     assert LEFT_OUT
 
 
 def test_its_generation_can_be_gone_back_to(world: World) -> None:
-    """After a rebuild for another card by this release."""
+    """After a rebuild for another card by this release; the one whose record is the earlier release's is refused."""
     bed = world.beds[NAME]
     bed.swap("2204")
     world.controller.ok(*CONFIRMED, "--skip-tags", "rebuild_carry_out")
     world.controller.edit_lock(NAME, world.stand_ins, ".new")
     world.controller.ok(*CONFIRMED)
-    assert generation(world) == "generations/2"
+    assert generation(world) == "generations/3"
     bed.swap("1c30")
+    assert "Generation 1 has no whole stack.json" in world.controller.run(*ROLLBACK, "-e", "to=1").failure(NAME)
     world.controller.ok(*ROLLBACK)
-    assert generation(world) == "generations/1"
+    assert generation(world) == "generations/2"
     assert world.controller.lock(NAME)["plan"]["gpus"][0]["compute_capability"] == "6.1"
     record = state(bed, "driver")
     assert record is not None and record["version"] in loaded(world)

@@ -57,7 +57,6 @@ POINTS_REBUILD = (
     "See whether the locked driver is loaded",
     "Reboot]",
     "Write the lock",
-    "Remove the one beside it",
 )
 POINTS_BACK = (
     "Choose the generation",
@@ -69,7 +68,6 @@ POINTS_BACK = (
     "Hold, pin and blacklist",
     "Reboot]",
     "Write the lock",
-    "Remove the one beside it",
 )
 LONGEST_DELAY_S = 2.0
 

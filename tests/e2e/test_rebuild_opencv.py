@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple
 
 import pytest
 
-from gpuhost.planning import recipes
+from gpuhost.planning import contents, lock_files, recipes
 from gpuhost.planning.catalog import shipped
 
 from .beds import Bed
@@ -76,9 +76,13 @@ class Host:
         lock["plan"]["cuda"] = {"version": "13.0.2", "series": "13.0", "source": "wheels"}
         lock["plan"]["cudnn"] = {"version": "9.13.1.26", "cuda": "13", "source": "wheels"}
         lock["plan"]["opencv"].update(version="4.14.0", artifacts=recipes.sources_of(row))
-        file = self._folder / "lock.json"
-        file.write_text(json.dumps({"gpuhost_lock": lock}, indent=2) + "\n", encoding="utf-8")
-        self.bed.push(file, LOCK + suffix)
+        closed = {key: lock[key] for key in ("schema", "host", "cards", "plan")}
+        closed.update(contents.of(lock["plan"]))
+        file = self._folder / f"stack.json{suffix}"
+        lock_files.write(file, closed)
+        for path in self._folder.iterdir():
+            if path.name.startswith("pylock.") or path == file:
+                self.bed.push(path, str(Path(LOCK).with_name(path.name)))
 
     def rebuild(self) -> Played:
         """Make the new lock, edit it, carry it out."""

@@ -33,12 +33,17 @@ def say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def wheels(name: str) -> Dict[str, Any]:
+    """What is installed of a lock of wheels."""
+    return toolkit_specs.specified({}, toolkit_specs.from_wheels(name.partition("-")[0], name))
+
+
 @pytest.fixture(scope="session")
 def tools() -> Tools:
     """Toolkit, cuDNN and build tools, each by checksum."""
     root = Path(os.environ.get("GPUHOST_BUILD_CACHE") or Path.home() / ".cache" / "gpuhost-build")
-    cuda = toolkits.install(root, toolkit_specs.from_wheels("cuda", "cuda-13.0.2"), None, PYTHON, say)
-    cudnn = toolkits.install(root, toolkit_specs.from_wheels("cudnn", "cudnn-9.13.1.26-cu13"), None, PYTHON, say)
+    cuda = toolkits.install(root, wheels("cuda-13.0.2"), None, PYTHON, say)
+    cudnn = toolkits.install(root, wheels("cudnn-9.13.1.26-cu13"), None, PYTHON, say)
     lock = load_environment(opencv_plan.build_environment(PLAN))
     built = venvs.install(root, "opencv_build", {**lock, "digest": lock_digest(lock)}, PYTHON, say)
     return Tools(root, cuda, cudnn, built / "bin" / "python")

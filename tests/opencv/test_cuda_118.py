@@ -14,9 +14,8 @@ import pytest
 
 from gpuhost.cvbuild.wheel import facts_of
 from gpuhost.host.toolkit import install as toolkits
-from gpuhost.planning import toolkits as toolkit_specs
 
-from .conftest import PYTHON, Tools, say
+from .conftest import PYTHON, Tools, say, wheels
 from .debian_nvcc import assemble
 
 pytestmark = [pytest.mark.build, pytest.mark.full]
@@ -26,14 +25,14 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def cuda(tools: Tools) -> Path:
     """The toolkit."""
-    wheels = toolkits.install(tools.root, toolkit_specs.from_wheels("cuda", "cuda-11.8.0"), None, PYTHON, say)
-    return assemble(wheels, tools.root / "cache" / "debian-nvcc")
+    runtime = toolkits.install(tools.root, wheels("cuda-11.8.0"), None, PYTHON, say)
+    return assemble(runtime, tools.root / "cache" / "debian-nvcc")
 
 
 @pytest.fixture(scope="module")
 def cudnn(tools: Tools) -> Path:
     """cuDNN of the plans."""
-    return toolkits.install(tools.root, toolkit_specs.from_wheels("cudnn", "cudnn-8.6.0.163-cu11"), None, PYTHON, say)
+    return toolkits.install(tools.root, wheels("cudnn-8.6.0.163-cu11"), None, PYTHON, say)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ import pytest
 from gpuhost.cvbuild.sources import is_sealed
 from gpuhost.cvbuild.wheel import facts_of
 from gpuhost.host import venvs
+from gpuhost.planning import contents, recipes
 from gpuhost.planning import opencv as opencv_plan
-from gpuhost.planning import recipes
 from gpuhost.planning.catalog import shipped
+from gpuhost.planning.environments import lock_digest
 
 from .conftest import PLAN, PYTHON, Tools, say
 
@@ -84,7 +85,8 @@ def test_it_installs_and_is_proved(root: Path, command: List[str], wheel: Path) 
     target = root / "cache" / "wheels" / wheel.name
     if not target.exists():
         os.link(str(wheel), str(target))
-    lock = opencv_plan.with_wheel(PLAN, described)
+    lock = opencv_plan.with_wheel(contents.run_environment(PLAN), described)
+    lock["digest"] = lock_digest(lock)
     folder = venvs.install(root, "opencv_cuda", lock, PYTHON, say)
     done = subprocess.run([*command, "--prove", str(wheel), "--into", str(folder)], stderr=subprocess.PIPE, check=False)
     said = done.stderr.decode()

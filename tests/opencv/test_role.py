@@ -24,6 +24,7 @@ from gpuhost.planning.gpus import parse
 from gpuhost.planning.plan import make
 from gpuhost.planning.resolve import resolver
 
+from ..locks import of
 from .conftest import Tools
 
 pytestmark = pytest.mark.build
@@ -39,7 +40,7 @@ def lock() -> Dict[str, Any]:
     sources = recipes.sources_of(recipes.row_of(shipped(), "4.14"))
     plan["opencv"].update(version="4.14.0", artifacts=sources)
     plan["cuda"] = {"version": "13.0.2", "series": "13.0", "source": "wheels"}
-    return {"schema": 1, "host": "builder", "cards": [], "plan": plan}
+    return of(plan, "builder")
 
 
 class Fleet:

@@ -6,7 +6,7 @@ Two real runs over one inventory; each of its hosts is a case. The observation i
 from __future__ import annotations
 
 import copy
-import json
+from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 import pytest
@@ -74,6 +74,11 @@ def texts(ansible: Ansible) -> Dict[str, str]:
     return {name: ansible.lock_file(name).read_text(encoding="utf-8") for name in names}
 
 
+def beside(ansible: Ansible, name: str) -> List[str]:
+    """The names of the files of a host's lock."""
+    return sorted(path.name for path in ansible.lock_file(name).parent.iterdir())
+
+
 @pytest.fixture(scope="module")
 def runs(ansible: Ansible) -> Runs:
     """Run the role on every case, change some hosts, and run it again."""
@@ -110,11 +115,18 @@ def runs(ansible: Ansible) -> Runs:
     return Runs(ansible, first, locks, second)
 
 
+def saved(runs: Runs, name: str) -> Path:
+    """The lock after the first run, as a file beside the present one."""
+    file = runs.ansible.lock_file(name).with_name("first.json")
+    file.write_text(runs.locks[name], encoding="utf-8")
+    return file
+
+
 @pytest.mark.parametrize("name", LOCKED)
 def test_a_host_in_order_gets_its_lock(runs: Runs, name: str) -> None:
     """A whole lock, of this host and its cards."""
     assert runs.first.failure(name) == ""
-    held = lock.check(json.loads(runs.locks[name])[lock.KEY], name)
+    held = lock.load(saved(runs, name))
     assert runs.locks[name] == lock.text(held), "the file is not in the form that git can compare line by line"
     assert held["host"] == name
     cards = [] if CASES[name][1].get("gpu_stack_ignore_gpus") else CASES[name][0]["gpus"]
@@ -173,6 +185,27 @@ def test_the_second_run_changes_nothing(runs: Runs, name: str) -> None:
     assert texts(runs.ansible)[name] == runs.locks[name]
 
 
+def test_an_option_of_a_role_is_taken_into_the_lock_once(runs: Runs) -> None:
+    """Another toolkit and the published weights are added, the rest stays, and a third run changes nothing; one that
+    this release does not have stops the run, and the lock stays as it was.
+    """
+    role: List[Dict[str, Any]] = [{"role": "gpu_stack"}]
+    before = lock.load(runs.ansible.lock_file("p2000"))
+    host(runs.ansible, "p2000", P2000, cuda_extra=["10.0.130"], yolo_weights="published")
+    host(runs.ansible, "ignored", P2000, gpu_stack_ignore_gpus=True, opencv_engines="true", cuda_extra=["10.0.130"])
+    host(runs.ansible, "wish", P2000, gpu_stack_wanted=CASES["wish"][1]["gpu_stack_wanted"], cuda_extra=["10.9"])
+    plays = [{"hosts": "p2000:ignored:wish", "roles": role}]
+    done, again = runs.ansible.play(plays), runs.ansible.play(plays)
+    after = lock.load(runs.ansible.lock_file("p2000"))
+    assert done.recap["p2000"]["changed"] == 1 and again.recap["p2000"]["changed"] == 0
+    assert [row["version"] for row in after["contents"]["toolkits"]][-1] == "10.0.130" and after["contents"]["weights"]
+    assert {**after, "contents": None} == {**before, "contents": None}
+    assert any(name.startswith("pylock.opencv_cuda_engines-") for name in beside(runs.ansible, "ignored")) or (
+        "No locked environment joins" in done.failure("ignored")
+    )
+    assert "knows no CUDA 10.9" in done.failure("wish") and texts(runs.ansible)["wish"] == runs.locks["wish"]
+
+
 def test_another_card_stops_the_run(runs: Runs) -> None:
     """The message says what was locked, what is there and what to type; the lock stays as it was."""
     message = runs.second.failure("swapped")
@@ -190,7 +223,7 @@ def test_another_card_stops_the_run(runs: Runs) -> None:
 def test_relock_plans_for_the_new_card(runs: Runs) -> None:
     """Typed by a person, it writes the lock anew."""
     assert runs.second.failure("relocked") == ""
-    held = json.loads(texts(runs.ansible)["relocked"])[lock.KEY]
+    held = lock.load(runs.ansible.lock_file("relocked"))
     assert [c["pci_id"] for c in held["cards"]] == ["10de:2204"]
     assert runs.second.recap["relocked"]["changed"] == 1
 

@@ -16,6 +16,7 @@ from gpuhost.planning.gpus import parse
 from gpuhost.planning.plan import make
 from gpuhost.planning.resolve import resolver
 
+from ..locks import of
 from .conftest import Ansible, Result
 
 #: Stands where the builder's Python does: `builder FOLDER [--print-key]`.
@@ -102,7 +103,7 @@ def test_a_dry_run_of_the_roles_shows_what_would_be_built(ansible: Ansible) -> N
     """On a bare host with a card: the tools, the builder with its command, the watch; not one file is made."""
     root = ansible.folder / "bare"
     plan = make(resolver(), Request("debian-12", (parse(shipped(), "quadro p2000"),)))
-    lock = {"schema": 1, "host": "bare", "cards": [], "plan": plan}
+    lock = of(plan, "bare")
     wanted = {"opencv_lock": lock, "opencv_root": str(root), "opencv_options": ["--jobs", "2"]}
     ansible.host("bare")
     tasks = [

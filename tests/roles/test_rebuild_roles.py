@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -12,7 +11,7 @@ from gpuhost.host import generations, store
 from gpuhost.planning import lock
 
 from .conftest import Ansible, Result
-from .test_gpu_stack import CPU, P2000, host, texts, with_card
+from .test_gpu_stack import CPU, P2000, beside, host, texts, with_card
 
 SWAPPED = with_card("10de:2204")
 REBUILD: List[Dict[str, Any]] = [{"role": "rebuild"}]
@@ -39,7 +38,7 @@ def pending(ansible: Ansible) -> Dict[str, str]:
 
 def generation(root: Path, ansible: Ansible) -> None:
     """A store with a generation that carries out the lock of `swapped`."""
-    stack = json.loads(texts(ansible)["swapped"])[lock.KEY]
+    stack = lock.load(ansible.lock_file("swapped"))
     store.write_tree(root / "store/yolo-1", {"f": ""}, "1")
     generations.note(root, store.switch(root, stack, {"yolo": "store/yolo-1"}), generations.SWITCH)
 
@@ -64,7 +63,7 @@ def runs(ansible: Ansible) -> Runs:
     resumed = ansible.play([{"hosts": "confirmed", "roles": REBUILD}])
     adopt = {
         "import_role": {"name": "rebuild", "tasks_from": "adopt"},
-        "vars": {"rebuild_lock": json.loads(left["confirmed"])[lock.KEY]},
+        "vars": {"rebuild_lock": lock.load(ansible.lock_file("confirmed").with_name("stack.json.new"))},
     }
     adopted = ansible.play([{"hosts": "confirmed", "tasks": [adopt]}])
     back = ansible.play(
@@ -104,13 +103,16 @@ def test_a_card_that_is_not_in(runs: Runs) -> None:
 def test_the_new_lock_lies_beside_the_old_one(runs: Runs) -> None:
     """Until it is adopted; a second run keeps it as it is."""
     assert runs.confirmed.failure("confirmed") == "" and runs.confirmed.recap["confirmed"]["changed"] == 1
-    made = lock.check(json.loads(runs.pending["confirmed"])[lock.KEY], "confirmed")
+    made = lock.load(runs.ansible.lock_file("confirmed"))
     assert made["plan"]["opencv"]["cuda_arch_bin"] == ["8.6"]
     assert runs.resumed.recap["confirmed"]["changed"] == 0
     assert "goes on with the lock it made" in " ".join(runs.resumed.out.split())
-    assert runs.adopted.recap["confirmed"]["changed"] == 2
+    assert runs.adopted.recap["confirmed"]["changed"] == 1
     assert texts(runs.ansible)["confirmed"] == runs.pending["confirmed"]
     assert "confirmed" not in pending(runs.ansible)
+    assert beside(runs.ansible, "confirmed") == sorted([*lock.files(made), "stack.json"]), (
+        "nothing of the old lock stays"
+    )
 
 
 def test_going_back_is_shown(runs: Runs) -> None:

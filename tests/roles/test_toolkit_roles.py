@@ -15,12 +15,14 @@ import pytest
 
 from gpuhost.host import store
 from gpuhost.host.driver import added
+from gpuhost.planning import contents
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
 from gpuhost.planning.gpus import parse
 from gpuhost.planning.plan import make
 from gpuhost.planning.resolve import resolver
 
+from ..locks import of
 from ..unit import standins
 from ..unit.vendor import CONTENT, Vendor, certificate
 from .conftest import Ansible, Result
@@ -70,7 +72,9 @@ def packages(root: Path, name: str, names: List[str], check: bool = False) -> Di
 def bare(root: Path) -> List[Dict[str, Any]]:
     """All the roles, as playbooks/cuda.yml and cudnn.yml call them for NVIDIA's wheels."""
     plan = make(resolver(), Request("debian-12", (parse(shipped(), "quadro p2000"),)))
-    lock = {"schema": 1, "host": "checked", "cards": [], "plan": plan}
+    lock = contents.added(
+        of(plan, "checked"), contents.Options(cuda_source="wheels", cudnn_source="wheels", cuda_extra=["13.0.2"])
+    )
     made = ["{{ __cuda_links }}", "{{ __cudnn_links }}", "{{ __opencv_links | default({}) }}"]
     links = {"generation_links": made, "generation_lock": lock, "generation_root": str(root)}
     role, wheels = "ansible.builtin.import_role", {"cuda_source": "wheels"}

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gpuhost.cli.plan import request_of
 from gpuhost.errors import GpuhostError
-from gpuhost.planning import lock, plan, preflight, rebuild, rollback
+from gpuhost.planning import lock, plan, preflight, rebuild, rollback, specs
 from gpuhost.planning import opencv as opencv_plan
 from gpuhost.planning.catalog import DATA
 from gpuhost.planning.resolve import resolver
@@ -162,9 +162,9 @@ def followed(name: str, answer: Json) -> None:
         if made is not None:
             shown(told(lambda: render.plan_text(made).splitlines()))
         if made is not None and made["status"] == "planned":
-            text = told(lambda: lock.text(lock.make("box", seen, made)))
-            if text is not None:
-                lock.check(json.loads(text)[lock.KEY], "what was written", "box")
+            whole = told(lambda: lock.make("box", seen, made))
+            if whole is not None:
+                lock.check(json.loads(json.dumps(whole)), "what was made", "box")
         prepared = told(lambda: rebuild.prepare(FOUND, "box", seen, P2000, None, {}, False, [], copy.deepcopy(THERE)))
         shown(prepared and prepared["lines"])
     if name == "gpuhost_generation_info":
@@ -178,7 +178,7 @@ def followed(name: str, answer: Json) -> None:
         for file in opencv_plan.wheel_files(answer["wheel"]):
             assert file.startswith("/") and "/../" not in file
         assert answer["key"].isalnum()
-        told(lambda: opencv_plan.with_wheel(P2000["plan"], answer["wheel"]))
+        told(lambda: specs.of_lock(P2000, wheel=answer["wheel"]))
 
 
 def tried(name: str, result: Json) -> bool:

@@ -17,11 +17,13 @@ from gpuhost.planning import opencv as opencv_plan
 from gpuhost.planning import recipes
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
+from gpuhost.planning.environments import lock_digest
 from gpuhost.planning.plan import make as make_plan
 from gpuhost.planning.resolve import resolver
 from gpuhost.shipping import tree
 from gpuhost.versions import release
 
+from ..locks import of
 from .workshop import SUMMARY, elf
 
 BUILDS_13 = ["7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "12.0"]
@@ -324,12 +326,13 @@ def test_the_newest_release_for_a_toolkit() -> None:
 def test_what_the_role_takes_from_a_plan(card: str, platform: str) -> None:
     """A compiler that the toolkit accepts, the plan's cards in the recipe, and no catalog on the host."""
     plan = plan_for(card, platform)
-    files = tree.opencv({"plan": plan})["files"]
-    assert tree.program("opencv-builder", {"plan": plan})["files"] == files
+    lock = of(plan)
+    files = tree.opencv(lock)["files"]
+    assert tree.program("opencv-builder", lock)["files"] == files
     recipe = json.loads(files["recipe.json"])
     assert recipe["cards"] == plan["opencv"]["cuda_arch_bin"]
     assert not any(name.startswith(("gpuhost/data", "gpuhost/planning")) for name in files)
-    compiler = opencv_plan.packages(plan)[0]
+    compiler = lock["contents"]["opencv"]["packages"][0]
     assert compiler.startswith("g++-")
     assert int(compiler[4:]) <= recipe["gcc"]["max"]
 
@@ -339,9 +342,11 @@ def test_the_environment_takes_the_wheel_in_place_of_the_index_s() -> None:
     plan = plan_for("RTX 2080", "debian-12")
     wheel = {"name": "opencv-contrib-python", "version": "4.11.0.86+cuda125.sm75.0", "kind": "wheel", "size": 1}
     row = {**wheel, "file": "w.whl", "sha256": "0" * 64, "path": "/x"}
-    lock = opencv_plan.with_wheel(plan, row)
-    rows = {p["name"]: p for p in lock["packages"]}
+    held = of(plan)["environments"]["opencv_cuda"]
+    assert "opencv-contrib-python" not in {p["name"] for p in held["packages"]}, "the index's is not fetched"
+    made = opencv_plan.with_wheel(held, row)
+    rows = {p["name"]: p for p in made["packages"]}
     assert rows["opencv-contrib-python"]["file"] == "w.whl"
     assert "path" not in rows["opencv-contrib-python"]
     assert release(rows["numpy"]["version"]) >= (1,)
-    assert opencv_plan.with_wheel(plan, {**row, "sha256": "1" * 64})["digest"] != lock["digest"]
+    assert lock_digest(opencv_plan.with_wheel(held, {**row, "sha256": "1" * 64})) != lock_digest(made)

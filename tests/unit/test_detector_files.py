@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost.errors import UsageError
+from gpuhost.errors import RefusedError
 from gpuhost.planning import detector
 
 BASE: Dict[str, Any] = {
@@ -17,6 +17,7 @@ BASE: Dict[str, Any] = {
     "size": 416,
     "photos": 192,
     "weights": "synthetic",
+    "lock": {"contents": {"weights": detector.published()}},
 }
 
 
@@ -38,8 +39,10 @@ def test_the_command_runs_the_detector_in_its_environment() -> None:
 
 def test_published_weights_come_over_https_with_a_checksum() -> None:
     """As the role artifact demands, one for each network."""
-    (row,) = detector.files(**BASE)["weights"]
+    assert detector.files(**BASE)["weights"] == []
+    (row,) = detector.files(**{**BASE, "weights": "published"})["weights"]
     assert row["name"] == "yolov4-tiny.weights"
     assert row["url"].startswith("https://") and len(row["sha256"]) == 64 and row["size"] > 10**7
-    with pytest.raises(UsageError, match=r"no network yolo9.*yolov4-tiny"):
-        detector.published(["yolo9"])
+    for lock in ({}, {"contents": {"weights": []}}):
+        with pytest.raises(RefusedError, match=r"no published weights of yolov4-tiny.*yolo_weights=published"):
+            detector.files(**{**BASE, "weights": "published", "lock": lock})

@@ -15,6 +15,7 @@ from gpuhost.planning.request import request_of
 from gpuhost.planning.resolve import resolver
 
 from ..example_hosts import observed
+from ..locks import save
 
 Json = Dict[str, Any]
 WANTED = {"tensorflow": "2.13"}
@@ -114,9 +115,9 @@ def test_the_cpu_stack_in_spite_of_cards() -> None:
 
 def test_the_same_host_gives_the_same_bytes(p2000: Json, tmp_path: Path) -> None:
     """No date, no path, no order of a set: the file changes in git only when the stack does, and reads back equal."""
-    assert lock.text(locked("ubuntu1804-quadro-p2000")) == lock.text(p2000)
-    file = tmp_path / "stack.json"
-    file.write_text(lock.text(p2000), encoding="utf-8")
+    again = locked("ubuntu1804-quadro-p2000")
+    assert (lock.text(again), lock.files(again)) == (lock.text(p2000), lock.files(p2000))
+    file = save(tmp_path / "stack.json", p2000)
     assert lock.load(file) == p2000
     assert lock.text(lock.load(file)) == file.read_text(encoding="utf-8")
     assert list(json.loads(file.read_text(encoding="utf-8"))) == [lock.KEY]
@@ -153,7 +154,7 @@ def without(*path: str) -> Callable[[str], str]:
         without("gpuhost_lock", "plan"),
         without("gpuhost_lock", "plan", "asked"),
         without("gpuhost_lock", "cards"),
-        lambda whole: whole.replace('"schema": 1', '"schema": 2'),
+        lambda whole: whole.replace('"schema": 2', '"schema": 3'),
         lambda whole: whole.replace('"version": "11.8.0"', '"version": 11.8'),
         lambda whole: whole.replace('"status": "planned"', '"status": "refused"'),
         lambda whole: whole.replace('"pci_id": "10de:1c30"', '"pci_id": ""'),
@@ -162,7 +163,7 @@ def without(*path: str) -> Callable[[str], str]:
 def test_a_damaged_lock_is_refused(p2000: Json, tmp_path: Path, change: Callable[[str], str]) -> None:
     """One error with its exit code, the file's name and what to do; never a plan made from half a lock."""
     whole = lock.text(p2000)
-    file = tmp_path / "stack.json"
+    file = save(tmp_path / "stack.json", p2000)
     file.write_text(change(whole), encoding="utf-8")
     assert file.read_text(encoding="utf-8") != whole
     with pytest.raises(LockError) as caught:
@@ -194,7 +195,7 @@ def test_the_lock_of_a_refusal_is_refused() -> None:
     refused = plan.make(found, request_of(found, observation, {"cuda": "13"}))
     assert refused["status"] == "refused"
     with pytest.raises(LockError):
-        lock.check(lock.make("bench", observation, refused), "stack.json")
+        lock.check({**locked("ubuntu1804-quadro-p2000"), "plan": refused}, "stack.json")
 
 
 @pytest.mark.parametrize("part", ["driver", "cuda", "cudnn", "opencv", "tensorflow"])

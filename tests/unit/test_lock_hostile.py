@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from gpuhost.planning.offers import resolver_for
 from gpuhost.planning.request import request_of
 
 from ..example_hosts import observed
+from ..locks import stack
 from ..offered import offering
 
 Json = Dict[str, Any]
@@ -25,17 +27,27 @@ TEMPLATE = "{{ lookup('pipe', 'id > /tmp/owned') }}"
 PAYLOADS = [TEMPLATE, "{% raw %}", "{# x #}", "a\nb", "\x1b[2J", "x" * 5_000_000, "", "\N{RIGHT-TO-LEFT OVERRIDE}a"]
 
 
+@functools.lru_cache(maxsize=None)
+def files_beside(name: str) -> Dict[str, str]:
+    """The files that the lock of an example host names."""
+    observation = offering(observed(name))
+    found = resolver_for(observation, {}, bool(observation["gpus"]))
+    return lock.files(lock.make("box", observation, plan.make(found, request_of(found, observation, {}))))
+
+
 def made(host: str = "box", name: str = "ubuntu1804-quadro-p2000") -> Json:
     """A lock as plan.yml writes it."""
     observation = offering(observed(name))
     found = resolver_for(observation, {}, bool(observation["gpus"]))
     planned = plan.make(found, request_of(found, observation, {}))
-    whole: Json = json.loads(lock.text(lock.make(host, observation, planned)))
-    return whole
+    return stack(lock.make(host, observation, planned))
 
 
 def loaded(tmp_path: Path, content: Any, host: str = "box") -> Json:
-    """What comes of a lock file with this content."""
+    """What comes of a lock file with this content, beside the files of the locks that `made` makes."""
+    for name in ("ubuntu1804-quadro-p2000", "ubuntu1804-h200", "debian12-no-gpu"):
+        for beside, text in files_beside(name).items():
+            (tmp_path / beside).write_text(text, encoding="utf-8")
     file = tmp_path / "stack.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return lock.load(file, host)
@@ -199,8 +211,10 @@ def test_a_lock_at_its_former_place_is_refused_with_the_command_that_moves_it(tm
         lock.load(place.file, "box", place.former)
     assert caught.value.next_step.startswith("Move it: ")
     subprocess.run(["sh", "-c", caught.value.next_step[len("Move it: ") :]], check=True)
-    assert lock.load(place.file, "box", place.former)["host"] == "box"
     assert sorted(path.name for path in place.file.parent.iterdir()) == ["stack.json", "stack.json.new"]
+    for name, text in files_beside("ubuntu1804-quadro-p2000").items():
+        place.file.with_name(name).write_text(text, encoding="utf-8")
+    assert lock.load(place.file, "box", place.former)["host"] == "box"
     assert [path.name for path in place.former.parent.iterdir()] == ["wishes.yml"]
     place.former.write_text("{}", encoding="utf-8")
     with pytest.raises(LockError, match="folder that Ansible loads"):

@@ -23,6 +23,7 @@ from gpuhost.report import report as reports
 from gpuhost.report import terminal
 
 from ..example_hosts import observed
+from ..locks import of
 from .collected import gpu_host, host, judged, with_status
 
 Json = Dict[str, Any]
@@ -45,7 +46,7 @@ def planned(platform: str, *cards: str, without: Tuple[str, ...] = (), **asked: 
 def locked(observation: Json, *without: str, **asked: str) -> Json:
     """The lock of an observed host with parts left out."""
     made = plan.make(resolver(), request_of(resolver(), observation, asked, without=frozenset(without)))
-    return lock.check(json.loads(lock.text(lock.make("box", observation, made)))[lock.KEY], "here", "box")
+    return lock.check(json.loads(json.dumps(lock.make("box", observation, made))), "here", "box")
 
 
 def told(*arguments: str) -> List[str]:
@@ -80,7 +81,7 @@ def test_a_blackwell_card_on_debian_12_gets_opencv_alone() -> None:
     found = planned("debian-12", "RTX 5090", without=("tensorflow",))
     assert found["opencv"]["cuda_arch_bin"] == ["12.0"]
     assert found["cuda"]["source"] == found["cudnn"]["source"] == "wheels"
-    made = specs.of_lock({"plan": found})
+    made = specs.of_lock(of(found))
     assert {part: made[part]["problem"] for part in ("cuda", "cudnn", "opencv", "tensorflow")} == {
         "cuda": "",
         "cudnn": "",

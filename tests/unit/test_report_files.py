@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from gpuhost.diagnoses import verdict as checks
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.planning.catalog import DATA, validator
-from gpuhost.planning.lock import text
 from gpuhost.report import fleet as report_fleet
 from gpuhost.report import history, report
 from gpuhost.report import html as report_html
@@ -26,6 +25,7 @@ from gpuhost.report import picture as report_picture
 from gpuhost.report import swap as report_swap
 from gpuhost.verification.collect import Host, Options
 
+from ..locks import save
 from .collected import cpu_host, gpu_host, judged
 
 Json = Dict[str, Any]
@@ -42,7 +42,7 @@ def made(
     change(seen)
     file = tmp_path / "stack.json"
     if seen["lock"] is not None:
-        file.write_text(text(seen["lock"]), encoding="utf-8")
+        save(file, seen["lock"])
     host = Host(name, lambda command: (1, "", ""), file, Options())
     host.seen = seen
     host.results = judged(seen)

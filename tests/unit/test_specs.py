@@ -7,13 +7,14 @@ from typing import Any, Dict, List
 import pytest
 
 from gpuhost.errors import UsageError
-from gpuhost.planning import specs, toolkits
+from gpuhost.planning import contents, specs, toolkits
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
-from gpuhost.planning.environments import environment_names, with_engines
 from gpuhost.planning.gpus import parse
 from gpuhost.planning.plan import make
 from gpuhost.planning.resolve import resolver
+
+from ..locks import of
 
 WHEEL = {
     "name": "opencv-contrib-python",
@@ -29,8 +30,7 @@ PARTS = ("cuda", "cudnn", "opencv", "tensorflow")
 
 def lock_for(platform: str, *cards: str) -> Dict[str, Any]:
     """A lock as the resolver makes it."""
-    request = Request(platform, tuple(parse(shipped(), card) for card in cards))
-    return {"schema": 1, "host": "box", "cards": [], "plan": make(resolver(), request)}
+    return of(make(resolver(), Request(platform, tuple(parse(shipped(), card) for card in cards))))
 
 
 CPU, P2000, RTX = lock_for("debian-12"), lock_for("ubuntu-18.04", "quadro p2000"), lock_for("debian-12", "rtx 2080")
@@ -68,7 +68,8 @@ def test_a_host_without_a_card() -> None:
 
 def test_toolkits_and_their_links() -> None:
     """The locked one first and as `cuda`, others under their series; each with what has to be there before it."""
-    found = specs.of_lock(P2000, extra=["10.0.130"])
+    more = contents.added(P2000, contents.Options(cuda_extra=["10.0.130"], cudnn_source="wheels"))
+    found = specs.of_lock(more, extra=["10.0.130"])
     locked, other = found["cuda"]["toolkits"]
     assert (locked["spec"]["version"], other["spec"]["version"]) == (P2000["plan"]["cuda"]["version"], "10.0.130")
     series = toolkits.series(locked["spec"]["version"])
@@ -76,14 +77,15 @@ def test_toolkits_and_their_links() -> None:
     assert found["cudnn"]["links"] == {"cudnn": found["cudnn"]["toolkit"]["folder"]}
     assert locked["packages"] == ["python3.8", "python3.8-venv", "libxml2"] and locked["python"] == "/usr/bin/python3.8"
     assert other["packages"][-1] == "libncurses5"
-    assert specs.of_lock(P2000, source="wheels")["cudnn"]["toolkit"]["spec"]["kind"] == "wheels"
+    assert specs.of_lock(more, source="wheels")["cudnn"]["toolkit"]["spec"]["kind"] == "wheels"
 
 
 @pytest.mark.parametrize(
     ("options", "part", "words"),
     [
         ({"source": "deb"}, "cuda", "cuda_source is 'deb'"),
-        ({"extra": ["10.9"]}, "cuda", "knows no CUDA 10.9"),
+        ({"extra": ["10.0.130"]}, "cuda", "The lock has no CUDA 10.0.130 from NVIDIA's installer"),
+        ({"source": "wheels"}, "cudnn", "from NVIDIA's wheels"),
         ({"extra": [10.1]}, "cuda", "cuda_extra has 10.1 without quotes"),
     ],
 )
@@ -96,8 +98,7 @@ def test_what_cannot_be_had_is_that_parts_problem(options: Dict[str, Any], part:
 
 def test_a_tensorflow_without_a_locked_environment_is_refused() -> None:
     """With the tool that makes one; the rest of the stack can be installed."""
-    plan = {**CPU["plan"], "tensorflow": {**CPU["plan"]["tensorflow"], "environment": None}}
-    found = specs.of_lock({**CPU, "plan": plan})
+    found = specs.of_lock(of({**CPU["plan"], "tensorflow": {**CPU["plan"]["tensorflow"], "environment": None}}))
     assert "tools/lock_environment.py" in found["tensorflow"]["problem"]
     assert found["opencv"]["problem"] == ""
 
@@ -118,13 +119,12 @@ def test_an_opencv_that_is_built() -> None:
 
 
 def test_the_engines() -> None:
-    """Another lock of the same environment where there is one, else a refusal that names those that are there."""
-    name = CPU["plan"]["opencv"]["environment"]
-    found = specs.of_lock(CPU, engines=True)["opencv"]
-    if with_engines(name) in environment_names():
-        assert found["environment"]["folder"] != specs.of_lock(CPU)["opencv"]["environment"]["folder"]
-    plan = {**CPU["plan"], "opencv": {**CPU["plan"]["opencv"], "environment": "opencv_cuda-opencv-4.2.0.34-cp37"}}
-    assert "Leave opencv_engines out" in specs.of_lock({"plan": plan}, engines=True)["opencv"]["problem"]
+    """Another environment in the same place, once the lock has it; else a refusal."""
+    assert "no environment opencv_cuda_engines" in specs.of_lock(CPU, engines=True)["opencv"]["problem"]
+    more = contents.added(CPU, contents.Options(opencv_engines=True))
+    found = specs.of_lock(more, engines=True)["opencv"]["environment"]
+    assert found["folder"].startswith("store/opencv_cuda-")
+    assert found["folder"] != specs.of_lock(more)["opencv"]["environment"]["folder"]
 
 
 def test_the_drivers_installer_comes_with_the_size_of_the_lock() -> None:
@@ -163,5 +163,5 @@ def test_a_host_without_a_lock_installs_nothing() -> None:
 
 def test_the_packages_of_a_python() -> None:
     """With the venv module, and what is asked for besides."""
-    assert specs.python_packages("ubuntu-18.04", "3.8") == ["python3.8", "python3.8-venv"]
-    assert specs.python_packages("debian-12", "3.11", ["libgl1"]) == ["python3", "python3-venv", "libgl1"]
+    assert specs.python_packages(P2000, "3.8") == ["python3.8", "python3.8-venv"]
+    assert specs.python_packages(CPU, "3.11", ["libgl1"]) == ["python3", "python3-venv", "libgl1"]

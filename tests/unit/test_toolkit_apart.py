@@ -17,6 +17,7 @@ from gpuhost.planning.resolve import resolver
 from gpuhost.planning.toolkits import load_wheels
 from gpuhost.report import terminal
 
+from ..locks import of
 from . import asking
 from .collected import gpu_host, host, judged, with_status
 
@@ -81,17 +82,17 @@ def test_the_environment_holds_the_wheels() -> None:
     assert files == {row["sha256"] for row in plain["packages"]} | {w["sha256"] for w in wheels if w["name"] != "pip"}
     validator(DATA / "environment.schema.json")(made)
     assert len({row["name"] for row in made["packages"]}) == len(made["packages"])
-    shared = specs.of_lock({"plan": planned()})["tensorflow"]["environment"]
-    assert specs.of_lock({"plan": APART})["tensorflow"]["environment"]["folder"] != shared["folder"]
+    shared = specs.of_lock(of(planned()))["tensorflow"]["environment"]
+    assert specs.of_lock(of(APART))["tensorflow"]["environment"]["folder"] != shared["folder"]
 
 
 def test_a_toolkit_of_its_own_costs_its_wheels() -> None:
     """And nothing more where they are in the cache."""
     old, new = planned(), APART
-    absent = {item["name"]: item for item in cost.of(old, new, THERE)["items"]}
+    absent = {item["name"]: item for item in cost.of(of(old), of(new), THERE)["items"]}
     assert absent["tensorflow"]["size"] > 2e9
     files = [row["file"] for row in of_tensorflow(new["tensorflow"])["packages"]]
-    kept = {item["name"]: item for item in cost.of(old, new, {**THERE, "wheels": files})["items"]}
+    kept = {item["name"]: item for item in cost.of(of(old), of(new), {**THERE, "wheels": files})["items"]}
     assert kept["tensorflow"]["cached"]
 
 
@@ -108,7 +109,7 @@ def locked() -> Json:
 def test_the_lock_keeps_it() -> None:
     """Byte for byte, and half of a toolkit is no lock; nor is one whose wheels come from somewhere else."""
     held = locked()
-    assert lock.check(json.loads(lock.text(held))[lock.KEY], "here") == held
+    assert lock.check(json.loads(json.dumps(held)), "here") == held
     for change in ({"cudnn": None}, {"cuda": None}, {"cuda": {**held["plan"]["tensorflow"]["cuda"], "url": "x"}}):
         broken = copy.deepcopy(held)
         broken["plan"]["tensorflow"].update(change)

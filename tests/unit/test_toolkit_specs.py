@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from gpuhost.errors import CatalogError, UsageError
+from gpuhost.errors import CatalogError, RefusedError, UsageError
 from gpuhost.planning import toolkits as specs
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
@@ -28,29 +28,44 @@ OLD: Dict[str, Any] = {
 LOCKS = specs.lock_names()
 
 
+def spec(name: str, version: str, kind: str, plan: Dict[str, Any] = OLD) -> Dict[str, Any]:
+    """What a lock with the catalog's row of a release makes of it."""
+    return specs.spec(
+        {"plan": plan, "contents": {"toolkits": [specs.row(plan, name, version, kind)]}}, name, version, kind
+    )
+
+
 def test_a_runfile_has_the_catalogs_options() -> None:
     """By age; with the packages that its programs need; the digest follows what is installed."""
-    spec = specs.cuda(OLD)
-    assert spec["file"] == {"name": "t.run", "url": "https://x/t.run", "sha256": "1" * 64}, "the lock's own file"
-    assert spec["options"] == ["--silent", "--override", "--toolkit", "--installpath=PREFIX"]
-    assert spec["archive"] == ["libxml2"]
-    old = specs.cuda(OLD, version="10.0.130")
+    made = spec("cuda", "11.8.0", "runfile")
+    assert made["file"] == {"name": "t.run", "url": "https://x/t.run", "sha256": "1" * 64}, "the plan's own file"
+    assert made["options"] == ["--silent", "--override", "--toolkit", "--installpath=PREFIX"]
+    assert made["archive"] == ["libxml2"]
+    old = spec("cuda", "10.0.130", "runfile")
     assert old["options"] == ["--silent", "--override", "--toolkit", "--toolkitpath=PREFIX", "--verbose"]
-    assert old["archive"] == ["libncurses5"] and old["digest"] != spec["digest"]
+    assert old["archive"] == ["libncurses5"] and old["digest"] != made["digest"]
     row = next(r for r in shipped().cuda["releases"] if r["version"] == "10.0.130")["runfile"]
     assert old["file"] == {"name": row["file"], "url": row["url"], "sha256": row["sha256"]}
-    assert specs.cuda(OLD, version="11.2.0")["archive"] == ["libxml2", "libncurses5"]
-    assert specs.cudnn(OLD)["file"]["sha256"] == "0" * 64
+    assert spec("cuda", "11.2.0", "runfile")["archive"] == ["libxml2", "libncurses5"]
+    assert spec("cudnn", "8.6.0.163", "tarball")["file"]["sha256"] == "0" * 64
 
 
 def test_wheels_where_the_user_asks_for_them() -> None:
     """Toolkit and cuDNN come the same way, on 18.04 too; a release without a lock is refused with the ways out."""
-    assert specs.cuda(OLD, "wheels")["packages"] == specs.load_wheels("cuda-11.8.0")["packages"]
-    assert specs.cudnn(OLD, "wheels")["kind"] == "wheels"
+    assert specs.wanted(OLD, "cuda", "wheels") == [("cuda", "11.8.0", "wheels")]
+    assert specs.wanted(OLD, "cudnn", "wheels") == [("cudnn", "8.6.0.163", "wheels")]
+    assert spec("cuda", "11.8.0", "wheels")["packages"] == specs.load_wheels("cuda-11.8.0")["packages"]
+    assert spec("cudnn", "8.6.0.163", "wheels")["kind"] == "wheels"
     with pytest.raises(CatalogError, match=r"No lock of wheels for cuda-11\.7\.1.*cuda-12\.5\.1.*cuda_source=runfile"):
-        specs.cuda(OLD, "wheels", "11.7.1")
+        specs.row(OLD, "cuda", "11.7.1", "wheels")
     with pytest.raises(UsageError, match="cuda_source is 'deb'"):
-        specs.cuda(OLD, "deb")
+        specs.wanted(OLD, "cuda", "deb")
+
+
+def test_a_release_that_the_lock_has_not_is_refused() -> None:
+    """Whatever the catalog has."""
+    with pytest.raises(RefusedError, match=r"The lock has no CUDA 10\.0\.130 from NVIDIA's installer"):
+        specs.spec({"plan": OLD, "contents": {"toolkits": []}}, "cuda", "10.0.130", "runfile")
 
 
 @pytest.mark.parametrize("name", ["gtx 750 ti", "quadro p2000", "rtx 2080", "rtx 3090", "rtx 4090", "h100"])
@@ -58,8 +73,11 @@ def test_every_planned_toolkit_of_debian_can_build_opencv(name: str) -> None:
     """The plan says that OpenCV is built, so its toolkit has nvcc; the wheels are there for who asks for them."""
     plan = make(resolver(), Request("debian-12", (parse(shipped(), name),)))
     assert plan["status"] == "planned" and plan["opencv"]["source"] != "wheel"
-    assert specs.cuda(plan)["compiler"] and specs.cudnn(plan)["kind"] == "tarball"
-    assert specs.cuda(plan, "wheels")["kind"] == specs.cudnn(plan, "wheels")["kind"] == "wheels"
+    (cuda,), (cudnn,) = specs.wanted(plan, "cuda"), specs.wanted(plan, "cudnn")
+    assert spec(*cuda, plan)["compiler"] and spec(*cudnn, plan)["kind"] == "tarball"
+    for component in ("cuda", "cudnn"):
+        (one,) = specs.wanted(plan, component, "wheels")
+        assert spec(*one, plan)["kind"] == "wheels"
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -105,16 +123,17 @@ def test_a_damaged_lock_is_told(tmp_path: Path, damage: Any, message: str) -> No
 
 def test_other_toolkits_stand_beside_the_locked_one() -> None:
     """Each once, under its series; the locked one is `cuda` too, and is never an extra."""
-    assert [s["version"] for s in specs.extras(OLD, "", ["10.0.130", "11.8.0", "10.0.130"])] == ["10.0.130"]
+    found = specs.wanted(OLD, "cuda", "", ["10.0.130", "11.8.0", "10.0.130"])
+    assert [version for _, version, _ in found] == ["11.8.0", "10.0.130"]
     folders = {"11.8.0": "store/a", "10.0.130": "store/b"}
     assert specs.links(OLD, folders) == {"cuda": "store/a", "cuda-11.8": "store/a", "cuda-10.0": "store/b"}
     with pytest.raises(UsageError, match=r"knows no CUDA 10\.9"):
-        specs.extras(OLD, "", ["10.9"])
+        specs.row(OLD, "cuda", "10.9", "runfile")
     with pytest.raises(UsageError, match=r"cuda_extra has 10\.1 without quotes"):
-        specs.extras(OLD, "", [10.1])  # type: ignore[list-item]
+        specs.wanted(OLD, "cuda", "", [10.1])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("removed", ["11.8.0", "11.8.89", "", 10.0, None, "9.9.9", "../x"])
+@pytest.mark.parametrize("removed", ["11.8.0", "11.8.89", "", 10.0, None, "9..9", "../x"])
 def test_the_locked_toolkit_and_nonsense_are_not_removed(removed: Any) -> None:
     """Whoever wants all of it gone has to say all."""
     with pytest.raises(UsageError):

@@ -10,7 +10,8 @@ import pytest
 from gpuhost.checks import environments as checks_environments
 from gpuhost.checks.base import FAIL, PASS, SKIP
 from gpuhost.diagnoses import verdict as checks
-from gpuhost.planning.environments import environment_names, load_environment, lock_digest, with_engines
+from gpuhost.planning import contents
+from gpuhost.planning.environments import lock_digest
 from gpuhost.text import printable
 
 from .collected import cpu_host, gpu_host, judged, with_status
@@ -263,21 +264,21 @@ def test_what_a_check_needs_comes_before_it() -> None:
 
 
 def test_a_lock_of_another_release_of_gpuhost_is_told() -> None:
-    """A lock may name an environment that this catalog does not have."""
+    """A lock may lack an environment that the release which made it did not have."""
     seen = fresh("cpu")
     for lock in (seen["lock"], seen["machine"]["installed"]["stack"]):
-        lock["plan"]["tensorflow"]["environment"] = "dl4cv-tensorflow-9.9-cp399"
+        del lock["environments"]["dl4cv"]
     results = judged(seen)
     assert with_status(results, FAIL) == ["tensorflow.packages"]
-    assert "dl4cv-tensorflow-9.9-cp399" in results["tensorflow.packages"].actual
+    assert "The lock has no environment dl4cv" in results["tensorflow.packages"].actual
 
 
 def test_the_engines_are_the_hosts_own_choice() -> None:
     """A host whose opencv_cuda has the engines is held against that lock, package by package, and passes."""
     seen = fresh("cpu")
-    name = with_engines(seen["lock"]["plan"]["opencv"]["environment"])
-    assert name in environment_names()
-    wanted = load_environment(name)
+    wanted = contents.added(seen["lock"], contents.Options(opencv_engines=True))["environments"][contents.ENGINES]
+    for lock in (seen["lock"], seen["machine"]["installed"]["stack"]):
+        lock["environments"][contents.ENGINES] = wanted
     links = seen["machine"]["installed"]["links"]
     digest = lock_digest(wanted)
     links["venvs/opencv_cuda"] = {"target": f"store/opencv_cuda-1-{digest}", "digest": digest}

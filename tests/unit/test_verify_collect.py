@@ -22,13 +22,13 @@ from gpuhost.host.edges import Edges
 from gpuhost.host.probe import environment as probe_environment
 from gpuhost.host.probe import installed as probe_installed
 from gpuhost.host.probe.machine import observe
-from gpuhost.planning.lock import text
 from gpuhost.report import report
 from gpuhost.report.benchmark import rows
 from gpuhost.shipping import bundle
 from gpuhost.verification import collect as checks_collect
 from gpuhost.verification.collect import Host, Options
 
+from ..locks import save
 from ..old_python import old_python
 from .collected import bench_report, cpu_host, gpu_host
 
@@ -226,7 +226,7 @@ class FakeHost:
 def verified(tmp_path: Path, run: Any, **options: Any) -> Host:
     """A host whose lock stands in a file."""
     lock = tmp_path / "stack.json"
-    lock.write_text(text(cpu_host()["lock"]), encoding="utf-8")
+    save(lock, cpu_host()["lock"])
     return Host("box", run, lock, Options(**options))
 
 
@@ -386,8 +386,7 @@ def test_a_generation_that_has_a_benchmark_is_not_measured_again(tmp_path: Path)
     """What a kept report of it measured counts, with its time; --benchmark asks anew."""
     seen = cpu_host()
     earlier = {"models": [row for one in seen["benchmark"].values() for row in rows(one, "2026-11-01T00:00:00Z")]}
-    file = tmp_path / "stack.json"
-    file.write_text(text(seen["lock"]), encoding="utf-8")
+    file = save(tmp_path / "stack.json", seen["lock"])
     measured: List[str] = []
 
     def run(command: str) -> Tuple[int, str, str]:

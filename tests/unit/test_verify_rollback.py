@@ -13,10 +13,10 @@ from gpuhost.host import generations, store
 from gpuhost.host.commands import run_command
 from gpuhost.host.edges import Edges
 from gpuhost.host.probe import installed as probe_installed
-from gpuhost.planning.lock import text
 from gpuhost.verification import collect as checks_collect
 from gpuhost.verification.collect import Host, Options
 
+from ..locks import save
 from .collected import cpu_host
 
 Json = Dict[str, Any]
@@ -67,7 +67,7 @@ def test_all_parts_are_asked_of_the_generation_that_was_read(tmp_path: Path, mon
     """Environments and benchmark run for minutes; `current` may lead elsewhere by then."""
     seen, asked = cpu_host(), []  # type: Json, List[str]
     file = tmp_path / "stack.json"
-    file.write_text(text(seen["lock"]), encoding="utf-8")
+    save(file, seen["lock"])
     monkeypatch.setattr(checks_collect, "machine", lambda run, root: seen["machine"])
 
     def run(command: str) -> Tuple[int, str, str]:

@@ -14,7 +14,7 @@ from gpuhost.host.edges import Edges
 from gpuhost.host.probe import environment as probe_environment
 from gpuhost.host.probe.signs import parse_free_memory, signs, telling_lines
 from gpuhost.host.probe.surroundings import cdi
-from gpuhost.planning.environments import load_environment
+from gpuhost.planning import contents
 from gpuhost.verification import expected
 from gpuhost.verification.collect import telling
 
@@ -207,7 +207,7 @@ NAMES = {
 def test_the_names_that_tensorflow_loads(version: str) -> None:
     """By the CUDA and cuDNN that it was built with."""
     lock = gpu_host()["lock"]
-    lock["plan"]["tensorflow"]["version"] = version
+    lock["contents"]["expects"]["tensorflow"] = contents.tested({"tensorflow": {"version": version}})
     found = expected.sonames(lock)
     assert NAMES[version] | {"libcuda.so.1"} <= set(found)
     assert len(found) == len(set(found)) >= 8
@@ -248,6 +248,6 @@ def test_where_a_module_would_come_from() -> None:
 
 def test_the_locked_environments_name_a_tensorflow_that_the_catalog_knows() -> None:
     """Else the checks of its libraries would pass with nothing to hold against."""
-    plan = gpu_host()["lock"]["plan"]
-    assert load_environment(plan["tensorflow"]["environment"])["version"] == plan["tensorflow"]["version"]
-    assert expected.tested({"plan": plan})["cudnn"]
+    lock = gpu_host()["lock"]
+    assert lock["environments"]["dl4cv"]["version"] == lock["plan"]["tensorflow"]["version"]
+    assert expected.tested(lock)["cudnn"]

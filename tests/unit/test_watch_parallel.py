@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -13,11 +12,11 @@ from typing import Any, Dict, List, Tuple
 import pytest
 
 from gpuhost.diagnoses import verdict as checks
-from gpuhost.planning import lock
 from gpuhost.verification import fleet as checks_fleet
 from gpuhost.verification.collect import Host, Options
 from gpuhost.verification.fleet import Crew
 
+from ..locks import save
 from .test_watch_hostile import HEALTHY, Fake
 
 Json = Dict[str, Any]
@@ -46,7 +45,7 @@ def host(folder: Path, name: str, run: Any) -> Host:
     """A host whose lock stands in a file."""
     file = folder / f"{name}.json"
     seen = run.fake.seen if isinstance(run, Meeting) else HEALTHY["cpu"]
-    file.write_text(json.dumps({lock.KEY: seen["lock"]}), encoding="utf-8")
+    save(file, seen["lock"])
     return Host(name, run, file, Options())
 
 

@@ -18,6 +18,7 @@ from gpuhost.cli import main as cli
 from gpuhost.planning import opencv as opencv_plan
 from gpuhost.shipping import tree
 
+from ..locks import of
 from .asking import planned
 
 pytestmark = pytest.mark.install
@@ -44,6 +45,7 @@ ANSWERS: Dict[str, List[Any]] = {
     "doctor": [(["--message", "no CUDA-capable device is detected"], 1, "D08"), (["--message", "well"], 3, "")],
     "observe": [([], 0, '"platform"'), (["--root", "no-such"], 2, "is not a folder")],
     "history": [([], 2, CLONE), (["box"], 2, CLONE), (["--reports", "/dev/null"], 2, CLONE)],
+    "lock": [(["check"], 2, "There is no lock in locks."), (["show", "box"], 8, "There is no lock")],
 }
 
 
@@ -128,7 +130,7 @@ def test_a_command_works_or_says_what_it_lacks(
 @pytest.mark.parametrize("name", ["opencv-builder", "yolo", "watch"])
 def test_what_is_carried_to_a_host_is_the_same(installed: Path, tmp_path: Path, name: str) -> None:
     """The builder, the detector and the watch are packed from the installed package as from a checkout."""
-    lock = {"plan": planned("debian-12", "Quadro P2000")}
+    lock = of(planned("debian-12", "Quadro P2000"))
     (tmp_path / "lock.json").write_text(json.dumps(lock), encoding="utf-8")
     program = "import json; from gpuhost.shipping import tree; lock = json.load(open('lock.json')); "
     done = run(installed, tmp_path, "python", "-I", "-c", f"{program}print(json.dumps(tree.program({name!r}, lock)))")
@@ -138,7 +140,7 @@ def test_what_is_carried_to_a_host_is_the_same(installed: Path, tmp_path: Path, 
 
 def test_the_carried_builder_starts(installed: Path, tmp_path: Path) -> None:
     """Of nothing but the carried files and `packaging`; without tools it refuses in a sentence of its own."""
-    for name, text in tree.opencv({"plan": planned("debian-12", "Quadro P2000")})["files"].items():
+    for name, text in tree.opencv(of(planned("debian-12", "Quadro P2000")))["files"].items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     python = str(installed / "python")

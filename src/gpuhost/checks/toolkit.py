@@ -55,7 +55,7 @@ def toolkit(seen: Json) -> Outcome:
 
 
 def too_old(driver: str, row: Json) -> Optional[str]:
-    """Return why a driver does not serve a toolkit, given the toolkit's row of the catalog; None when it does.
+    """Return why a driver does not serve a toolkit, given from which on it runs; None when it does.
 
     It must be as new as the toolkit's own, or new enough for minor-version compatibility where that exists.
     """
@@ -70,7 +70,7 @@ def driver_serves(seen: Json) -> Outcome:
     version, loaded = obeyed(seen)["plan"]["cuda"]["version"], observation(seen)["nvidia"]["module_version"]
     row = seen["expected"]["cuda"]
     if row is None:
-        return skipped(f"a driver for CUDA {version}", f"the catalog has no CUDA {version}")
+        return skipped(f"a driver for CUDA {version}", "the lock does not say which one that is")
     problem = too_old(loaded, row)
     return held(problem is None, f"a driver that serves CUDA {version}", problem or f"driver {loaded}", RELOCK)
 

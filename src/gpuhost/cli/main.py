@@ -1,5 +1,5 @@
 """The command `gpuhost`. Exit codes: 0 done, 1 done but for some photos, 2 usage, 3 refused, 4 unreadable
-machine, 5 damaged catalog, 6 damaged file, 7 the machine cannot do it now, 130 interrupted.
+machine, 5 damaged catalog, 6 damaged file, 7 the machine cannot do it now, 8 damaged lock, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..report import terminal as render
 from . import bench as cli_bench
 from . import doctor as cli_doctor
 from . import history as cli_history
+from . import lock as cli_lock
 from . import observe as cli_observe
 from . import plan as cli_plan
 
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     cli_bench.add_parsers(commands)
     cli_history.add_parser(commands)
     cli_doctor.add_parser(commands)
+    cli_lock.add_parser(commands)
     return top
 
 

@@ -97,7 +97,7 @@ def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log
     for package in packages:
         source = scratch / package["file"]
         if not source.is_file() or files.sha256(source) != package["sha256"]:
-            step = "The lock may be damaged: restore src/gpuhost/data/environments from git."
+            step = "The lock may be damaged: restore it, and the files beside it, from git."
             raise ArtifactError("pip did not deliver {}.".format(package["file"]), step)
         files.put(source, wheels / package["file"])
     files.remove(own)

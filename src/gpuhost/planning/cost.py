@@ -9,10 +9,8 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from ..errors import GpuhostError
 from ..types import Json
-from . import opencv as opencv_plan
-from . import toolkits as toolkit_specs
+from . import toolkits
 from .candidates import NAMES
-from .environments import load_environment, of_tensorflow
 
 
 class Item(NamedTuple):
@@ -23,9 +21,10 @@ class Item(NamedTuple):
     cached: bool
 
 
-def of(old: Json, new: Json, there: Json) -> Json:
+def of(old_lock: Json, new_lock: Json, there: Json) -> Json:
     """`items` by component, `bytes` (of what is known), `unknown` (components), `build_s`, and `lines`."""
-    items = [item for name in NAMES if brings(name, old, new) for item in parts(name, new, there)]
+    old, new = old_lock["plan"], new_lock["plan"]
+    items = [item for name in NAMES if brings(name, old, new) for item in parts(name, new_lock, there)]
     unknown = [item.name for item in items if item.size is None and not item.cached]
     known = sum(item.size or 0 for item in items if not item.cached)
     build = build_seconds(new, there) if needs_build(old, new) else 0.0
@@ -49,24 +48,22 @@ def brings(name: str, old: Json, new: Json) -> bool:
     return any(new[name].get(what) != old[name].get(what) for what in ("environment", "cuda", "cudnn"))
 
 
-def parts(name: str, plan: Json, there: Json) -> List[Item]:
-    """What a component of the new plan brings."""
-    part = plan[name]
+def parts(name: str, lock: Json, there: Json) -> List[Item]:
+    """What a component of the new lock brings."""
+    part = lock["plan"][name]
     if name == "driver":
         cached = part["sha256"] in [*there["artifacts"], *there["debs"]]
         return [Item(name, part.get("size"), cached)]
     if name in ("cuda", "cudnn"):
-        return [toolkit(name, plan, there)]
-    if name == "opencv":
-        environment = part.get("environment") or opencv_plan.run_environment(plan)
-        return [packages(name, load_environment(environment), there)]
-    return [packages(name, of_tensorflow(part), there)] if part["environment"] else [Item(name, None, False)]
+        return [toolkit(name, lock, there)]
+    return [packages(name, lock["environments"].get("opencv_cuda" if name == "opencv" else "dl4cv"), there)]
 
 
-def toolkit(name: str, plan: Json, there: Json) -> Item:
+def toolkit(name: str, lock: Json, there: Json) -> Item:
     """CUDA or cuDNN: it may be in the store, or its file in the cache."""
     try:
-        spec = toolkit_specs.cuda(plan) if name == "cuda" else toolkit_specs.cudnn(plan)
+        (one,) = toolkits.wanted(lock["plan"], name)
+        spec = toolkits.spec(lock, *one)
     except GpuhostError:
         return Item(name, None, False)  # the role says, with the remedy, what is missing
     if "{name}-{version}-{digest}".format(**spec) in there["store"]:
@@ -77,9 +74,11 @@ def toolkit(name: str, plan: Json, there: Json) -> Item:
     return Item(name, None, spec["file"]["sha256"] in there["artifacts"])
 
 
-def packages(name: str, lock: Json, there: Json) -> Item:
+def packages(name: str, environment: Optional[Json], there: Json) -> Item:
     """A Python environment: the packages that are not in the cache of wheels."""
-    absent = [p for p in lock["packages"] if p["file"] not in there["wheels"]]
+    if environment is None:
+        return Item(name, None, False)  # as above
+    absent = [p for p in environment["packages"] if p["file"] not in there["wheels"]]
     return Item(name, sum(p["size"] or 0 for p in absent), not absent)
 
 

@@ -6,14 +6,14 @@ import hashlib
 import json
 from typing import Any, List, Sequence
 
-from ..errors import UsageError
+from ..errors import RefusedError
 from ..host.isolated import start
 from ..types import Json
 from .catalog import shipped
 
 
 def files(
-    models: Sequence[str], root: str, environment: str, folder: str, size: int, photos: int, weights: str
+    models: Sequence[str], root: str, environment: str, folder: str, size: int, photos: int, weights: str, lock: Json
 ) -> Json:
     """Return the `command` that makes the benchmark's files, the `marker` of what it has made, and the `weights` of the
     networks, as the role `artifact` takes them.
@@ -30,24 +30,28 @@ def files(
     return {
         "command": line,
         "marker": f"{root}/cache/yolo/.prepared-{short_digest([line, folder])}",
-        "weights": published(models),
+        "weights": locked(lock, models) if weights == "published" else [],
     }
 
 
-def published(models: Sequence[str]) -> List[Json]:
-    """Return the published weights of some networks."""
-    known = {row["name"]: row["weights"] for row in shipped().yolo["models"]}
+def locked(lock: Json, models: Sequence[str]) -> List[Json]:
+    """Return the published weights of some networks, as the lock has them."""
+    known = {row["name"]: row for row in lock["contents"]["weights"]} if lock else {}
     for name in models:
-        if name not in known:
-            raise UsageError(f"There is no network {name}.", f"Choose of: {', '.join(known)}.")
+        if f"{name}.weights" not in known:
+            raise RefusedError(
+                f"The lock has no published weights of {name}.",
+                "Take them into it: ./run ansible-playbook playbooks/plan.yml -e yolo_weights=published",
+            )
+    return [known[f"{name}.weights"] for name in models]
+
+
+def published() -> List[Json]:
+    """Return the published weights of every network of the catalog, as a lock has them."""
+    rows = [(row["name"], row["weights"]) for row in shipped().yolo["models"]]
     return [
-        {
-            "name": f"{name}.weights",
-            "url": known[name]["url"],
-            "sha256": known[name]["sha256"],
-            "size": known[name]["bytes"],
-        }
-        for name in models
+        {"name": f"{name}.weights", "url": file["url"], "sha256": file["sha256"], "size": file["bytes"]}
+        for name, file in rows
     ]
 
 

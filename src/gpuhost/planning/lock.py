@@ -1,11 +1,13 @@
-"""The lock: a plan written down for one host, in git, and the only thing the roles read.
+"""The lock: a plan with everything that it installs, written down for one host, in git; the only thing the roles read.
 
 It stands in `locks/<host>/stack.json` beside the inventory's folder, where Ansible loads nothing by itself, under the
-one key `gpuhost_lock`. It holds no date and no path, so that the same host and catalog give the same bytes.
+one key `gpuhost_lock`, with a PEP 751 file beside it for each Python environment (`pylocks`). It holds no date and no
+path, so that the same host and catalog give the same bytes. In memory, and in the record of a host's generation, it is
+one object that has the environments in it.
 
 A lock is input that others can change (a pull request, another host's folder, an editor), so `load` is the only way in:
 it accepts exactly the keys of `lock.schema.json`, a form and a length for every string, files from the origins in
-`origins.json` only, and a lock that names the host it is read for.
+`origins.json` only, the PEP 751 files by their sha256, and a lock that names the host it is read for.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ from ..checks.lock import cards_of, other_cards
 from ..errors import LockError, UsageError
 from ..text import folder_name, printable
 from ..types import Json
+from . import contents, pylocks, toolkits
 from .candidates import COMPONENTS, WITHOUT_GPU
 from .catalog import DATA, shipped, validator
 
-SCHEMA = 1
+SCHEMA = 2
+#: The schema of the locks that named environments and did not hold what is in them.
+OPEN = 1
 KEY = "gpuhost_lock"
 FILE = "stack.json"
 #: Added to the file's name: the lock that a rebuild is carrying out.
@@ -64,14 +69,24 @@ def place(host: str, inventory: Any, locks: Any = "", file: Any = "") -> Place:
 
 
 def make(host: str, observation: Json, plan: Json) -> Json:
-    """The lock of a host: its plan, and the cards (address, id, uuid where it can be read) that it was made for."""
+    """The lock of a host: its plan, the cards (address, id, uuid where it can be read) that it was made for, and all
+    that is installed for it.
+    """
     cards = [] if not plan["gpus"] else cards_of(observation)
-    return {"schema": SCHEMA, "host": host, "cards": cards, "plan": plan}
+    return {"schema": SCHEMA, "host": host, "cards": cards, "plan": plan, **contents.of(plan)}
+
+
+def files(lock: Json) -> Dict[str, str]:
+    """The texts of a lock's PEP 751 files, by name."""
+    texts = {name: pylocks.text(environment) for name, environment in lock["environments"].items()}
+    return {pylocks.file_name(name, content): content for name, content in texts.items()}
 
 
 def text(lock: Json) -> str:
-    """The file's content."""
-    return json.dumps({KEY: lock}, indent=2, ensure_ascii=False, sort_keys=False) + "\n"
+    """The content of stack.json."""
+    named = {name: pylocks.digest(content) for name, content in files(lock).items()}
+    told = {key: value for key, value in lock.items() if key != "environments"}
+    return json.dumps({KEY: {**told, "pylocks": named}}, indent=2, ensure_ascii=False, sort_keys=False) + "\n"
 
 
 def check(lock: Any, where: str, host: Optional[str] = None) -> Json:
@@ -79,8 +94,24 @@ def check(lock: Any, where: str, host: Optional[str] = None) -> Json:
 
     With `host` (its name in the inventory), the lock must be for that host.
     """
+    found = formed(lock, where)
+    wrong = next(mistaken_files(found), None) or next(misfits(found), None)
+    if wrong:
+        raise LockError(f"The lock {where} is refused: {wrong}.", AGAIN)
+    if host is not None and host not in hosts_of(found):
+        named = printable(", ".join(hosts_of(found)), 200)
+        raise LockError(
+            f"The lock {where} is for {named}, not for {printable(host)}.",
+            f'Make one for {printable(host)} ({AGAIN.partition("make it anew: ")[2]}), or list it under "host".',
+        )
+    return found
+
+
+def formed(lock: Any, where: str) -> Json:
+    """Return a lock that has the form of one, whatever it names; a `LockError` as `check`."""
     if not isinstance(lock, dict):
         raise LockError(f"The lock {where} is not a JSON object.", AGAIN)
+    refuse_open(lock, where)
     if isinstance(lock.get("plan"), dict) and lock["plan"].get("status") == "refused":
         raise LockError(f"The lock {where} holds no plan.", AGAIN)
     try:
@@ -101,16 +132,7 @@ def check(lock: Any, where: str, host: Optional[str] = None) -> Json:
     own = lock["plan"]["tensorflow"] or {}
     if bool(own.get("cuda")) != bool(own.get("cudnn")):
         raise LockError(f"The lock {where} is damaged: TensorFlow has half a toolkit of its own.", AGAIN)
-    wrong = next(mistaken_files(lock["plan"]), None)
-    if wrong:
-        raise LockError(f"The lock {where} is refused: {wrong}.", AGAIN)
-    if host is not None and host not in hosts_of(lock):
-        named = printable(", ".join(hosts_of(lock)), 200)
-        raise LockError(
-            f"The lock {where} is for {named}, not for {printable(host)}.",
-            f'Make one for {printable(host)} ({AGAIN.partition("make it anew: ")[2]}), or list it under "host".',
-        )
-    return lock
+    return dict(lock)
 
 
 def hosts_of(lock: Json) -> List[str]:
@@ -118,26 +140,69 @@ def hosts_of(lock: Json) -> List[str]:
     return [lock["host"]] if isinstance(lock["host"], str) else list(lock["host"])
 
 
-def mistaken_files(plan: Json) -> Iterator[str]:
-    """Say for each file of a plan why it cannot be what the plan says it is: its origin, its name or its checksum.
+def refuse_open(lock: Json, where: str) -> None:
+    """Refuse a lock of an earlier release, with the command that upgrades it."""
+    if lock.get("schema") == OPEN and not isinstance(lock["schema"], bool):
+        text = f"The lock {where} is of an earlier release (schema {OPEN}) and does not hold what is to be installed."
+        raise LockError(text, f"Upgrade it: ./run gpuhost lock upgrade {shlex.quote(where)}")
+
+
+def files_of(lock: Json) -> Iterator[Tuple[str, str, Json]]:
+    """Name every file with an address or a checksum of its own: component, version and the file."""
+    plan = lock["plan"]
+    for name in COMPONENTS:
+        part = plan[name] or {}
+        for file in [part, *part.get("artifacts", ())]:
+            yield name, str(part.get("version")), file
+    for row in lock["contents"]["toolkits"]:
+        if "file" in row:
+            yield row["name"], row["version"], {**row["file"], "file": row["file"]["name"]}
+    for row in lock["contents"]["weights"]:
+        yield "weights", row["name"], {**row, "file": row["url"].rpartition("/")[2]}
+
+
+def mistaken_files(lock: Json) -> Iterator[str]:
+    """Say for each file of a lock why it cannot be what the lock says it is: its origin, its name or its checksum.
 
     The catalog does not have to know a file, since a lock outlives the catalog that it was made from. It must not know
     the file's address or checksum as those of something else.
     """
-    yield from mistaken_debs(plan["driver"] or {})
-    for name in COMPONENTS:
-        part = plan[name] or {}
-        for file in [part, *part.get("artifacts", ())]:
-            url, said = file.get("url"), f"its {name} comes from {printable(file.get('url'), 200)}"
-            if url is not None and not url.startswith(origins(name)):
-                yield f"{said}, which is not one of the known origins ({', '.join(origins(name)) or 'it has none'})"
-            if url is not None and "file" in file and url.rpartition("/")[2] != file["file"]:
-                yield f"{said}, which is not the file {file['file']}"
-            for value in (url, file.get("sha256")):
-                known = owners().get(value, frozenset())
-                if known and (name, part["version"]) not in known:
-                    other, version = min(known)
-                    yield f"{printable(value, 200)} of its {name} {part['version']} belongs to {other} {version}"
+    yield from mistaken_debs(lock["plan"]["driver"] or {})
+    for name, version, file in files_of(lock):
+        url, said = file.get("url"), f"its {name} comes from {printable(file.get('url'), 200)}"
+        if url is not None and not url.startswith(origins(name)):
+            yield f"{said}, which is not one of the known origins ({', '.join(origins(name)) or 'it has none'})"
+        if url is not None and "file" in file and url.rpartition("/")[2] != file["file"]:
+            yield f"{said}, which is not the file {file['file']}"
+        for value in (url, file.get("sha256")):
+            known = owners().get(str(value), frozenset())
+            if known and (name, version) not in known:
+                other, of = min(known)
+                yield f"{printable(value, 200)} of its {name} {version} belongs to {other} {of}"
+
+
+def misfits(lock: Json) -> Iterator[str]:
+    """Say where the contents of a lock are not those of its plan."""
+    plan = lock["plan"]
+    for row in lock["contents"]["toolkits"]:
+        known = row["kind"] == "wheels" or "file" in row
+        if plan[row["name"]] is None or not (known or toolkits.planned(plan, row["name"], row["version"], row["kind"])):
+            yield f"its {row['name']} {row['version']} ({row['kind']}) has no file"
+    if plan["opencv"] and plan["opencv"]["source"] != "wheel" and lock["contents"]["opencv"]["build"] is None:
+        yield "it does not say what OpenCV is to be built with"
+    for name, environment in lock["environments"].items():
+        part = plan["tensorflow" if name == "dl4cv" else "opencv"]
+        if part is None:
+            yield f"its environment {name} is of a part that its plan leaves out"
+            continue
+        if environment["environment"] != name:
+            yield f"its environment {name} is that of {environment['environment']}"
+        if environment["python"] != part["python"]:
+            yield f"its environment {name} is for Python {environment['python']}, its plan for {part['python']}"
+        if name == "dl4cv" or (name == "opencv_cuda" and part["source"] == "wheel"):
+            held = [row["sha256"] for row in environment["packages"] if row["file"] == part["file"]]
+            if held != [part["sha256"]]:
+                yield f"its environment {name} does not hold the planned {part['file']}"
 
 
 def mistaken_debs(driver: Json) -> Iterator[str]:
@@ -178,6 +243,7 @@ def owners() -> Dict[str, FrozenSet[Tuple[str, str]]]:
     rows += [("cudnn", row, [row]) for row in known.cudnn["packages"]]
     rows += [("opencv", row, row["artifacts"]) for row in known.opencv["releases"]]
     rows += [("tensorflow", row, row["wheels"]) for row in known.tensorflow["releases"]]
+    rows += [("weights", {"version": f"{row['name']}.weights"}, [row["weights"]]) for row in known.yolo["models"]]
     for component, row, files in rows:
         for value in (file.get(key) for file in files for key in ("url", "sha256")):
             if value:
@@ -201,20 +267,45 @@ def left_out(plan: Json) -> List[str]:
 
 
 def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Json:
-    """Read a lock file; missing, damaged, foreign or at its former place, it is a `LockError`.
+    """Read a lock file and the PEP 751 files that it names; missing, damaged, foreign or at its former place, it is a
+    `LockError`.
 
     `host` is the host that the lock must be for; None where only the file was named.
     """
     refuse_former(path, former)
+    lock = written(path)
+    refuse_open(lock, str(path))
+    named = lock.pop("pylocks", None)
+    return check({**lock, "environments": environments(path, named)}, str(path), host)
+
+
+def written(path: Path) -> Json:
+    """Return what stands in a lock file; nothing of it is known to be right but that it is an object."""
     try:
         value = strict_json.load(path, LARGEST)
     except FileNotFoundError:
         raise LockError(f"There is no lock {path}.", "Make one: ./run ansible-playbook playbooks/plan.yml") from None
     except (OSError, ValueError) as error:
         raise LockError(f"The lock {path} cannot be read: {printable(error, 200)}.", "Restore it from git.") from None
-    if not isinstance(value, dict) or set(value) != {KEY}:
+    if not isinstance(value, dict) or set(value) != {KEY} or not isinstance(value[KEY], dict):
         raise LockError(f"The lock {path} is damaged: it is not an object with the one key {KEY}.", AGAIN)
-    return check(value[KEY], str(path), host)
+    return dict(value[KEY])
+
+
+def environments(path: Path, named: Any) -> Dict[str, Json]:
+    """Read the PEP 751 files that a lock file names by their sha256, beside it."""
+    found = {}
+    for name, sha256 in named.items() if isinstance(named, dict) else [("pylocks", named)]:
+        form = pylocks.NAME.fullmatch(str(name))
+        if form is None or not isinstance(sha256, str) or sha256[:12] != form.group(2) or form.group(1) in found:
+            raise LockError(f"The lock {path} is damaged: {printable(name, 100)} names no pylock file.", AGAIN)
+        beside = path.resolve().with_name(name)
+        try:
+            found[form.group(1)] = pylocks.read(beside, sha256)
+        except (OSError, pylocks.UnfitPylock) as error:
+            why = "It is not there." if isinstance(error, FileNotFoundError) else printable(error, 300)
+            raise LockError(f"The file {beside}, which is part of the lock, cannot be used. {why}", AGAIN) from None
+    return found
 
 
 def read(file: Path, host: str, former: Optional[Path] = None) -> Json:

@@ -1,16 +1,15 @@
-"""What the role `opencv` needs to build OpenCV on a host, decided on the controller from the lock and the catalog."""
+"""What the role `opencv` needs to build OpenCV on a host, decided on the controller."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import List
 
-from ..checks.opencv import CV2
 from ..errors import CatalogError, RefusedError
 from ..types import Json
 from . import recipes
 from .catalog import shipped
-from .environments import environment_names, load_environment, lock_digest
+from .environments import environment_names
 from .rules.cuda import compilers
 from .rules.frameworks import BUILD_TOOLS, RUN_PACKAGES
 from .versions import version
@@ -62,13 +61,11 @@ def packages(plan: Json) -> List[str]:
     return [f"g++-{chosen}", f"libpython{plan['opencv']['python']}-dev", "ccache"]
 
 
-def with_wheel(plan: Json, wheel: Json) -> Json:
-    """The lock of opencv_cuda with the wheel built here in place of the index's OpenCV, and its digest."""
-    base = load_environment(run_environment(plan))
-    rest = [row for row in base["packages"] if row["name"] != CV2]
+def with_wheel(environment: Json, wheel: Json) -> Json:
+    """The environment opencv_cuda of a lock with the wheel that was built."""
     own = {name: wheel[name] for name in ("name", "version", "file", "kind", "sha256", "size")}
-    made = {**base, "version": wheel["version"], "packages": sorted([*rest, own], key=lambda row: str(row["name"]))}
-    return {**made, "digest": lock_digest(made)}
+    rows = sorted([*environment["packages"], own], key=lambda row: str(row["name"]))
+    return {**environment, "version": wheel["version"], "packages": rows}
 
 
 def wheel_files(wheel: Json) -> List[str]:

@@ -10,10 +10,10 @@ from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence
 
 from ..errors import UnreadableError, UsageError
 from ..types import Json
+from . import contents, words
 from . import cost as rebuild_cost
 from . import lock as locks
 from . import plan as plans
-from . import words
 from .candidates import COMPONENTS, NAMES, WITHOUT_GPU, Request
 from .gpus import parse
 from .request import request_from, request_of, secure_boot
@@ -166,7 +166,7 @@ def listed(values: Sequence[str]) -> str:
 def compare(found: Resolver, old: Json, new: Json, request: Request, there: Json) -> Json:
     """Two locks side by side: `changes` (rows of texts), `cost` and `lines` for a person."""
     rows = changes(found, old["plan"], new["plan"], request)
-    cost = rebuild_cost.of(old["plan"], new["plan"], there)
+    cost = rebuild_cost.of(old, new, there)
     return {"changes": [row._asdict() for row in rows], "cost": cost, "lines": [*table(rows), "", *cost["lines"]]}
 
 
@@ -207,6 +207,7 @@ def prepare(
     future: Sequence[str],
     there: Json,
     without: FrozenSet[str] = frozenset(),
+    options: contents.Options = contents.Options(),  # noqa: B008 - it is frozen
 ) -> Json:
     """Everything that a rebuild has to know before it begins.
 
@@ -233,6 +234,7 @@ def prepare(
             )
             return {"lock": None, "differs": True, "resumed": False, "refused": refused, "lines": lines, "plan": made}
         new = lock_for(host, observation, made, future)
+    new = contents.added(new, options)
     differs = bool(told) or bool(future) or (resumed and pending != old)
     if not differs:
         new = old

@@ -46,23 +46,36 @@ def make(catalog: Catalog, opencv: str, cuda_series: str, platform: str, cards: 
             f"No checksummed sources of OpenCV {row['version']} together with opencv_contrib are known.",
             "Take a neighbouring release.",
         )
+    return Recipe(
+        opencv=row["version"],
+        package_version=package_version(row["version"], sources),
+        sources=sources,
+        cards=sorted({checked(c) for c in cards}, key=capability),
+        platform=platform,
+        **limits(catalog, row, cuda_series, platform),
+    )
+
+
+def package_version(opencv: str, sources: Sequence[Json]) -> str:
+    """The version of the wheel before its local part. The tarballs of an older release have the release's own."""
+    return str(sources[0].get("package_version") or opencv)
+
+
+def limits(catalog: Catalog, row: Json, cuda_series: str, platform: str) -> Json:
+    """The part of a recipe that only the catalog knows: what a build holds its machine against."""
     toolkit = toolkit_row(catalog, cuda_series) or {}
     place: Json = catalog.platforms["platforms"].get(platform, {})
     gcc = place.get("gcc", {"available": []})["available"]
-    return Recipe(
-        opencv=row["version"],
-        package_version=str(sources[0].get("package_version") or row["version"]),
-        sources=sources,
-        capability_min=dnn["capability_min"],
-        cudnn=dnn["cudnn"],
-        cuda=dnn["cuda"],
-        cmake_min=row["cmake_min"],
-        gcc={"min": toolkit.get("gcc_min"), "max": toolkit.get("gcc_max")},
-        gcc_packages=[f"g++-{n}" for n in sorted(gcc, key=int, reverse=True)],
-        integrated=sorted(set(integrated(catalog)), key=capability),
-        cards=sorted({checked(c) for c in cards}, key=capability),
-        platform=platform,
-    )
+    dnn = row["dnn_cuda"]
+    return {
+        "capability_min": dnn["capability_min"],
+        "cudnn": dnn["cudnn"],
+        "cuda": dnn["cuda"],
+        "cmake_min": row["cmake_min"],
+        "gcc": {"min": toolkit.get("gcc_min"), "max": toolkit.get("gcc_max")},
+        "gcc_packages": [f"g++-{n}" for n in sorted(gcc, key=int, reverse=True)],
+        "integrated": sorted(set(integrated(catalog)), key=capability),
+    }
 
 
 def newest_for(catalog: Catalog, cuda_series: str, cudnn: str, cards: Sequence[str]) -> str:
@@ -93,9 +106,20 @@ def takes(row: Json, cuda_series: str, cudnn: str, cards: Sequence[str]) -> bool
     )
 
 
-def of_lock(catalog: Catalog, lock: Json) -> Recipe:
-    """The recipe of a host's lock."""
-    plan = lock["plan"]
-    return make(
-        catalog, plan["opencv"]["version"], plan["cuda"]["series"], plan["platform"], plan["opencv"]["cuda_arch_bin"]
+def bounds(catalog: Catalog, plan: Json) -> Json:
+    """What a lock keeps of the recipe beside its plan."""
+    row = row_of(catalog, plan["opencv"]["version"])
+    return limits(catalog, row, plan["cuda"]["series"], plan["platform"])
+
+
+def of_lock(lock: Json) -> Recipe:
+    """The recipe of a host's lock, from the lock alone."""
+    part = lock["plan"]["opencv"]
+    return Recipe(
+        opencv=part["version"],
+        package_version=package_version(part["version"], part["artifacts"]),
+        sources=part["artifacts"],
+        cards=part["cuda_arch_bin"],
+        platform=lock["plan"]["platform"],
+        **lock["contents"]["opencv"]["build"],
     )

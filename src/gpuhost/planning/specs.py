@@ -1,7 +1,7 @@
-"""What the roles install on a host, in one dictionary: from its lock, the catalog and what the roles were asked for.
+"""What the roles install on a host, in one dictionary: from its lock and what the roles were asked for alone.
 
-Controller side, and pure but for reading the locks of wheels and environments that this release brings. A component
-that cannot be installed says why in its `problem`, and the role that wants it refuses; the other roles go on.
+Controller side, and pure. A component that cannot be installed says why in its `problem`, and the role that wants it
+refuses; the other roles go on.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from ..errors import GpuhostError, RefusedError
 from ..host import venvs
 from ..host.toolkit.install import folder_of
 from ..types import Json
+from ..versions import release
 from . import opencv as opencv_plan
 from . import toolkits
 from .candidates import COMPONENTS
-from .catalog import shipped
-from .environments import chosen, load_environment, lock_digest, of_tensorflow
+from .environments import lock_digest
 from .lock import left_out
 
 #: The links of each component that can be left out; the detector lives in OpenCV's environment.
@@ -42,10 +42,10 @@ def of_lock(
     plan = lock["plan"] if lock else dict.fromkeys(COMPONENTS)
     found = {
         "driver": {"file": installer(plan["driver"])},
-        "cuda": tried(cuda, plan, source, extra),
-        "cudnn": tried(cudnn, plan, source),
-        "opencv": tried(opencv, plan, engines, builder, wheel),
-        "tensorflow": tried(tensorflow, plan),
+        "cuda": tried(cuda, lock, plan, source, extra),
+        "cudnn": tried(cudnn, lock, plan, source),
+        "opencv": tried(opencv, lock, engines, builder, wheel),
+        "tensorflow": tried(tensorflow, lock),
         "without": absent(plan),
     }
     return found if remove is None else {**found, "removal": removal(plan, remove)}
@@ -55,6 +55,11 @@ def absent(plan: Json) -> List[str]:
     """Return the links, as patterns of the shell, that a generation of this plan does not have."""
     parts = [link for name in left_out(plan) for link in LINKS[name]]
     return parts + ([] if plan["driver"] else list(toolkits.GPU_ONLY))
+
+
+def problems(lock: Json) -> List[str]:
+    """Return what a lock lacks of what its plan names, in sentences; empty where it is closed."""
+    return [part["problem"] for part in of_lock(lock).values() if isinstance(part, dict) and part.get("problem")]
 
 
 def tried(make: Callable[..., Json], *arguments: Any) -> Json:
@@ -76,28 +81,29 @@ def installer(driver: Optional[Json]) -> Optional[Json]:
     return {**file, "size": driver["size"]} if driver.get("size") else file
 
 
-def toolkit(plan: Json, spec: Json) -> Json:
+def toolkit(lock: Json, name: str, version: str, kind: str) -> Json:
     """Return a toolkit's specification with what has to be on the host before it is installed."""
-    python = shipped().platforms["platforms"][plan["platform"]]["pythons"][-1]["version"]
-    packages = python_packages(plan["platform"], python, spec["archive"])
+    spec = toolkits.spec(lock, name, version, kind)
+    python = max(lock["contents"]["pythons"], key=release)
+    packages = python_packages(lock, python, spec["archive"])
     return {"spec": spec, "folder": str(folder_of(Path(), spec)), "python": interpreter(python), "packages": packages}
 
 
-def cuda(plan: Json, source: str, extra: Sequence[str]) -> Json:
+def cuda(lock: Json, plan: Json, source: str, extra: Sequence[str]) -> Json:
     """Return the toolkits to install, the locked one first, and the links of a generation with them."""
     if plan["cuda"] is None:
         return {"toolkits": [], "links": {}}
-    specs = [toolkits.cuda(plan, source), *toolkits.extras(plan, source, extra)]
-    found = [toolkit(plan, spec) for spec in specs]
+    found = [toolkit(lock, *one) for one in toolkits.wanted(plan, "cuda", source, extra)]
     folders = {one["spec"]["version"]: one["folder"] for one in found}
     return {"toolkits": found, "links": toolkits.links(plan, folders)}
 
 
-def cudnn(plan: Json, source: str) -> Json:
-    """Return the locked cuDNN, and the link of a generation with it."""
+def cudnn(lock: Json, plan: Json, source: str) -> Json:
+    """Return the locked cuDNN, and the link of a generation with it; it comes the way the toolkit does."""
     if plan["cudnn"] is None:
         return {"toolkit": None, "links": {}}
-    found = toolkit(plan, toolkits.cudnn(plan, source))
+    (one,) = toolkits.wanted(plan, "cudnn", source)
+    found = toolkit(lock, *one)
     return {"toolkit": found, "links": {"cudnn": found["folder"]}}
 
 
@@ -113,22 +119,20 @@ def removal(plan: Json, version: Any) -> Json:
     }
 
 
-def opencv(plan: Json, engines: bool, builder: Optional[Json], wheel: Optional[Json]) -> Json:
+def opencv(lock: Json, engines: bool, builder: Optional[Json], wheel: Optional[Json]) -> Json:
     """Return the environment opencv_cuda; where OpenCV is built also the `tools` that build it, with a `builder` their
     `command`, and with the `wheel` the `files` that a cache holds of it.
     """
-    if "opencv" in left_out(plan):
+    if lock and "opencv" in left_out(lock["plan"]):
         return {}
-    part = stack(plan, "opencv")
+    part, more = stack(lock, "opencv"), lock["contents"]["opencv"]["packages"] if lock else []
     if part["source"] == "wheel":
-        libraries = shipped().platforms["platforms"][plan["platform"]]["opencv_wheel_libraries"]
-        lock = load_environment(chosen(part["environment"], engines))
-        return {"environment": environment("opencv_cuda", plan, part["python"], lock, libraries)}
-    tools = load_environment(opencv_plan.build_environment(plan))
-    lock = opencv_plan.with_wheel(plan, wheel) if wheel else load_environment(opencv_plan.run_environment(plan))
+        held = environment(lock, "opencv_cuda_engines" if engines else "opencv_cuda")
+        return {"environment": made("opencv_cuda", lock, held, more)}
+    held = environment(lock, "opencv_cuda")
     found: Json = {
-        "environment": environment("opencv_cuda", plan, part["python"], lock),
-        "tools": environment("opencv_build", plan, part["python"], tools, opencv_plan.packages(plan)),
+        "environment": made("opencv_cuda", lock, opencv_plan.with_wheel(held, wheel) if wheel else held),
+        "tools": made("opencv_build", lock, environment(lock, "opencv_build"), more),
     }
     if builder:
         found["command"] = command(found["tools"], **builder)
@@ -141,35 +145,42 @@ def command(tools: Json, root: str, folder: str, cuda: str, cudnn: str, options:
     return opencv_plan.command(python, f"{root}/{folder}", root, cuda, cudnn, [str(text) for text in options])
 
 
-def tensorflow(plan: Json) -> Json:
+def tensorflow(lock: Json) -> Json:
     """Return the environment dl4cv."""
-    if "tensorflow" in left_out(plan):
+    if lock and "tensorflow" in left_out(lock["plan"]):
         return {}
-    part = stack(plan, "tensorflow")
-    if part["environment"] is None:
-        raise RefusedError(
-            f"No locked environment for TensorFlow {part['version']} comes with this release.",
-            "Make one with tools/lock_environment.py (see --help), or ask for another version in gpu_stack_wanted.",
-        )
-    return {"environment": environment("dl4cv", plan, part["python"], of_tensorflow(part))}
+    stack(lock, "tensorflow")
+    return {"environment": made("dl4cv", lock, environment(lock, "dl4cv"))}
 
 
-def stack(plan: Json, name: str) -> Json:
+def stack(lock: Json, name: str) -> Json:
     """Return a component that every lock has that does not leave it out."""
-    if plan[name] is None:
+    if not lock:
         raise RefusedError("The host has no lock.", "Provision it: ./run ansible-playbook site.yml")
-    return dict(plan[name])
+    return dict(lock["plan"][name])
 
 
-def environment(name: str, plan: Json, python: str, lock: Json, more: Sequence[str] = ()) -> Json:
+def environment(lock: Json, name: str) -> Json:
+    """Return a Python environment that the lock holds."""
+    if name not in lock["environments"]:
+        part = lock["plan"]["tensorflow" if name == "dl4cv" else "opencv"]
+        raise RefusedError(
+            f"The lock has no environment {name} for Python {part['python']}.",
+            "Where this release of gpuhost has it, playbooks/plan.yml takes it into the lock; else "
+            "tools/lock_environment.py makes one (see --help), or ask for another version in gpu_stack_wanted.",
+        )
+    return dict(lock["environments"][name])
+
+
+def made(name: str, lock: Json, held: Json, more: Sequence[str] = ()) -> Json:
     """Return a locked Python environment as the role `environment` takes it, and its folder in the store."""
-    lock = {**lock, "digest": lock_digest(lock)}
+    held = {**held, "digest": lock_digest(held)}
     return {
         "name": name,
-        "lock": lock,
-        "folder": str(venvs.folder_of(Path(), name, lock)),
-        "python": interpreter(python),
-        "packages": python_packages(plan["platform"], python, more),
+        "lock": held,
+        "folder": str(venvs.folder_of(Path(), name, held)),
+        "python": interpreter(held["python"]),
+        "packages": python_packages(lock, held["python"], more),
     }
 
 
@@ -178,7 +189,6 @@ def interpreter(version: str) -> str:
     return f"/usr/bin/python{version}"
 
 
-def python_packages(platform: str, version: str, more: Sequence[str] = ()) -> List[str]:
-    """Return the archive packages that bring a Python, with its venv module, on a platform, and `more`."""
-    rows = shipped().platforms["platforms"][platform]["pythons"]
-    return [name for row in rows if row["version"] == version for name in row["packages"]] + list(more)
+def python_packages(lock: Json, version: str, more: Sequence[str] = ()) -> List[str]:
+    """Return the archive packages that bring a Python, with its venv module, and `more`."""
+    return [*lock["contents"]["pythons"].get(version, ()), *more]

@@ -1,14 +1,16 @@
-"""What a host is to install as CUDA or cuDNN, from its plan and the catalog, in the form that `toolkits` takes.
+"""CUDA and cuDNN: the rows of a lock, made from the catalog, and from a lock what a host is to install.
 
-Controller side and pure but for reading the locks of wheels under `data/wheels/`, which `tools/lock_wheels.py` makes.
+A row says how a release is installed: NVIDIA's installer with its options, NVIDIA's archive, or the wheels by hash. The
+file of the planned release itself stands in the plan. Controller side and pure but for reading `data/wheels/`.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
-from ..errors import CatalogError, UsageError
+from ..errors import CatalogError, RefusedError, UsageError
 from ..types import Json
 from .catalog import WHEELS, checked, digest, names, shipped
 from .versions import version as parsed
@@ -17,6 +19,12 @@ from .versions import version as parsed
 GPU_ONLY = ("cuda", "cuda-*", "cudnn")
 LOCKS = WHEELS
 SOURCES = ("runfile", "wheels")
+KINDS = {"cuda": "runfile", "cudnn": "tarball"}
+#: How a kind is named to a person, and what asks for it.
+TITLES = {"runfile": "from NVIDIA's installer", "tarball": "from NVIDIA's archive", "wheels": "from NVIDIA's wheels"}
+
+
+# From the catalog, when a lock is made
 
 
 def lock_names(folder: Path = LOCKS) -> List[str]:
@@ -45,7 +53,7 @@ def own_locks(tensorflow: Json) -> List[str]:
 
 
 def from_wheels(component: str, name: str) -> Json:
-    """The specification of a lock of wheels."""
+    """The row of a lock of wheels."""
     if name not in lock_names():
         there = ", ".join(n for n in lock_names() if n.startswith(component + "-"))
         step = f"There are: {there}. tools/lock_wheels.py makes one; or take NVIDIA's own file: -e cuda_source=runfile"
@@ -57,11 +65,43 @@ def from_wheels(component: str, name: str) -> Json:
         "version": lock["version"],
         "kind": "wheels",
         "compiler": lock["compiler"],
-        "packages": packages,
-        "archive": [],
         "room": lock["unpacked"] + sum(p["size"] for p in packages),
-        "digest": digest([p for p in packages if p["name"] != "pip"]),
+        "packages": packages,
     }
+
+
+def row(plan: Json, name: str, version: str, kind: str) -> Json:
+    """The row of a release of CUDA or cuDNN, from the catalog."""
+    if name == "cudnn":
+        if kind == "wheels":
+            return from_wheels("cudnn", f"cudnn-{version}-cu{plan['cuda']['version'].split('.')[0]}")
+        return {"name": name, "version": version, "kind": kind}
+    rows = {r["version"]: r for r in shipped().cuda["releases"]}
+    if version not in rows:
+        raise UsageError(f"The catalog knows no CUDA {version}.", f"It knows {', '.join(rows)}.")
+    if kind == "wheels":
+        return from_wheels("cuda", f"cuda-{version}")
+    rules = shipped().cuda["installer"]
+    made = {
+        "name": name,
+        "version": version,
+        "kind": kind,
+        "options": rules["from_10_1" if parsed(version) >= parsed("10.1") else "before_10_1"],
+        "archive": [n["package"] for n in rules["needs"] if applies(n, version)],
+    }
+    if planned(plan, name, version, kind):
+        return made
+    file = rows[version]["runfile"]
+    return {**made, "file": {"name": file["file"], "url": file["url"], "sha256": file["sha256"]}}
+
+
+def applies(need: Json, wanted: str) -> bool:
+    """Return whether a release's installer needs this package of the archive."""
+    above = parsed(wanted) >= parsed(need.get("from", "0"))
+    return above and ("before" not in need or parsed(wanted) < parsed(need["before"]))
+
+
+# What is wanted of a plan
 
 
 def chosen(plan: Json, source: str) -> str:
@@ -71,58 +111,53 @@ def chosen(plan: Json, source: str) -> str:
     return source or str(plan["cuda"]["source"])
 
 
-def cuda(plan: Json, source: str = "", version: str = "") -> Json:
-    """The specification of the locked toolkit, or of another `version` of the catalog beside it."""
-    wanted = version or str(plan["cuda"]["version"])
-    rows = {r["version"]: r for r in shipped().cuda["releases"]}
-    if wanted not in rows:
-        raise UsageError(f"The catalog knows no CUDA {wanted}.", f"It knows {', '.join(rows)}.")
-    if chosen(plan, source) == "wheels":
-        return from_wheels("cuda", f"cuda-{wanted}")
-    rules = shipped().cuda["installer"]
-    options = rules["from_10_1" if parsed(wanted) >= parsed("10.1") else "before_10_1"]
-    # The lock is what the roles obey: the catalog only knows the toolkits beside it.
-    locked = plan["cuda"]["source"] == "runfile" and wanted == plan["cuda"]["version"]
-    file = plan["cuda"] if locked else rows[wanted]["runfile"]
-    return {
-        "name": "cuda",
-        "version": wanted,
-        "kind": "runfile",
-        "compiler": True,
-        "options": options,
-        "file": {"name": file["file"], "url": file["url"], "sha256": file["sha256"]},
-        "archive": [n["package"] for n in rules["needs"] if applies(n, wanted)],
-        "digest": digest([file["sha256"], options]),
-    }
+def kind_of(plan: Json, name: str, source: str) -> str:
+    """How CUDA or cuDNN comes: `wheels`, or NVIDIA's own file, which is of another kind for each."""
+    return "wheels" if chosen(plan, source) == "wheels" else KINDS[name]
 
 
-def applies(need: Json, wanted: str) -> bool:
-    """Return whether a release's installer needs this package of the archive."""
-    above = parsed(wanted) >= parsed(need.get("from", "0"))
-    return above and ("before" not in need or parsed(wanted) < parsed(need["before"]))
-
-
-def cudnn(plan: Json, source: str = "") -> Json:
-    """The specification of the locked cuDNN; it comes the way the toolkit does."""
-    part = plan["cudnn"]
-    if chosen(plan, source) == "wheels":
-        return from_wheels("cudnn", f"cudnn-{part['version']}-cu{plan['cuda']['version'].split('.')[0]}")
-    return {
-        "name": "cudnn",
-        "version": part["version"],
-        "kind": "tarball",
-        "file": {"name": part["file"], "url": part["url"], "sha256": part["sha256"]},
-        "archive": [],
-        "digest": digest([part["sha256"]]),
-    }
-
-
-def extras(plan: Json, source: str, versions: Sequence[str]) -> List[Json]:
-    """The specifications of the toolkits to have beside the locked one, which itself is no extra."""
-    for text in versions:
+def wanted(plan: Json, name: str, source: str = "", extra: Sequence[str] = ()) -> List[Tuple[str, str, str]]:
+    """Name what is to be installed as CUDA or cuDNN (name, version, kind): the planned one first, then the others."""
+    if plan[name] is None:
+        return []
+    for text in extra:
         if not isinstance(text, str):
             raise UsageError(f"cuda_extra has {text} without quotes.", 'Write it as in cuda_extra: ["10.0.130"].')
-    return [cuda(plan, source, v) for v in dict.fromkeys(versions) if v != plan["cuda"]["version"]]
+    kind = kind_of(plan, name, source)
+    return [(name, str(version), kind) for version in dict.fromkeys([plan[name]["version"], *extra])]
+
+
+def planned(plan: Json, name: str, version: str, kind: str) -> bool:
+    """Return whether a release is the planned one by the planned way, so that the plan has its file."""
+    part = plan[name]
+    return part is not None and part["version"] == version and kind == kind_of(plan, name, "") != "wheels"
+
+
+# From a lock
+
+
+def spec(lock: Json, name: str, version: str, kind: str) -> Json:
+    """Return what `host.toolkit.install` makes of a release, from the lock alone; `RefusedError` where it has none."""
+    found = [r for r in lock["contents"]["toolkits"] if (r["name"], r["version"], r["kind"]) == (name, version, kind)]
+    if not found:
+        title = {"cuda": "CUDA", "cudnn": "cuDNN"}[name]
+        raise RefusedError(
+            f"The lock has no {title} {version} {TITLES[kind]}.",
+            "playbooks/plan.yml takes it into the lock where this release of gpuhost has it (cuda_source, cuda_extra).",
+        )
+    return specified(lock["plan"], found[0])
+
+
+def specified(plan: Json, row: Json) -> Json:
+    """Return a row as `host.toolkit.install` takes it: with its file, and the digest that names its folder."""
+    made = {"archive": [], **row}
+    if row["kind"] == "wheels":
+        return {**made, "digest": digest([p for p in row["packages"] if p["name"] != "pip"])}
+    part = plan[row["name"]]
+    file = row.get("file") or {"name": part["file"], "url": part["url"], "sha256": part["sha256"]}
+    if row["kind"] == "tarball":
+        return {**made, "file": file, "digest": digest([file["sha256"]])}
+    return {**made, "compiler": True, "file": file, "digest": digest([file["sha256"], row["options"]])}
 
 
 def series(version: str) -> str:
@@ -143,11 +178,12 @@ def without(plan: Json, removed: Any) -> List[str]:
     """The links that removing a version (or all) takes out of the generation; the locked one goes only with all."""
     if removed == "all":
         return list(GPU_ONLY)
-    if not isinstance(removed, str) or not removed:
-        raise UsageError("Nothing is named to be removed.", "Give the version as in -e cuda_remove=10.0.130")
+    if not isinstance(removed, str) or not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6}){1,3}", removed):
+        raise UsageError(
+            f"cuda_remove is {removed!r}, which is not a version." if removed else "Nothing is named to be removed.",
+            "Give the version as in -e cuda_remove=10.0.130",
+        )
     if plan.get("cuda") and series(removed) == series(plan["cuda"]["version"]):
         step = "Remove another, or all of them: -e cuda_remove=all"
         raise UsageError(f"CUDA {removed} is the locked toolkit, or shares its name {series(removed)}.", step)
-    if not any(r["version"] == removed for r in shipped().cuda["releases"]):
-        raise UsageError(f"The catalog knows no CUDA {removed!r}.", "Give the version as in -e cuda_remove=10.0.130")
     return [series(removed)]

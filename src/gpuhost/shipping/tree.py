@@ -11,7 +11,6 @@ from .. import __version__
 from ..errors import UsageError
 from ..host.watch.install import LAUNCHER
 from ..planning import recipes
-from ..planning.catalog import shipped
 from ..types import Json
 from . import bundle
 
@@ -62,7 +61,7 @@ def watch() -> Dict[str, Any]:
 
 def opencv(lock: Json) -> Dict[str, Any]:
     """The builder with a host's recipe, as `described` tells it; the catalog stays here."""
-    recipe = recipes.of_lock(shipped(), lock).as_json()
+    recipe = recipes.of_lock(lock).as_json()
     content = json.dumps(recipe, indent=1, sort_keys=True) + "\n"
     return described({**bundle.files(*bundle.modules("cvbuild")), "recipe.json": content})
 

@@ -1,4 +1,4 @@
-"""What the checks expect of a host, computed on the controller from its lock and the catalog.
+"""What the checks expect of a host, computed on the controller from its lock; the catalog only knows platforms.
 
 The checks get it as plain data beside what was collected, so that they need neither a lock's schema nor a catalog.
 """
@@ -10,11 +10,12 @@ from typing import Any, Dict, List, Mapping, Optional
 from ..checks.benchmark import device
 from ..checks.environments import ENVIRONMENTS
 from ..checks.opencv import CV2
-from ..errors import CatalogError, LockError
+from ..errors import LockError, RefusedError
 from ..planning import lock as locks
-from ..planning import opencv as opencv_plan
+from ..planning import recipes, specs
 from ..planning.catalog import shipped
-from ..planning.environments import environment_names, load_environment, lock_digest, of_tensorflow, with_engines
+from ..planning.contents import ENGINES
+from ..planning.environments import lock_digest
 from ..planning.preflight import platform_row
 from ..types import Json
 from ..versions import release
@@ -31,7 +32,7 @@ def expected(lock: Optional[Json], machine: Json) -> Json:
 
     `environments`   what each environment must hold (`environments`)
     `device`         the device of the benchmark
-    `cuda`           the catalog's row of the toolkit; None where it has none
+    `cuda`           from which driver on the toolkit runs; None without one
     `tensorflow`     the series of CUDA and cuDNN that TensorFlow was built with; empty where they are not known
     `sonames`        the libraries that TensorFlow loads by name
 
@@ -51,7 +52,7 @@ def expected(lock: Optional[Json], machine: Json) -> Json:
         **found,
         "environments": environments(obeyed, machine["installed"]["links"]),
         "device": device(obeyed),
-        "cuda": toolkit(obeyed),
+        "cuda": obeyed["contents"]["expects"]["cuda"],
         "tensorflow": tested(obeyed),
         "sonames": sonames(obeyed),
     }
@@ -65,62 +66,52 @@ def in_force(stack: Any) -> Optional[Json]:
         return None
 
 
-def toolkit(lock: Json) -> Optional[Json]:
-    """Return the catalog's row of the locked toolkit."""
-    version = (lock["plan"]["cuda"] or {}).get("version")
-    return next((row for row in shipped().cuda["releases"] if row["version"] == version), None)
-
-
-def built(plan: Json) -> Json:
+def built(lock: Json) -> Json:
     """What opencv_cuda must hold where OpenCV is built: the environment's own packages, and a wheel of the locked
     sources for the locked CUDA. Its version ends with the cards and a key, which the lock does not know.
     """
-    name = opencv_plan.run_environment(plan)
-    packages = {p["name"]: p["version"] for p in load_environment(name)["packages"]}
+    plan = lock["plan"]
+    packages = versions(specs.environment(lock, "opencv_cuda"))
     series = plan["cuda"]["series"].replace(".", "")
-    # The tarballs of an older release are no package and have the release's own version.
-    version = plan["opencv"]["artifacts"][0].get("package_version", plan["opencv"]["version"])
+    version = recipes.package_version(plan["opencv"]["version"], plan["opencv"]["artifacts"])
     packages[CV2] = f"{version}+cuda{series}.*"
-    return {"name": f"{name} with the OpenCV that is built here", "digest": None, "packages": packages}
+    return {"name": "opencv_cuda with the OpenCV that is built here", "digest": None, "packages": packages}
+
+
+def versions(environment: Json) -> Dict[str, str]:
+    """The packages of an environment with their versions."""
+    return {p["name"]: p["version"] for p in environment["packages"]}
 
 
 def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
     """What each environment of a lock must hold: name, digest (None where OpenCV is built on the host) and packages;
-    an `error` when the catalog has no such environment.
+    an `error` when the lock has no such environment.
 
     The detector's engines are the host's own choice: where the generation's link (of `links`) leads to the
-    environment that the lock names with them added, that one is what it is held against."""
+    environment that has them, that one is what it is held against."""
     found: Dict[str, Json] = {}
     for component, environment in ENVIRONMENTS.items():
         if lock["plan"][component] is None:
             continue
-        name = lock["plan"][component].get("environment")
         try:
-            if name is None and lock["plan"][component].get("source", "wheel") == "wheel":
-                raise CatalogError(f"The lock names no environment for {component}.", "Plan anew.")
-            if name is None:
-                found[environment] = built(lock["plan"])
+            if lock["plan"][component].get("source", "wheel") != "wheel":
+                found[environment] = built(lock)
                 continue
-            part = lock["plan"][component]
-            row = of_tensorflow(part) if component == "tensorflow" else load_environment(name)
-            more = with_engines(name)
-            if more in environment_names():
-                other = load_environment(more)
-                if lock_digest(other) == (links.get(f"venvs/{environment}") or {}).get("digest"):
-                    name, row = more, other
-        except CatalogError as error:
-            found[environment] = {"name": name or "", "error": str(error)}
+            name, held = environment, specs.environment(lock, environment)
+            engines = lock["environments"].get(ENGINES) if component == "opencv" else None
+            if engines and lock_digest(engines) == (links.get(f"venvs/{environment}") or {}).get("digest"):
+                name, held = ENGINES, engines
+        except RefusedError as error:
+            found[environment] = {"name": environment, "error": str(error)}
         else:
-            packages = {p["name"]: p["version"] for p in row["packages"]}
-            found[environment] = {"name": name, "digest": lock_digest(row), "packages": packages}
+            told = f"{name} for Python {held['python']}"
+            found[environment] = {"name": told, "digest": lock_digest(held), "packages": versions(held)}
     return found
 
 
 def tested(lock: Json) -> Dict[str, str]:
     """The CUDA and cuDNN series that the locked TensorFlow was built with."""
-    version = (lock["plan"]["tensorflow"] or {}).get("version")
-    rows = [row["tested"] for row in shipped().tensorflow["releases"] if row["version"] == version]
-    return dict(rows[0]) if rows else {}
+    return dict(lock["contents"]["expects"]["tensorflow"] or {})
 
 
 def sonames(lock: Json) -> List[str]:

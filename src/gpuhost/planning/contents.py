@@ -1,0 +1,168 @@
+"""What a lock holds beside its plan: everything that is fetched or built for it, taken from the catalog.
+
+This is the one moment at which the catalog decides what is installed. From then on the lock alone is read (`specs`), so
+that a newer catalog changes nothing under a lock. What a user's options ask for besides (another toolkit, the
+detector's engines, the published weights) is added when it is first asked for, and nothing else of the lock changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Callable, List, Optional, Sequence
+
+from ..checks.opencv import CV2
+from ..errors import GpuhostError, RefusedError, UsageError
+from ..types import Json
+from . import detector, opencv, recipes, toolkits
+from .catalog import shipped
+from .environments import chosen, load_environment, of_tensorflow
+
+#: The environment that is installed in the place of opencv_cuda where the detector's engines are asked for.
+ENGINES = "opencv_cuda_engines"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the roles are asked for that a plan does not decide; the role gpu_stack has them in `gpu_stack_options`."""
+
+    cuda_source: str = ""
+    cudnn_source: str = ""
+    cuda_extra: Sequence[str] = ()
+    opencv_engines: bool = False
+    published_weights: bool = False
+
+
+def options(given: Any) -> Options:
+    """Return `gpu_stack_options` as what it means; an unknown name is a `UsageError`."""
+    names = [field.name for field in fields(Options)]
+    if not isinstance(given, dict) or not set(given) <= set(names):
+        raise UsageError("gpu_stack_options is not understood.", f"It may have {', '.join(names)}.")
+    return Options(**given)
+
+
+def of(plan: Json) -> Json:
+    """Return the `contents` and the `environments` of a plan.
+
+    What this release does not have is left out: the role that needs it says so, and the other roles go on.
+    """
+    rows = [had(toolkits.row, plan, *one) for name in toolkits.KINDS for one in toolkits.wanted(plan, name)]
+    part = plan["opencv"] or {"source": None}
+    ready, built = part["source"] == "wheel", part["source"] not in (None, "wheel")
+    environments = {
+        "dl4cv": had(dl4cv, plan["tensorflow"]),
+        "opencv_build": had(lambda: environment(opencv.build_environment(plan))) if built else None,
+        "opencv_cuda": had(run_environment, plan) if built else had(environment, part.get("environment")),
+    }
+    return {
+        "contents": {
+            "pythons": pythons(plan),
+            "toolkits": [row for row in rows if row],
+            "opencv": {
+                "packages": opencv.packages(plan) if built else libraries(plan) if ready else [],
+                "build": recipes.bounds(shipped(), plan) if built else None,
+            },
+            "weights": [],
+            "expects": {"cuda": driver_bounds(plan), "tensorflow": tested(plan)},
+        },
+        "environments": {name: found for name, found in environments.items() if found},
+    }
+
+
+def added(lock: Json, asked: Options) -> Json:
+    """Return the lock with what the options ask for besides; the same lock where it has all of it.
+
+    An option that this release cannot serve is refused.
+    """
+    plan, contents, environments = lock["plan"], lock["contents"], lock["environments"]
+    wanted = toolkits.wanted(plan, "cuda", asked.cuda_source, asked.cuda_extra)
+    wanted += toolkits.wanted(plan, "cudnn", asked.cudnn_source)
+    there = [(row["name"], row["version"], row["kind"]) for row in contents["toolkits"]]
+    rows = [toolkits.row(plan, *one) for one in wanted if one not in there and missed(plan, one, asked)]
+    if rows:
+        contents = {**contents, "toolkits": [*contents["toolkits"], *rows]}
+    if asked.published_weights and not contents["weights"]:
+        contents = {**contents, "weights": detector.published()}
+    ready = plan["opencv"] is not None and plan["opencv"]["source"] == "wheel"
+    if asked.opencv_engines and ENGINES not in environments and ready:
+        engines = environment(chosen(plan["opencv"]["environment"], True))
+        environments = dict(sorted({**environments, ENGINES: engines}.items()))
+    if contents is lock["contents"] and environments is lock["environments"]:
+        return lock
+    return {**lock, "contents": contents, "environments": environments}
+
+
+def missed(plan: Json, one: Any, asked: Options) -> bool:
+    """Return whether an option asks for a toolkit. What the plan names and this release lacks is its role's to tell."""
+    name, version, kind = one
+    return bool(version != plan[name]["version"] or kind != toolkits.kind_of(plan, name, ""))
+
+
+def had(make: Callable[..., Json], *arguments: Any) -> Optional[Json]:
+    """Return what `make` gives; None where this release does not have it."""
+    try:
+        return make(*arguments)
+    except GpuhostError:
+        return None
+
+
+def environment(name: Optional[str]) -> Json:
+    """Return an environment of the catalog as a lock has it."""
+    if name is None:
+        raise RefusedError("The plan names no environment.")
+    return held(load_environment(name))
+
+
+def dl4cv(part: Optional[Json]) -> Json:
+    """Return TensorFlow's environment, with NVIDIA's wheels of a toolkit of its own."""
+    if part is None or part["environment"] is None:
+        raise RefusedError("The plan names no environment.")
+    return held(of_tensorflow(part))
+
+
+def held(found: Json) -> Json:
+    """Return of an environment what a lock keeps."""
+    return {key: found[key] for key in ("environment", "version", "python", "packages")}
+
+
+def run_environment(plan: Json) -> Json:
+    """Return the other packages of an opencv_cuda whose OpenCV is built on the host."""
+    found = environment(opencv.run_environment(plan))
+    return {**found, "packages": [row for row in found["packages"] if row["name"] != CV2]}
+
+
+def pythons(plan: Json) -> Json:
+    """Return the archive packages that bring the Pythons of the environments, by version, and of the newest, whose
+    pip fetches the wheels of a toolkit.
+    """
+    rows = platform(plan)["pythons"]
+    wanted = {rows[-1]["version"], *(plan[name]["python"] for name in ("opencv", "tensorflow") if plan[name])}
+    return {row["version"]: row["packages"] for row in rows if row["version"] in wanted}
+
+
+def platform(plan: Json) -> Json:
+    """Return the catalog's row of a plan's platform; `RefusedError` where it has none."""
+    known: Json = shipped().platforms["platforms"]
+    if plan["platform"] not in known:
+        raise RefusedError(
+            f"This release of gpuhost does not know {plan['platform']}.", f"It knows {', '.join(known)}."
+        )
+    return dict(known[plan["platform"]])
+
+
+def libraries(plan: Json) -> List[str]:
+    """Return the archive packages that the index's OpenCV needs."""
+    return list(platform(plan)["opencv_wheel_libraries"])
+
+
+def driver_bounds(plan: Json) -> Optional[Json]:
+    """Return from which driver on the toolkit runs; None without one."""
+    version = (plan["cuda"] or {}).get("version")
+    rows = [row for row in shipped().cuda["releases"] if row["version"] == version]
+    return {key: rows[0][key] for key in ("version", "driver_min", "driver_min_minor_compat")} if rows else None
+
+
+def tested(plan: Json) -> Optional[Json]:
+    """Return the series of CUDA and cuDNN that TensorFlow was built with; None where they are not known."""
+    version = (plan["tensorflow"] or {}).get("version")
+    rows = [row["tested"] for row in shipped().tensorflow["releases"] if row["version"] == version]
+    return {key: rows[0][key] for key in ("cuda", "cudnn")} if rows else None
