@@ -53,6 +53,9 @@ STATES = {
     "enrolled": State("enabled", True, ("hello_own",)),
     # The firmware says one thing, and shim has told the kernel another.
     "validation-off": State("not-enforced", True, MODULES),
+    "later-kernel": State("enabled", True, ("hello_own",)),
+    "later-kernel-healed": State("enabled", True, ("hello_own",)),
+    "debian-13": State("enabled", True, ("hello_own",)),
     "setup-mode": State("disabled", False, MODULES),
     # No variable shows a lockdown that was asked for by hand or on the kernel's command line.
     "lockdown-alone": State("lockdown", False, ()),
@@ -128,7 +131,7 @@ class TestState:
         assert ("D11" in [one.id for one, _ in messages.named(said(name, "dmesg")[1])]) is expected
 
 
-@pytest.mark.parametrize("name", ["not-enrolled", "pending", "missed", "enrolled", "setup-mode", "lockdown-alone"])
+@pytest.mark.parametrize("name", sorted({*STATES} - {"later-kernel", "debian-13"}))
 def test_nvidias_module_is_let_in_as_the_own_one_is(name: str) -> None:
     """DKMS built it and the role signed it: what holds for a module of a few lines holds for the driver."""
     rc, _, err = said(name, "modprobe", "nvidia")

@@ -33,7 +33,7 @@ menuentry 'Debian' {{
   initrd /boot/initrd.img-{kernel}
 }}
 """
-OPTIONS = "console=ttyS0,115200 net.ifnames=0"
+OPTIONS = "console=ttyS0,115200 net.ifnames=0 quiet"
 FSTAB = "UUID={root} / ext4 errors=remount-ro 0 1\n"
 DEFAULTS = f"""GRUB_DEFAULT=0
 GRUB_TIMEOUT=0

@@ -6,6 +6,7 @@ import contextlib
 import re
 import selectors
 import shlex
+import shutil
 import socket
 import subprocess
 import time
@@ -20,7 +21,9 @@ CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")
 #: Variables with Microsoft's keys, and without any key: Setup Mode.
 WITH_KEYS, SETUP_MODE = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 #: Without KVM a boot takes minutes, longer on a machine that does other work.
-BOOT_SECONDS = 900
+BOOT_SECONDS = 1800
+#: Without the extensions for virtual machines, so that no module for them is loaded.
+CPU = "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand"
 _ESCAPES = re.compile(rb"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][0-9A-B]|[\x00\x07\x0e\x0f]")
 _KEPT = 200_000
 
@@ -100,7 +103,8 @@ class Guest:
         self._process: Optional[subprocess.Popen[bytes]] = None
         self.boots: List[float] = []
         host(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(image), "-F", _kind(image), str(work / "disk")])
-        (work / "variables").write_bytes(variables.read_bytes())
+        self.variables = work / "variables"
+        shutil.copyfile(variables, self.variables)
 
     def __enter__(self) -> Guest:
         """Nothing is started yet."""
@@ -120,11 +124,11 @@ class Guest:
         self.port = _free_port()
         place = self.work / "console"
         place.unlink(missing_ok=True)
-        argv = ["nice", "-n", "15", "qemu-system-x86_64", "-machine", "q35,smm=on", "-accel", "tcg,thread=multi"]
-        argv += ["-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand", "-smp", "2", "-m", "2048", "-nodefaults"]
-        argv += ["-display", "none", "-global", "driver=cfi.pflash01,property=secure,value=on"]
+        argv = ["qemu-system-x86_64", "-machine", "q35,smm=on", "-accel", "tcg,thread=multi"]
+        argv += ["-cpu", CPU, "-smp", "2", "-m", "2048", "-nodefaults", "-display", "none"]
+        argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         argv += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={CODE}"]
-        argv += ["-drive", f"if=pflash,format=raw,unit=1,file={self.work / 'variables'}"]
+        argv += ["-drive", f"if=pflash,format=raw,unit=1,file={self.variables}"]
         argv += ["-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,file={self.work / 'disk'}"]
         argv += ["-device", "virtio-blk-pci,drive=disk,bootindex=1"]
         # Shared, so that the process that plays the card may have it.

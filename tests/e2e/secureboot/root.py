@@ -1,4 +1,4 @@
-"""The machine's root: a Debian bed in which kernels, loaders and tools are installed and modules are built.
+"""The machines' roots: Debian beds in which kernels, loaders and tools are installed and modules are built.
 
 Compiling under emulation takes hours, so all of it is done here, at the speed of the outer machine.
 """
@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any, Dict, List, Set
 
 from ..beds import Bed
-from ..beds.base import PACKAGES, write_card
+from ..beds.base import PACKAGES, BaseRoot, write_card
 from ..beds.bed import ROOT_ENVIRONMENT
 from ..beds.commands import host
 from ..beds.firmware import VARIABLE
 from ..beds.settings import CODENAME, COMPONENTS
 
-#: The kernel that a machine begins with, and the tools; a later kernel comes from the archive.
+#: Loaders, tools, and what builds modules; the kernels come later, or are named beside it.
 TOOLS = (
-    *PACKAGES, "dkms", "gcc", "grub-efi-amd64-signed", "initramfs-tools", "iproute2", "kmod", "make", "mokutil",
+    *PACKAGES, "dkms", "gcc", "grub-efi-amd64-signed", "initramfs-tools", "iproute2", "kmod", "lz4", "make", "mokutil",
     "openssh-server", "openssl", "pciutils", "python3", "shim-signed", "udev",
 )  # fmt: skip
+#: The release after, with its own kernel.
+NEXT, NEXT_KERNEL = "trixie", ("linux-headers-amd64", "linux-image-amd64")
 SOURCES = "/etc/apt/sources.list.d/debian.sources"
 ADDRESS = "0000:01:00.0"
 KEYS = {"own": "/var/lib/shim-signed/mok/MOK", "strange": "/root/strange/key"}
@@ -49,7 +51,8 @@ key.tell_dkms()
 print(key.sign_tool(sys.argv[1]))
 """
 NETWORK = "[Match]\nName=e*\n[Network]\nDHCP=yes\n"
-FASTER = "MODULES=list\nCOMPRESS=gzip\n"
+# Unpacking is emulated too.
+FASTER = "MODULES=list\nCOMPRESS=lz4\n"
 DRIVERS = "virtio_pci\nvirtio_blk\nvirtio_net\next4\n"
 SRC = Path(__file__).resolve().parents[3] / "src"
 
@@ -64,6 +67,14 @@ class DriverBed(Bed):
         write_card(work / "pci" / ADDRESS)
         (variables / VARIABLE).write_bytes(bytes([6, 0, 0, 0, 1]))
         return [f"--bind-ro={work / 'pci'}:/sys/bus/pci/devices", f"--bind-ro={work / 'firmware'}:/sys/firmware"]
+
+
+class NextBed(Bed):
+    """A bed of the release after Debian 12."""
+
+    def _base_root(self) -> BaseRoot:
+        """The root of that release."""
+        return BaseRoot(self.packages, NEXT)
 
 
 def open_archive(bed: Bed, public_key: str) -> Dict[str, Any]:
@@ -81,7 +92,10 @@ def open_archive(bed: Bed, public_key: str) -> Dict[str, Any]:
 
 
 def furnish(bed: Bed, public_key: str) -> None:
-    """What the emulated machine needs and a bed does not: a network, ssh for root, an initramfs that loads quickly."""
+    """What the emulated machine needs and a bed does not: a network, ssh for root, an initramfs that loads quickly.
+
+    The archive is not reached from the bed any more.
+    """
     root = bed.copy.root
     files = {
         "etc/systemd/network/wired.network": NETWORK,
@@ -97,11 +111,26 @@ def furnish(bed: Bed, public_key: str) -> None:
     with (root / "etc/initramfs-tools/modules").open("a") as modules:
         modules.write(DRIVERS)
     (root / "root/.ssh").chmod(0o700)
-    # apt reads its lists anew each time it is asked, and those of all of Debian take it minutes in there.
-    bed.run(["sed", "-E", "-i", f"s/^(Suites:.*) {CODENAME}( |$)/\\1\\2/", SOURCES])
-    bed.run(["apt-get", "update"])
     bed.run(["systemctl", "enable", "systemd-networkd", "ssh"])
     bed.run(["update-initramfs", "-u", "-k", "all"], timeout=600)
+
+
+def fewer_lists(bed: Bed) -> None:
+    """apt reads its lists anew each time it is asked, and those of all of Debian take it minutes in the machine."""
+    bed.run(["sed", "-E", "-i", f"s/^(Suites:.*) {CODENAME}( |$)/\\1\\2/", SOURCES])
+    bed.run(["apt-get", "update"])
+
+
+def newest(bed: Bed) -> str:
+    """The release of the newest kernel that is installed."""
+    return max((path.name[len("vmlinuz-") :] for path in (bed.copy.root / "boot").glob("vmlinuz-*")), key=_numbers)
+
+
+def take_keys(bed: Bed, other: Bed) -> None:
+    """Take over the keys of another machine, so that one firmware knows both."""
+    for name in KEYS.values():
+        for end in (".priv", ".der"):
+            bed.push(other.copy.root / (name + end).lstrip("/"), name + end)
 
 
 def offered(bed: Bed, pattern: str) -> List[str]:
@@ -117,7 +146,7 @@ def _numbers(release: str) -> List[int]:
 
 
 def later_kernel(bed: Bed, kernel: str) -> None:
-    """Get a kernel ready that comes later: its packages and the module that DKMS will have built, both set aside.
+    """Get a kernel ready that comes later: its package and the module that DKMS will have built, both set aside.
 
     The module is built here, as the headers come, and hidden with them: in the machine the headers are missing until
     the remedy brings them, and DKMS then finds its build done.
@@ -130,11 +159,16 @@ def later_kernel(bed: Bed, kernel: str) -> None:
     for path in (bed.copy.root / "var/lib/dkms/nvidia-current").glob(f"*/{kernel}"):
         bed.run(["mv", f"/{path.relative_to(bed.copy.root)}", f"{LATER}/built"])
     assert (bed.copy.root / LATER.lstrip("/") / "built").is_dir(), "DKMS has not built the module"
-    # Debian 13's headers bring their kernel.
-    came = sorted(_installed(bed) - before)
-    bed.run(["apt-get", "download", *sorted({*came, f"linux-image-{kernel}"})], cwd=LATER, timeout=900)
-    bed.run(["apt-get", "purge", "--yes", *came], timeout=900, env=QUIET)
+    bed.run(["apt-get", "purge", "--yes", *sorted(_installed(bed) - before)], timeout=900, env=QUIET)
     bed.run(["rm", "-rf", f"/lib/modules/{kernel}"])
+    bed.run(["apt-get", "download", f"linux-image-{kernel}"], cwd=LATER, timeout=900)
+
+
+def update(bed: Bed, kernel: str) -> None:
+    """The update that brings the later kernel, without its headers; the next boot of the machine is into it."""
+    # Where there is a menu, the package's hook makes a new one, and asks the running system for its disks.
+    (bed.copy.root / "boot/grub/grub.cfg").unlink()
+    bed.run(["sh", "-c", f"dpkg --install {LATER}/linux-image-{kernel}_*.deb"], timeout=900, env=QUIET)
 
 
 def _installed(bed: Bed) -> Set[str]:
