@@ -77,7 +77,7 @@ class Machine:
 def machine(tmp_path: Path) -> Machine:
     """An empty machine with kmod."""
     made = Machine(tmp_path)
-    made.answers["modinfo",] = (1, "", "modinfo: ERROR: Module nvidia not found.")
+    made.answers["modinfo",] = said("later-kernel", "modinfo", "nvidia-current")
     made.write("/proc/modules", "ext4 655360 1 - Live 0x0\n")
     return made
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
-from typing import List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 import pytest
 
+from gpuhost.checks.base import FAIL
 from gpuhost.checks.card import REFUSED
 from gpuhost.doctor import messages
 from gpuhost.host.driver import key
@@ -24,6 +25,8 @@ from .. import recorded
 from ..e2e.beds import signing
 from ..e2e.beds.standins import elf
 from ..recorded import said
+from .collected import judged
+from .faults import fresh, put
 
 OWN, STRANGE = "/var/lib/shim-signed/mok/MOK.der", "/root/strange/key.der"
 MODULES = ("hello_unsigned", "hello_strange", "hello_own", "hello_changed")
@@ -36,6 +39,13 @@ IMITATED = [
     ("hello_changed", []),
     ("hello_own", []),
 ]
+
+
+#: What verify/ finds on such a host: the checks that fail, each with its diagnosis.
+VERDICTS = {
+    **{name: {"driver.signed": "D12"} for name in ("not-enrolled", "pending", "missed", "lockdown-alone")},
+    **{name: {} for name in ("enrolled", "validation-off", "setup-mode")},
+}
 
 
 class State(NamedTuple):
@@ -54,7 +64,6 @@ STATES = {
     # The firmware says one thing, and shim has told the kernel another.
     "validation-off": State("not-enforced", True, MODULES),
     "later-kernel": State("enabled", True, ("hello_own",)),
-    "later-kernel-healed": State("enabled", True, ("hello_own",)),
     "debian-13": State("enabled", True, ("hello_own",)),
     "setup-mode": State("disabled", False, MODULES),
     # No variable shows a lockdown that was asked for by hand or on the kernel's command line.
@@ -113,7 +122,7 @@ class TestState:
         assert key.is_pending(lambda argv, timeout: said(name, *argv)) is (name == "pending")
 
     def test_signers(self, name: str) -> None:
-        """kmod 30 names the signer, and nobody for a module without a signature."""
+        """kmod 30 and 34 name the signer, and nobody for a module without a signature."""
         signers = [
             parse_modinfo(said(name, "modinfo", f"/root/modules/{module}.ko")[1])["signer"] for module in MODULES
         ]
@@ -142,6 +151,39 @@ def test_nvidias_module_is_let_in_as_the_own_one_is(name: str) -> None:
     assert module["signer"].endswith(key.OWN_SUBJECT) and module["open"] is False
     loaded = recorded.files(name).get("/proc/driver/nvidia/version", b"").decode()
     assert (parse_module_version(loaded) is not None) is (rc == 0)
+
+
+@pytest.mark.parametrize(("name", "fails"), VERDICTS.items())
+def test_the_checks_of_a_recorded_host(name: str, fails: Dict[str, str], tmp_path: Path) -> None:
+    """A host whose lock has the role's key: what it said is judged, and each failure has its diagnosis."""
+    seen = fresh("gpu")
+    recorded.write(name, tmp_path)
+    loaded = said(name, "modprobe", "nvidia")[0] == 0
+    module = parse_modinfo(said(name, "modinfo", "nvidia-current")[1])
+    version = seen["lock"]["plan"]["driver"]["version"]
+    told = {
+        "plan/driver/secure_boot": "own-key",
+        "driver/record/modules_from": "dkms",
+        "driver/headers": True,
+        # The version is the only word that is not the recorded host's.
+        "driver/module": {**module, "version": version},
+        "driver/key": {"made": True, "enrolled": parse_test_key(said(name, "mokutil", "--test-key", OWN)[1])},
+        "signs/kernel_log": telling_lines(said(name, "dmesg")[1]),
+        "observation/secure_boot": read_secure_boot(Edges(str(tmp_path), lambda argv, timeout: (127, "", ""))),
+        "observation/nvidia/module_loaded": loaded,
+        "observation/nvidia/module_version": version if loaded else None,
+    }
+    for path, value in told.items():
+        put(seen, path, value)
+    results = judged(seen)
+    assert {key: found.diagnosis for key, found in results.items() if found.status == FAIL} == fails
+
+
+def test_a_kernel_without_the_module_points_to_its_diagnosis() -> None:
+    """Debian's modprobe names the module that it was redirected to."""
+    rc, _, err = said("later-kernel", "modprobe", "nvidia")
+    assert rc == 1 and {"D08", "D50"} == {one.id for one, _ in messages.named(err)}
+    assert said("later-kernel", "modinfo", "nvidia-current")[0] == 1
 
 
 def test_a_module_that_was_changed_is_refused_without_a_word() -> None:

@@ -240,7 +240,7 @@ TABLE = (
             Sign("driver.module", is_pinned_past_a_module, by_hand.unpinned),
         ),
         by_hand=by_hand.unpinned,
-        messages=("Module nvidia not found in directory /lib/modules",),
+        messages=("Module nvidia* not found in directory /lib/modules",),
     ),
     Diagnosis(
         "D08",
@@ -260,7 +260,7 @@ TABLE = (
         messages=(
             "no CUDA-capable device is detected",
             "couldn't communicate with the NVIDIA driver",
-            "Module nvidia not found",
+            "Module nvidia* not found",
             "CUDA_ERROR_NO_DEVICE",
         ),
     ),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import re
-import selectors
+import select
 import shlex
 import shutil
 import socket
@@ -12,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import List, Optional, Sequence, Tuple, Type
+from typing import Callable, List, Optional, Sequence, Tuple, Type
 
 from ..beds.commands import BedError, CommandFailed, host
 from .card import Card
@@ -26,25 +28,32 @@ BOOT_SECONDS = 1800
 CPU = "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand"
 _ESCAPES = re.compile(rb"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][0-9A-B]|[\x00\x07\x0e\x0f]")
 _KEPT = 200_000
+#: fcntl(2); Python knows it by name from 3.10 on.
+F_SETPIPE_SZ = 1031
 
 
 class Console:
-    """The serial console: all that it said as text, and what a person would type."""
+    """The serial console: all that it said as text, and what a person would type.
+
+    By pipes, whose size is a megabyte: a socket takes some 300 bytes that come one by one, and QEMU drops the others
+    where the reader is late, so that half a screen is missing.
+    """
 
     def __init__(self, place: Path, log: Path) -> None:
-        """Connect to QEMU's socket at `place`; what is said goes to the file `log` as well, with its escapes."""
-        self._socket = socket.socket(socket.AF_UNIX)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self._socket.connect(str(place))
-                break
-            except (FileNotFoundError, ConnectionRefusedError) as error:
-                if time.monotonic() > deadline:
-                    raise BedError(f"QEMU made no console; see {log.parent}") from error
-                time.sleep(0.1)
+        """Make the pipes at `place`, for QEMU to open; what is said goes to the file `log` too, with its escapes."""
+        ends = []
+        for name in ("in", "out"):
+            pipe = place.with_suffix("." + name)
+            pipe.unlink(missing_ok=True)
+            os.mkfifo(pipe)
+            # Both ends, so that nobody waits for the other one.
+            ends.append(os.open(pipe, os.O_RDWR))
+        self._in, self._out = ends
+        fcntl.fcntl(self._out, F_SETPIPE_SZ, 1 << 20)
         self._log = log.open("ab")
         self._raw = b""
+        #: Whether the machine is on; its owner says so.
+        self.is_on: Callable[[], bool] = lambda: True
 
     @property
     def said(self) -> str:
@@ -57,15 +66,13 @@ class Console:
 
     def listen(self, seconds: float) -> bool:
         """Read what comes within `seconds`; False when the machine is gone."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._socket, selectors.EVENT_READ)
-            if not selector.select(seconds):
-                return True
-        data = self._socket.recv(65536)
+        if not select.select([self._out], [], [], seconds)[0]:
+            return self.is_on()
+        data = os.read(self._out, 1 << 20)
         self._log.write(data)
         self._log.flush()
         self._raw = (self._raw + data)[-_KEPT:]
-        return bool(data)
+        return True
 
     def wait_for(self, pattern: str, seconds: float) -> str:
         """The first text that the pattern matches; BedError with the end of what was said when it does not come."""
@@ -80,12 +87,13 @@ class Console:
     def type(self, text: str) -> None:
         """Type it, a key after the other: the firmware drops what comes at once."""
         for key in re.findall(r"\x1b\[.|.|\r", text):
-            self._socket.sendall(key.encode())
+            os.write(self._in, key.encode())
             self.listen(0.3)
 
     def close(self) -> None:
         """Hang up."""
-        self._socket.close()
+        os.close(self._in)
+        os.close(self._out)
         self._log.close()
 
 
@@ -123,7 +131,7 @@ class Guest:
         """Switch the machine on; `console` is there from the firmware's first word on."""
         self.port = _free_port()
         place = self.work / "console"
-        place.unlink(missing_ok=True)
+        self.console = Console(place, self.work / "console.log")
         argv = ["qemu-system-x86_64", "-machine", "q35,smm=on", "-accel", "tcg,thread=multi"]
         argv += ["-cpu", CPU, "-smp", "2", "-m", "2048", "-nodefaults", "-display", "none"]
         argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
@@ -135,25 +143,24 @@ class Guest:
         argv += ["-object", "memory-backend-memfd,id=memory,size=2048M,share=on", "-machine", "memory-backend=memory"]
         argv += ["-device", "virtio-rng-pci", "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:22"]
         argv += ["-device", "virtio-net-pci,netdev=net,romfile="]
-        argv += ["-chardev", f"socket,id=console,path={place},server=on,wait=on", "-serial", "chardev:console"]
+        argv += ["-chardev", f"pipe,id=console,path={place}", "-serial", "chardev:console"]
         if self.has_card:
             self.card = Card()
             argv += self.card.arguments
         kept = [self.card.descriptor] if self.card else []
         with (self.work / "qemu.log").open("ab") as log:
-            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=kept)
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=kept)
+        self._process = process
+        self.console.is_on = lambda: process.poll() is None
         self._started = time.monotonic()
-        self.console = Console(place, self.work / "console.log")
 
     def wait_up(self) -> None:
-        """Return when the machine answers by ssh."""
+        """Return when the machine answers by ssh: where it is slow, the console's login may have been given up."""
         assert self.console is not None
         deadline = self._started + BOOT_SECONDS
-        self.console.wait_for("login:", deadline - time.monotonic())
         while self.run(["true"], check=False)[0] != 0:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not self.console.listen(5):
                 raise BedError(f"no ssh; the console ended with:\n{self.console.said[-1500:]}")
-            self.console.listen(2)
         self.boots.append(time.monotonic() - self._started)
 
     def boot(self) -> None:

@@ -53,6 +53,7 @@ print(key.sign_tool(sys.argv[1]))
 NETWORK = "[Match]\nName=e*\n[Network]\nDHCP=yes\n"
 # Unpacking is emulated too.
 FASTER = "MODULES=list\nCOMPRESS=lz4\n"
+PATIENT = "[Manager]\nDefaultTimeoutStartSec=900s\n"
 DRIVERS = "virtio_pci\nvirtio_blk\nvirtio_net\next4\n"
 SRC = Path(__file__).resolve().parents[3] / "src"
 
@@ -99,6 +100,7 @@ def furnish(bed: Bed, public_key: str) -> None:
     root = bed.copy.root
     files = {
         "etc/systemd/network/wired.network": NETWORK,
+        "etc/systemd/system.conf.d/emulated.conf": PATIENT,
         "etc/initramfs-tools/conf.d/emulated": FASTER,
         "root/.ssh/authorized_keys": public_key,
         "etc/hostname": "debian\n",
@@ -156,9 +158,9 @@ def later_kernel(bed: Bed, kernel: str) -> None:
     before = _installed(bed)
     bed.run(["apt-get", "install", "--yes", "--no-install-recommends", headers], timeout=7200, env=QUIET)
     small_modules(bed, kernel, FOLDER + "-later")
-    for path in (bed.copy.root / "var/lib/dkms/nvidia-current").glob(f"*/{kernel}"):
-        bed.run(["mv", f"/{path.relative_to(bed.copy.root)}", f"{LATER}/built"])
-    assert (bed.copy.root / LATER.lstrip("/") / "built").is_dir(), "DKMS has not built the module"
+    (built,) = (bed.copy.root / "var/lib/dkms/nvidia-current").glob(f"*/{kernel}")
+    bed.run(["dkms", "uninstall", f"nvidia-current/{built.parent.name}", "-k", kernel], timeout=600)
+    bed.run(["mv", f"/{built.relative_to(bed.copy.root)}", f"{LATER}/built"])
     bed.run(["apt-get", "purge", "--yes", *sorted(_installed(bed) - before)], timeout=900, env=QUIET)
     bed.run(["rm", "-rf", f"/lib/modules/{kernel}"])
     bed.run(["apt-get", "download", f"linux-image-{kernel}"], cwd=LATER, timeout=900)

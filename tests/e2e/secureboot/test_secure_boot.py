@@ -320,7 +320,7 @@ def test_a_later_kernel_has_no_module_until_the_remedy(prepared: Prepared, knowi
         machine.boot()
         found = state(machine, table, "later-kernel", root.FOLDER + "-later")
         assert found.said("uname", "-r").out.strip() == kernel
-        assert "Module nvidia not found in directory" in found.said("modprobe", "nvidia").err
+        assert "Module nvidia-current not found in directory" in found.said("modprobe", "nvidia").err
         assert found.said("insmod", f"{root.FOLDER}/hello_own.ko").rc == 0
         assert refused(found, "hello_unsigned") and refused(found, "hello_strange")
         machine.run(["systemctl", "start", "gpuhost-watch"], check=False)
