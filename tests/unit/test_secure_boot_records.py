@@ -44,7 +44,7 @@ IMITATED = [
 #: What verify/ finds on such a host: the checks that fail, each with its diagnosis.
 VERDICTS = {
     **{name: {"driver.signed": "D12"} for name in ("not-enrolled", "pending", "missed", "lockdown-alone")},
-    **{name: {} for name in ("enrolled", "validation-off", "setup-mode")},
+    **{name: {} for name in ("enrolled", "later-kernel-healed", "validation-off", "setup-mode")},
 }
 
 
@@ -64,6 +64,7 @@ STATES = {
     # The firmware says one thing, and shim has told the kernel another.
     "validation-off": State("not-enforced", True, MODULES),
     "later-kernel": State("enabled", True, ("hello_own",)),
+    "later-kernel-healed": State("enabled", True, ("hello_own",)),
     "debian-13": State("enabled", True, ("hello_own",)),
     "setup-mode": State("disabled", False, MODULES),
     # No variable shows a lockdown that was asked for by hand or on the kernel's command line.
