@@ -19,6 +19,7 @@ from .beds import Bed
 from .beds.base import PACKAGES, write_card
 from .beds.bed import CLONE
 
+SOURCES = "/etc/apt/sources.list.d/debian.sources"
 LOCK = f"{CLONE}/locks/localhost/stack.json"
 MINUTES = 15 * 60
 RUN_NVRTC = "./rtc --gpu-architecture=sm_61"
@@ -84,6 +85,9 @@ def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     with Bed.fresh(packages, binds=binds, logs=tmp_path_factory.mktemp("cuda")) as made:
         made.clone_project()
         made.run(["./run", "true"], cwd=CLONE, timeout=MINUTES)
+        # A plan for a card needs the component that Debian's driver is in.
+        made.run(["sed", "-i", "s/^Components:.*/Components: main contrib non-free non-free-firmware/", SOURCES])
+        made.run(["apt-get", "update"], timeout=300)
         yield made
 
 

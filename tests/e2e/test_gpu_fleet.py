@@ -12,6 +12,7 @@ from typing import Iterator, List
 
 import pytest
 
+from gpuhost.planning import contents
 from gpuhost.planning.catalog import shipped
 
 from .beds.archive import next_month
@@ -159,6 +160,7 @@ class TestArtifacts:
             part = lock["plan"]["cuda"]
             part.update(version="10.0.130", series="10.0", file=made["name"], sha256=made["sha256"])
             part["url"] = row["runfile"]["url"]
+            lock["contents"] = contents.of(lock["plan"])["contents"]
 
         world.controller.edit_lock("gtx750ti", edit)
         return made
