@@ -64,12 +64,12 @@ def fresh(kind: str) -> Json:
 
 
 def places(seen: Json, path: str) -> List[Tuple[Any, Any]]:
-    """Where a path leads: the containers and the key in each; a plan stands in the lock and in what is in force.
+    """Where a path leads: the containers and the key in each; what a lock holds stands in what is in force too.
 
     A slash inside a name is written %."""
     first, *rest = [step.replace("%", "/") for step in path.split("/")]
     tops: List[Any] = [seen]
-    if first == "plan":
+    if first in ("plan", "contents"):
         tops = [seen["lock"], seen["machine"]["installed"]["stack"]]
     found = []
     for top in tops:
