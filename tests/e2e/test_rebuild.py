@@ -132,9 +132,7 @@ def test_without_a_confirmation_nothing_changes(world: World) -> None:
     assert done.rc != 0 and f"--limit {NAME} -e rebuild_confirm={NAME}" in done.failure(NAME), done.out[-3000:]
     assert "cards: locked 10de:1c30, present 10de:2204" in done.out
     assert "built for 6.1, needed is 8.6" in done.out
-    # A dry run goes as far as the checksums, which are NVIDIA's in a lock that nobody has edited.
-    shown = world.controller.run(*REBUILD, "--check", "--diff")
-    assert "built for 6.1, needed is 8.6" in shown.out and "has the checksum" in shown.failure(NAME), shown.out[-3000:]
+    assert "built for 6.1, needed is 8.6" in world.controller.ok(*REBUILD, "--check", "--diff").out
     assert changes(before, bed.snapshot(WATCHED)) == []
     assert world.controller.lock_file(NAME).read_bytes() == lock
     beside = [path.name for path in world.controller.lock_file(NAME).parent.iterdir()]
