@@ -15,7 +15,7 @@ from ansible.utils.unsafe_proxy import wrap_var
 from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.checks.host import dpkg_busy
 from gpuhost.errors import GpuhostError, UsageError
-from gpuhost.planning import contents, detector, lock, plan, preflight, rebuild, rollback, specs
+from gpuhost.planning import contents, detector, lock, plan, preflight, rebuild, rollback, specs, update
 from gpuhost.planning.offers import resolver_for
 from gpuhost.planning.request import left_out, request_of, wishes
 from gpuhost.planning.resolve import resolver
@@ -112,6 +112,17 @@ def make_rebuild(
     return {**made, "future": cards, "command": rebuild.command(str(host))}
 
 
+def make_update(
+    observation: Dict[str, Any], host: str, file: str, asked: Any, ignore_gpus: bool = False, without: Any = ()
+) -> Dict[str, Any]:
+    """Return what an update of a host's kernel and driver comes to, and the `file` of its lock."""
+    old, coming = lock.load(Path(file), str(host)), lock.pending(Path(file), str(host))
+    wanted = wishes(asked)
+    found = resolver_for(observation, wanted, old["plan"]["driver"] is not None)
+    made = update.prepare(found, observation, old, coming, wanted, ignore_gpus, left_out(without))
+    return {**made, "file": str(file)}
+
+
 def make_rollback(observation: Dict[str, Any], host: str, file: str, to: Any, there: Dict[str, Any]) -> Dict[str, Any]:
     """Return what going back comes to; `file` is the lock's, which need not be there."""
     own = lock.read(Path(file), str(host)) or None
@@ -179,6 +190,7 @@ class FilterModule:
             "gpuhost_lock_differences": told(differences),
             "gpuhost_rebuild": told(make_rebuild),
             "gpuhost_rollback": told(make_rollback),
+            "gpuhost_update": told(make_update),
             "gpuhost_specs": told(specs.of_lock),
             "gpuhost_problems": told(problems),
             "gpuhost_detector": told(detector.files),

@@ -10,7 +10,7 @@ from ansible.module_utils.gpuhost.host import files, store
 from ansible.module_utils.gpuhost.host.driver import key as module_key
 from ansible.module_utils.gpuhost.host.driver import packages
 from ansible.module_utils.gpuhost.host.driver.modules import NOUVEAU_FILE, NOUVEAU_TEXT
-from ansible.module_utils.gpuhost.host.driver.set import this_machine
+from ansible.module_utils.gpuhost.host.driver.set import booting, this_machine
 from ansible.module_utils.gpuhost.host.driver.setup import Setup, named, nouveau_text
 from ansible.module_utils.gpuhost.host.work import Work
 
@@ -33,6 +33,11 @@ options:
     default: present
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
   driver: {description: The driver's part of the plan; not for C(absent)., type: dict}
+  kernel:
+    description: >-
+      A kernel that is to come with the driver, in one step: its C(release), and the versions by name of its
+      C(packages). Without it the driver is for the kernel that boots.
+    type: dict
   kept_only: {description: Take packages from the cache alone and ask no archive., type: bool, default: false}
   mok_password: {description: "For C(enrolled), the key's one-time password.", type: str}
   with_key:
@@ -135,6 +140,7 @@ def main():
             "state": {"type": "str", "choices": ["present", "prefetched", "enrolled", "absent"], "default": "present"},
             "root": {"type": "path", "default": "/opt/gpuhost"},
             "driver": {"type": "dict"},
+            "kernel": {"type": "dict"},
             "kept_only": {"type": "bool", "default": False},
             "mok_password": {"type": "str", "no_log": True},
             "with_key": {"type": "bool", "default": False},
@@ -159,7 +165,7 @@ def main():
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(files.temporary()) if module.check_mode else root / "log"
             work = Work(folder / "driver.log", say, module.params["wait_s"])
-            setup = Setup(module.params, this_machine(), work)
+            setup = Setup(module.params, booting(this_machine(), module.params["kernel"]), work)
             if module.check_mode:
                 setup.apt.aside = stack.enter_context(files.temporary())
             answer = getattr(Asked(module, setup), module.params["state"])()

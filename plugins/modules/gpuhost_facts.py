@@ -13,7 +13,11 @@ description:
     sources, what its archives offer of the driver, packages, Pythons, memory, disk and processor) and changes nothing.
     Where apt has read no archive yet and there is a card, the lists are read into a temporary folder.
   - It needs no root and no driver. Passwords inside apt's URIs are replaced by C(***).
-options: {}
+options:
+  kernels:
+    description: Say what the archives offer of kernels as well, and of modules for these.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -50,9 +54,9 @@ next_step:
 def main():
     # type: () -> None
     """Observe and return, or fail with the sentence and the next step."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"kernels": {"type": "bool", "default": False}}, supports_check_mode=True)
     try:
-        observation = observe(offers=True)
+        observation = observe(offers=True, newer=module.params["kernels"])
     except GpuhostError as error:
         module.fail_json(msg=str(error), exit_code=error.exit_code, next_step=error.next_step)
     module.exit_json(changed=False, observation=observation)

@@ -120,9 +120,10 @@ class Host:
         if "--simulate" in words:
             return (100, "", self.simulated) if self.simulated.startswith("E:") else (0, self.simulated, "")
         if "show" in words:
-            text = "Package: {}\nVersion: {}\nSource: nvidia-graphics-drivers-525\nArchitecture: amd64\nSHA256: {}\n\n"
+            text = "Package: {}\nVersion: {}\nSource: {}\nArchitecture: amd64\nSHA256: {}\n\n"
             pairs = [word.split("=") for word in words if "=" in word and "::" not in word]
-            return 0, "".join(text.format(*pair, self.sha256) for pair in pairs), ""
+            sources = {n: "linux" if n.startswith("linux-image-") else "nvidia-graphics-drivers-525" for n, _ in pairs}
+            return 0, "".join(text.format(n, v, sources[n], self.sha256) for n, v in pairs), ""
         raise AssertionError(words)
 
     def setup(self, **asked: Any) -> Setup:
@@ -277,6 +278,26 @@ def test_a_newer_kernel_is_removed_only_while_another_one_runs(
         told[running] = refused.value.next_step
     assert told[KERNEL] == f"On the host: apt-get purge linux-image-{newer}  # or here: {RELOCK}"
     assert told[newer] == RELOCK
+
+
+def test_a_kernel_that_comes_with_the_driver(host: Host) -> None:
+    """One step of apt for both: the kernel is asked for by name and version, and no other one may come along."""
+    newer = "5.4.0-152-generic"
+    image, modules = f"linux-image-{newer}", f"linux-modules-nvidia-525-{newer}"
+    driver = dict(DRIVER, modules=dict(DRIVER["modules"], kernel=newer))
+    kernel = {"release": newer, "packages": {image: "5.4.0-152.169", f"linux-headers-{newer}": "5.4.0-152.169"}}
+    host.offers.update(
+        {name: [version] for name, version in kernel["packages"].items()}, **{modules: ["5.4.0-152.169"]}
+    )
+    host.simulated += f"Inst {image} (5.4.0-152.169 Ubuntu:18.04/bionic-updates [amd64])\n"
+    there = driver_set.booting(Machine("bed", KERNEL, "ubuntu", "disabled", KERNEL), kernel)
+    assert there.boots == newer
+    found = host.setup(driver=driver, kernel=kernel, boots=newer).set.preflight()
+    assert image in [member["name"] for member in found.members]
+    simulated = next(words for words in host.asked if "--simulate" in words)
+    assert {f"{image}=5.4.0-152.169", f"linux-headers-{newer}=5.4.0-152.169", modules} <= set(simulated)
+    with pytest.raises(RefusedError, match="apt would bring another kernel"):
+        host.setup(driver=driver, boots=newer).set.preflight()
 
 
 def test_headers_that_nobody_has(host: Host) -> None:

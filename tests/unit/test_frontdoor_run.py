@@ -180,7 +180,14 @@ def open_when_read(fifo, process):
 def test_help_lists_the_commands_and_makes_nothing(bed, arguments):
     code, out, err = bed.run(*arguments)
     assert (code, err) == (0, "")
-    for command in ("site.yml", "pytest verify/", "playbooks/rebuild.yml", "gpuhost plan --gpu", "./run pytest"):
+    for command in (
+        "site.yml",
+        "pytest verify/",
+        "playbooks/update.yml",
+        "playbooks/rebuild.yml",
+        "gpuhost plan --gpu",
+        "./run pytest",
+    ):
         assert command in out
     assert not bed.venv.exists()
 

@@ -178,11 +178,12 @@ def refusals(
     driver: Json,
     own: str,
     kept: Container[str] = (),
+    kernel: Container[str] = (),
 ) -> List[str]:
     """Why what apt would do must not be done; empty when it is exactly the locked driver and nothing is lost.
 
     `own` is the distribution, whose archives alone may be used; "" for files of our own cache, which `kept` names where
-    only some packages are.
+    only some packages are. `kernel` are the packages of a kernel that is to come with the driver.
     """
     archive = driver["source"] == "archive"
     locked = {deb["name"] for deb in driver.get("packages", ())}
@@ -194,7 +195,7 @@ def refusals(
             found.append(
                 f"{change.name} {change.new} comes from {', '.join(strange) or 'no archive'}, not from {own}. (D06)"
             )
-        if KERNEL.match(change.name):
+        if KERNEL.match(change.name) and change.name not in kernel:
             found.append(f"apt would bring another kernel, {change.name} {change.new}.")
         if not archive:
             if is_family(change.name):

@@ -45,6 +45,11 @@ def this_machine(run: Run = run_command) -> Machine:
     return Machine(socket.gethostname(), kernel["boots"], distribution, read_secure_boot(edges), kernel["running"])
 
 
+def booting(machine: Machine, kernel: Optional[Json]) -> Machine:
+    """Return the machine as it boots once `kernel`, which is to come with the driver, is installed."""
+    return machine if kernel is None else machine._replace(boots=str(kernel["release"]))
+
+
 class ExactSet(NamedTuple):
     """The members of a set, and what apt would install and remove so that they are all installed."""
 
@@ -61,7 +66,8 @@ def named(words: List[str]) -> List[Tuple[str, str]]:
 class DriverSet:
     """The .debs of the driver that a host's lock names.
 
-    `asked`: root, driver (the plan's) and kept_only, whether nothing may come from the archive.
+    `asked`: root, driver (the plan's), kept_only, whether nothing may come from the archive, and kernel, one that is to
+    come with the driver: its release, and the versions by name of its packages.
     """
 
     def __init__(self, asked: Json, machine: Machine, work: Work, run: Run = run_command) -> None:
@@ -69,6 +75,7 @@ class DriverSet:
         self.root = Path(asked["root"])
         self.driver: Json = asked["driver"]
         self.kept_only: bool = asked.get("kept_only", False)
+        self.new_kernel: Dict[str, str] = (asked.get("kernel") or {}).get("packages", {})
         self.machine = machine
         self.apt = Apt(self.root, machine.distribution, work, run)
 
@@ -204,9 +211,13 @@ class DriverSet:
     def names(self) -> List[str]:
         """What apt is asked for."""
         tools = ["mokutil"] if owns_key(self.driver, self.machine.secure_boot) else []
+        tools += [f"{name}={version}" for name, version in sorted(self.new_kernel.items())]
         if self.driver["source"] == "archive":
-            return packages.locked_names(self.driver, self.kernel(), self.machine.distribution) + tools
-        return packages.build_names(self.kernel()) + tools
+            names = packages.locked_names(self.driver, self.kernel(), self.machine.distribution)
+        else:
+            names = packages.build_names(self.kernel())
+        # The kernel's packages are named at their version, once.
+        return [word for word in names if word not in self.new_kernel] + tools
 
     def unoffered(self, words: List[str]) -> List[str]:
         """Those of `words` that are not installed and that the distribution's own archive has not, at their version."""
@@ -248,7 +259,7 @@ class DriverSet:
         kept: Container[str] = (),
     ) -> None:
         """Refuse what apt would do, unless it is exactly the locked driver; `kept` are packages from our cache."""
-        found = packages.refusals(install, remove, shows, self.driver, own, kept)
+        found = packages.refusals(install, remove, shows, self.driver, own, kept, self.new_kernel)
         if found:
             raise RefusedError(
                 "Nothing was changed. " + " ".join(found), "Look at apt-cache policy for these packages."

@@ -4,6 +4,7 @@ Pure. Runs on the target, so Python 3.6 and the standard library only.
 """
 
 import re
+from typing import Optional
 
 from ...versions import release
 
@@ -12,6 +13,9 @@ _SHAPES = {
     "ubuntu": r"[0-9]+\.[0-9]+\.[0-9]+-[0-9]+-[a-z][a-z0-9.-]*$",
     "debian": r"[0-9]+\.[0-9]+[A-Za-z0-9.+~-]*-(amd64|arm64|686|686-pae|armmp|ppc64el|riscv64|s390x)$",
 }
+_RELEASE = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+-[0-9]+")
+#: An image comes with the archive's signature or, of the same release, without one.
+_IMAGE = re.compile(r"^linux-image-(?:unsigned-)?([0-9]+\.[0-9]+\.[0-9]+-[0-9]+-[a-z0-9.-]*[a-z0-9])$")
 _THIRD_PARTY = re.compile(r"-(pve|xanmod[0-9]*|liquorix|zabbly|surface|edge|mainline)(-|$)|-x64v[0-9]")
 
 
@@ -22,6 +26,17 @@ def is_kernel_package(name: str) -> bool:
     proxmox-ve is the whole product.
     """
     return bool(re.match(r"linux-|(proxmox|pve)-(default-)?(kernel|headers)(-|$)", name.partition(":")[0]))
+
+
+def names_a_kernel(name: str) -> bool:
+    """Return whether a kernel's release is in a package's name, unlike in one that leads to the newest kernel."""
+    return bool(_RELEASE.search(name))
+
+
+def image_of(name: str) -> Optional[str]:
+    """Return the release of the kernel whose image a package of this name is; None for any other package."""
+    found = _IMAGE.match(name)
+    return found.group(1) if found else None
 
 
 def headers_package(kernel: str) -> str:

@@ -41,13 +41,15 @@ _SIG_ENFORCE = "/sys/module/module/parameters/sig_enforce"
 _DPKG_FORMAT = "${Package}\\t${Architecture}\\t${Version}\\t${db:Status-Want}\\t${db:Status-Status}\\n"
 
 
-def observe(root: str = "/", run: Run = run_command, strict: bool = True, offers: bool = False) -> Dict[str, Any]:
+def observe(
+    root: str = "/", run: Run = run_command, strict: bool = True, offers: bool = False, newer: bool = False
+) -> Dict[str, Any]:
     """The observation of the machine whose files lie below `root` and whose commands `run` runs.
 
     Changes nothing. Sizes are MiB. What cannot be read is named under `problems`; raises UnreadableError when
     the machine has no os-release or no PCI devices, or a card without an id: nothing can be planned then. Without
     `strict` that is one more of the problems. With `offers` it says what the distribution's archives offer as well,
-    which takes apt some seconds and which only a plan needs.
+    which takes apt some seconds and which only a plan needs; with `newer` also of kernels, which only an update needs.
     """
     edges = Edges(root, run)
     platform = read_platform(edges, strict)
@@ -61,7 +63,7 @@ def observe(root: str = "/", run: Run = run_command, strict: bool = True, offers
     offered = {}
     if offers:
         asked = (edges, platform["distribution"], architecture, kernel["installed"])
-        offered["offers"] = read_offers(*asked, fetch=bool(gpus))
+        offered["offers"] = read_offers(*asked, fetch=bool(gpus), newer=newer)
     return {
         "schema": SCHEMA,
         "hostname": _one_line(edges, "/proc/sys/kernel/hostname"),

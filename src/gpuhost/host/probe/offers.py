@@ -11,28 +11,34 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from .. import files
 from ..edges import Edges
+from ..guard.rules import names_in
 from ..parse.apt import is_own_origin, list_file_stem, parse_madison, parse_policy
+from ..parse.kernels import image_of, is_kernel_package, names_a_kernel
 from ..parse.offers import is_of_driver, is_tool, parse_offered, parse_release_date
 from ..parse.versions import sort_versions
 from .apt import APT_CACHE, APT_TIMEOUT_S, LISTS, NAMES_A_CALL
+from .guard import installed_packages
 
 Json = Dict[str, Any]
 Pair = Tuple[str, str]  # a package and a version
 Place = Tuple[int, str]  # the number of an archive, and a component
 #: Packages that are asked about. Ubuntu 24.04 has some 500 of the driver's.
 _MOST = 5000
+#: From a metapackage to the last package of a kernel there are three steps.
+_STEPS = 5
 _SHOWN_ERRORS = 3
 _UPDATE_TIMEOUT_S = 300.0
 
 
 def read_offers(
-    edges: Edges, distribution: str, architecture: str, kernels: List[str], fetch: bool = False
+    edges: Edges, distribution: str, architecture: str, kernels: List[str], fetch: bool = False, newer: bool = False
 ) -> Optional[Json]:
     """Return what the own archives that apt has read offer: `archives`, `packages` and `tools`.
 
     `kernels` are the releases for which modules and headers are looked for. With `fetch` the lists are read where apt
-    has none. None, and a named problem, where apt gives no answer or one that cannot be relied on: an empty list means
-    that the archives offer nothing.
+    has none. With `newer` the packages that lead to kernels are read as well (`kernels`), and modules for the kernels
+    that they lead to. None, and a named problem, where apt gives no answer or one that cannot be relied on: an empty
+    list means that the archives offer nothing.
     """
     before = len(edges.problems)
     here = Lists(edges, distribution, ())
@@ -40,13 +46,13 @@ def read_offers(
     if len(edges.problems) > before:
         return None
     if own or not fetch:
-        return here.offers(own, architecture, kernels)
+        return here.offers(own, architecture, kernels, newer)
     with files.temporary(0o755) as folder:  # apt's own user fetches into it
         aside = Lists(edges, distribution, ("-o", f"Dir::State::Lists={folder}"), str(folder))
         argv = ["apt-get", *APT_CACHE[1:], *aside.options, "update"]
         if edges.output(argv, _UPDATE_TIMEOUT_S, "apt-get update", silent=True) is None:
             return None
-        return aside.offers(aside.own(), architecture, kernels)
+        return aside.offers(aside.own(), architecture, kernels, newer)
 
 
 class Lists:
@@ -66,11 +72,17 @@ class Lists:
         rows = parse_policy(self.said("policy") or "")
         return [row for row in rows if is_own_origin(row["origin"], self.distribution)]
 
-    def offers(self, own: List[Dict[str, str]], architecture: str, kernels: List[str]) -> Optional[Json]:
+    def offers(
+        self, own: List[Dict[str, str]], architecture: str, kernels: List[str], newer: bool = False
+    ) -> Optional[Json]:
         """What these indexes offer; None, and a named problem, where that cannot be read."""
         before = len(self.edges.problems)
         archives, places = self.archives(own, architecture)
         names = sorted(set((self.said("pkgnames") or "").split())) if own else []
+        more: Json = {"kernels": self.kernels(places)} if newer else {}
+        offered = more["kernels"]["packages"] if newer else []
+        images = [image_of(row["package"]) for row in offered]
+        kernels = [*kernels, *sorted({name for name in images if name} - set(kernels))]
         drivers = [name for name in names if is_of_driver(name, kernels)]
         tools = [name for name in names if is_tool(name, kernels)]
         count = len(drivers) + len(tools)
@@ -89,7 +101,34 @@ class Lists:
         for name, version in sorted(listed):
             if name in tools:
                 newest[name] = sort_versions([version, newest.get(name, version)])[-1]
-        return {"archives": archives, "packages": packages, "tools": newest}
+        return {"archives": archives, "packages": packages, "tools": newest, **more}
+
+    def kernels(self, places: Dict[str, Place]) -> Json:
+        """The installed packages that lead to kernels (`leading`, linux-generic and the like) with what they depend on,
+        and `packages`, what the archives offer of them and of the kernels that those lead to.
+        """
+        leading = [
+            {"package": name, "version": package.version, "depends": package.depends.strip(", ")}
+            for name, package in sorted(installed_packages(self.edges).items())
+            if is_kernel_package(name) and not names_a_kernel(name) and ":" not in name
+            if any(is_kernel_package(other) for other in names_in(package.depends))
+        ]
+        found: Dict[str, List[Json]] = {}
+        waiting = {row["package"] for row in leading}
+        for _ in range(_STEPS):
+            listed: Dict[Pair, Place] = {}
+            for row in self.rows(sorted(waiting)):
+                if row["index"] in places:
+                    listed.setdefault((row["package"], row["version"]), places[row["index"]])
+            rows = self.packages(listed, waiting)
+            for name in waiting:
+                found[name] = [row for row in rows if row["package"] == name]
+            needed = {name for row in rows for name in names_in(row["depends"]) if is_kernel_package(name)}
+            waiting = needed - set(found)
+        packages = [row for name in sorted(found) for row in found[name]]
+        if len(packages) > _MOST:
+            self.edges.problem("apt-cache show", f"It shows {len(packages)} packages of kernels.")
+        return {"leading": leading, "packages": packages}
 
     def archives(self, own: List[Dict[str, str]], architecture: str) -> Tuple[List[Json], Dict[str, Place]]:
         """The archives, a row for each suite, and for each index which of them it belongs to and its component."""
