@@ -143,11 +143,9 @@ class TestSignedModules:
         assert {f"linux-signatures-nvidia-{kernel}" for kernel in (NOW, NEXT)} <= set(names)
 
     def test_nothing_newer(self) -> None:
-        """The lock stays as it is, although the index was made anew and its snapshot addresses with it."""
+        """The lock stays as it is."""
         old = locked(FIRST)
-        again = copy.deepcopy(FIRST)
-        again["offers"]["archives"][0]["date"] = "20261228T210335Z"
-        found = updated(again, old)
+        found = updated(FIRST, old)
         assert not found["differs"] and found["lock"] == old and found["lines"][1] == f"driver: {OLD} stays"
 
     def test_a_kernel_without_a_module_is_not_taken(self) -> None:
@@ -169,7 +167,6 @@ class TestSignedModules:
         old = locked(FIRST)
         begun = updated(LATER, old)
         went = ubuntu(line(NEW, NOW, NEXT), metas(HWE, NEXT, "5.4.0.152"), boots=NEXT, leads=NEXT)
-        went["offers"]["archives"][0]["date"] = "20261228T210335Z"
         found = updated(went, old, begun["lock"])
         assert found["differs"] and found["lock"] == begun["lock"] and found["kernel"] == begun["kernel"]
         assert not updated(went, found["lock"])["differs"]
@@ -179,6 +176,11 @@ class TestSignedModules:
         went = ubuntu(line(NEW, NOW, NEXT), metas(HWE, NEXT, "5.4.0.152"), boots=NEXT, leads=NOW)
         old = locked(FIRST)
         assert updated(went, old, updated(LATER, old)["lock"])["kernel"]["packages"][f"linux-{HWE}"] == "5.4.0.152"
+
+    def test_an_archive_that_is_behind_takes_no_kernel_away(self) -> None:
+        """A mirror that lags, or a kernel from a pocket that is no longer read."""
+        host = ubuntu(line(OLD, NOW, NEXT), metas(HWE, NOW, "5.4.0.150"), boots=NEXT, leads=NEXT)
+        assert updated(host, locked(host))["kernel"] == {"release": NEXT, "packages": {}}
 
     def test_a_chosen_kernel_stays(self) -> None:
         """The boot loader was told to start an older kernel than the one that the metapackages lead to."""
@@ -210,6 +212,19 @@ class TestDkms:
         old = locked(debian(nvidia(DEBIAN_OLD), DEBIAN_NOW))
         found = updated(debian(nvidia(DEBIAN_NEW), DEBIAN_NEXT), old)
         assert found["lock"]["plan"]["driver"]["package_version"] == DEBIAN_NEW
+
+    def test_an_index_that_was_made_anew(self) -> None:
+        """The addresses for good move with its date, and the same files at another address are no news: neither for a
+        lock nor for an update that was stopped.
+        """
+        old = locked(debian(nvidia(DEBIAN_OLD), DEBIAN_NOW))
+        begun = updated(debian(nvidia(DEBIAN_NEW), DEBIAN_NOW), old)["lock"]
+        again = {version: debian(nvidia(version), DEBIAN_NOW) for version in (DEBIAN_OLD, DEBIAN_NEW)}
+        for observation in again.values():
+            observation["offers"]["archives"][0]["date"] = "20261228T210335Z"
+        assert updated(again[DEBIAN_OLD], old)["lock"] == old
+        assert updated(again[DEBIAN_NEW], old)["lock"] != begun
+        assert updated(again[DEBIAN_NEW], old, begun)["lock"] == begun
 
     @pytest.mark.parametrize("version", ["550.163.01-2", "535.216.01-1~deb12u1"])
     def test_another_branch_and_an_older_version_are_not_taken(self, version: str) -> None:
