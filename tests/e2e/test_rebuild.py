@@ -210,17 +210,15 @@ def test_a_card_that_needs_another_source(world: World) -> None:
 def test_a_card_that_is_to_come(world: World, tmp_path: Path) -> None:
     """A Tesla K80, which needs an older branch: shown without a change; its driver is fetched beforehand.
 
-    The catalog's checksums are not those of the stand-ins, so the runbook's commands end there, with nothing changed.
-    The role itself gets a lock with theirs.
+    The runbook's command is a dry run here, because NVIDIA's own files are stand-ins; the role itself fetches the driver.
     """
     bed = world.beds[NAME]
     watched = ["/boot", "/etc", "/usr", "/lib/modules"]
     before, in_force, card = bed.snapshot(watched), generation(world), "future_gpu=Tesla K80"
-    shown = world.controller.run(*other_card(FUTURE_SHOWN, card))
+    shown = world.controller.ok(*other_card(FUTURE_SHOWN, card))
     said = " ".join(shown.out.split())
     assert "Tesla K80 is Kepler" in said and "-> 470.182.03" in said
-    assert "has the checksum" in shown.failure(NAME)
-    assert "has the checksum" in world.controller.run(*other_card(PREFETCH, card)).failure(NAME)
+    world.controller.ok(*other_card(PREFETCH, card), "--check")
     assert "not in this host" in world.controller.run(*CONFIRMED, "-e", card).failure(NAME)
     found = resolver()
     request = request_from(found, "ubuntu-18.04", [parse(found.catalog, "Tesla K80")], {}, kernel=HWE)
