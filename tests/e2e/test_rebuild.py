@@ -210,7 +210,8 @@ def test_a_card_that_needs_another_source(world: World) -> None:
 def test_a_card_that_is_to_come(world: World, tmp_path: Path) -> None:
     """A Tesla K80, which needs an older branch: shown without a change; its driver is fetched beforehand.
 
-    The runbook's command is a dry run here, because NVIDIA's own files are stand-ins; the role itself fetches the driver.
+    The runbook's command is a dry run here, because NVIDIA's own files are stand-ins; the role itself fetches the
+    driver.
     """
     bed = world.beds[NAME]
     watched = ["/boot", "/etc", "/usr", "/lib/modules"]
