@@ -77,6 +77,18 @@ def test_what_a_report_took_over_is_not_measured_again(tmp_path: Path) -> None:
     assert report.earlier(folder, seen) is None
 
 
+def test_a_benchmark_that_failed_is_measured_again(tmp_path: Path) -> None:
+    """Its figures stand in the report of the failure, and no later report takes them for a proof."""
+    bad = made(tmp_path, 2, 0.1, 60, lambda entry: entry["gate"].update(passed=entry["model"] != "yolov3"))
+    assert {row["id"]: row["status"] for row in bad["checks"]}["benchmark.yolov3"] == "fail"
+    assert len(bad["benchmark"]["models"]) == 2
+    seen = copy.deepcopy(GPU)
+    seen["machine"]["installed"]["generation"] = 2
+    history.keep(bad, tmp_path / "box")
+    found = report.earlier(tmp_path / "box", seen)
+    assert found is not None and [row["model"] for row in found["models"]] == ["yolov4-tiny"]
+
+
 def test_going_back_compares_with_what_was_in_force_before(tmp_path: Path) -> None:
     """The generation before in time, not by its number; a slower one is told as such."""
     kept = [made(tmp_path, 4, 0.1, 0), made(tmp_path, 3, 0.2, 60)]

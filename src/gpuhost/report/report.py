@@ -56,7 +56,8 @@ def make(host: Host, when: Optional[float] = None) -> Json:
 
 
 def earlier(folder: Path, seen: Json) -> Optional[Json]:
-    """Return the benchmark that the newest kept report of the same plan and generation measured; None for none.
+    """Return the benchmark that the newest kept report of the same plan and generation measured, of the models whose
+    check passed there; None for none.
 
     `folder` is the host's, `seen` what is known of the host.
     """
@@ -65,8 +66,13 @@ def earlier(folder: Path, seen: Json) -> Optional[Json]:
     plan = plan_summary(seen, True)
     if plan is None or plan["generation"] is None:
         return None
-    kept = (report for report in reversed(history.read(folder).reports) if report["plan"] == plan)
-    return next((found for found in map(report_benchmark.measured_in, kept) if found is not None), None)
+    for report in reversed(history.read(folder).reports):
+        found = report_benchmark.measured_in(report) if report["plan"] == plan else None
+        if found is not None:
+            passed = {row["id"] for row in report["checks"] if row["status"] == PASS}
+            rows = [row for row in found["models"] if f"benchmark.{row['model']}" in passed]
+            return {**found, "models": rows} if rows else None
+    return None
 
 
 def plan_summary(seen: Json, read: bool) -> Optional[Json]:
