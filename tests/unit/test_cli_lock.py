@@ -9,7 +9,6 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
-from gpuhost.cli import main as cli
 from gpuhost.planning import contents, lock, lock_diff, lock_files, plan
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
@@ -17,9 +16,9 @@ from gpuhost.planning.gpus import parse
 from gpuhost.planning.resolve import resolver
 
 from ..locks import of, save, stack
+from .typed import Answer, typed
 
 Json = Dict[str, Any]
-Answer = Tuple[int, str, str]
 
 
 def planned(platform: str, *cards: str) -> Json:
@@ -37,12 +36,7 @@ def gpuhost(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> Answer:
-        try:
-            code = cli.main(["lock", *arguments])
-        except SystemExit as end:  # argparse's own
-            code = int(str(end.code))
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        return typed(capsys, "lock", *arguments)
 
     return call
 

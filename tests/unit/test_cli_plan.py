@@ -8,21 +8,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
 import fastjsonschema
 import pytest
 
-from gpuhost.cli import main as cli
 from gpuhost.cli import plan as cli_plan
 from gpuhost.planning.catalog import DATA, validator
 
 from ..example_hosts import observed
 from ..offered import offering
+from .typed import Answer, typed
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 P2000 = ["--os", "ubuntu-18.04", "--gpu", "Quadro P2000"]
-Answer = Tuple[int, str, str]
 
 
 @pytest.fixture
@@ -35,12 +34,7 @@ def gpuhost(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     def call(*arguments: str, host: str = "") -> Answer:
         if host:
             monkeypatch.setattr(cli_plan, "observe", lambda offers: offering(observed(host)))
-        try:
-            code = cli.main(["plan", *arguments])
-        except SystemExit as end:  # argparse's own
-            code = int(str(end.code))
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        return typed(capsys, "plan", *arguments)
 
     return call
 
