@@ -36,7 +36,7 @@ class Work:
         return dict(value["steps"]) if isinstance(value, dict) and value.get("key") == self.key else {}
 
     def is_done(self, step: str) -> bool:
-        """Is this step finished, and every one before it?"""
+        """Return whether this step is finished, and every one before it."""
         stamps = self.stamps()
         return all(name in stamps for name in ORDER[: ORDER.index(step) + 1])
 

@@ -100,17 +100,17 @@ def of_python(seen_in: Callable[[Json, str], bool], *names: str) -> Tuple[Sign, 
 
 
 def _in_framework(seen_in: Callable[[Json, str], bool], name: str, seen: Json) -> bool:
-    """Does a framework show it?"""
+    """Return whether a framework shows it."""
     return bool(framework(seen, name)) and seen_in(seen, name)
 
 
 def says_in_python(pattern: str) -> Callable[[Json, str], bool]:
-    """Do a framework's words in such an environment say this?"""
+    """Return whether a framework's words in such an environment say this."""
     return lambda seen, name: re.search(pattern, words(seen, name)) is not None
 
 
 def has_no_code(seen: Json, name: str) -> bool:
-    """Has a framework no code for a card, by what it holds or by its own words?"""
+    """Return whether a framework has no code for a card, by what it holds or by its own words."""
     return bool(uncovered(seen, name)) or says_in_python(NO_CODE)(seen, name)
 
 

@@ -71,13 +71,13 @@ def held_by_nouveau(seen: Json) -> bool:
 
 
 def is_pinned_past_the_driver(seen: Json) -> bool:
-    """Does the boot loader pass over the newest kernel, which is the one that gpuhost has made the driver for?"""
+    """Return whether the boot loader passes over the newest kernel, which gpuhost has made the driver for."""
     record, installed = driver(seen)["record"], observation(seen)["kernel"]["installed"]
     return pinned_by(seen) != "" and record is not None and installed[-1] == record["kernel"]
 
 
 def is_pinned_past_a_module(seen: Json) -> bool:
-    """Does the boot loader choose a kernel without a module, while the driver works with the newest one, which runs?"""
+    """Return whether the boot loader chooses a kernel without a module, while the driver works with the newest."""
     found = observation(seen)
     works = found["nvidia"]["module_loaded"] and found["kernel"]["running"] in found["kernel"]["installed"][-1:]
     return pinned_by(seen) != "" and driver(seen)["module"] is None and works
@@ -100,7 +100,7 @@ def not_served(seen: Json) -> bool:
 
 
 def is_kept_out(seen: Json) -> bool:
-    """Does a setting keep the driver itself out?"""
+    """Return whether a setting keeps the driver itself out."""
     return bool(driver(seen)["kept_out"])
 
 
@@ -110,12 +110,12 @@ def is_lost(seen: Json) -> bool:
 
 
 def waits_for_reset(seen: Json) -> bool:
-    """Does nvidia-smi, or the last word of the kernel about it, say that a card has to be reset?"""
+    """Return whether nvidia-smi, or the last word of the kernel about it, says that a card has to be reset."""
     return smi_says(seen, RESET) or re.search(RESET, kernel_says(seen, "Xid .*: 154,") or "") is not None
 
 
 def is_forbidden(seen: Json) -> bool:
-    """Does NVML say that whoever asked may not use the driver?"""
+    """Return whether NVML says that whoever asked may not use the driver."""
     return smi_says(seen, "insufficient permissions")
 
 
@@ -131,22 +131,22 @@ def only_memory_is_missing(seen: Json) -> bool:
 
 
 def loads_compat(seen: Json) -> bool:
-    """Does a program load the toolkit's libcuda instead of the driver's, and is it refused?"""
+    """Return whether a program loads the toolkit's libcuda instead of the driver's, and is refused."""
     return init_code(seen) in COMPAT and "/compat/" in str(answer(seen)["library"])
 
 
 def in_container(seen: Json) -> bool:
-    """Is this a container?"""
+    """Return whether this is a container."""
     return place(seen) == CONTAINER
 
 
 def start_gives(*codes: int) -> Callable[[Json], bool]:
-    """Has the start of CUDA given one of these codes?"""
+    """Return whether the start of CUDA has given one of these codes."""
     return lambda seen: init_code(seen) in codes
 
 
 def is_hidden(seen: Json) -> bool:
-    """Does a variable of the caller keep cards from CUDA?"""
+    """Return whether a variable of the caller keeps cards from CUDA."""
     return init_code(seen) in (0, NO_DEVICE) and "CUDA_VISIBLE_DEVICES" in answer(seen)["variables"]
 
 
