@@ -12,6 +12,7 @@ import pytest
 from gpuhost.errors import GpuhostError, LockError, RefusedError, UnreadableError
 from gpuhost.host.driver.packages import digest
 from gpuhost.host.edges import Edges
+from gpuhost.host.parse.relations import relations
 from gpuhost.host.probe.offers import read_offers
 from gpuhost.planning import debs, lock, plan
 from gpuhost.planning.catalog import DATA, shipped, validator
@@ -342,7 +343,7 @@ def test_where_the_distribution_keeps_a_file(label: str, codename: str, date: st
 )
 def test_dependencies_are_read_as_far_as_they_can_be(text: str, count: int) -> None:
     """What cannot be read is no package of the driver."""
-    assert sum(len(clause) for clause in debs.parts(text)) == count
+    assert sum(len(clause) for clause in relations(text)) == count
 
 
 def test_a_set_ends_where_packages_need_one_another() -> None:

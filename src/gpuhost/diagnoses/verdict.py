@@ -82,7 +82,7 @@ def obstacle(check: Check, earlier: Dict[str, Result], seen: Json) -> Optional[s
 
 
 def without_gpu(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
-    """Does the check speak of a card on a host whose lock has none?"""
+    """Return whether the check speaks of a card on a host whose lock has none."""
     return check.gpu and earlier[LOCK].status == PASS and not checks_lock.obeyed(seen)["plan"]["gpus"]
 
 
@@ -92,11 +92,11 @@ def left_out(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     if is_as_found(seen) or lock is None or lock.status != PASS:
         return False
     without = checks_lock.obeyed(seen)["plan"].get("without", ())
-    return any(one.id.partition(".")[0] in without for one in lineage(check))
+    return bool(without) and any(one.id.partition(".")[0] in without for one in lineage(check))
 
 
 def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
-    """Has this check to be judged by what is collected for it, or is its result settled already?"""
+    """Return whether this check is to be judged by what is collected for it; else its result is settled already."""
     if is_as_found(seen):
         settled = check.found is None
     else:
@@ -215,7 +215,7 @@ def verdict(results: Iterable[Result], provisioned: bool, whole: bool) -> str:
 
 
 def is_provisioned(seen: Json) -> bool:
-    """Has this host a lock and a generation in force? A host that cannot be read is taken as one that should."""
+    """Return whether a host has a lock and a generation in force. One that cannot be read is taken as if it had."""
     if seen["lock_error"] is not None:
         return not seen["lock_error"]["missing"]
     if "error" in seen["machine"] or unread(BY_ID["lock.provisioned"], seen):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from packaging.specifiers import SpecifierSet
 
 from ..types import Json
 from ..versions import capability, release
-from .catalog import Catalog
+from .catalog import Catalog, wheels_name
 from .gpus import Gpu
 from .versions import version
 
@@ -147,15 +147,21 @@ class Request:
         return sorted({g.compute_capability for g in self.gpus}, key=capability)
 
 
+def claimed_from(packages: Iterable[Json]) -> Dict[str, int]:
+    """Return for each PCI device id the lowest branch with which one of some driver packages claims it."""
+    found: Dict[str, int] = {}
+    for package in packages:
+        for device in package["claims"]:
+            found[device] = min(int(package["branch"]), found.get(device, 1000))
+    return found
+
+
 def drivers(catalog: Catalog) -> List[Candidate]:
     """Every driver of every archive, and every `.run` release."""
     found: List[Candidate] = []
     branches = catalog.drivers["branches"]
-    claimed: Dict[str, int] = {}
     rows = [p for packages in catalog.drivers["archives"].values() for p in packages]
-    for p in rows + catalog.drivers.get("claimed_before", []):
-        for device in p["claims"]:
-            claimed[device] = min(int(p["branch"]), claimed.get(device, 1000))
+    claimed = claimed_from(rows + catalog.drivers.get("claimed_before", []))
     for platform, packages in catalog.drivers["archives"].items():
         for p in packages:
             key = f"{p['package']}={p['package_version']}"
@@ -201,14 +207,14 @@ def newest_first(found: List[Candidate]) -> List[Candidate]:
 def cudas(catalog: Catalog) -> List[Candidate]:
     """Every CUDA toolkit, newest first."""
     rows = [(r["version"], r) for r in catalog.cuda["releases"]]
-    found: List[Candidate] = [Toolkit("cuda", v, v, r, f"cuda-{v}" in catalog.wheels) for v, r in rows]
+    found: List[Candidate] = [Toolkit("cuda", v, v, r, wheels_name("cuda", v, "") in catalog.wheels) for v, r in rows]
     return sorted(found, key=lambda c: version(c.version), reverse=True)
 
 
 def cudnns(catalog: Catalog) -> List[Candidate]:
     """Every cuDNN for each CUDA that it is built for."""
     rows = [(r["version"], r["cuda"], r) for r in catalog.cudnn["packages"]]
-    locked = {(v, cuda): f"cudnn-{v}-cu{release(cuda)[0]}" in catalog.wheels for v, cuda, _ in rows}
+    locked = {(v, cuda): wheels_name("cudnn", v, cuda) in catalog.wheels for v, cuda, _ in rows}
     return newest_first([Toolkit("cudnn", v, f"{v} {cuda}", r, locked[v, cuda]) for v, cuda, r in rows])
 
 

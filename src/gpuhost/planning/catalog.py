@@ -75,6 +75,11 @@ def names(folder: Path) -> List[str]:
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
+def wheels_name(component: str, release: str, cuda: str) -> str:
+    """Return the name of the lock of NVIDIA's wheels of a release; cuDNN's ends with the first part of its CUDA."""
+    return f"{component}-{release}" + (f"-cu{cuda.partition('.')[0]}" if component == "cudnn" else "")
+
+
 def digest(content: Any) -> str:
     """Tell one content from another by 12 hex digits: the start of the sha256 over its JSON, whatever order it has."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -5,15 +5,14 @@ Ordinary libraries that a driver needs are not among them: any version of these 
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from ..host.parse.offers import is_of_driver
-from ..host.parse.versions import compare_versions
+from ..host.parse.relations import Relation, relations
+from ..host.parse.versions import order
 from ..types import Json
 
-_PART = re.compile(r"([a-z0-9][a-z0-9+.-]+)(?::[a-z0-9]+)?\s*(?:\((<<|<=|=|>=|>>)\s*([^)\s]+)\s*\))?\s*\Z")
 #: Where the archives keep every file that they ever had, by the label of the archive. Ubuntu's service begins in March
 #: 2023 and has no release that is older than 20.04.
 _SNAPSHOTS = {
@@ -29,44 +28,22 @@ _LATER = timedelta(days=1)
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
-class Part(NamedTuple):
-    """One alternative of a dependency: a name, and the relation to a version ("" and "" where any will do)."""
-
-    name: str
-    relation: str
-    version: str
-
-    def allows(self, version: str) -> bool:
-        """Return whether the relation holds for a version."""
-        order = compare_versions(version, self.version) if self.relation else 0
-        return {"": True, "<<": order < 0, "<=": order <= 0, "=": order == 0, ">=": order >= 0, ">>": order > 0}[
-            self.relation
-        ]
-
-
-def parts(text: str) -> Iterator[List[Part]]:
-    """Give the clauses of a list of dependencies, each as its alternatives; one that cannot be read has none."""
-    for clause in text.split(","):
-        found = [_PART.match(one.strip()) for one in clause.split("|")]
-        yield [Part(one.group(1), one.group(2) or "", one.group(3) or "") for one in found if one is not None]
-
-
-def provided(package: Json) -> List[Part]:
+def provided(package: Json) -> List[Relation]:
     """Return what a package stands for beside itself."""
-    return [part for clause in parts(package["provides"]) for part in clause]
+    return [one for group in relations(package["provides"]) for one in group]
 
 
-def satisfies(package: Json, part: Part) -> bool:
+def satisfies(package: Json, part: Relation) -> bool:
     """Return whether a package is, or stands for, what an alternative names; an unversioned stand-in has no version."""
     if package["package"] == part.name:
         return part.allows(package["version"])
     return any(
-        one.name == part.name and (not part.relation or (bool(one.relation) and part.allows(one.version)))
+        one.name == part.name and (not part.operator or (bool(one.operator) and part.allows(one.bound)))
         for one in provided(package)
     )
 
 
-def chosen_for(clause: Sequence[Part], offered: Sequence[Json], source: str) -> Optional[Json]:
+def chosen_for(clause: Sequence[Relation], offered: Sequence[Json], source: str) -> Optional[Json]:
     """Return the package of the driver that a clause brings; None where an ordinary one satisfies it."""
     for part in clause:
         fits = [package for package in offered if satisfies(package, part)]
@@ -81,11 +58,7 @@ def chosen_for(clause: Sequence[Part], offered: Sequence[Json], source: str) -> 
 
 def latest(packages: Sequence[Json]) -> Json:
     """Return the newest of some versions of a package."""
-    found = packages[0]
-    for package in packages[1:]:
-        if compare_versions(package["version"], found["version"]) > 0:
-            found = package
-    return found
+    return max(packages, key=lambda package: order(package["version"]))
 
 
 def whole_set(offers: Json, words: Sequence[str], source: str) -> List[Json]:
@@ -103,7 +76,7 @@ def whole_set(offers: Json, words: Sequence[str], source: str) -> List[Json]:
             found[name] = latest(fits)
     waiting = list(found.values())
     while waiting:
-        for clause in parts(waiting.pop()["depends"]):
+        for clause in relations(waiting.pop()["depends"]):
             if any(satisfies(package, part) for package in found.values() for part in clause):
                 continue
             package = chosen_for(clause, offered, source)

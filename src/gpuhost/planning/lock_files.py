@@ -35,12 +35,11 @@ def write(file: Path, value: Json) -> bool:
     with files.opened(file.parent, make=True) as folder:
         # Hosts that share a folder are written by several processes; a write takes no time, so nobody is told.
         files.lock(folder, lambda _: None, lambda _: "")
-        todo = {**lock.files(value), file.name: lock.text(value)}
-        missing = {name: text for name, text in todo.items() if not holds(file.with_name(name), text)}
-        for name, text in missing.items():
-            files.write_whole(file.with_name(name), text)
+        todo = missing(file, value)
+        for path, text in todo.items():
+            files.write_whole(path, text)
         sweep(file.parent)
-    return bool(missing)
+    return bool(todo)
 
 
 def difference(file: Path, value: Json) -> List[Dict[str, str]]:
@@ -49,12 +48,16 @@ def difference(file: Path, value: Json) -> List[Dict[str, str]]:
     A file whose name its content gives it is there or not, so it is new as a whole.
     """
     lock.check(value, str(file))
-    found = []
-    for name, text in {**lock.files(value), file.name: lock.text(value)}.items():
-        path = file.with_name(name)
-        if not holds(path, text):
-            found.append({"before": before(path), "after": text, "before_header": str(path), "after_header": str(path)})
-    return found
+    return [
+        {"before": before(path), "after": text, "before_header": str(path), "after_header": str(path)}
+        for path, text in missing(file, value).items()
+    ]
+
+
+def missing(file: Path, value: Json) -> Dict[Path, str]:
+    """Return the texts of a lock's files that are not there yet, by their places, the lock's own last."""
+    texts = {**lock.files(value), file.name: lock.text(value)}
+    return {file.with_name(name): text for name, text in texts.items() if not holds(file.with_name(name), text)}
 
 
 def before(path: Path) -> str:

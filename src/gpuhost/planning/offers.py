@@ -14,6 +14,7 @@ from ..errors import RefusedError, UnreadableError
 from ..host.driver.offer import COMPONENTS, component_lines
 from ..host.parse.versions import compare_versions, sort_versions
 from ..types import Json
+from .candidates import claimed_from
 from .catalog import Catalog, shipped
 from .gpus import from_device
 from .resolve import Resolver, resolver
@@ -197,11 +198,7 @@ def claims(catalog: Catalog, row: Json, branch: Json, listed: Optional[List[str]
 
 def served(catalog: Catalog, row: Json, branch: Json, known: List[Json]) -> List[str]:
     """Return the devices of the generations that a branch serves, but for those that are newer than the driver."""
-    lowest: Dict[str, int] = {}
-    for package in known:
-        for device in package["claims"]:
-            lowest[device] = min(int(package["branch"]), lowest.get(device, 1000))
-    found = []
+    lowest, found = claimed_from(known), []
     for device in catalog.gpus["devices"]:
         card = from_device(catalog, device)
         first = card.first_listed_driver

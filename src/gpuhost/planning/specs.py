@@ -17,6 +17,7 @@ from ..versions import release
 from . import opencv as opencv_plan
 from . import toolkits
 from .candidates import COMPONENTS
+from .contents import ENGINES
 from .environments import lock_digest
 from .lock import left_out
 
@@ -127,7 +128,7 @@ def opencv(lock: Json, engines: bool, builder: Optional[Json], wheel: Optional[J
         return {}
     part, more = stack(lock, "opencv"), lock["contents"]["opencv"]["packages"] if lock else []
     if part["source"] == "wheel":
-        held = environment(lock, "opencv_cuda_engines" if engines else "opencv_cuda")
+        held = environment(lock, ENGINES if engines else "opencv_cuda")
         return {"environment": made("opencv_cuda", lock, held, more)}
     held = environment(lock, "opencv_cuda")
     found: Json = {

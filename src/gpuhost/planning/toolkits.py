@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from ..errors import CatalogError, RefusedError, UsageError
 from ..types import Json
-from .catalog import WHEELS, checked, digest, names, shipped
+from .catalog import WHEELS, checked, digest, names, shipped, wheels_name
 from .versions import version as parsed
 
 #: Links of a generation, as patterns of the shell, that only a lock with a card has.
@@ -36,8 +36,7 @@ def load_wheels(name: str, folder: Path = LOCKS) -> Json:
     """Read one lock of wheels; `CatalogError` when it is missing, damaged or speaks of another thing."""
     path = folder / f"{name}.json"
     lock = checked(path, "wheels")
-    suffix = f"-cu{lock['cuda']}" if lock["component"] == "cudnn" else ""
-    said = f"{lock['component']}-{lock['version']}{suffix}"
+    said = wheels_name(lock["component"], lock["version"], lock["cuda"])
     if said != name:
         restore = "Restore it from git, or make it again with tools/lock_wheels.py."
         raise CatalogError(f"The lock of wheels {path.name} says that it is {said}.", restore)
@@ -49,7 +48,7 @@ def own_locks(tensorflow: Json) -> List[str]:
     cuda, cudnn = tensorflow.get("cuda"), tensorflow.get("cudnn")
     if not cuda or not cudnn:
         return []
-    return [f"cuda-{cuda['version']}", f"cudnn-{cudnn['version']}-cu{cuda['version'].split('.')[0]}"]
+    return [wheels_name("cuda", cuda["version"], ""), wheels_name("cudnn", cudnn["version"], cuda["version"])]
 
 
 def from_wheels(component: str, name: str) -> Json:
@@ -74,13 +73,13 @@ def row(plan: Json, name: str, version: str, kind: str) -> Json:
     """The row of a release of CUDA or cuDNN, from the catalog."""
     if name == "cudnn":
         if kind == "wheels":
-            return from_wheels("cudnn", f"cudnn-{version}-cu{plan['cuda']['version'].split('.')[0]}")
+            return from_wheels("cudnn", wheels_name("cudnn", version, plan["cuda"]["version"]))
         return {"name": name, "version": version, "kind": kind}
     rows = {r["version"]: r for r in shipped().cuda["releases"]}
     if version not in rows:
         raise UsageError(f"The catalog knows no CUDA {version}.", f"It knows {', '.join(rows)}.")
     if kind == "wheels":
-        return from_wheels("cuda", f"cuda-{version}")
+        return from_wheels("cuda", wheels_name("cuda", version, ""))
     rules = shipped().cuda["installer"]
     made = {
         "name": name,

@@ -59,7 +59,7 @@ def prepare(
         told = ["There is no driver in the lock of this host, so its kernel is updated with everything else."]
         return {"lock": old, "kernel": boots._asdict(), "differs": False, "lines": told}
     chosen = choose(found, observation, old["plan"]["driver"], asked, without)
-    new = {**old, "plan": {**old["plan"], "driver": chosen.driver}}
+    new = with_driver(old, chosen.driver)
     # Where only the addresses have changed since, an update that was stopped goes on with the lock it made.
     if pending is not None and same(pending["plan"]["driver"], chosen.driver):
         new = pending

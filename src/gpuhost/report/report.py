@@ -16,6 +16,7 @@ from rich.text import Text
 
 from .. import __version__
 from ..checks.base import FAIL, LONGEST, PASS, SKIP, Result
+from ..checks.benchmark import times
 from ..diagnoses import verdict as checks
 from ..errors import EnvironmentProblem
 from ..host import files
@@ -126,9 +127,7 @@ def original_line(model: Json, when: str) -> str:
     """A model's result in the form of the original's log, in a report of `when`."""
     what = f"{model['model']} at {model['size']} on {model['device']}, {model['weights']['kind']} weights"
     earlier = "" if model.get("when", when) == when else f", measured {model['when']}"
-    return (
-        f"[INFO] {model['photos']} photos in {model['total_s']:.2f} s ({model['mean_s']:.3f} s each): {what}{earlier}"
-    )
+    return f"[INFO] {times(model)}: {what}{earlier}"
 
 
 def counts(report: Json) -> str:

@@ -171,7 +171,7 @@ class DriverSet:
         return [locked[name] for name, _ in named(missing)]
 
     def can_be_had(self, deb: Optional[Json]) -> bool:
-        """Is a .deb of the lock in our cache, or at an address that the lock names?"""
+        """Return whether a .deb of the lock is in our cache, or at an address that the lock names."""
         return deb is not None and (bool(deb["snapshot"]) or self.apt.cached(deb) is not None)
 
     def foretold(self) -> ExactSet:
@@ -237,7 +237,7 @@ class DriverSet:
         ]
 
     def is_in_the_way(self, name: str, rows: Dict[str, Json]) -> bool:
-        """Is an installed package of another branch than the lock's?"""
+        """Return whether an installed package is of another branch than the lock's."""
         there = rows[name]["state"] not in ("not-installed", "config-files")
         driver = bool(packages.SOURCES.match(rows[name]["source"]))
         return there and driver and packages.other_branch(name, self.driver, self.machine.distribution)

@@ -4,14 +4,13 @@ Runs on the target: Python 3.6, standard library.
 """
 
 import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set
 
-from ..parse.versions import compare_versions
+from ..parse.relations import relations
 from .rules import is_family
 
 _CHANGE = re.compile(r"^(Inst|Remv) (\S+)(?: \[([^\]]*)\])?(?: \((\S+))?")
 _NAME = re.compile(r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$")
-_RELATION = re.compile(r"^([a-z0-9][a-z0-9+.-]*)(?::[a-z0-9]+)?\s*(?:\((<<|<=|=|>=|>>)\s*([^)\s]+)\s*\))?")
 #: unattended-upgrades' own words, the same in 1.1 (Ubuntu 18.04) and 2.9 (Debian 12).
 _CANDIDATES = "pkgs that look like they should be upgraded:"
 _CHANGES = re.compile(r"Packages that (?:will be upgraded|were successfully auto-removed):")
@@ -72,23 +71,6 @@ def parse_records(text: str) -> Dict[str, Dict[str, str]]:
     return found
 
 
-def relations(text: str) -> List[List[Tuple[str, str, str]]]:
-    """The groups of alternatives of a Depends field, each alternative as name, operator and version."""
-    groups = []
-    for group in text.split(","):
-        matches = [_RELATION.match(one.strip()) for one in group.split("|")]
-        groups.append([(m.group(1), m.group(2) or "", m.group(3) or "") for m in matches if m])
-    return [group for group in groups if group]
-
-
-def satisfied(version: str, operator: str, bound: str) -> bool:
-    """Does a version fulfil a relation?"""
-    if not operator:
-        return True
-    order = compare_versions(version, bound)
-    return {"<<": order < 0, "<=": order <= 0, "=": order == 0, ">=": order >= 0, ">>": order > 0}[operator]
-
-
 def explain(
     kept: Iterable[Change],
     fixed: Dict[str, str],
@@ -139,18 +121,18 @@ def reason_of(
 
     for field in NEEDS:
         for group in relations(fields.get(field, "")):
-            told = [(name, stays(name), operator, bound) for name, operator, bound in group]
-            if all(v is not None and not (v and satisfied(v, o, b)) for _, v, o, b in told):
-                return f"{change.new} needs {told[0][0]} {told[0][2]} {told[0][3]}".rstrip()
+            told = [(one, stays(one.name)) for one in group]
+            if all(version is not None and not (version and one.allows(version)) for one, version in told):
+                return f"{change.new} needs {' '.join(group[0])}".rstrip()
     for field in REFUSES:
         for group in relations(fields.get(field, "")):
-            for name, operator, bound in group:
-                version = stays(name)
-                if version and satisfied(version, operator, bound):
-                    return f"{change.new} does not go with {name} {version}"
+            for one in group:
+                version = stays(one.name)
+                if version and one.allows(version):
+                    return f"{change.new} does not go with {one.name} {version}"
     for holder, text in sorted(needs.items()):
         for group in relations(text):
-            named = [satisfied(change.new or "0", o, b) for name, o, b in group if name == change.name]
+            named = [one.allows(change.new or "0") for one in group if one.name == change.name]
             if named and not any(named) and len(named) == len(group):
                 return f"{holder}, which is held, does not go with {change.new}"
     return ""

@@ -11,7 +11,7 @@ from typing import Iterable, List, Tuple
 def sort_versions(versions: Iterable[str]) -> List[str]:
     """The versions, each once, oldest first."""
     # Two spellings of one version (1.0 and 1.00) compare equal; the text decides then, so the order is fixed.
-    return sorted(sorted(set(versions)), key=functools.cmp_to_key(compare_versions))
+    return sorted(sorted(set(versions)), key=order)
 
 
 def compare_versions(left: str, right: str) -> int:
@@ -21,6 +21,10 @@ def compare_versions(left: str, right: str) -> int:
     if left_epoch != right_epoch:
         return -1 if left_epoch < right_epoch else 1
     return _compare_part(left_upstream, right_upstream) or _compare_part(left_revision, right_revision)
+
+
+#: The key by which values sort as their versions do, oldest first.
+order = functools.cmp_to_key(compare_versions)
 
 
 def _split(version: str) -> Tuple[int, str, str]:

@@ -192,7 +192,7 @@ def kept_out_at_boot(edges: Edges, name: str) -> List[Dict[str, str]]:
 
 
 def keeps_out(line: str) -> bool:
-    """Does a line of modprobe's configuration keep the driver from being loaded? To modprobe, - and _ are the same."""
+    """Return whether a line of modprobe's configuration keeps the driver out. To modprobe, - and _ are the same."""
     found = _KEEPS_OUT.match(line)
     return found is not None and is_driver(found.group(1) or found.group(2) or found.group(3))
 

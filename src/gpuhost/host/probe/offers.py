@@ -90,10 +90,7 @@ class Lists:
             self.edges.problem("apt-cache pkgnames", f"It names {count} packages of drivers and tools.")
         if len(self.edges.problems) > before:
             return None
-        listed: Dict[Pair, Place] = {}
-        for row in self.rows(drivers + tools):
-            if row["index"] in places:
-                listed.setdefault((row["package"], row["version"]), places[row["index"]])
+        listed = self.listed(drivers + tools, places)
         packages = self.packages(listed, set(drivers))
         if len(self.edges.problems) > before:
             return None
@@ -116,11 +113,7 @@ class Lists:
         found: Dict[str, List[Json]] = {}
         waiting = {row["package"] for row in leading}
         for _ in range(_STEPS):
-            listed: Dict[Pair, Place] = {}
-            for row in self.rows(sorted(waiting)):
-                if row["index"] in places:
-                    listed.setdefault((row["package"], row["version"]), places[row["index"]])
-            rows = self.packages(listed, waiting)
+            rows = self.packages(self.listed(sorted(waiting), places), waiting)
             for name in waiting:
                 found[name] = [row for row in rows if row["package"] == name]
             needed = {name for row in rows for name in names_in(row["depends"]) if is_kernel_package(name)}
@@ -149,17 +142,20 @@ class Lists:
             places[row["index"]] = (number, component)
         return archives, places
 
-    def rows(self, names: List[str]) -> List[Dict[str, str]]:
-        """What `apt-cache madison` lists of these packages: each version with the index that offers it.
+    def listed(self, names: List[str], places: Dict[str, Place]) -> Dict[Pair, Place]:
+        """The versions of these packages that the indexes of `places` offer, each with the place of the first.
 
-        It may have nothing to say: of names that only a dependency, or a package that is installed, mentions.
+        `apt-cache madison` may have nothing to say: of names that only a dependency, or a package that is installed,
+        mentions.
         """
-        found: List[Dict[str, str]] = []
+        found: Dict[Pair, Place] = {}
         for start in range(0, len(names), NAMES_A_CALL):
             said = self.said("madison", names[start : start + NAMES_A_CALL], silent=True)
             if said is None:
                 break
-            found += parse_madison(said)
+            for row in parse_madison(said):
+                if row["index"] in places:
+                    found.setdefault((row["package"], row["version"]), places[row["index"]])
         return found
 
     def packages(self, listed: Dict[Pair, Place], names: Set[str]) -> List[Json]:
