@@ -370,7 +370,7 @@ def make_all(folder: Path) -> None:
         ("nvidia-driver-515", "amd64", "515.105.01-0ubuntu0.18.04.1", "deinstall", "config-files"),
         ("dkms", "all", "2.3-3ubuntu9.7", "install", "installed"),
     ]
-    # An image without modules, modules without an image, and what DKMS left of a kernel that was removed.
+    # An image without modules, and what is left of removed kernels: modules without an image, and what DKMS built.
     host.kernel(GA, ("5.4.0-152-generic",), ("5.4.0-149-generic",))
     host.file("lib/modules/5.4.0-151-generic/updates/dkms/nvidia.ko", "")
     host.file("run/reboot-required", "*** System restart required ***\n")

@@ -12,6 +12,7 @@ from gpuhost.host.guard import rules
 from gpuhost.host.parse.boot import choose, parse_grub_default, parse_grub_menu
 from gpuhost.host.parse.kernels import headers_package, is_kernel_package, of_the_archive
 from gpuhost.host.probe.boot import NEWEST, boots
+from gpuhost.host.probe.machine import read_kernel
 
 OLD, NEW = "4.15.0-213-generic", "5.4.0-150-generic"
 VARIABLE = "-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
@@ -72,6 +73,14 @@ LOADER = {
 }
 
 
+def lay(root: Path, files: Dict[str, str]) -> None:
+    """Write files below a root: a name without a folder is one of systemd-boot's variables."""
+    for name, text in files.items():
+        path = root / (name if name.startswith("/") else f"/sys/firmware/efi/efivars/{name}{VARIABLE}").lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode() if name.startswith("/") else b"\6\0\0\0" + (text + "\0").encode("utf-16-le"))
+
+
 @pytest.mark.parametrize(
     ("files", "kernel", "by"),
     [
@@ -109,15 +118,48 @@ LOADER = {
 )
 def test_what_chooses_the_kernel(tmp_path: Path, files: Dict[str, str], kernel: Optional[str], by: str) -> None:
     """The loader that started the machine, its own files first; a choice that cannot be told is a problem."""
-    for name, text in files.items():
-        path = tmp_path / (name if name.startswith("/") else f"/sys/firmware/efi/efivars/{name}{VARIABLE}").lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode() if name.startswith("/") else b"\6\0\0\0" + (text + "\0").encode("utf-16-le"))
+    lay(tmp_path, files)
     edges = Edges(str(tmp_path), lambda argv, timeout: (127, "", ""))
     found = boots(edges, [OLD, NEW])
     assert found.kernel == kernel
     assert found.by.endswith(by)
     assert bool(edges.problems) is (kernel is None)
+
+
+#: What dpkg and dkms leave of a kernel that was purged: depmod's files, and a module that no package owns.
+LEFTOVER = "6.5.0-45-generic"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"/etc/default/grub": PINNED},
+        {name: text for name, text in LOADER.items() if not name.endswith("/new.conf")},
+    ],
+)
+def test_what_a_purged_kernel_left_is_not_a_kernel(tmp_path: Path, files: Dict[str, str]) -> None:
+    """Neither the newest, which a choice would pass over, nor one of systemd-boot's entries."""
+    more = {
+        f"/lib/modules/{LEFTOVER}/modules.dep": "",
+        f"/lib/modules/{LEFTOVER}/updates/dkms/nvidia.ko": "",
+        f"/lib/modules/{OLD}/modules.dep": "",
+        f"/boot/vmlinuz-{OLD}": "",
+        "/boot/efi/loader/entries/leftover.conf": f"title Left\nlinux /vmlinuz-{LEFTOVER}\n",
+        "/boot/efi/loader/loader.conf": "timeout 3\n",
+        "/proc/sys/kernel/osrelease": f"{OLD}\n",
+    }
+    loader = {"LoaderInfo": "systemd-boot 255"} if "/etc/default/grub" not in files else {}
+    lay(tmp_path, {**files, **more, **loader})
+    edges = Edges(str(tmp_path), lambda argv, timeout: (127, "", ""))
+    found = read_kernel(edges)
+    assert (found["installed"], found["boots"]) == ([OLD], OLD)
+    assert edges.problems == []
+
+
+def test_a_kernel_whose_image_is_beside_its_modules_can_boot(tmp_path: Path) -> None:
+    """Arch and Fedora keep it there, and name the one in /boot otherwise, or not at all."""
+    lay(tmp_path, {f"/lib/modules/{NEW}/{name}": "" for name in ("modules.dep", "vmlinuz")})
+    assert read_kernel(Edges(str(tmp_path), lambda argv, timeout: (127, "", "")))["installed"] == [NEW]
 
 
 def test_a_kernel_without_its_image_is_not_known(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def boots(edges: Edges, bootable: List[str]) -> Boots:
     systemd-boot's variable is there only where it started this machine; GRUB's menu is what GRUB reads, its settings
     are what the next menu is made from and stand in for a menu that cannot be read.
     """
-    found = systemd_boot(edges) or grub(edges, bootable)
+    found = systemd_boot(edges, bootable) or grub(edges, bootable)
     if found is None:
         return Boots(bootable[-1] if bootable else None, NEWEST)
     if found.kernel is None:
@@ -118,8 +118,11 @@ def grub_environment(edges: Edges) -> Dict[str, str]:
     return {}
 
 
-def systemd_boot(edges: Edges) -> Optional[Boots]:
-    """What systemd-boot will boot; None where another loader started this machine, or it has no entries."""
+def systemd_boot(edges: Edges, bootable: List[str]) -> Optional[Boots]:
+    """What systemd-boot will boot; None where another loader started this machine, or it has no entries.
+
+    The loader passes over an entry whose image is gone.
+    """
     if "systemd-boot" not in variable(edges, "LoaderInfo"):
         return None
     for folder in LOADERS:
@@ -131,6 +134,7 @@ def systemd_boot(edges: Edges) -> Optional[Boots]:
         # The loader sorts its entries by their versions, newest last.
         known = sort_versions(release or "" for release in releases.values())
         ordered = sorted(names, key=lambda n: (known.index(releases[n] or ""), n))
+        ordered = [name for name in ordered if releases[name] in bootable] or ordered
         conf = folder + LOADER_SETTINGS
         settings = parse_loader(edges.text(conf) or "") if edges.exists(conf) else {}
         asked = [

@@ -122,13 +122,19 @@ def _platform(edges: Edges) -> Dict[str, str]:
 
 
 def read_kernel(edges: Edges) -> Dict[str, Any]:
-    """The running kernel, the installed ones, the one to boot next, and what says that it is that one."""
-    installed = sort_versions(
+    """The running kernel, the installed ones, the one to boot next, and what says that it is that one.
+
+    A purged kernel leaves a folder of modules behind: depmod's files, and what DKMS built. Only what has an image can
+    boot. Some distributions keep that beside the modules and give the one in /boot another name.
+    """
+    known = sort_versions(
         name
         for name in edges.names("/lib/modules") or []
         if edges.exists(f"/lib/modules/{name}/modules.dep") or edges.exists(f"/lib/modules/{name}/kernel")
     )
-    found = boots(edges, [version for version in installed if edges.exists("/boot/vmlinuz-" + version)])
+    in_boot = [version for version in known if edges.exists("/boot/vmlinuz-" + version)]
+    installed = [name for name in known if name in in_boot or edges.exists(f"/lib/modules/{name}/vmlinuz")]
+    found = boots(edges, in_boot)
     return {
         "running": _one_line(edges, "/proc/sys/kernel/osrelease"),
         "installed": installed,
