@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
+from rich.console import Console
 
 from gpuhost.errors import ArtifactError, EnvironmentProblem, RefusedError
 from gpuhost.host.commands import CommandFailed
@@ -15,12 +18,13 @@ from gpuhost.host.driver import apt as apt_set
 from gpuhost.host.driver import set as driver_set
 from gpuhost.host.driver import setup as driver_setup
 from gpuhost.host.driver.apt import Apt, held_by_others, short_of_space
-from gpuhost.host.driver.offer import RELOCK, component_lines
+from gpuhost.host.driver.offer import ADDED, RELOCK, component_lines, component_step
 from gpuhost.host.driver.packages import Change
 from gpuhost.host.driver.set import Machine
 from gpuhost.host.driver.setup import Setup
 from gpuhost.host.guard import rules
 from gpuhost.host.work import Work
+from gpuhost.report.terminal import show_error
 
 VERSION = "525.105.17-0ubuntu0.18.04.1"
 KERNEL = "5.4.0-150-generic"
@@ -393,6 +397,24 @@ def test_the_lines_that_add_a_component() -> None:
         "deb [signed-by=/k.gpg] http://deb.example/debian bookworm contrib non-free",
         "deb [signed-by=/k.gpg] http://deb.example/debian bookworm-updates contrib non-free",
     ]
+
+
+def test_what_adds_a_component_is_typed_line_by_line(tmp_path: Path) -> None:
+    """Each line is one whole command that a shell takes, whatever the host calls its sources, and no terminal's width
+    breaks it.
+    """
+    lines = [f"deb http://deb.example/{'long/' * 20} bookworm contrib", "deb http://e/; touch x bookworm contrib"]
+    step = component_step("contrib", lines)
+    told, first, second, *rest = step.split("\n")
+    assert (told, second, rest) == ("On the host, as root:", "apt-get update", [])
+    at = tmp_path / "added.list"
+    subprocess.run(["sh", "-c", first.replace(ADDED, str(at))], check=True, cwd=tmp_path)
+    assert at.read_text(encoding="utf-8").splitlines() == lines
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["added.list"]
+    shown = io.StringIO()
+    show_error(Console(width=80, file=shown), "Refused.", step)
+    assert [line.strip() for line in shown.getvalue().splitlines()[-2:]] == [first, second]
+    assert component_step("contrib", []).endswith("\napt-get update")
 
 
 def test_our_guards_pins_do_not_stop_our_own_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import RefusedError, UnreadableError
-from ..host.driver.offer import COMPONENTS, component_lines
+from ..host.driver.offer import COMPONENTS, component_lines, component_step
 from ..host.parse.versions import compare_versions, sort_versions
 from ..types import Json
 from .candidates import claimed_from
@@ -95,7 +95,7 @@ def refuse_missing_component(catalog: Catalog, observation: Json, offers: Json) 
         raise RefusedError(
             f"The driver is in the component {missing[0]} of the archive, and no apt source of this host names it. "
             "Nothing was changed.",
-            f"Add to /etc/apt/sources.list: {'; '.join(lines) or 'the lines of your archive'}. {AGAIN}",
+            f"{component_step(missing[0], lines)}\nThen plan again.",
         )
 
 

@@ -109,8 +109,11 @@ def show_comparison(console: Console, comparison: Json) -> None:
 
 
 def show_error(console: Console, message: str, next_step: str) -> None:
-    """Print a failure as one paragraph: what is wrong, and what to do."""
-    console.print(f"[bold red]gpuhost:[/] {shown(f'{message} {next_step}')}", highlight=False)
+    """Print a failure as one paragraph: what is wrong, and what to do; commands below it on lines that stay whole."""
+    told, *commands = f"{message} {next_step}".split("\n")
+    console.print(f"[bold red]gpuhost:[/] {shown(told)}", highlight=False)
+    for command in commands:
+        console.print(f"  {shown(command)}", highlight=False, soft_wrap=True)
 
 
 def plan_text(plan: Json) -> str:

@@ -3,6 +3,7 @@
 Runs on the target: Python 3.6, standard library.
 """
 
+import shlex
 from typing import List, Optional
 
 from ...errors import RefusedError
@@ -14,6 +15,9 @@ from .apt import Apt
 from .packages import installed_version
 
 RELOCK = "./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true"
+#: A file of its own, so that no file of the distribution's is edited.
+ADDED = "/etc/apt/sources.list.d/components.list"
+UPDATE = "apt-get update"
 # Debian's driver needs packages of contrib and, from Debian 12 on, firmware as well.
 COMPONENTS = {"non-free": "contrib non-free non-free-firmware"}
 
@@ -28,8 +32,15 @@ def component_missing(apt: Apt, driver: Json) -> Optional[RefusedError]:
     text = (
         f"{driver['package']} is in the component {component} of the archive, and no apt source of this host names it."
     )
-    step = f"Add to /etc/apt/sources.list, and type apt-get update: {'; '.join(lines) or 'the lines of your archive'}"
-    return RefusedError(text + " Nothing was changed.", step)
+    return RefusedError(text + " Nothing was changed.", component_step(str(component), lines))
+
+
+def component_step(component: str, lines: List[str]) -> str:
+    """What the administrator types to add source lines: each command on a line of its own, to be copied as it is."""
+    if not lines:
+        return f"On the host, as root, name the component {component} in the apt source of its archive, then:\n{UPDATE}"
+    named = " ".join(shlex.quote(line) for line in lines)
+    return "\n".join(("On the host, as root:", f"printf '%s\\n' {named} > {ADDED}", UPDATE))
 
 
 def component_lines(sources: List[Json], components: str, sites: List[str]) -> List[str]:
