@@ -181,6 +181,12 @@ def test_what_could_not_be_read_is_never_green() -> None:
     assert report["answer"] == "unreadable"
     assert not {"gpu.present", "driver.loaded", "driver.module", "driver.nodes", "host.dpkg"} & set(report["passed"])
     assert "/proc/modules could not be read: It cannot be read: Denied." in [row["why"] for row in report["not_judged"]]
+    assert not any("sudo" in way for way in report["ways"])
+    for problem in seen["machine"]["observation"]["problems"]:
+        problem["error"] = "It cannot be read: Permission denied."
+    ways = examined(seen)["ways"]
+    assert "sudo" in ways[0]
+    assert not any("mount" in way for way in ways)
 
 
 @pytest.mark.parametrize("distribution", ["fedora", "arch", "opensuse-tumbleweed", "linuxmint", "nixos", "debian"])

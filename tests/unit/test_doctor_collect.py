@@ -6,8 +6,9 @@ import json
 import shutil
 import subprocess
 import zlib
+from itertools import combinations
 from pathlib import Path
-from typing import Sequence, Tuple
+from typing import Dict, Sequence, Tuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -187,6 +188,42 @@ def test_each_part_is_collected_on_its_own(gone: str, tmp_path: Path) -> None:
     shutil.rmtree(str(root / gone), ignore_errors=True)
     report = judge.report(collect(run.releases(), str(root), lambda argv, t: (NOT_FOUND, "", "no"), lambda: None))
     assert report["answer"] != "fine"
+
+
+#: Parts of a root that show a little of a machine, and nothing of its driver.
+PARTS: Dict[str, Tuple[Tuple[str, str], ...]] = {
+    "proc": (("proc/modules", "loop 1 0 - Live\n"), ("proc/sys/kernel/osrelease", "6.1.0-28-amd64\n")),
+    "sys": (("sys/bus/pci/slots", ""), ("sys/bus/pci/devices/0000:00:00.0/vendor", "0x8086")),
+    "dev": (("dev/null", ""),),
+    "boot": (("boot/vmlinuz-6.1.0-28-amd64", ""), ("lib/modules/6.1.0-28-amd64/modules.dep", "")),
+}
+
+
+@pytest.mark.parametrize("parts", [c for count in range(len(PARTS)) for c in combinations(PARTS, count)], ids="+".join)
+def test_what_was_not_read_is_no_cause(parts: Sequence[str], tmp_path: Path) -> None:
+    """A chroot without /proc or /sys, and no program of the host's can be started: the doctor says that it cannot tell,
+    and what would let it.
+    """
+    for name, text in (row for part in parts for row in PARTS[part]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    seen = collect(run.releases(), str(tmp_path), lambda argv, t: (NOT_FOUND, "", f"{argv[0]}: not found"), no_library)
+    report = examined(seen)
+    assert [(row["check"], row["diagnosis"]) for row in report["findings"]] == []
+    assert report["answer"] == "unreadable"
+    shown = words.told(report, colours=False)
+    assert "libcuda.so.1" in shown
+    if "sys" not in parts:
+        assert "mount -t sysfs sysfs /sys" in shown
+    if "proc" not in parts:
+        assert "mount -t proc proc /proc" in shown
+    assert "gpuhost doctor --host ssh://USER@HOST" in shown
+
+
+def no_library() -> Json:
+    """What the probe says of CUDA where no libcuda is found."""
+    reached = dict.fromkeys(("library", "ended", "init", "counted", "version", "count"))
+    return {**reached, "error": "libcuda.so.1: cannot open shared object file", "devices": [], "variables": {}}
 
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\u202e\u2028{{ x }}\r\n" + "A" * 9000

@@ -6,7 +6,7 @@ from ..types import Json
 from .base import Check, Outcome, held, skipped
 from .card import closed, signs
 from .driver import driver
-from .found import CONTAINER, MACHINE, place
+from .found import CONTAINER, MACHINE, NOT_SEEN, missing_traces, place
 from .host import observation
 
 #: CUDA's answers where there is no card for it, where a driver is too old, and where library and module differ.
@@ -15,6 +15,8 @@ NO_DEVICE, TOO_OLD, OTHER_VERSION = 100, (3, 35), 803
 NOT_READY, NOT_OPENED = 802, (NO_DEVICE, 304, 999)
 #: Its answers where the toolkit's own libcuda is loaded and cannot work with this driver or card.
 COMPAT = (OTHER_VERSION, 804)
+#: Why CUDA is asked nothing more. That it is a fault, `library` says where it is one.
+NO_LIBRARY = "libcuda.so.1 does not load"
 
 
 def answer(seen: Json) -> Json:
@@ -36,6 +38,9 @@ def library(seen: Json) -> Outcome:
     found = answer(seen)
     if found["library"]:
         return held(True, "libcuda.so.1 loads", found["library"], "")
+    if missing_traces(seen):
+        told = found["error"] or found["ended"] or "libcuda.so.1 does not load"
+        return skipped("libcuda.so.1 loads", f"{told}; and {NOT_SEEN}")
     return held(False, "libcuda.so.1 loads", found["error"] or found["ended"] or "it does not", "")
 
 
@@ -43,6 +48,8 @@ def answers(seen: Json) -> Outcome:
     """Judge whether CUDA starts and sees every card."""
     found, cards = answer(seen), len(observation(seen)["gpus"])
     required = f"cuInit succeeds, and CUDA sees {cards or 'a'} card{'s' if cards > 1 else ''}"
+    if not found["library"]:
+        return skipped(required, NO_LIBRARY)
     for call in ("init", "counted"):
         said = found[call]
         if said is None:
@@ -66,6 +73,8 @@ def answers(seen: Json) -> Outcome:
 
 def computes(seen: Json) -> Outcome:
     """Judge whether each card that CUDA sees does something."""
+    if not answer(seen)["library"]:
+        return skipped("each card fills memory that is read back right", NO_LIBRARY)
     wrong = [f"{card['name']}: {card['error']}" for card in answer(seen)["devices"] if card["error"]]
     if not answer(seen)["devices"] or answer(seen)["ended"]:
         wrong.append(answer(seen)["ended"] or "no card was asked")

@@ -17,6 +17,7 @@ from .lock import installed, obeyed
 REBOOT = on_host("reboot")
 #: The states of Secure Boot in which the kernel asks for no signature, in words.
 UNASKED = {"disabled": "disabled", "unsupported": "unsupported", "not-enforced": "on, but shim does not validate"}
+UNKNOWN_KERNEL = "which kernel runs and which one will boot could not be read, so its modules were not looked for"
 #: What the running kernel asks of modules, whatever the firmware says.
 ENFORCED = ("/sys/kernel/security/lockdown", "/sys/module/module/*")
 #: modprobe's configuration, and that of the running kernel, as the probe reads them.
@@ -81,6 +82,8 @@ def is_there(seen: Json) -> Outcome:
     required, missing = "a driver of NVIDIA's", missing_traces(seen)
     if not missing and place(seen) == CONTAINER and driver(seen)["library"] is None:
         missing = ["no libnvidia-ml.so.1 in this container"]
+    elif missing and driver(seen)["kernel"] is None:
+        return skipped(required, UNKNOWN_KERNEL)
     return held(not missing, required, ", ".join(missing) or f"driver {wanted(seen)['version'] or 'there'}", "")
 
 
@@ -147,12 +150,22 @@ def module(seen: Json) -> Outcome:
     return held(right, required, actual, DRIVER)
 
 
+def module_found(seen: Json) -> Outcome:
+    """Judge the module on a host without a lock; there nothing else has to be known before it."""
+    if driver(seen)["kernel"] is None:
+        return skipped("a module for the kernel that will boot", UNKNOWN_KERNEL)
+    return module(seen)
+
+
 def signed(seen: Json) -> Outcome:
     """Check that Secure Boot will let the kernel load the module."""
     state, found, module = observation(seen)["secure_boot"], driver(seen), driver(seen)["module"]
     if state in UNASKED:
         return held(True, "a signature where the kernel asks for one", f"Secure Boot is {UNASKED[state]}", "")
-    required, signer = "the module is signed by a key that Secure Boot accepts", module["signer"]
+    required = "the module is signed by a key that Secure Boot accepts"
+    if module is None:
+        return skipped(required, "whether there is a module could not be read")
+    signer = module["signer"]
     if module["signed"] is None and not signer:
         return skipped(required, "what modinfo says does not show whether the module is signed")
     if not module["signed"]:
@@ -200,7 +213,7 @@ INSTALLED = (
         ("lock.provisioned",),
         gpu=True,
         found=is_there,
-        found_sources=(*LIBRARIES, "/proc/modules"),
+        found_sources=(*LIBRARIES, "/proc/modules", "modinfo"),
     ),
 )
 CHECKS = (
@@ -232,7 +245,7 @@ CHECKS = (
         (*KERNELS, "modinfo"),
         ("kernel.headers",),
         gpu=True,
-        found=module,
+        found=module_found,
     ),
     Check(
         "driver.signed",

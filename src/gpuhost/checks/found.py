@@ -32,6 +32,8 @@ POCKETS = {
 }
 #: What is asked of packages and their sources needs apt, and what is asked of modules needs the machine's own kernel.
 OF_PACKAGES, OF_KERNELS = ("dpkg-query", "/etc/apt/sources.list*"), ("/lib/modules*",)
+#: Why nothing is said of a driver of which no trace was seen where not every trace could be looked for.
+NOT_SEEN = "whether there is a driver could not be read"
 
 
 def is_as_found(seen: Json) -> bool:

@@ -21,7 +21,7 @@ from ..checks import python as checks_python
 from ..checks import tensorflow as checks_tensorflow
 from ..checks import toolkit as checks_gpu
 from ..checks.base import FAIL, LEFT_OUT, NO_GPU, PASS, SKIP, Check, Outcome, Result, result, skipped
-from ..checks.found import beyond, is_as_found, is_ours
+from ..checks.found import NOT_SEEN, beyond, is_as_found, is_ours, missing_traces
 from ..types import Json
 from . import table as diagnoses
 
@@ -53,6 +53,8 @@ ASKED = (*checks_cuda.ASKED, *checks_python.ASKED)
 EVERY: Dict[str, Check] = {**BY_ID, **{c.id: c for c in ASKED}}
 #: Whether there is a lock. verify/ asks for one also where it judges a host as it was found; the doctor asks for none.
 LOCK = "lock.present"
+#: What the checks of a driver begin with; where it fails they are not reached.
+DRIVER = "driver.installed"
 #: What a skipped check says before the name of the one that keeps it from being made.
 NOT_REACHED = "not reached because of "
 #: Sources that only explain a failure: no check passes by what they say, so a verdict does not need them.
@@ -172,10 +174,17 @@ def judge_found(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
         return result(check, skipped(check.title, f"{NOT_REACHED}{cause}"))
     check = check if check.found_sources is None else check._replace(sources=check.found_sources)
     missing = [f"{problem['what']} could not be read: {problem['error']}" for problem in unread(check, seen)]
-    reason = beyond(check.sources, seen) or "; ".join(missing[:2])
+    reason = beyond(check.sources, seen) or "; ".join(list(dict.fromkeys(missing))[:2]) or no_driver(check, seen)
     if reason:
         return result(check, skipped(check.title, reason))
     return diagnosed(check, judge_it(seen), seen)
+
+
+def no_driver(check: Check, seen: Json) -> str:
+    """Return why a check of the driver says nothing where none was seen, and not all was read that would show one."""
+    if check.part != "machine" or check.id == DRIVER or not missing_traces(seen):
+        return ""
+    return NOT_SEEN if BY_ID[DRIVER] in lineage(BY_ID[check.id]) else ""
 
 
 def diagnosed(check: Check, outcome: Outcome, seen: Json) -> Result:

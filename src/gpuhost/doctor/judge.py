@@ -16,6 +16,13 @@ SCHEMA = 1
 FINE, FOUND, NOT_RECOGNISED, UNREADABLE = "fine", "found", "not recognised", "unreadable"
 #: The exit code of each answer.
 CODES = {FINE: 0, FOUND: 1, NOT_RECOGNISED: 3, UNREADABLE: 4}
+HIDDEN = "The kernel's files are not shown here, as in a chroot or a sandbox"
+#: What shows that a part of the machine was not there to be read, and what would bring it.
+WAYS = {
+    "/proc/sys/kernel/osrelease": f"{HIDDEN}: mount -t proc proc /proc",
+    "/sys/bus/pci/devices": f"{HIDDEN}: mount -t sysfs sysfs /sys",
+    "modinfo": "modinfo says nothing; it is in the package kmod: apt-get install kmod",
+}
 #: What programs say that explains a failure though no check passes by it, and the checks that it explains.
 EXPLAINING: Dict[str, str] = {"dmesg*": "driver.*", "dkms status*": "driver.*", "mokutil*": "driver.signed"}
 
@@ -57,6 +64,7 @@ def report(seen: Json) -> Json:
         "python": environment(seen),
         "passed": [found.id for found in judged if found.status == PASS],
         "not_judged": not_judged(judged, seen),
+        "ways": ways(seen) if answer(findings, proved) == UNREADABLE else [],
     }
 
 
@@ -132,6 +140,16 @@ def proofs(judged: List[Result]) -> List[str]:
     """Return what was proved of the driver and CUDA, in words."""
     passed = [found for found in judged if found.status == PASS]
     return [f"{found.title}: {found.actual}" for found in passed if verdict.EVERY[found.id].gpu]
+
+
+def ways(seen: Json) -> List[str]:
+    """Return what would let the doctor read what it could not, as sentences that end in what to type."""
+    problems = verdict.problems(seen)
+    denied = {problem["what"] for problem in problems if "Permission denied" in problem["error"]}
+    unshown = {problem["what"] for problem in problems} - denied
+    told = ["Some of it is kept from this user: type sudo before the same command"] if denied else []
+    told += [way for what, way in WAYS.items() if what in unshown]
+    return [*told, "Or ask the machine itself, from another one: gpuhost doctor --host ssh://USER@HOST"]
 
 
 def not_judged(judged: List[Result], seen: Json) -> List[Json]:

@@ -14,7 +14,7 @@ HEADLINES = {
 }
 #: Beside a cause that was found.
 UNEXPLAINED = "What has no id is not recognised, and may have another cause. --bundle FILE writes what an issue needs."
-UNREADABLE = "Nothing was found, and nothing was proved either: what decides could not be read."
+UNREADABLE = "It cannot be told whether CUDA works here: what decides could not be read. What would let it be read:"
 #: So many checks that were not reached are named.
 FEW = 4
 PLACES = {"container": ", in a container", "wsl2": ", in WSL2", "machine": ""}
@@ -48,6 +48,7 @@ def lines(report: Json) -> Iterator[str]:
     for found in report["findings"]:
         yield from finding(found, RED)
     yield f"{GREEN if report['answer'] == FINE else BOLD}{HEADLINES.get(report['answer'], UNREADABLE)}{OFF}"
+    yield from (f"  {way}" for way in report["ways"])
     if report["answer"] == FOUND and not all(found["diagnosis"] for found in report["findings"]):
         yield UNEXPLAINED
     if report["proved"] and report["answer"] != FINE:

@@ -155,7 +155,10 @@ def read_secure_boot(edges: Edges) -> str:
 def _firmware_says(edges: Edges) -> str:
     """Secure Boot's state: from the firmware's variables, else from mokutil, else unknown."""
     if not edges.exists("/sys/firmware/efi"):
-        return "unsupported"
+        if edges.exists("/sys/bus/pci/devices"):
+            return "unsupported"
+        edges.problem("/sys/firmware/efi", "/sys is not shown here.")
+        return "unknown"
     flags: Dict[str, Optional[bool]] = {}
     for name in edges.names(_EFI_VARIABLES) or []:
         short = name.partition("-")[0]
