@@ -34,20 +34,24 @@ def package(name: str, version: str, source: str, component: str = "restricted",
 
 
 def ubuntu_branch(tail: str, version: str, devices: Sequence[str], **more: Any) -> List[Row]:
-    """Return the packages of one of Ubuntu's driver lines, such as "525-server"."""
-    upstream, source = version.partition("-")[0], f"nvidia-graphics-drivers-{tail}"
+    """Return the packages of one of Ubuntu's drivers, such as "525-server-open".
+
+    Both kinds of module have the same libraries and the same source package, whose names do not say "open".
+    """
+    line = tail.replace("-open", "")
+    upstream, source = version.partition("-")[0], f"nvidia-graphics-drivers-{line}"
 
     def of_upstream(name: str) -> str:
         return f"{name} (<= {upstream}-1), {name} (>= {upstream})"
 
-    needs = [f"libnvidia-compute-{tail} (= {version})", of_upstream(f"nvidia-dkms-{tail}")]
-    needs += [of_upstream(f"nvidia-kernel-common-{tail}"), "libx11-6"]
-    common = f"nvidia-kernel-common-{tail}"
+    common = f"nvidia-kernel-common-{line}"
+    needs = [f"libnvidia-compute-{line} (= {version})", of_upstream(f"nvidia-dkms-{tail}")]
+    needs += [of_upstream(common), "libx11-6"]
     return [
         package(
             f"nvidia-driver-{tail}", version, source, **{"depends": ", ".join(needs), "devices": list(devices), **more}
         ),
-        package(f"libnvidia-compute-{tail}", version, source, depends="libc6 (>= 2.17)"),
+        package(f"libnvidia-compute-{line}", version, source, depends="libc6 (>= 2.17)"),
         package(f"nvidia-dkms-{tail}", version, source, depends=f"dkms, {of_upstream(common)}"),
         package(common, version, source),
     ]
@@ -56,7 +60,8 @@ def ubuntu_branch(tail: str, version: str, devices: Sequence[str], **more: Any) 
 def modules(tail: str, upstream: str, flavour: str, kernel: str, version: str) -> List[Row]:
     """Return Canonical's prebuilt modules of a driver line: those of one kernel, and the package that leads there."""
     prefix, source = f"linux-modules-nvidia-{tail}", "linux-restricted-modules"
-    common = f"nvidia-kernel-common-{tail} (<= {upstream}-1), nvidia-kernel-common-{tail} (>= {upstream})"
+    name = "nvidia-kernel-common-" + tail.replace("-open", "")
+    common = f"{name} (<= {upstream}-1), {name} (>= {upstream})"
     stands = {"provides": f"nvidia-dkms-{tail} (= {upstream}), nvidia-prebuilt-kernel"}
     built = f"linux-image-{kernel} | linux-image-unsigned-{kernel}, linux-signatures-nvidia-{kernel} (= {version}), "
     built += f"linux-objects-nvidia-{tail}-{kernel} (= {version})"

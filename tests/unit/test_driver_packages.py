@@ -212,6 +212,42 @@ def test_which_packages_are_of_another_branch(name: str, other: bool) -> None:
     assert packages.other_branch(name, SIGNED, "ubuntu") is other
 
 
+@pytest.mark.parametrize(
+    ("locked", "name", "other"),
+    [
+        ("580-open", "libnvidia-compute-580", False),
+        ("580-open", "nvidia-kernel-common-580", False),
+        ("580-open", "nvidia-firmware-580-580.178.04", False),
+        ("580-open", "nvidia-dkms-580-open", False),
+        ("580-open", "nvidia-dkms-580", True),
+        ("580-open", "nvidia-kernel-source-580", True),
+        ("580-open", "nvidia-driver-580", True),
+        ("580-open", "nvidia-headless-no-dkms-580", True),
+        ("580-open", "linux-modules-nvidia-580-7.0.0-38-generic", True),
+        ("580-open", "linux-modules-nvidia-580-open-7.0.0-38-generic", False),
+        ("580-open", "linux-objects-nvidia-580-open-7.0.0-38-generic", False),
+        ("580-open", "linux-modules-nvidia-580-open-generic-hwe-24.04", False),
+        ("580-open", "libnvidia-compute-580-server", True),
+        ("580", "nvidia-driver-580-open", True),
+        ("580", "linux-modules-nvidia-580-open-generic-7.0", True),
+        ("580", "linux-modules-nvidia-580-generic-7.0", False),
+        ("580", "linux-signatures-nvidia-7.0.0-38-generic", False),
+        ("580-server-open", "libnvidia-compute-580-server", False),
+        ("580-server-open", "nvidia-dkms-580-server-open", False),
+        ("580-server-open", "nvidia-dkms-580-server", True),
+        ("580-server-open", "libnvidia-compute-580", True),
+        ("580-server", "nvidia-dkms-580-server-open", True),
+        ("580-server", "nvidia-firmware-580-server-580.178.04", False),
+    ],
+)
+def test_the_other_kind_of_module_is_another_branch_and_its_libraries_are_not(
+    locked: str, name: str, other: bool
+) -> None:
+    """What is only in one kind says so in its name; libraries and firmware serve both kinds and do not."""
+    driver = dict(SIGNED, package=f"nvidia-driver-{locked}", branch="580")
+    assert packages.other_branch(name, driver, "ubuntu") is other
+
+
 def test_a_runfile_lets_no_package_of_the_driver_stay() -> None:
     """Whatever its branch; the tools beside it may stay."""
     assert packages.other_branch("nvidia-driver-525", RUNFILE, "ubuntu")

@@ -150,6 +150,43 @@ def test_ubuntus_open_packages_are_for_cards_that_the_open_modules_drive() -> No
     assert planned(host(rows))["driver"]["package"] == "nvidia-driver-570"
 
 
+@pytest.mark.parametrize("line", ["570", "570-server"])
+@pytest.mark.parametrize(("card", "kind"), [("10de:1c30", ""), ("10de:2204", "-open")])
+def test_both_kinds_of_module_share_the_rest_of_the_driver(line: str, card: str, kind: str) -> None:
+    """Each kind has signed modules of its own, which need the one nvidia-kernel-common of both.
+
+    apt on 22.04: linux-modules-nvidia-535-server-open-5.15.0-106-generic depends on nvidia-kernel-common-535-server.
+    """
+    version, kernel = "570.211.01-0ubuntu0.18.04.1", HWE
+    rows = []
+    for tail in (line, f"{line}-open"):
+        rows += ubuntu_branch(tail, version, ["1c30", "2204"] if tail.endswith("-open") else ["1c30"])
+        rows += modules(tail, "570.211.01", "generic-hwe-18.04", kernel, "5.4.0-150.167")
+    driver = planned(host(rows), card, secure_boot=True)["driver"]
+    assert (driver["package"], driver["modules_from"]) == (f"nvidia-driver-{line}{kind}", "signed")
+    assert driver["modules"]["package"] == f"linux-modules-nvidia-{line}{kind}-generic-hwe-18.04"
+    names = {deb["name"] for deb in driver["packages"]}
+    assert {f"nvidia-driver-{line}{kind}", f"libnvidia-compute-{line}", f"nvidia-kernel-common-{line}"} <= names
+    assert not {name for name in names if "dkms" in name}
+    of_one_kind = {name for name in names if name.startswith(("nvidia-driver", "linux-modules", "linux-objects"))}
+    assert {name for name in names if "open" in name} == (of_one_kind if kind else set())
+
+
+def test_modules_named_after_a_kernel_series() -> None:
+    """24.04 has linux-modules-nvidia-580-generic-7.0 beside those of the flavour generic-hwe-24.04."""
+    newest, older = "7.0.0-38-generic", "6.17.0-40-generic"
+    rows = ubuntu_branch("570", "570.211.01-0ubuntu0.18.04.1", CLAIMS)
+    for flavour, kernel in (("generic-7.0", newest), ("generic-6.17", older), ("generic-hwe-18.04", newest)):
+        rows += modules("570", "570.211.01", flavour, kernel, "7.0.0-38.38~24.04.4")
+    for flavour, kernel in (("generic-7.0", newest), ("generic-6.17", older)):
+        driver = planned(host(rows), kernel=kernel, secure_boot=True)["driver"]
+        assert driver["modules"] == {
+            "package": f"linux-modules-nvidia-570-{flavour}",
+            "package_version": "7.0.0-38.38~24.04.4",
+            "kernel": kernel,
+        }
+
+
 def test_a_new_feature_branch_comes_after_the_others() -> None:
     """It ends within months. Where nothing says so, the oldest that is new enough is taken."""
     rows = ubuntu_branch("525", "525.105.17-0ubuntu0.18.04.1", CLAIMS, support="NFB")

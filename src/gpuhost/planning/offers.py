@@ -224,7 +224,9 @@ def signed(row: Json, packages: Dict[str, Json]) -> Dict[str, Modules]:
     built for another version of the driver are left out: the archive publishes them apart from it.
     """
     prefix = row["modules_package"] + "-"
-    common = row["modules_package"].replace("linux-modules-nvidia-", "nvidia-kernel-common-", 1)
+    # Both kinds of module, open and proprietary, need the one package of their branch.
+    line = re.sub("-open$", "", row["modules_package"])
+    common = line.replace("linux-modules-nvidia-", "nvidia-kernel-common-", 1)
     made_for = re.compile(rf"(^|[ ,]){re.escape(common)} \(>= {re.escape(row['version'])}\)")
     leads_to = re.compile(rf"(?:^|[ ,]){re.escape(prefix)}([a-z0-9.-]+)")
     found = {}

@@ -219,7 +219,9 @@ def lost(remove: Sequence[Change], also: Sequence[str] = ()) -> List[str]:
     return [f"apt would remove {change.name} {change.old}, which is no driver." for change in gone]
 
 
-_BRANCH = re.compile(r"nvidia(?:-[a-z]+[0-9]?)*?-([0-9]{3}(?:-server|-open)?)(?:-|$)")
+_BRANCH = re.compile(r"nvidia(?:-[a-z]+[0-9]?)*?-([0-9]{3}(?:-server)?)(-open)?(?:-|$)")
+# Ubuntu's packages that there are two of in a branch, one for each kind of module. The others serve both.
+_OF_ONE_KIND = re.compile(r"^(nvidia-(driver|dkms|kernel-source|headless(-no-dkms)?)|linux-(modules|objects)-nvidia)-")
 _DEBIAN_BRANCH = re.compile(r"nvidia.*-(legacy-[0-9]+xx|tesla(?:-[0-9]{3})?)(-|$)")
 
 
@@ -232,8 +234,10 @@ def other_branch(name: str, driver: Json, distribution: str) -> bool:
     if distribution == "debian":
         named = _DEBIAN_BRANCH.search(name)
         return named is not None and f"nvidia-{named.group(1)}-driver" != driver["package"]
-    found = _BRANCH.search(name.partition(":")[0])
-    return found is not None and found.group(1) != str(driver["package"]).replace("nvidia-driver-", "", 1)
+    found, own = _BRANCH.search(name.partition(":")[0]), _BRANCH.search(driver["package"])
+    if found is None or own is None:
+        return False
+    return found.group(1) != own.group(1) or bool(_OF_ONE_KIND.match(name) and found.group(2) != own.group(2))
 
 
 def source_of(driver: Json, shows: Dict[Tuple[str, str], Json]) -> str:
