@@ -40,7 +40,7 @@ def packages() -> List[Json]:
 def test_sizes() -> None:
     """No row of the facts got lost on the way into the catalog."""
     assert len(FACTS["gpus"]["devices"]) == 1168
-    assert len(FACTS["drivers"]["runfiles"]) == 280
+    assert len(FACTS["drivers"]["runfiles"]) == 286
     assert len(FACTS["cuda"]["releases"]) == 60
     assert len(FACTS["cudnn"]["packages"]) == 100
     assert len(FACTS["opencv"]["releases"]) == 25
@@ -329,4 +329,4 @@ def test_doubt_is_kept() -> None:
         places = [row["platforms"][platform] for row in FACTS["cuda"]["releases"]]
         assert sum(bool(p.get("unverified")) for p in places) == doubtful, platform
     assert FACTS["gpus"]["unverified_chips"] == ["GB100", "GB102", "GB110", "GB112"]
-    assert set(FACTS["drivers"]["unverified"]) == {"open_modules_only"}
+    assert set(FACTS["drivers"]["unverified"]) == {"open_modules_only", "615"}

@@ -252,7 +252,7 @@ def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidat
                 True,
             )
         if needs_open(d, request):
-            note("driver", "that the card needs the open kernel modules comes from third-party scripts", True)
+            note("driver", "that the card needs the open kernel modules rests on users' reports, not on NVIDIA's own text", True)
     if request.nvswitches:
         note(
             "driver",
