@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+from gpuhost.planning.candidates import claims
 from gpuhost.planning.catalog import shipped
 
 RECORDED = Path(__file__).resolve().parent / "data" / "offers"
@@ -93,13 +94,13 @@ def snapshot(platform: str) -> Dict[str, Any]:
     """Return the catalog's snapshot of a platform's archive as what a host's archive offers."""
     catalog, found = shipped(), []
     for row in catalog.drivers["archives"][platform]:
-        same = {"sha256": row["sha256"], "file": row["file"]}
+        same = {key: row[key] for key in ("sha256", "file", "support") if key in row}
         if platform.startswith("debian"):
             source = row["file"].split("/")[-2]
             found.append(package(row["package"], row["package_version"], source, row["component"], **same))
             continue
         tail = re.sub("^nvidia-driver-", "", row["package"])
-        found += ubuntu_branch(tail, row["package_version"], row["claims"], **same)
+        found += ubuntu_branch(tail, row["package_version"], sorted(claims(catalog, row)), **same)
         for kernel in catalog.platforms["platforms"][platform]["kernels"]:
             if kernel["flavour"] in row["signed_modules"]:
                 version = row["signed_modules"][kernel["flavour"]]

@@ -53,6 +53,8 @@ def read(folder: Path = DATA) -> Json:
     tables["locks"] = {"{environment}-{component}-{version}-{tag}".format(**found): found for found in locks}
     tables["toolkits"] = {path.stem for path in (folder / "wheels").glob("*.json")}
     tables["claimed_from"] = oldest_claims(tables)
+    for row in (row for packages in tables["drivers"]["archives"].values() for row in packages):
+        row.setdefault("claims", presumed_claims(tables, row))
     tables["card_capabilities"] = {chip["compute_capability"] for chip in tables["gpus"]["chips"].values()}
     return tables
 
@@ -66,8 +68,27 @@ def oldest_claims(facts: Json) -> Dict[str, int]:
     """For each device that a package of any archive claims: the oldest branch with which one does."""
     found: Dict[str, int] = {}
     for row in (row for packages in facts["drivers"]["archives"].values() for row in packages):
-        for device in row["claims"]:
+        for device in row.get("claims", ()):
             found[device] = min(int(row["branch"]), found.get(device, int(row["branch"])))
+    return found
+
+
+def presumed_claims(facts: Json, row: Json) -> List[str]:
+    """The devices that a package is taken to claim whose index nobody has read: of a generation that its branch serves
+    with this kind of module, and no newer than the driver."""
+    branch = facts["drivers"]["branches"][row["branch"]]
+    eras = set(branch["generations"]) - set(branch["open_modules_only"])
+    if row["package"].endswith("-open"):
+        eras = set(branch["generations"]) - BEFORE_OPEN_MODULES
+    found = []
+    for device, card in facts["gpus"]["devices"].items():
+        oldest, listed = facts["claimed_from"].get(device), card.get("first_listed_driver")
+        if oldest is not None:
+            there = int(row["branch"]) >= oldest
+        else:
+            there = listed is None or figures(row["version"]) >= figures(listed)
+        if there and generation(facts, card_of(facts, device)) in eras:
+            found.append(device)
     return found
 
 
@@ -465,6 +486,7 @@ def module_faults(facts: Json, ask: Ask, plan: Json, driver: Json) -> Iterator[s
     part = plan["driver"]
     eras = {generation(facts, card) for card in ask.cards}
     needs_open = bool(eras & set(facts["drivers"]["branches"][driver["branch"]]["open_modules_only"]))
+    needs_open = needs_open or str(part.get("package")).endswith("-open")
     if (part["kernel_modules"] == "open") != needs_open:
         yield "driver: the wrong flavour of kernel modules"
     signed = "signed" if has_signed(facts, ask, driver) else "dkms"

@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 from ..types import Json
 from ..versions import capability, release
 from .catalog import Catalog, wheels_name
-from .gpus import Gpu
+from .gpus import Gpu, from_device
 from .versions import version
 
 NAMES = {"driver": "driver", "cuda": "CUDA", "cudnn": "cuDNN", "opencv": "OpenCV", "tensorflow": "TensorFlow"}
@@ -151,17 +151,57 @@ def claimed_from(packages: Iterable[Json]) -> Dict[str, int]:
     """Return for each PCI device id the lowest branch with which one of some driver packages claims it."""
     found: Dict[str, int] = {}
     for package in packages:
-        for device in package["claims"]:
+        for device in package.get("claims", ()):
             found[device] = min(int(package["branch"]), found.get(device, 1000))
     return found
+
+
+def snapshot(catalog: Catalog) -> List[Json]:
+    """Return the driver packages of the catalog's snapshots of all archives."""
+    return [row for packages in catalog.drivers["archives"].values() for row in packages]
+
+
+def driven(catalog: Catalog, row: Json, branch: Json, listed: Iterable[str]) -> List[str]:
+    """Return those of some devices that a package drives with its kind of module."""
+    known = catalog.gpus["devices"]
+    generations = {d: from_device(catalog, d).generation for d in listed if d in known}
+    if row.get("kernel_modules") == "open":
+        return [d for d in listed if generations.get(d) in catalog.drivers["open_modules_generations"]]
+    return [
+        d for d in listed if row["modules_package"] is None or generations.get(d) not in branch["open_modules_only"]
+    ]
+
+
+def served(catalog: Catalog, row: Json, branch: Json) -> List[str]:
+    """Return the devices of the generations that a branch serves, but for those that are newer than the driver."""
+    lowest, found = claimed_from(snapshot(catalog)), []
+    for device in catalog.gpus["devices"]:
+        card = from_device(catalog, device)
+        first = card.first_listed_driver
+        new_enough = first is None or version(row["version"]) >= version(first)
+        if device in lowest:
+            new_enough = int(row["branch"]) >= lowest[device]
+        if new_enough and card.generation in branch["generations"]:
+            found.append(device)
+    return found
+
+
+def claims(catalog: Catalog, row: Json) -> FrozenSet[str]:
+    """Return the devices that a package of a snapshot claims.
+
+    Where its index was not read, these are those that its branch serves with its kind of module.
+    """
+    if "claims" in row:
+        return frozenset(row["claims"])
+    branch = catalog.drivers["branches"][row["branch"]]
+    return frozenset(driven(catalog, row, branch, served(catalog, row, branch)))
 
 
 def drivers(catalog: Catalog) -> List[Candidate]:
     """Every driver of every archive, and every `.run` release."""
     found: List[Candidate] = []
     branches = catalog.drivers["branches"]
-    rows = [p for packages in catalog.drivers["archives"].values() for p in packages]
-    claimed = claimed_from(rows + catalog.drivers.get("claimed_before", []))
+    claimed = claimed_from(snapshot(catalog) + catalog.drivers.get("claimed_before", []))
     for platform, packages in catalog.drivers["archives"].items():
         for p in packages:
             key = f"{p['package']}={p['package_version']}"
@@ -174,7 +214,7 @@ def drivers(catalog: Catalog) -> List[Candidate]:
                     platform,
                     p["branch"],
                     branches[p["branch"]],
-                    frozenset(p["claims"]),
+                    claims(catalog, p),
                     claimed,
                 )
             )

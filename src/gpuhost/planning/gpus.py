@@ -224,7 +224,7 @@ def by_name(catalog: Catalog, text: str) -> Gpu:
             f"No card called '{text}' is in the catalog.",
             f"{hint}Its PCI id (lspci -nn | grep 10de) always works: --gpu 10de:1c30",
         )
-    claims = [set(p["claims"]) for packages in catalog.drivers["archives"].values() for p in packages]
+    claims = [set(p.get("claims", ())) for packages in catalog.drivers["archives"].values() for p in packages]
     ranked = sorted(same, key=lambda d: (-sum(d in c for c in claims), d))
     chosen = from_device(catalog, ranked[0])
     others = [from_device(catalog, d) for d in ranked[1:]]

@@ -14,11 +14,10 @@ from ..errors import RefusedError, UnreadableError
 from ..host.driver.offer import COMPONENTS, component_lines, component_step
 from ..host.parse.versions import compare_versions, sort_versions
 from ..types import Json
-from .candidates import claimed_from
+from .candidates import driven, served, snapshot
 from .catalog import Catalog, shipped
-from .gpus import from_device
 from .resolve import Resolver, resolver
-from .versions import admits, specifier, version
+from .versions import admits, specifier
 
 AGAIN = "On the host: apt-get update. Then plan again."
 #: Suites whose packages apt does not take by itself.
@@ -51,13 +50,12 @@ def of_host(catalog: Catalog, observation: Json, asked: Dict[str, str]) -> Catal
     rows, branches = drivers(catalog, observation["platform"]["distribution"], offers, asked)
     kernels = kernel_rows(rows)
     rows = [{**row, "signed_modules": fitting(row["signed_modules"], kernels)} for row in rows]
-    snapshot = catalog.drivers["archives"]
     as_of = {name: date for name, date in catalog.drivers["archives_as_of"].items() if name != platform}
     own = {
-        "archives": {**snapshot, platform: rows},
+        "archives": {**catalog.drivers["archives"], platform: rows},
         "archives_as_of": as_of,
         "branches": {**catalog.drivers["branches"], **branches},
-        "claimed_before": [row for packages in snapshot.values() for row in packages],
+        "claimed_before": snapshot(catalog),
         "offers": offers,
     }
     known = catalog.platforms["platforms"]
@@ -86,7 +84,9 @@ def refuse_missing_component(catalog: Catalog, observation: Json, offers: Json) 
 
     A plan without it would take NVIDIA's own file where the distribution has a package.
     """
-    needed = {row["component"] for row in catalog.drivers["archives"][observation["platform"]["id"]]}
+    packages = catalog.drivers["archives"][observation["platform"]["id"]]
+    # Ubuntu's long-term branches are in restricted; without multiverse a host has fewer of the others to choose from.
+    needed = {row["component"] for row in packages if row.get("support") in (None, "LTSB")}
     missing = sorted(needed - {name for archive in offers["archives"] for name in archive["components"]})
     if missing:
         sites = sorted({archive["site"] for archive in offers["archives"]})
@@ -181,33 +181,13 @@ def claims(catalog: Catalog, row: Json, branch: Json, listed: Optional[List[str]
     Debian's index lists none: those are the catalog's for a branch that it knows this package with, else those of the
     generations that the branch serves. What is listed is less what the package's kind of module does not drive.
     """
-    known = [package for packages in catalog.drivers["archives"].values() for package in packages]
     if listed is None:
-        same = [one for one in known if (one["package"], one["branch"]) == (row["package"], row["branch"])]
+        same = [one for one in snapshot(catalog) if (one["package"], one["branch"]) == (row["package"], row["branch"])]
         if same:
             return list(same[0]["claims"])
         row.setdefault("unverified", f"the index does not list the cards of {row['package']}: taken are its branch's")
-        return served(catalog, row, branch, known)
-    generations = {d: from_device(catalog, d).generation for d in listed if d in catalog.gpus["devices"]}
-    if "kernel_modules" in row:
-        return [d for d in listed if generations.get(d) in catalog.drivers["open_modules_generations"]]
-    return [
-        d for d in listed if row["modules_package"] is None or generations.get(d) not in branch["open_modules_only"]
-    ]
-
-
-def served(catalog: Catalog, row: Json, branch: Json, known: List[Json]) -> List[str]:
-    """Return the devices of the generations that a branch serves, but for those that are newer than the driver."""
-    lowest, found = claimed_from(known), []
-    for device in catalog.gpus["devices"]:
-        card = from_device(catalog, device)
-        first = card.first_listed_driver
-        new_enough = first is None or version(row["version"]) >= version(first)
-        if device in lowest:
-            new_enough = int(row["branch"]) >= lowest[device]
-        if new_enough and card.generation in branch["generations"]:
-            found.append(device)
-    return found
+        return served(catalog, row, branch)
+    return driven(catalog, row, branch, listed)
 
 
 class Modules(NamedTuple):

@@ -10,7 +10,7 @@ from ..host.driver.packages import wanted_names
 from ..types import Json
 from ..versions import capability
 from . import debs, explain
-from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow
+from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow, as_driver
 from .resolve import Resolver, Stack, signed_kernel, signed_modules
 from .rules.cuda import integrated
 from .rules.driver import needs_open
@@ -237,8 +237,8 @@ def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidat
             "this rests on minor-version compatibility",
         )
     if d.platform is None:
-        packages = resolver.catalog.drivers["archives"].get(request.platform, [])
-        claimed = any(all(g.device in p["claims"] for g in request.gpus) for p in packages)
+        packages = [as_driver(c) for c in resolver.candidates.driver if as_driver(c).platform == request.platform]
+        claimed = any(all(g.device in package.claims for g in request.gpus) for package in packages)
         why = (
             "no package of the archive that claims the cards is new enough here"
             if claimed
@@ -252,7 +252,11 @@ def driver_notes(resolver: Resolver, request: Request, d: Driver, cuda: Candidat
                 True,
             )
         if needs_open(d, request):
-            note("driver", "that the card needs the open kernel modules rests on users' reports, not on NVIDIA's own text", True)
+            note(
+                "driver",
+                "that the card needs the open kernel modules rests on users' reports, not on NVIDIA's text",
+                True,
+            )
     if request.nvswitches:
         note(
             "driver",
