@@ -11,7 +11,11 @@ from gpuhost.planning.candidates import claims
 from gpuhost.planning.catalog import shipped
 
 RECORDED = Path(__file__).resolve().parent / "data" / "offers"
-CODENAMES = {"ubuntu-18.04": ("Ubuntu", "bionic-updates"), "debian-12": ("Debian", "bookworm")}
+CODENAMES = {
+    "ubuntu-18.04": ("Ubuntu", "bionic-updates"),
+    "debian-12": ("Debian", "bookworm"),
+    "debian-13": ("Debian", "trixie"),
+}
 Row = Dict[str, Any]
 
 
@@ -101,7 +105,7 @@ def snapshot(platform: str) -> Dict[str, Any]:
             continue
         tail = re.sub("^nvidia-driver-", "", row["package"])
         found += ubuntu_branch(tail, row["package_version"], sorted(claims(catalog, row)), **same)
-        for kernel in catalog.platforms["platforms"][platform]["kernels"]:
+        for kernel in catalog.platforms["platforms"][platform].get("kernels", ()):
             if kernel["flavour"] in row["signed_modules"]:
                 version = row["signed_modules"][kernel["flavour"]]
                 found += modules(tail, row["version"], kernel["flavour"], kernel["release"], version)

@@ -59,6 +59,20 @@ ASKED: Tuple[Tuple[str, List[str], Dict[str, str]], ...] = (
     ("debian-12", ["RTX 3090"], {}),
     ("debian-12", ["H200"], {}),
     ("debian-12", [], {}),
+    *(
+        ("debian-13", [name], {})
+        for name in (
+            "GTX 750 Ti",
+            "Quadro P2000",
+            "RTX 2080",
+            "RTX 3090",
+            "RTX 4090",
+            "H100",
+            "H200",
+            "RTX 5090",
+        )
+    ),
+    ("debian-13", [], {}),
 )
 
 

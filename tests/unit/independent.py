@@ -194,20 +194,31 @@ def cuda_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
     for card in ask.cards:
         if runs([f"sm_{c.replace('.', '')}" for c in real], card.capability) != "cubin":
             yield f"cuda: nvcc makes no code for {card.capability}"
-    if not row["platforms"].get(ask.platform, {}).get("supported"):
+    if not place(facts, ask, row).get("supported"):
         yield "cuda: not for this platform"
     compilers = [int(g) for g in facts["platforms"]["platforms"][ask.platform]["gcc"]["available"]]
     if not any((row["gcc_min"] or 0) <= g <= row["gcc_max"] for g in compilers):
         yield "cuda: no host compiler"
-    if from_wheels(ask, row) and f"cuda-{row['version']}" not in facts["toolkits"]:
+    if from_wheels(facts, ask, row) and f"cuda-{row['version']}" not in facts["toolkits"]:
         yield "cuda: wheels without a checksum"
     if not demanded(ask, "cuda", row["version"]):
         yield "cuda: not what was asked for"
 
 
-def from_wheels(ask: Ask, cuda: Json) -> bool:
+def place(facts: Json, ask: Ask, cuda: Json) -> Json:
+    """What the catalog says of this toolkit on the platform: the row that begins with it, or the nearest before."""
+    rows = facts["cuda"]["platforms"].get(ask.platform, [])
+    return max((r for r in rows if figures(r["from"]) <= figures(cuda["version"])), default={}, key=begins)
+
+
+def begins(row: Json) -> Figures:
+    """The release that a row about a platform begins with."""
+    return figures(row["from"])
+
+
+def from_wheels(facts: Json, ask: Ask, cuda: Json) -> bool:
     """Does the platform have no other way to this toolkit than NVIDIA's wheels?"""
-    return ask.platform in cuda["platforms"] and "runfile" not in cuda["platforms"][ask.platform]["via"]
+    return "runfile" not in place(facts, ask, cuda).get("via", ["runfile"])
 
 
 def own_cuda_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
@@ -216,7 +227,7 @@ def own_cuda_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
     for card in ask.cards:
         if runs(real, card.capability) != "cubin":
             yield f"tensorflow: no library for {card.capability}"
-    if not row["platforms"].get(ask.platform, {}).get("supported"):
+    if not place(facts, ask, row).get("supported"):
         yield "tensorflow: its CUDA is not for this platform"
     if f"cuda-{row['version']}" not in facts["toolkits"]:
         yield "tensorflow: wheels of its CUDA without a checksum"
@@ -258,7 +269,7 @@ def tensorflow_faults(facts: Json, ask: Ask, row: Json, wheel: Json) -> Iterator
     for card in ask.cards:
         if runs(row["code"], card.capability) == "none":
             yield f"tensorflow: no code for {card.capability}"
-    if wheel["tag"] not in ["cp" + p["version"].replace(".", "") for p in platform["pythons"]]:
+    if wheel["tag"] not in ["cp" + p.replace(".", "") for p in platform["pythons"]]:
         yield "tensorflow: the archive has no such Python"
     if wheel_needs(wheel["file"]) > figures(platform["glibc"]):
         yield "tensorflow: glibc is too old"
@@ -270,7 +281,6 @@ def tensorflow_faults(facts: Json, ask: Ask, row: Json, wheel: Json) -> Iterator
 
 def opencv_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
     """Why an OpenCV cannot be built for the cards, or on a host without one cannot be installed."""
-    platform = facts["platforms"]["platforms"][ask.platform]
     if not row["darknet_importer"]:
         yield "opencv: no Darknet importer"
     if not demanded(ask, "opencv", row["version"]):
@@ -285,8 +295,6 @@ def opencv_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
         yield "opencv: a card is below the floor"
     if building_python(facts, ask) is None:
         yield "opencv: no tools for a Python of the platform"
-    if figures(row["cmake_min"]) > figures(platform["cmake"]):
-        yield "opencv: the platform's CMake is too old"
     has = [a.get("package", a["kind"]) for a in row["artifacts"]]
     if "opencv-contrib-python" not in has and not {"opencv-tarball", "opencv_contrib-tarball"} <= set(has):
         yield "opencv: sources without a checksum"
@@ -297,7 +305,7 @@ def building_python(facts: Json, ask: Ask) -> Optional[str]:
     kinds: Dict[str, Set[str]] = {}
     for row in facts["locks"].values():
         kinds.setdefault(row["python"], set()).add(row["environment"])
-    pythons = [p["version"] for p in facts["platforms"]["platforms"][ask.platform]["pythons"]]
+    pythons = facts["platforms"]["platforms"][ask.platform]["pythons"]
     fit = [p for p in pythons if {"opencv_build", "opencv_cuda"} <= kinds.get(p, set())]
     return max(fit, key=figures, default=None)
 
@@ -308,8 +316,7 @@ def locked(facts: Json, ask: Ask, wheel: Json) -> List[str]:
     platform = facts["platforms"]["platforms"][ask.platform]
     if figures(wheel["glibc"]) > figures(platform["glibc"]):
         return []
-    pythons = [p["version"] for p in platform["pythons"]]
-    fit = [name for name, row in facts["locks"].items() if row["python"] in pythons]
+    fit = [name for name, row in facts["locks"].items() if row["python"] in platform["pythons"]]
     return [name for name in fit if wheel["file"] in pinned(facts, name)]
 
 
@@ -400,7 +407,7 @@ def check(facts: Json, ask: Ask, plan: Json) -> List[str]:
     together = {
         "driver and cuda": driver_serves(driver, cuda),
         "cudnn and cuda": pair_cudnn_cuda(cudnn, cuda),
-        "cudnn comes as cuda does": not from_wheels(ask, cuda) or locked_cudnn(facts, cudnn),
+        "cudnn comes as cuda does": not from_wheels(facts, ask, cuda) or locked_cudnn(facts, cudnn),
     }
     if opencv is not None:
         together["opencv and cuda"] = pair_opencv(opencv, cuda, "cuda")
@@ -506,7 +513,7 @@ def has_signed(facts: Json, ask: Ask, driver: Json) -> bool:
         return False
     if ask.kernel is None:
         return True
-    kernels = facts["platforms"]["platforms"][ask.platform]["kernels"]
+    kernels = facts["platforms"]["platforms"][ask.platform].get("kernels", [])
     return ask.kernel in [k["abi"] + "-generic" for k in kernels if k["flavour"] in driver["signed_modules"]]
 
 
@@ -549,7 +556,7 @@ class Tables:
     def host_side(self, ask: Ask) -> Truth:
         """Which (CUDA, cuDNN) can be the host's, with some OpenCV where one is wanted: shape C x N."""
         _, c, n, o, _ = self.sound(ask)
-        wheels = np.array([from_wheels(ask, row) for row in self.cuda])
+        wheels = np.array([from_wheels(self.facts, ask, row) for row in self.cuda])
         locked_rows = np.array([locked_cudnn(self.facts, row) for row in self.cudnn])
         found: Truth = self.nc.T & c[:, None] & n[None, :] & (locked_rows[None, :] | ~wheels[:, None])
         return found if "opencv" in ask.without else found & joined(self.oc[o], self.on[o])

@@ -45,7 +45,7 @@ def test_sizes() -> None:
     assert len(FACTS["cudnn"]["packages"]) == 100
     assert len(FACTS["opencv"]["releases"]) == 25
     assert len(FACTS["drivers"]["archives"]["ubuntu-18.04"]) == 11
-    assert set(FACTS["platforms"]["platforms"]) == {"ubuntu-18.04", "debian-12"}
+    assert set(FACTS["platforms"]["platforms"]) == {"ubuntu-18.04", "debian-12", "debian-13"}
     assert len({row["series"] for row in FACTS["tensorflow"]["releases"]}) == 22  # 2.0 to 2.21
 
 
@@ -82,7 +82,6 @@ def test_versions_parse() -> None:
         "series",
         "cuda_supported",
         "cmake_min",
-        "exact",
     }
     seen = 0
     for table in independent.TABLES:
@@ -93,8 +92,7 @@ def test_versions_parse() -> None:
             assert isinstance(value, str), place
             seen += 1
             distribution_version = name == "package_version" and ".archives." in place
-            kernel_version = ".kernels[" in place
-            if not distribution_version and not kernel_version:
+            if not distribution_version:
                 Version(value)
     assert seen > 1000
 
@@ -296,9 +294,17 @@ def test_cudnn_is_for_a_cuda_that_exists() -> None:
 
 
 def test_platforms_name_known_cuda_platforms() -> None:
-    """Every toolkit says of every platform whether it is for it, and nothing of any other."""
+    """Every toolkit says of every platform whether it is for it, and nothing of any other: the rows about a platform
+    begin with the first release, each with a release that there is, in order.
+    """
     platforms = set(FACTS["platforms"]["platforms"])
-    assert all(set(row["platforms"]) == platforms for row in FACTS["cuda"]["releases"])
+    assert set(FACTS["cuda"]["platforms"]) == platforms
+    releases = sorted((row["version"] for row in FACTS["cuda"]["releases"]), key=figures)
+    for platform, rows in FACTS["cuda"]["platforms"].items():
+        starts = [row["from"] for row in rows]
+        assert starts[0] == releases[0], platform
+        assert set(starts) <= set(releases), platform
+        assert starts == sorted(set(starts), key=figures), platform
     assert set(FACTS["drivers"]["archives"]) == set(FACTS["drivers"]["archives_as_of"]) == platforms
 
 
@@ -325,8 +331,9 @@ def test_doubt_is_kept() -> None:
     assert count("opencv", "releases") == 19
     assert count("cuda", "releases") == 0
     assert count("tensorflow", "releases") == 0
-    for platform, doubtful in (("ubuntu-18.04", 24), ("debian-12", 34)):
-        places = [row["platforms"][platform] for row in FACTS["cuda"]["releases"]]
+    for platform, doubtful in (("ubuntu-18.04", 24), ("debian-12", 34), ("debian-13", 34)):
+        ask = independent.Ask(platform, ())
+        places = [independent.place(FACTS, ask, row) for row in FACTS["cuda"]["releases"]]
         assert sum(bool(p.get("unverified")) for p in places) == doubtful, platform
     assert FACTS["gpus"]["unverified_chips"] == ["GB100", "GB102", "GB110", "GB112"]
     assert set(FACTS["drivers"]["unverified"]) == {"open_modules_only", "615"}

@@ -234,14 +234,15 @@ def test_debians_driver_is_planned_as_it_was_recorded() -> None:
 def test_a_debian_driver_of_another_branch_is_judged_by_its_generations() -> None:
     """A point release can bring one: what it drives follows from the branch, and the plan says so."""
     rows = [
-        package("nvidia-driver", "550.163.01-1~deb12u1", "nvidia-graphics-drivers", "non-free"),
-        package("nvidia-kernel-dkms", "550.163.01-1~deb12u1", "nvidia-graphics-drivers", "non-free"),
+        package("nvidia-driver", "545.29.06-1~deb12u1", "nvidia-graphics-drivers", "non-free"),
+        package("nvidia-kernel-dkms", "545.29.06-1~deb12u1", "nvidia-graphics-drivers", "non-free"),
     ]
     made = planned(host(rows, DEBIAN), "10de:2684", kernel="6.1.0-56-amd64")
-    assert (made["driver"]["source"], made["driver"]["branch"]) == ("archive", "550")
+    assert (made["driver"]["source"], made["driver"]["branch"]) == ("archive", "545")
     assert any(note["unverified"] and "does not list the cards" in note["text"] for note in made["notes"])
     (row,) = of_host(shipped(), host(rows, DEBIAN), {}).drivers["archives"][DEBIAN]
-    assert "1c30" in row["claims"] and "2335" in row["claims"], "an H200 is listed since 550.90.07"
+    assert "1c30" in row["claims"] and "2684" in row["claims"]
+    assert "2335" not in row["claims"], "an H200 is claimed from 550 on"
     assert "2b85" not in row["claims"] and "1180" not in row["claims"], "neither Blackwell nor Kepler"
 
 

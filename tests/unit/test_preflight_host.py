@@ -51,7 +51,7 @@ def test_an_unknown_platform_ends_it() -> None:
     observation = observed("ubuntu1804-foreign-sources")
     observation["platform"]["id"] = "ubuntu-20.04"
     (problem,) = preflight.problems(observation)
-    assert problem == "The platform ubuntu-20.04 is not supported; supported are ubuntu-18.04, debian-12."
+    assert problem == "The platform ubuntu-20.04 is not supported; supported are ubuntu-18.04, debian-12, debian-13."
     assert preflight.remarks(observation) == []
 
 

@@ -90,9 +90,13 @@ class Driver(Candidate):
 
 @dataclass(frozen=True, eq=False)
 class Toolkit(Candidate):
-    """A release of CUDA or cuDNN; `wheels`: whether a lock of NVIDIA's wheels of it comes with this release."""
+    """A release of CUDA or cuDNN; `wheels`: whether a lock of NVIDIA's wheels of it comes with this release.
+
+    `platforms`: what the catalog says of a CUDA on each platform.
+    """
 
     wheels: bool
+    platforms: Dict[str, Json] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,9 +250,19 @@ def newest_first(found: List[Candidate]) -> List[Candidate]:
 
 def cudas(catalog: Catalog) -> List[Candidate]:
     """Every CUDA toolkit, newest first."""
-    rows = [(r["version"], r) for r in catalog.cuda["releases"]]
-    found: List[Candidate] = [Toolkit("cuda", v, v, r, wheels_name("cuda", v, "") in catalog.wheels) for v, r in rows]
+    found: List[Candidate] = [
+        Toolkit("cuda", v, v, r, wheels_name("cuda", v, "") in catalog.wheels, cuda_platforms(catalog, v))
+        for v, r in ((r["version"], r) for r in catalog.cuda["releases"])
+    ]
     return sorted(found, key=lambda c: version(c.version), reverse=True)
+
+
+def cuda_platforms(catalog: Catalog, wanted: str) -> Dict[str, Json]:
+    """Return what the catalog says of a CUDA release on each platform: the last row that begins no later."""
+    return {
+        platform: [row for row in rows if version(row["from"]) <= version(wanted)][-1]
+        for platform, rows in catalog.cuda["platforms"].items()
+    }
 
 
 def cudnns(catalog: Catalog) -> List[Candidate]:

@@ -134,9 +134,11 @@ def pythons(plan: Json) -> Json:
     """Return the archive packages that bring the Pythons of the environments, by version, and of the newest, whose
     pip fetches the wheels of a toolkit.
     """
-    rows = platform(plan)["pythons"]
-    wanted = {rows[-1]["version"], *(plan[name]["python"] for name in ("opencv", "tensorflow") if plan[name])}
-    return {row["version"]: row["packages"] for row in rows if row["version"] in wanted}
+    there = platform(plan)["pythons"]
+    wanted = {there[-1], *(plan[name]["python"] for name in ("opencv", "tensorflow") if plan[name])}
+    # The first is the archive's python3; its other Pythons stand beside it, with their versions in their names.
+    names = {python: "python3" if python == there[0] else f"python{python}" for python in there}
+    return {python: [names[python], f"{names[python]}-venv"] for python in there if python in wanted}
 
 
 def platform(plan: Json) -> Json:

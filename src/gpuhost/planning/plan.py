@@ -10,7 +10,7 @@ from ..host.driver.packages import wanted_names
 from ..types import Json
 from ..versions import capability
 from . import debs, explain
-from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow, as_driver
+from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow, Toolkit, as_driver
 from .resolve import Resolver, Stack, signed_kernel, signed_modules
 from .rules.cuda import integrated
 from .rules.driver import needs_open
@@ -114,9 +114,9 @@ def modules_json(resolver: Resolver, request: Request, d: Driver) -> Optional[Js
     }
 
 
-def cuda_json(request: Request, c: Candidate) -> Json:
+def cuda_json(request: Request, c: Toolkit) -> Json:
     """The toolkit's part, from the runfile or, where the platform has only these, from NVIDIA's wheels."""
-    via = c.row["platforms"][request.platform]["via"][0]
+    via = c.platforms[request.platform]["via"][0]
     part: Json = {"version": c.version, "series": c.row["series"], "source": via}
     return {**part, **(c.row["runfile"] if via == "runfile" else {})}
 
@@ -185,7 +185,7 @@ def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[J
         if doubt and (stack.cuda is not None or name == "tensorflow"):
             note(name, str(doubt), True)
     if stack.cuda is not None:
-        place = stack.cuda.row["platforms"][request.platform]
+        place = stack.cuda.platforms[request.platform]
         if place.get("unverified"):
             note(
                 "cuda",

@@ -37,10 +37,10 @@ def controller_problem(os_release: str, core: str) -> str:
         return ""  # an unknown platform has its own message
     needs = [s["target_python_min"] for s in shipped().platforms["ansible_core"] if release(core) >= release(s["from"])]
     needed = max(needs, key=release, default="")
-    if release(row["system_python"]) >= release(needed):
+    if release(row["pythons"][0]) >= release(needed):
         return ""
     return (
-        f"ansible-core {core} needs Python {needed} on the target, {row['name']} has {row['system_python']}. "
+        f"ansible-core {core} needs Python {needed} on the target, {row['name']} has {row['pythons'][0]}. "
         "Remove .venv and run again with a Python whose ansible-core can: "
         "GPUHOST_PYTHON=python3.11 ./run ... (3.8, 3.10, 3.11 or 3.12 will do)."
     )

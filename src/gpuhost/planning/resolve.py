@@ -38,8 +38,10 @@ from .candidates import (
     Place,
     Request,
     TensorFlow,
+    Toolkit,
     as_driver,
     as_tensorflow,
+    as_toolkit,
 )
 from .catalog import Catalog, shipped
 from .rules.table import RULES, Rule
@@ -80,7 +82,7 @@ class Stack:
     """The chosen candidate of each component that the request is for."""
 
     driver: Optional[Driver] = None
-    cuda: Optional[Candidate] = None
+    cuda: Optional[Toolkit] = None
     cudnn: Optional[Candidate] = None
     opencv: Optional[Candidate] = None
     tensorflow: Optional[TensorFlow] = None
@@ -93,7 +95,8 @@ class Stack:
         """Make a stack of the candidates chosen."""
         driver = as_driver(chosen["driver"]) if "driver" in chosen else None
         tensorflow = as_tensorflow(chosen["tensorflow"]) if "tensorflow" in chosen else None
-        cuda, cudnn, opencv, *own = map(chosen.get, ("cuda", "cudnn", "opencv", "tensorflow.cuda", "tensorflow.cudnn"))
+        cuda = as_toolkit(chosen["cuda"]) if "cuda" in chosen else None
+        cudnn, opencv, *own = map(chosen.get, ("cudnn", "opencv", "tensorflow.cuda", "tensorflow.cudnn"))
         return cls(driver, cuda, cudnn, opencv, tensorflow, *own)
 
     def parts(self) -> Dict[str, Candidate]:
@@ -231,7 +234,7 @@ def signed_kernel(request: Request, driver: Driver, catalog: Catalog) -> Optiona
     if driver.platform is None:
         return None
     signed = driver.row["signed_modules"]
-    kernels = (k for k in catalog.platforms["platforms"][driver.platform]["kernels"] if k["flavour"] in signed)
+    kernels = (k for k in catalog.platforms["platforms"][driver.platform].get("kernels", ()) if k["flavour"] in signed)
     return next((dict(k) for k in kernels if request.kernel in (k["release"], k["abi"])), None)
 
 

@@ -15,7 +15,7 @@ from .common import each_card
 
 def cuda_platform(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """NVIDIA makes a toolkit release for certain platforms."""
-    row = c.row["platforms"].get(request.platform)
+    row = as_toolkit(c).platforms.get(request.platform)
     if row and row["supported"]:
         return None
     return f"CUDA {c.version} is not made for {request.platform} ({row['evidence'] if row else 'nothing known'})"
@@ -23,7 +23,7 @@ def cuda_platform(catalog: Catalog, request: Request, c: Candidate) -> Optional[
 
 def by_wheels(request: Request, c: Candidate) -> bool:
     """Return whether the platform takes this toolkit from NVIDIA's wheels."""
-    row = c.row["platforms"].get(request.platform)
+    row = as_toolkit(c).platforms.get(request.platform)
     return row is not None and row["via"][0] == "wheels"
 
 

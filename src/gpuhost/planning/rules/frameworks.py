@@ -41,7 +41,7 @@ def by_ptx(request: Request, t: Candidate) -> bool:
 def tf_python(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """The wheel's Python must be in the platform's own archive, because no repository is added."""
     c = as_tensorflow(c)
-    have = [p["version"] for p in catalog.platforms["platforms"][request.platform]["pythons"]]
+    have = catalog.platforms["platforms"][request.platform]["pythons"]
     if c.python in have:
         return None
     needs = f"TensorFlow {c.version} ({c.tag}) needs Python {c.python}"
@@ -135,10 +135,10 @@ def opencv_sources(catalog: Catalog, request: Request, c: Candidate) -> Optional
 def building_python(catalog: Catalog, platform: str) -> Optional[str]:
     """The newest Python of a platform that OpenCV can be built and run with: both environments are locked for it."""
     for python in reversed(catalog.platforms["platforms"][platform]["pythons"]):
-        tag = "-cp" + str(python["version"]).replace(".", "")
+        tag = "-cp" + python.replace(".", "")
         locked = [name for name in catalog.environments if name.endswith(tag)]
         if all(any(name.startswith(kind) for name in locked) for kind in (BUILD_TOOLS, RUN_PACKAGES)):
-            return str(python["version"])
+            return str(python)
     return None
 
 
@@ -173,10 +173,10 @@ def locked_wheel(catalog: Catalog, platform: str, c: Candidate) -> Optional[Tupl
     row = catalog.platforms["platforms"][platform]
     for wheel in sorted(c.row["wheels"], key=lambda w: version(w["package_version"]), reverse=True):
         for python in reversed(row["pythons"]):
-            name = f"{RUN_PACKAGES}{wheel['package_version']}-cp{python['version'].replace('.', '')}"
-            runs = wheel_runs(wheel["tag"], python["version"]) and release(row["glibc"]) >= release(wheel["glibc"])
+            name = f"{RUN_PACKAGES}{wheel['package_version']}-cp{python.replace('.', '')}"
+            runs = wheel_runs(wheel["tag"], python) and release(row["glibc"]) >= release(wheel["glibc"])
             if runs and name in catalog.environments:
-                return wheel, python["version"], name
+                return wheel, python, name
     return None
 
 
