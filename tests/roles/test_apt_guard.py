@@ -16,10 +16,13 @@ from gpuhost.host.guard.rules import PREFERENCES, UNATTENDED
 from ..old_python import old_python
 from .conftest import Ansible, Result
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("dpkg-query") is None or Path(PREFERENCES).exists() or Path(UNATTENDED).exists(),
-    reason="this machine has no dpkg, or a guard of its own",
-)
+pytestmark = [
+    pytest.mark.play,
+    pytest.mark.skipif(
+        shutil.which("dpkg-query") is None or Path(PREFERENCES).exists() or Path(UNATTENDED).exists(),
+        reason="this machine has no dpkg, or a guard of its own",
+    ),
+]
 
 
 def guard(ansible: Ansible, root: Path, python: str, *arguments: str) -> Result:

@@ -13,6 +13,8 @@ import pytest
 
 from .conftest import ROOT
 
+pytestmark = pytest.mark.play
+
 EVIL = """#!/usr/bin/python
 import json, os, sys
 from ansible.module_utils.basic import AnsibleModule

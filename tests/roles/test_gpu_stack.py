@@ -17,6 +17,8 @@ from ..example_hosts import observed
 from ..offered import offering
 from .conftest import Ansible, Result
 
+pytestmark = pytest.mark.play
+
 P2000, FOREIGN = offering(observed("ubuntu1804-quadro-p2000")), observed("ubuntu1804-foreign-sources")
 CPU = observed("debian12-no-gpu")
 

@@ -20,6 +20,8 @@ from ..example_hosts import observed
 from ..offered import offering
 from .conftest import ROOT, Ansible, Result
 
+pytestmark = pytest.mark.play
+
 P2000 = offering(observed("ubuntu1804-quadro-p2000"))
 Json = Dict[str, Any]
 

@@ -18,6 +18,8 @@ from gpuhost.host import store
 from ..unit import wheelhouse
 from .conftest import Ansible, Result
 
+pytestmark = pytest.mark.play
+
 FILES = {"a/b.txt": "1\n", "c": "é\n"}
 LINKS = {"venvs/opencv_cuda": "{{ made.folder }}", "tree": "store/tree-1"}
 

@@ -12,6 +12,8 @@ import pytest
 
 from .conftest import ROOT, Ansible
 
+pytestmark = pytest.mark.play
+
 #: The play that is for nobody, were it not for the mistake; without a mistake it changes nothing.
 GUARD = ("playbooks/guard.yml", "--check", "--tags", "none")
 HOSTS = {

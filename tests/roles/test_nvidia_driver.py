@@ -13,6 +13,8 @@ import pytest
 
 from .conftest import Ansible, Result
 
+pytestmark = pytest.mark.play
+
 # Stands in for the module: it notes the state it was asked for, and answers what the host's file says. What is lacking
 # is there once `present` was asked for in earnest.
 MODULE = """#!/usr/bin/python

@@ -19,6 +19,8 @@ from gpuhost.planning.resolve import resolver
 from ..locks import of
 from .conftest import Ansible, Result
 
+pytestmark = pytest.mark.play
+
 #: Stands where the builder's Python does: `builder FOLDER [--print-key]`.
 BUILDER = """
 key=00112233445566778899aabbccddeeff

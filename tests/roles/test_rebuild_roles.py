@@ -13,6 +13,8 @@ from gpuhost.planning import lock
 from .conftest import Ansible, Result
 from .test_gpu_stack import CPU, P2000, beside, host, texts, with_card
 
+pytestmark = pytest.mark.play
+
 SWAPPED = with_card("10de:2204")
 REBUILD: List[Dict[str, Any]] = [{"role": "rebuild"}]
 

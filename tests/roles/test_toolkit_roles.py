@@ -27,6 +27,8 @@ from ..unit import standins
 from ..unit.vendor import CONTENT, Vendor, certificate
 from .conftest import Ansible, Result
 
+pytestmark = pytest.mark.play
+
 #: No package of any archive.
 NEVER = "gpuhost-never"
 # Takes ssh's command line and runs the last word of it here, as sshd does with a shell.

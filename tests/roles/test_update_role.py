@@ -10,6 +10,8 @@ from ..unit.test_update import FIRST, LATER, NEW, NEXT, NOW, OLD
 from .conftest import ROOT, Ansible, Result
 from .test_gpu_stack import CPU, host, texts
 
+pytestmark = pytest.mark.play
+
 UPDATE: Dict[str, Any] = {"import_role": {"name": "rebuild", "tasks_from": "update"}}
 STEPS: Dict[str, Any] = {"import_tasks": str(ROOT / "playbooks" / "tasks" / "update.yml")}
 # Stands in for the module: it notes what it was asked for.
