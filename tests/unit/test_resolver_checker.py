@@ -80,7 +80,7 @@ DAMAGE: Dict[str, Tuple[Ask, Callable[[Json], None], str]] = {
     "unclaimed": (
         Ask(UBUNTU, (H200,)),
         part("driver", version="535.98", variant="full"),
-        "driver: older than",
+        "driver: the branch is older than",
     ),
     "other generation": (
         Ask(UBUNTU, (K80,)),
@@ -106,7 +106,6 @@ DAMAGE: Dict[str, Tuple[Ask, Callable[[Json], None], str]] = {
     "no code": (Ask(UBUNTU, (card("1380"),)), tensorflow("2.3.4", "3.8"), "tensorflow: no code"),
     "no AVX": (ONE._replace(avx=False), lambda found: None, "tensorflow: needs AVX"),
     "no importer": (ONE, part("opencv", version="5.0.0"), "opencv: no Darknet importer"),
-    "old CMake": (ONE, part("opencv", version="5.0.0"), "opencv: the platform's CMake is too old"),
     "floor": (
         Ask(UBUNTU, (card("1380"),)),
         part("opencv", version="4.2.0"),

@@ -109,9 +109,12 @@ def show_comparison(console: Console, comparison: Json) -> None:
 
 
 def show_error(console: Console, message: str, next_step: str) -> None:
-    """Print a failure as one paragraph: what is wrong, and what to do; commands below it on lines that stay whole."""
+    """Print a failure: what is wrong, and what to do; commands below it.
+
+    No line is broken, because a path or a command within it is copied; the terminal breaks what is too long for it.
+    """
     told, *commands = f"{message} {next_step}".split("\n")
-    console.print(f"[bold red]gpuhost:[/] {shown(told)}", highlight=False)
+    console.print(f"[bold red]gpuhost:[/] {shown(told)}", highlight=False, soft_wrap=True)
     for command in commands:
         console.print(f"  {shown(command)}", highlight=False, soft_wrap=True)
 
