@@ -1,4 +1,4 @@
-"""Write docs/reference/{rules,stacks,opencv-options,diagnoses,lock}.md and docs/architecture.md from the code.
+"""Write docs/reference/{rules,stacks,opencv-options,diagnoses,lock}.md, docs/troubleshooting.md and docs/architecture.md.
 
 python tools/reference_docs.py           write them
 python tools/reference_docs.py --check   only say which are out of date (exit 1)
@@ -17,6 +17,7 @@ from typing import Dict, Iterator, List, Tuple
 from gpuhost.cvbuild import failures, options
 from gpuhost.cvbuild.archs import Architectures
 from gpuhost.diagnoses import table as diagnoses
+from gpuhost.doctor import messages
 from gpuhost.planning import lock, plan
 from gpuhost.planning.candidates import COMPONENTS, NAMES, Request
 from gpuhost.planning.gpus import parse
@@ -199,6 +200,49 @@ def known_failures() -> str:
         remedy = row["remedy"].replace("|", r"\|")
         lines.append(f"| {row['diagnosis']} | `{row['check']}` | {row['fault']} | `{remedy}` |")
     return "\n".join(lines) + "\n"
+
+
+#: What people paste most, as their tools print it.
+PASTED = (
+    "no CUDA-capable device is detected",
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver",
+    "Failed to initialize NVML: Driver/library version mismatch",
+    "modprobe: ERROR: could not insert 'nvidia': Required key not available",
+    "CUDA driver version is insufficient for CUDA runtime version",
+    "Could not load dynamic library 'libcudart.so.10.1'",
+    "CUDA unknown error - this may be due to an incorrectly set up environment",
+    "no kernel image is available for execution on the device",
+)
+
+
+def troubleshooting() -> str:
+    """Return the page that leads from the words of an error to its causes, and from a cause to what mends it."""
+    known: Dict[str, List[diagnoses.Diagnosis]] = {}
+    for one in diagnoses.BY_ID.values():
+        for message in one.messages:
+            known.setdefault(message, []).append(one)
+    about = (
+        "Search this page for the words that you see, without version numbers and names of your machine. "
+        "`./run gpuhost doctor` on the machine itself says which of several causes it is, and prints what to type there "
+        "([how](how-to/doctor.md)); it needs no lock and no root."
+    )
+    lines = ["# Troubleshooting", "", MADE, "", about, "", "## What is pasted most", ""]
+    lines += ["| the message | may be |", "|---" * 2 + "|"]
+    lines += [f"| `{text}` | {links([one for one, _ in messages.named(text)])} |" for text in PASTED]
+    lines += ["", "## Every known message", "", "`*` stands for a few words.", ""]
+    lines += ["| the message | may be |", "|---" * 2 + "|"]
+    for message in sorted(known, key=lambda text: re.sub(r"\W", "", text).lower()):
+        lines.append(f"| `{message}` | {links(known[message])} |")
+    lines += ["", "## The causes", ""]
+    for one in diagnoses.BY_ID.values():
+        if one.messages:
+            lines += [f"### {one.id}", "", f"**{one.title}.** {one.cause}", "", f"What mends it: {one.fix}", ""]
+    return "\n".join(lines)
+
+
+def links(found: List[diagnoses.Diagnosis]) -> str:
+    """Return diagnoses as links within the page of the causes."""
+    return "<br>".join(f"[{one.id}](#{one.id.lower()}) {one.title}" for one in found)
 
 
 def layers_of(text: str) -> List[str]:
@@ -453,12 +497,14 @@ def meaning(place: str) -> str:
 def main() -> int:
     """Write or check all."""
     parser = argparse.ArgumentParser(
-        description="Write docs/reference/{rules,stacks,opencv-options,diagnoses,lock}.md and docs/architecture.md."
+        description="Write docs/reference/{rules,stacks,opencv-options,diagnoses,lock}.md, docs/troubleshooting.md and "
+        "docs/architecture.md."
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when one is out of date")
     check = parser.parse_args().check
     stale = []
     pages = {"rules": rules, "stacks": stacks, "opencv-options": opencv, "diagnoses": known_failures, "lock": lock_page}
+    pages["../troubleshooting"] = troubleshooting
     pages["../architecture"] = architecture
     for name, text in ((f"{page}.md", write()) for page, write in pages.items()):
         file = FOLDER / name

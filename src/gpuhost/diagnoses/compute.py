@@ -130,7 +130,7 @@ TABLE = (
         elsewhere=("the plan",),
         by_hand=by_hand.install,
         messages=(
-            "CUDA driver version is insufficient for CUDA runtime version",
+            "CUDA driver version is insufficient",
             "The NVIDIA driver on your system is too old",
             "CUDA_ERROR_INSUFFICIENT_DRIVER",
         ),

@@ -292,6 +292,8 @@ TABLE = (
         elsewhere=("playbooks/driver.yml",),
         by_hand=by_hand.signed,
         messages=(
+            "couldn't communicate with the NVIDIA driver",
+            "no CUDA-capable device is detected",
             "Required key not available",
             "Key was rejected by service",
             "Loading of unsigned module is rejected",
@@ -308,6 +310,8 @@ TABLE = (
         elsewhere=("playbooks/driver.yml",),
         by_hand=by_hand.without_nouveau,
         messages=(
+            "couldn't communicate with the NVIDIA driver",
+            "no CUDA-capable device is detected",
             "GPU probe * not called",
             "is already bound to nouveau",
             "Kernel driver in use: nouveau",
