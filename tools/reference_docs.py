@@ -1,4 +1,4 @@
-"""Write docs/reference/{rules,stacks,opencv-options,diagnoses,lock}.md, docs/troubleshooting.md and docs/architecture.md.
+"""Write docs/reference/{rules,stacks,opencv-options,diagnoses,lock}.md, docs/troubleshooting.md, docs/architecture.md.
 
 python tools/reference_docs.py           write them
 python tools/reference_docs.py --check   only say which are out of date (exit 1)
@@ -223,8 +223,8 @@ def troubleshooting() -> str:
             known.setdefault(message, []).append(one)
     about = (
         "Search this page for the words that you see, without version numbers and names of your machine. "
-        "`./run gpuhost doctor` on the machine itself says which of several causes it is, and prints what to type there "
-        "([how](how-to/doctor.md)); it needs no lock and no root."
+        "`./run gpuhost doctor` on the machine itself says which of several causes it is, and prints what to type "
+        "there ([how](how-to/doctor.md)); it needs no lock and no root."
     )
     lines = ["# Troubleshooting", "", MADE, "", about, "", "## What is pasted most", ""]
     lines += ["| the message | may be |", "|---" * 2 + "|"]

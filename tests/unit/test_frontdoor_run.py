@@ -6,18 +6,22 @@ The stubs stand for Python and pip, so nothing is downloaded; test_frontdoor_rea
 import errno
 import fcntl
 import os
+import re
 import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import gpuhost
+
 RUN = Path(__file__).parents[2] / "run"
 TOOLS = ["sh", "env", "cat", "chmod", "cksum", "cp", "dd", "dirname", "flock", "grep", "id", "ln", "mkdir", "mv", "rm"]
-TOOLS += ["rmdir", "sed", "sleep", "tail", "tee", "tr", "echo", "true"]
+TOOLS += ["date", "uname", "rmdir", "sed", "sleep", "tail", "tee", "tr", "echo", "true"]
 
 # Records each call. Asked who it is, it says what `identify` prints; as pip, it waits at the gate when there is one
 # and fails with the text of `pip-fails` when that is there. It reads its input to the end, which a real one might do.
@@ -177,19 +181,66 @@ def open_when_read(fifo, process):
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
-def test_help_lists_the_commands_and_makes_nothing(bed, arguments):
+def test_help_lists_the_commands_of_the_readme_and_makes_nothing(bed, arguments):
     code, out, err = bed.run(*arguments)
     assert (code, err) == (0, "")
-    for command in (
-        "site.yml",
-        "pytest verify/",
-        "playbooks/update.yml",
-        "playbooks/rebuild.yml",
-        "gpuhost plan --gpu",
-        "./run pytest",
-    ):
-        assert command in out
+    typed = re.findall(r"^\|.*?`(\./run [^`]*)`", (RUN.parent / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(typed) > 12
+    for command in typed:
+        assert " ".join(command.split()[:3]).replace("inventory/YOURS.yml", "") in out
     assert not bed.venv.exists()
+
+
+def test_version_is_that_of_the_package_and_makes_nothing(bed):
+    (bed.project / "src/gpuhost").mkdir(parents=True)
+    shutil.copy(str(RUN.parent / "src/gpuhost/__init__.py"), str(bed.project / "src/gpuhost"))
+    assert bed.run("--version") == (0, f"gpuhost {gpuhost.__version__}\n", "")
+    assert not bed.venv.exists()
+
+
+@pytest.mark.parametrize("locale", ["C", "en_US.UTF-8", "xx_XX.UTF-8", None])
+def test_commands_speak_utf8_whatever_the_locale(ready, locale):
+    """en_US.UTF-8 may or may not have been generated here; the command gets one that is."""
+    (ready.bin / "locale").symlink_to(shutil.which("locale"))
+    (ready.bin / "python-now").symlink_to(sys.executable)
+    show = "import locale, sys; print(locale.nl_langinfo(locale.CODESET), sys.flags.utf8_mode, sys.stdout.encoding)"
+    show = f"import locale; locale.setlocale(locale.LC_ALL, '')\n{show}"
+    code, out, err = ready.run("python-now", "-c", show, env={"LC_ALL": locale} if locale else {})
+    assert (code, out.lower(), err) == (0, "utf-8 1 utf-8\n", "")
+
+
+def test_the_projects_files_are_found_from_elsewhere_and_own_ones_come_first(ready):
+    """The call is made in the folder above the project's."""
+    (ready.project / "playbooks").mkdir()
+    (ready.project / "verify").mkdir()
+    for name in ("site.yml", "playbooks/a b.yml"):
+        (ready.project / name).write_text("")
+    words = ["site.yml", "playbooks/a b.yml", "verify/", "playbooks/other.yml", "--x", "*"]
+    _, out, _ = ready.run("sh", "-c", 'printf "%s|" "$@"; echo "$ANSIBLE_CONFIG"', "x", *words)
+    at = ready.project
+    assert out == f"{at}/site.yml|{at}/playbooks/a b.yml|{at}/verify/|playbooks/other.yml|--x|*|{at}/ansible.cfg\n"
+    (ready.folder / "site.yml").write_text("")
+    _, out, _ = ready.run("echo", "site.yml", env={"ANSIBLE_CONFIG": "mine"})
+    assert out == "site.yml\n"
+
+
+def test_what_would_end_it_halfway_is_told_at_once(bed):
+    """A small disk, a clock of the past and a processor without packages; nothing is made."""
+    bed.python()
+    bed.script("df", "#!/bin/sh\necho Filesystem; echo '/dev/sda1 10000000 8500000 1500000  85% /a 3 b'\n")
+    bed.script("date", "#!/bin/sh\ncase $1 in +%Y%m%d) echo 20200101 ;; *) echo 2020-01-01 ;; esac\n")
+    bed.script("uname", "#!/bin/sh\necho riscv64\n")
+    code, out, err = bed.run("true")
+    assert (code, out) == (7, "")
+    told = (
+        "1464 MB are free",
+        "df -h",
+        "The clock says 2020-01-01",
+        "timedatectl set-ntp true",
+        "The processor is riscv64",
+    )
+    assert [words for words in told if words not in err] == []
+    assert bed.calls() == [] and not bed.venv.exists()
 
 
 def test_first_call_makes_the_environment_and_only_the_command_speaks_on_standard_output(bed):
