@@ -13,6 +13,7 @@ from gpuhost.planning.catalog import shipped
 RECORDED = Path(__file__).resolve().parent / "data" / "offers"
 CODENAMES = {
     "ubuntu-18.04": ("Ubuntu", "bionic-updates"),
+    "ubuntu-24.04": ("Ubuntu", "noble-updates"),
     "debian-12": ("Debian", "bookworm"),
     "debian-13": ("Debian", "trixie"),
 }

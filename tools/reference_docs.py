@@ -33,6 +33,8 @@ FAULTS, HEALED = ROOT / "tests/hosts/faults", ROOT / "tests/e2e/faults.json"
 ELSEWHERE = ROOT / "tests/unit/elsewhere.json"
 LOCKLESS = ROOT / "tests/hosts/found"
 MADE = "Written by tools/reference_docs.py; do not edit."
+# The cards that people ask about, from the oldest to those of data centres.
+CARDS = ("GTX 750 Ti", "Quadro P2000", "RTX 2080", "RTX 3090", "RTX 4090", "H100", "H200", "RTX 5090", "10de:2901")
 # Who asks what: platform, cards, demands.
 ASKED: Tuple[Tuple[str, List[str], Dict[str, str]], ...] = (
     *(
@@ -60,20 +62,9 @@ ASKED: Tuple[Tuple[str, List[str], Dict[str, str]], ...] = (
     ("debian-12", ["RTX 3090"], {}),
     ("debian-12", ["H200"], {}),
     ("debian-12", [], {}),
-    *(
-        ("debian-13", [name], {})
-        for name in (
-            "GTX 750 Ti",
-            "Quadro P2000",
-            "RTX 2080",
-            "RTX 3090",
-            "RTX 4090",
-            "H100",
-            "H200",
-            "RTX 5090",
-        )
-    ),
+    *((platform, [card], {}) for platform in ("debian-13", "ubuntu-24.04") for card in CARDS),
     ("debian-13", [], {}),
+    ("ubuntu-24.04", [], {}),
 )
 
 

@@ -45,7 +45,7 @@ def test_sizes() -> None:
     assert len(FACTS["cudnn"]["packages"]) == 100
     assert len(FACTS["opencv"]["releases"]) == 25
     assert len(FACTS["drivers"]["archives"]["ubuntu-18.04"]) == 11
-    assert set(FACTS["platforms"]["platforms"]) == {"ubuntu-18.04", "debian-12", "debian-13"}
+    assert set(FACTS["platforms"]["platforms"]) == {"ubuntu-18.04", "ubuntu-24.04", "debian-12", "debian-13"}
     assert len({row["series"] for row in FACTS["tensorflow"]["releases"]}) == 22  # 2.0 to 2.21
 
 
@@ -331,7 +331,7 @@ def test_doubt_is_kept() -> None:
     assert count("opencv", "releases") == 19
     assert count("cuda", "releases") == 0
     assert count("tensorflow", "releases") == 0
-    for platform, doubtful in (("ubuntu-18.04", 24), ("debian-12", 34), ("debian-13", 34)):
+    for platform, doubtful in (("ubuntu-18.04", 24), ("ubuntu-24.04", 60), ("debian-12", 34), ("debian-13", 34)):
         ask = independent.Ask(platform, ())
         places = [independent.place(FACTS, ask, row) for row in FACTS["cuda"]["releases"]]
         assert sum(bool(p.get("unverified")) for p in places) == doubtful, platform

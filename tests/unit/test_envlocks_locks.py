@@ -42,10 +42,13 @@ TENSORFLOW = {
     ("2.19.1", "cp311"): "8e5524eb492160576e5eeea9bb472ddc653123503f2290f83123d5ac9545750e",
     ("2.20.0", "cp311"): "481499fd0f824583de8945be61d5e827898cdaa4f5ea1bc2cc28ca2ccff8229e",
     ("2.21.0", "cp311"): "9056fbc9ba04235810b71ae6cbd958a196e8804fb53bbcffbf3e23b56155f124",
+    ("2.16.2", "cp312"): "5badc6744672a3181c012b6ab2815975be34d0573db3b561383634acc0d46a55",
+    ("2.21.0", "cp312"): "b3b95643c4e70eb925839938fb35cbe142f317ec84af6844ee61513713bb13c0",
     ("2.21.0", "cp313"): "e9d8da8dcab9650efb45f032ba70af2f016f907e6e0c6bda29dd101bba945406",
 }
-#: glibc of the platform that has this Python in its archive: Ubuntu 18.04 (3.7, 3.8), Debian 12 (3.11), Debian 13.
-PLATFORM_GLIBC = {"cp37": (2, 27), "cp38": (2, 27), "cp311": (2, 36), "cp313": (2, 41)}
+#: glibc of the platform that has this Python in its archive: Ubuntu 18.04 (3.7, 3.8) and 24.04 (3.12), Debian 12 (3.11)
+#: and 13.
+PLATFORM_GLIBC = {"cp37": (2, 27), "cp38": (2, 27), "cp311": (2, 36), "cp312": (2, 39), "cp313": (2, 41)}
 #: The last pip that runs on a Python that no longer gets new ones.
 LAST_PIP = {"cp37": "24.0", "cp38": "25.0.1"}
 #: The last NumPy with a wheel for these Pythons.
@@ -200,8 +203,8 @@ ENGINES = [name for name in NAMES if name.startswith("opencv_cuda_engines-")]
 
 
 def test_every_platform_has_the_engines():
-    """Ubuntu 18.04 (Python 3.8), Debian 12 (3.11) and 13 (3.13), each beside the OpenCV that a plan chooses there."""
-    assert {name.rsplit("-", 1)[1] for name in ENGINES} == {"cp38", "cp311", "cp313"}
+    """Beside the OpenCV that a plan chooses there: for the newest Python of each platform."""
+    assert {name.rsplit("-", 1)[1] for name in ENGINES} == set(PLATFORM_GLIBC) - {"cp37"}
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -49,9 +49,12 @@ def test_a_busy_dpkg_is_no_broken_one() -> None:
 def test_an_unknown_platform_ends_it() -> None:
     """One sentence with the platforms that are supported; nothing else can be judged, and there is no remark."""
     observation = observed("ubuntu1804-foreign-sources")
-    observation["platform"]["id"] = "ubuntu-20.04"
+    observation["platform"]["id"] = "ubuntu-16.04"
     (problem,) = preflight.problems(observation)
-    assert problem == "The platform ubuntu-20.04 is not supported; supported are ubuntu-18.04, debian-12, debian-13."
+    assert (
+        problem
+        == "The platform ubuntu-16.04 is not supported; supported are ubuntu-18.04, debian-12, debian-13, ubuntu-24.04."
+    )
     assert preflight.remarks(observation) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -165,10 +166,17 @@ def snapshot(catalog: Catalog) -> List[Json]:
     return [row for packages in catalog.drivers["archives"].values() for row in packages]
 
 
+@functools.lru_cache(maxsize=2)
+def cards(catalog: Catalog) -> Dict[str, Tuple[Gpu, Optional[int]]]:
+    """Return all cards by device id, each with the lowest branch with which a package of a snapshot claims it."""
+    lowest = claimed_from(snapshot(catalog))
+    return {device: (from_device(catalog, device), lowest.get(device)) for device in catalog.gpus["devices"]}
+
+
 def driven(catalog: Catalog, row: Json, branch: Json, listed: Iterable[str]) -> List[str]:
     """Return those of some devices that a package drives with its kind of module."""
-    known = catalog.gpus["devices"]
-    generations = {d: from_device(catalog, d).generation for d in listed if d in known}
+    known = cards(catalog)
+    generations = {d: known[d][0].generation for d in listed if d in known}
     if row.get("kernel_modules") == "open":
         return [d for d in listed if generations.get(d) in catalog.drivers["open_modules_generations"]]
     return [
@@ -178,13 +186,10 @@ def driven(catalog: Catalog, row: Json, branch: Json, listed: Iterable[str]) -> 
 
 def served(catalog: Catalog, row: Json, branch: Json) -> List[str]:
     """Return the devices of the generations that a branch serves, but for those that are newer than the driver."""
-    lowest, found = claimed_from(snapshot(catalog)), []
-    for device in catalog.gpus["devices"]:
-        card = from_device(catalog, device)
+    found, release_of = [], version(row["version"])
+    for device, (card, lowest) in cards(catalog).items():
         first = card.first_listed_driver
-        new_enough = first is None or version(row["version"]) >= version(first)
-        if device in lowest:
-            new_enough = int(row["branch"]) >= lowest[device]
+        new_enough = int(row["branch"]) >= lowest if lowest else first is None or release_of >= version(first)
         if new_enough and card.generation in branch["generations"]:
             found.append(device)
     return found

@@ -86,7 +86,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalog:
     """All tables, each as its JSON says (the schemas document the fields), and the names of the locks of environments
     and of NVIDIA's wheels.

@@ -1,0 +1,70 @@
+"""The stacks that the facts about each platform come to, for the cards that people have; a refusal names a way out."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional, Tuple
+
+import pytest
+
+from gpuhost.planning import plan
+from gpuhost.planning.gpus import parse
+from gpuhost.planning.request import request_from
+from gpuhost.planning.resolve import resolver
+
+Json = Dict[str, Any]
+#: The driver's package, its module, CUDA, cuDNN, TensorFlow and its Python.
+Stack = Tuple[str, str, str, str, Optional[str], Optional[str]]
+TF_221 = ("12.5.1", "9.10.2.21", "2.21.0", "3.12")
+STACKS: Dict[Tuple[str, str], Stack] = {
+    ("ubuntu-24.04", "GTX 750 Ti"): ("nvidia-driver-580", "proprietary", "12.3.2", "8.9.7.29", "2.16.2", "3.12"),
+    **{
+        ("ubuntu-24.04", card): ("nvidia-driver-580", "proprietary", *TF_221)
+        for card in ("Quadro P2000", "RTX 2080", "RTX 3090", "RTX 4090", "H100", "H200")
+    },
+}
+#: Without TensorFlow, which has no wheel whose libraries hold code for these cards.
+APART_FROM_TENSORFLOW: Dict[Tuple[str, str], Stack] = {
+    ("ubuntu-24.04", "RTX 5090"): ("nvidia-driver-595-open", "open", "13.3.0", "9.21.0.82", None, None),
+    ("ubuntu-24.04", "10de:2901"): ("nvidia-driver-595-open", "open", "13.3.0", "9.21.0.82", None, None),
+}
+
+
+def planned(platform: str, card: str, **more: Any) -> Json:
+    """Return the plan for a card on a platform that no host was seen of."""
+    found = resolver()
+    return plan.make(found, request_from(found, platform, [parse(found.catalog, card)], {}, **more))
+
+
+def stack(made: Json) -> Stack:
+    """Return what a plan comes to."""
+    assert made["status"] == "planned", made["reasons"]
+    driver, tensorflow = made["driver"], made["tensorflow"] or {}
+    versions = (made["cuda"]["version"], made["cudnn"]["version"], tensorflow.get("version"), tensorflow.get("python"))
+    return (driver.get("package", ".run"), driver["kernel_modules"], *versions)
+
+
+@pytest.mark.parametrize(("platform", "card"), STACKS)
+def test_a_card_gets_the_stack_of_the_facts(platform: str, card: str) -> None:
+    """Shared with TensorFlow, whose environment is locked; what nobody has read of the archive is said."""
+    made = planned(platform, card)
+    assert stack(made) == STACKS[platform, card]
+    assert made["tensorflow"]["cuda"] is None and made["tensorflow"]["environment"]
+    assert any(note["unverified"] and "index was not read" in note["text"] for note in made["notes"])
+
+
+@pytest.mark.parametrize(("platform", "card"), APART_FROM_TENSORFLOW)
+def test_a_card_that_is_refused_is_told_what_would_do(platform: str, card: str) -> None:
+    """TensorFlow stands in the way; left out, the open modules are chosen."""
+    refused = planned(platform, card)
+    assert refused["status"] == "refused"
+    assert [row["component"] for row in refused["obstacles"]] == ["tensorflow"]
+    made = planned(platform, card, without=frozenset({"tensorflow"}))
+    assert stack(made) == APART_FROM_TENSORFLOW[platform, card]
+
+
+def test_a_card_that_no_python_of_the_archive_serves_is_refused() -> None:
+    """TensorFlow has no code for Kepler in a wheel for Python 3.12; the nearest change is another release."""
+    made = planned("ubuntu-24.04", "Tesla K80")
+    assert made["status"] == "refused"
+    assert {row["rule"] for row in made["reasons"]} == {"tensorflow-code", "tensorflow-python"}
+    assert any(row["change"] == "on ubuntu-18.04" for row in made["nearest"])
