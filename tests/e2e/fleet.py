@@ -1,4 +1,4 @@
-"""The world of the fleet tests: archive, vendor mirror, imitation Ubuntu 18.04 hosts, and a controller outside them."""
+"""The world of the fleet tests: archive, vendor mirror, imitation Ubuntu hosts, and a controller outside them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Type
 
 from .beds.archive import Archive
 from .beds.mirror import Mirror
+from .beds.releases import BIONIC, Release
 from .beds.ubuntu import UbuntuBed, own_pythons
 from .controller import Controller, Json
 
@@ -31,16 +32,16 @@ class Kind(NamedTuple):
 class World:
     """Archive, mirror, hosts and controller; used in a `with` block."""
 
-    def __init__(self, folder: Path, kinds: Dict[str, Kind], **variables: Any) -> None:
+    def __init__(self, folder: Path, kinds: Dict[str, Kind], release: Release = BIONIC, **variables: Any) -> None:
         """Describe the hosts; `variables` are Ansible's for all of them."""
-        self.folder, self.kinds, self._variables = folder, kinds, variables
+        self.folder, self.kinds, self.release, self._variables = folder, kinds, release, variables
         self.beds: Dict[str, UbuntuBed] = {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> World:
         """Serve the files, boot the hosts."""
         with contextlib.ExitStack() as stack:
-            self.archive = stack.enter_context(Archive(self.folder / "archive", own_pythons()))
+            self.archive = stack.enter_context(Archive(self.folder / "archive", own_pythons(), self.release))
             self.mirror = stack.enter_context(Mirror(self.folder / "mirror"))
             self.controller = Controller(
                 self.folder / "controller",

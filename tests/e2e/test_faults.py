@@ -24,8 +24,8 @@ from gpuhost.host.guard import rules as guard
 from gpuhost.verification.collect import Host, Options
 
 from .beds.archive import next_month
-from .beds.bionic import NEXT_HWE
 from .beds.commands import host as outside
+from .beds.releases import BIONIC
 from .beds.standins import elf
 from .beds.ubuntu import UbuntuBed
 from .fleet import GA, HWE, Kind, World
@@ -33,6 +33,7 @@ from .fleet import GA, HWE, Kind, World
 RECORD = Path(__file__).resolve().parent / "faults.json"
 SITE = ("site.yml", "--skip-tags", "verify,opencv,yolo")
 NAME = "box"
+NEXT_HWE = BIONIC.next_kernels[1]
 KINDS = {NAME: Kind("1c30", HWE, True, "525.105.17", "archive")}
 #: What cannot pass here: nvcc's stand-in builds no OpenCV, and the libraries' stand-ins compute nothing.
 LEFT_OUT = ["opencv.installed", "tensorflow.gpu"]

@@ -16,7 +16,8 @@ from gpuhost.planning import contents
 from gpuhost.planning.catalog import shipped
 
 from .beds.archive import next_month
-from .beds.bionic import next_month_others
+from .beds.packages import next_month_others
+from .beds.releases import BIONIC
 from .beds.snapshot import Snapshot
 from .controller import Json, with_status
 from .fleet import GA, HWE, WATCHED, Kind, World, driver_packages, packages, state
@@ -227,7 +228,7 @@ class TestAccident:
         bed.run(["unattended-upgrade", "--verbose"], timeout=600)
         assert driver_packages(bed) == before
         after = packages(bed)
-        for unrelated in next_month_others():
+        for unrelated in next_month_others(BIONIC):
             assert after[unrelated.name] == unrelated.version != others[unrelated.name]
         bed.reboot()
         report = world.controller.verify("--no-benchmark", only="p2000")["p2000"]

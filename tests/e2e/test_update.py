@@ -11,11 +11,12 @@ from typing import Iterator
 import pytest
 
 from .beds.archive import next_month
-from .beds.bionic import NEXT_HWE
+from .beds.releases import BIONIC
 from .controller import with_status
 from .fleet import HWE, Kind, Steps, World, driver_packages, packages, state
 
 OLD, NEW = "525.105.17-0ubuntu0.18.04.1", "525.125.06-0ubuntu0.18.04.1"
+NEXT_HWE = BIONIC.next_kernels[1]
 NEXT = NEXT_HWE.release
 UPDATE = ("playbooks/update.yml", "--skip-tags", "verify")
 #: A stand-in of nvcc compiles nothing, so what is built with it is left out.

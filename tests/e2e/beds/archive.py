@@ -1,4 +1,4 @@
-"""The fabricated archive of Ubuntu 18.04: signed, served over http, and able to become next month's."""
+"""The fabricated archive of an Ubuntu release: signed, served over http, and able to become next month's."""
 
 from __future__ import annotations
 
@@ -10,43 +10,45 @@ from pathlib import Path
 from types import TracebackType
 from typing import Dict, Iterable, List, NamedTuple, Optional, Type
 
-from . import bionic, bionic_driver, debs, signing
+from . import debs, driver_packages, packages, signing
 from .debs import Package
 from .network import ServiceAddress
+from .releases import BIONIC, Kernel, Release
 from .server import FileServer
 
-CODENAME = "bionic"
 COMPONENTS = ("main", "restricted", "universe", "multiverse")
 HOST, PRO_HOST = "archive.ubuntu.example", "esm.ubuntu.com"
+#: Where a host keeps the archive's key, from the root folder on.
+KEYRING = "usr/share/keyrings/ubuntu-archive-keyring.gpg"
 FIELD = Path(__file__).resolve().parents[2] / "field"
 
 
 class Pocket(NamedTuple):
-    """One suite: the folder of the server that it is in, its name, and whose it is."""
+    """One suite: the folder of the server that it is in, what its name has after the codename, and whose it is."""
 
     top: str
-    suite: str
+    end: str
     origin: str
 
 
 POCKETS = {
-    "": Pocket("ubuntu", CODENAME, "Ubuntu"),
-    "updates": Pocket("ubuntu", CODENAME + "-updates", "Ubuntu"),
-    "security": Pocket("ubuntu", CODENAME + "-security", "Ubuntu"),
-    "infra-security": Pocket("infra/ubuntu", CODENAME + "-infra-security", "UbuntuESM"),
-    "infra-updates": Pocket("infra/ubuntu", CODENAME + "-infra-updates", "UbuntuESM"),
-    "apps-security": Pocket("apps/ubuntu", CODENAME + "-apps-security", "UbuntuESMApps"),
+    "": Pocket("ubuntu", "", "Ubuntu"),
+    "updates": Pocket("ubuntu", "-updates", "Ubuntu"),
+    "security": Pocket("ubuntu", "-security", "Ubuntu"),
+    "infra-security": Pocket("infra/ubuntu", "-infra-security", "UbuntuESM"),
+    "infra-updates": Pocket("infra/ubuntu", "-infra-updates", "UbuntuESM"),
+    "apps-security": Pocket("apps/ubuntu", "-apps-security", "UbuntuESMApps"),
 }
 
 
 class Archive:
     """A folder in an archive's layout and, in a `with` block, its http server."""
 
-    def __init__(self, folder: Path, pythons: Optional[Dict[str, str]] = None) -> None:
-        """Fill `folder` with the archive as it stood when 18.04 ended; `pythons` as in bionic.others()."""
-        self.folder = folder
+    def __init__(self, folder: Path, pythons: Optional[Dict[str, str]] = None, release: Release = BIONIC) -> None:
+        """Fill `folder` with a release's archive as the catalog knows it; `pythons` as in `packages.others`."""
+        self.folder, self.release = folder, release
         folder.mkdir(parents=True, exist_ok=True)
-        self._packages: List[Package] = as_it_ended(pythons or {})
+        self._packages: List[Package] = as_it_ended(release, pythons or {})
         self._sums: Dict[str, str] = {}
         self._server: Optional[FileServer] = None
         self._address: Optional[ServiceAddress] = None
@@ -85,10 +87,21 @@ class Archive:
         assert self._server is not None, "the archive is not served: use it in a with block"
         return self._server.requests
 
-    def sources_list(self) -> str:
-        """The text of a sources.list that names this archive and no other."""
-        own = [pocket.suite for pocket in POCKETS.values() if pocket.origin == "Ubuntu"]
-        return "".join(f"deb {self.url} {suite} {' '.join(COMPONENTS)}\n" for suite in own)
+    def sources(self) -> Dict[str, str]:
+        """The files below /etc/apt that name this archive and no other, as the release's installer writes them."""
+        own = [self.suite(pocket) for pocket in POCKETS.values() if pocket.origin == "Ubuntu"]
+        if not self.release.deb822:
+            text = "".join(f"deb {self.url} {suite} {' '.join(COMPONENTS)}\n" for suite in own)
+            return {"sources.list": text}
+        stanza = "Types: deb\nURIs: {}\nSuites: {}\nComponents: {}\nSigned-By: {}\n"
+        parts = [[suite for suite in own if not suite.endswith("-security")], [own[-1]]]
+        rows = (stanza.format(self.url, " ".join(suites), " ".join(COMPONENTS), f"/{KEYRING}") for suites in parts)
+        moved = "# Ubuntu sources have moved to /etc/apt/sources.list.d/ubuntu.sources\n"
+        return {"sources.list": moved, "sources.list.d/ubuntu.sources": "\n".join(rows)}
+
+    def suite(self, pocket: Pocket) -> str:
+        """The name of a suite."""
+        return self.release.codename + pocket.end
 
     def pro_sources(self) -> Dict[str, str]:
         """The source lists of an Ubuntu Pro host, by their files' names, as tests/field has them; they lead to here."""
@@ -148,7 +161,7 @@ class Archive:
         releases, places = [], []
         for name, components in stanzas.items():
             pocket = POCKETS[name]
-            folder = tops[pocket.top] / "dists" / pocket.suite
+            folder = tops[pocket.top] / "dists" / self.suite(pocket)
             files: Dict[str, bytes] = {}
             for component, rows in components.items():
                 text = "\n".join(rows).encode()
@@ -159,63 +172,73 @@ class Archive:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(body)
             date = formatdate(time.time(), usegmt=True)
-            releases.append(debs.release(pocket.origin, pocket.suite, CODENAME, COMPONENTS, files, date))
+            named = (pocket.origin, self.suite(pocket), self.release.codename, self.release.version)
+            releases.append(debs.release(*named, COMPONENTS, files, date))
             places.append(folder / "InRelease")
         for place, signed in zip(places, signing.clearsign(releases)):
             place.write_bytes(signed)
 
 
-def as_it_ended(pythons: Dict[str, str]) -> List[Package]:
-    """The archive's packages on the last day of 18.04's support."""
-    lines = bionic_driver.branches()
-    rows = bionic.others(pythons)
-    for kernel in (bionic.GA, bionic.HWE):
-        rows += bionic.kernel_packages(kernel)
-        rows.append(bionic_driver.signatures(kernel, kernel.version))
-        for branch in lines:
-            rows += bionic_driver.signed_packages(branch, kernel, kernel.version)
+def as_it_ended(release: Release, pythons: Dict[str, str]) -> List[Package]:
+    """The archive's packages: of 18.04 those of the last day of its support."""
+    lines = driver_packages.branches(release)
+    rows = packages.others(release, pythons)
+    for kernel in release.kernels:
+        rows += packages.kernel_packages(kernel)
+        rows.append(driver_packages.signatures(kernel, kernel.version))
+        for branch in with_modules(release, lines, kernel):
+            rows += driver_packages.signed_packages(branch, kernel, kernel.version)
     for branch in lines:
-        rows += bionic_driver.driver_packages(branch)
-    rows += [bionic_driver.transitional(name, lines) for name in bionic_driver.TRANSITIONAL]
-    return rows + esm(lines)
+        rows += driver_packages.driver_packages(branch)
+    rows += [driver_packages.transitional(release, name, lines) for name in release.transitional]
+    return rows + (esm(release, lines) if release == BIONIC else [])
 
 
-def esm(lines: List[bionic_driver.Branch]) -> List[Package]:
+def with_modules(release: Release, lines: List[driver_packages.Branch], kernel: Kernel) -> List[driver_packages.Branch]:
+    """The lines that the archive has signed modules of for a kernel."""
+    return [line for line in lines if not kernel.suffix or line.name not in release.unsigned]
+
+
+def esm(release: Release, lines: List[driver_packages.Branch]) -> List[Package]:
     """What Ubuntu Pro has beside it, after the end of support: a library that the stack takes, and a driver line that
     it does not. The driver's version is made up.
     """
     old = next(line for line in lines if line.name == "390")
-    newer = old._replace(upstream="390.157.99", version="390.157.99-0ubuntu0.18.04.1~esm1")
+    newer = old._replace(upstream="390.157.99", version=f"390.157.99-{release.tail}~esm1")
     # Its suites have the one component main.
     there = {"component": "main", "pockets": ("infra-security",)}
-    rows = [package._replace(**there) for package in bionic_driver.driver_packages(newer)]
-    libxml2 = bionic.library("libxml2", "2.9.4+dfsg1-6.1ubuntu1.9+esm1", "libxml2", "libxml2.so.2")[0]
+    rows = [package._replace(**there) for package in driver_packages.driver_packages(newer)]
+    soname, version = release.libraries["libxml2"]
+    libxml2 = packages.library("libxml2", f"{version}+esm1", "libxml2", soname)[0]
     return [*rows, libxml2._replace(pockets=("infra-security", "infra-updates"))]
 
 
-def next_month() -> List[Package]:
-    """What the accident brings: a newer 525 with its modules, newer kernels, and unrelated upgrades.
+def next_month(release: Release = BIONIC) -> List[Package]:
+    """What the accident brings: a newer version of a driver line, its modules, newer kernels, and unrelated upgrades.
 
     As Canonical does, the modules of the new driver are also built again for the kernels of before.
     """
-    lines = bionic_driver.branches()
-    fresh = bionic_driver.newer(next(line for line in lines if line.name == "525"))
-    rows = bionic.next_month_others() + bionic_driver.driver_packages(fresh)
-    for old, kernel in ((bionic.GA, bionic.NEXT_GA), (bionic.HWE, bionic.NEXT_HWE)):
+    lines = driver_packages.branches(release)
+    fresh = {line.name: driver_packages.newer(line, release) for line in lines if line.line == release.updated}
+    rows = packages.next_month_others(release)
+    for branch in fresh.values():
+        rows += driver_packages.driver_packages(branch)
+    for old, kernel in zip(release.kernels, release.next_kernels):
         again = old.version + "+1"
-        rows += bionic.kernel_packages(kernel)
-        rows += [bionic_driver.signatures(old, again), bionic_driver.signatures(kernel, kernel.version)]
-        for branch in lines:
-            made = fresh if branch.name == "525" else branch
-            rows += bionic_driver.signed_packages(made, old, again)[:2]
-            rows += bionic_driver.signed_packages(made, kernel, kernel.version)
+        rows += packages.kernel_packages(kernel)
+        rows += [driver_packages.signatures(old, again), driver_packages.signatures(kernel, kernel.version)]
+        for branch in with_modules(release, lines, kernel):
+            made = fresh.get(branch.name, branch)
+            # All packages but those that lead to the newest kernel.
+            rows += driver_packages.signed_packages(made, old, again)[:2]
+            rows += driver_packages.signed_packages(made, kernel, kernel.version)
     return rows
 
 
 def branch_jump() -> List[Package]:
     """The 525 line's package becomes a transitional one that pulls 530 (D04), as older lines' did."""
-    lines = bionic_driver.branches()
-    return [bionic_driver.transitional("525", [line for line in lines if line.name != "525"], "530")]
+    lines = [line for line in driver_packages.branches(BIONIC) if line.name != "525"]
+    return [driver_packages.transitional(BIONIC, "525", lines, "530")]
 
 
-__all__ = ["HOST", "Archive", "as_it_ended", "branch_jump", "next_month"]
+__all__ = ["HOST", "KEYRING", "Archive", "as_it_ended", "branch_jump", "next_month"]

@@ -42,7 +42,7 @@ class Package(NamedTuple):
     content: Content = MappingProxyType({})
     # preinst, postinst, prerm, postrm, triggers, conffiles.
     scripts: Mapping[str, str] = MappingProxyType({})
-    # The pockets it is in: "" is bionic itself, "updates", "security".
+    # The pockets it is in: "" is the release itself, "updates", "security".
     pockets: Tuple[str, ...] = ("",)
 
     @property
@@ -121,19 +121,25 @@ def stanza(package: Package, deb: bytes) -> str:
 
 
 def release(
-    origin: str, suite: str, codename: str, components: Sequence[str], files: Mapping[str, bytes], date: str
+    origin: str,
+    suite: str,
+    codename: str,
+    version: str,
+    components: Sequence[str],
+    files: Mapping[str, bytes],
+    date: str,
 ) -> str:
     """The text of a Release file of one of Ubuntu's archives."""
     lines: List[str] = [
         f"Origin: {origin}",
         f"Label: {origin}",
         f"Suite: {suite}",
-        "Version: 18.04",
+        f"Version: {version}",
         f"Codename: {codename}",
         f"Date: {date}",
         "Architectures: amd64",
         f"Components: {' '.join(components)}",
-        f"Description: Ubuntu {suite.capitalize()} 18.04",
+        f"Description: Ubuntu {suite.capitalize()} {version}",
         "Acquire-By-Hash: no",
         "SHA256:",
     ]

@@ -1,4 +1,4 @@
-"""The imitation Ubuntu 18.04 GPU host: what only the outside world can give is imitated at its outer edge."""
+"""The imitation Ubuntu GPU host: what only the outside world can give is imitated at its outer edge."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from . import bionic, signing
-from .archive import HOST, PRO_HOST, Archive
+from . import signing
+from .archive import HOST, KEYRING, PRO_HOST, Archive
 from .base import BUILD_SECONDS, BaseRoot, cache_root, require_tools
 from .bed import ROOT_ENVIRONMENT, Bed
 from .commands import BedError, host
 from .firmware import Firmware
 from .mirror import Mirror
+from .packages import STANDINS, kernel_packages
+from .releases import BIONIC, RELEASES, Release
 
 PACKAGES = (
     "apt", "apt-utils", "ca-certificates", "cpio", "dbus", "dkms", "gcc", "git", "gzip", "initramfs-tools", "iproute2",
@@ -25,7 +27,7 @@ PACKAGES = (
     "make", "openssh-server", "openssl", "pciutils", "procps", "python3", "python3-apt", "python3-venv", "sbsigntool",
     "sudo", "systemd", "systemd-sysv", "udev", "unattended-upgrades", "wget", "xz-utils",
 )  # fmt: skip
-# What the installation of 18.04 put there, beside the kernel.
+# What the installation put there, beside the kernel.
 INSTALLED = (
     "grub2-common",
     "mokutil",
@@ -36,19 +38,19 @@ INSTALLED = (
     "snapd",
 )
 OS_RELEASE = """NAME="Ubuntu"
-VERSION="18.04.6 LTS (Bionic Beaver)"
+VERSION="{point} LTS ({name})"
 ID=ubuntu
 ID_LIKE=debian
-PRETTY_NAME="Ubuntu 18.04.6 LTS"
-VERSION_ID="18.04"
+PRETTY_NAME="Ubuntu {point} LTS"
+VERSION_ID="{version}"
 HOME_URL="https://www.ubuntu.com/"
-VERSION_CODENAME=bionic
-UBUNTU_CODENAME=bionic
+VERSION_CODENAME={codename}
+UBUNTU_CODENAME={codename}
 """
 LSB_RELEASE = """DISTRIB_ID=Ubuntu
-DISTRIB_RELEASE=18.04
-DISTRIB_CODENAME=bionic
-DISTRIB_DESCRIPTION="Ubuntu 18.04.6 LTS"
+DISTRIB_RELEASE={version}
+DISTRIB_CODENAME={codename}
+DISTRIB_DESCRIPTION="Ubuntu {point} LTS"
 """
 AUTO_UPGRADES = 'APT::Periodic::Update-Package-Lists "1";\nAPT::Periodic::Unattended-Upgrade "1";\n'
 # The lines that are in force in the file of unattended-upgrades 1.1ubuntu1.18.04.14.
@@ -73,10 +75,6 @@ MODINFO = "/usr/lib/kmod-of-debian/modinfo"
 FILES = {
     # A bed's processes are killed, its power never fails: what the kernel was given is on the disk.
     "etc/dpkg/dpkg.cfg.d/bed": "force-unsafe-io\n",
-    "usr/lib/os-release": OS_RELEASE,
-    "etc/lsb-release": LSB_RELEASE,
-    "etc/debian_version": "buster/sid\n",
-    "etc/issue": "Ubuntu 18.04.6 LTS \\n \\l\n",
     "etc/dpkg/origins/ubuntu": "Vendor: Ubuntu\nVendor-URL: http://www.ubuntu.com/\nParent: Debian\n",
     "etc/apt/apt.conf.d/20auto-upgrades": AUTO_UPGRADES,
     "etc/apt/apt.conf.d/50unattended-upgrades": UNATTENDED,
@@ -85,43 +83,58 @@ FILES = {
 }
 
 
+def files_of(release: Release) -> Dict[str, str]:
+    """The files that make a Debian root look like the release."""
+    words = release._asdict()
+    return {
+        **FILES,
+        "usr/lib/os-release": OS_RELEASE.format(**words),
+        "etc/lsb-release": LSB_RELEASE.format(**words),
+        "etc/debian_version": release.debian + "\n",
+        "etc/issue": f"Ubuntu {release.point} LTS \\n \\l\n",
+    }
+
+
 # Commands of the outer machine, with their packages, that these beds need beside the plain ones'.
 TOOLS = {"gpg": "gpg", "openssl": "openssl", "ssh": "openssh-client"}
 
 
 class UbuntuRoot(BaseRoot):
-    """A Debian root dressed as Ubuntu 18.04 with one of its kernels, cached like the bare one."""
+    """A Debian root dressed as an Ubuntu release with one of its kernels, cached like the bare one."""
 
-    def __init__(self, kernel: str, pythons: Dict[str, str]) -> None:
+    def __init__(self, release: Release, kernel: str, pythons: Dict[str, str]) -> None:
         """Derive the name from all that goes in."""
         super().__init__(PACKAGES)
         # Kept beside the dressed roots: it is only what they are copied from.
         self.debian = BaseRoot(PACKAGES)
         self.debian.path = cache_root() / "hosts" / self.debian.key
-        self.kernel = bionic.KERNELS[kernel]
+        self.release, self.kernel = release, release.kernel(kernel)
         self._pythons = pythons
         own = Path(__file__).resolve().parent
-        sources = [own / name for name in ("bionic.py", "debs.py", "ubuntu.py")] + sorted((own / "standins").iterdir())
+        sources = [own / name for name in ("packages.py", "releases.py", "debs.py", "ubuntu.py")] + sorted(
+            (own / "standins").iterdir()
+        )
         parts = [self.debian.key, kernel, repr(sorted(pythons.items())), signing.canonical().certificate.read_text()]
         parts += [path.read_text() for path in sources if path.is_file()]
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
         week = "-".join(self.debian.key.split("-")[1:3])
-        self.key = f"ubuntu-{week}-{kernel}-{digest}"
+        self.key = f"ubuntu-{release.version}-{week}-{kernel}-{digest}"
         self.path = cache_root() / "hosts" / self.key
 
     def _make(self, root: Path) -> None:
         """Copy the Debian root and dress it."""
         with self.debian.lease() as lower:
             host(["cp", "--archive", "--reflink=auto", f"{lower}/.", str(root)], timeout=BUILD_SECONDS)
-        for name, text in FILES.items():
+        for name, text in files_of(self.release).items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
         (root / "etc/initramfs-tools/hooks/splash").chmod(0o755)
-        real, shown = root / MODINFO.lstrip("/"), root / "usr/sbin/modinfo"
-        real.parent.mkdir()
-        shown.rename(real)
-        shutil.copy(bionic.STANDINS / "modinfo", shown)
-        shown.chmod(0o755)
+        if self.release.old_kmod:
+            real, shown = root / MODINFO.lstrip("/"), root / "usr/sbin/modinfo"
+            real.parent.mkdir()
+            shown.rename(real)
+            shutil.copy(STANDINS / "modinfo", shown)
+            shown.chmod(0o755)
         link = root / "etc/dpkg/origins/default"
         link.unlink(missing_ok=True)
         link.symlink_to("ubuntu")
@@ -130,6 +143,7 @@ class UbuntuRoot(BaseRoot):
         for path in root.glob("etc/apt/trusted.gpg.d/*"):
             path.unlink()
         shutil.copy(signing.archive_key(), root / "etc/apt/trusted.gpg.d/ubuntu-keyring-2018-archive.gpg")
+        shutil.copy(signing.archive_key(), root / KEYRING)
         authority = root / "usr/local/share/ca-certificates/vendor-mirror.crt"
         authority.write_text(signing.authority().certificate.read_text())
         enter = ["chroot", str(root)]
@@ -138,12 +152,12 @@ class UbuntuRoot(BaseRoot):
         for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
             host([*enter, "systemctl", "disable", timer], env=env)
         with tempfile.TemporaryDirectory() as folder:
-            archive = Archive(Path(folder), self._pythons)
+            archive = Archive(Path(folder), self._pythons, self.release)
             suffix = self.kernel.flavour
             release = self.kernel.release
             metas = [f"linux-{suffix}", f"linux-image-{suffix}", f"linux-headers-{suffix}"]
             parts = [f"linux-{part}-{release}" for part in ("image", "modules", "modules-extra", "headers")]
-            parts += [p.name for p in bionic.kernel_packages(self.kernel) if p.architecture == "all"]
+            parts += [p.name for p in kernel_packages(self.kernel) if p.architecture == "all"]
             names = [*INSTALLED, *metas, *parts]
             for path in archive.debs(names):
                 shutil.copy(path, root / "var/cache/apt/archives")
@@ -155,27 +169,30 @@ class UbuntuRoot(BaseRoot):
 
 
 class UbuntuBed(Bed):
-    """A booted imitation of an Ubuntu 18.04 host with these cards; see README.md for what is real in it."""
+    """A booted imitation of an Ubuntu host with these cards; see README.md for what is real in it."""
 
     def __init__(
         self,
         cards: Sequence[str] = ("1c30",),
-        kernel: str = bionic.HWE.release,
+        kernel: str = "",
         secure_boot: Optional[bool] = False,
         archive: Optional[Archive] = None,
         mirror: Optional[Mirror] = None,
         logs: Optional[Path] = None,
+        release: Release = BIONIC,
     ) -> None:
         """Describe the host; `cards` are PCI device ids, `secure_boot` None means no EFI at all.
 
         `archive` and `mirror` are in use already (several hosts may share them); without an archive the host gets
-        one of its own.
+        one of its own. The release is the archive's where there is one. `kernel` is by default the newer line's.
         """
         self.pythons = own_pythons()
+        self.release = archive.release if archive is not None else release
+        known = [one.release for one in self.release.kernels]
         super().__init__(PACKAGES, binds={path: path for path in _folders(self.pythons)}, logs=logs)
-        if kernel not in bionic.KERNELS:
-            raise BedError(f"the kernel is one of {', '.join(bionic.KERNELS)}, not {kernel}")
-        self.kernel = kernel
+        if kernel and kernel not in known:
+            raise BedError(f"the kernel is one of {', '.join(known)}, not {kernel}")
+        self.kernel = kernel or known[-1]
         self.mirror = mirror
         self._archive = archive
         self._cards, self._secure_boot = tuple(cards), secure_boot
@@ -191,7 +208,7 @@ class UbuntuBed(Bed):
         with contextlib.ExitStack() as stack:
             if self._archive is None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="archive-")))
-                self._archive = stack.enter_context(Archive(folder, self.pythons))
+                self._archive = stack.enter_context(Archive(folder, self.pythons, self.release))
             self.archive = self._archive
             super().__enter__()
             stack.push(super().__exit__)
@@ -225,8 +242,9 @@ class UbuntuBed(Bed):
         self.firmware.person_confirms = True
 
     def signer(self, kernel: str) -> str:
-        """Who signed the nvidia module of a kernel; the bed's own modinfo, as 18.04's, does not tell it."""
-        return self.run([MODINFO, "-k", kernel, "-F", "signer", "nvidia"], check=False).stdout.strip()
+        """Who signed the nvidia module of a kernel, also where the bed's own modinfo, as 18.04's, does not tell it."""
+        program = MODINFO if self.release.old_kmod else "modinfo"
+        return self.run([program, "-k", kernel, "-F", "signer", "nvidia"], check=False).stdout.strip()
 
     def kernel_log(self) -> List[str]:
         """What the kernel would say of modules it did not take at the last boot."""
@@ -234,19 +252,20 @@ class UbuntuBed(Bed):
 
     def inventory(self, name: str, **variables: Any) -> Dict[str, Dict[str, Any]]:
         """{name: variables}, to stand under `hosts` of an Ansible inventory: ssh as root with a key of its own."""
+        python = self.release.python
         strict = f"-o UserKnownHostsFile={self._ssh / 'known_hosts'} -o StrictHostKeyChecking=yes"
         found = {
             "ansible_host": self.network.address,
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(self._ssh / "id_ed25519"),
             "ansible_ssh_common_args": f"{strict} -o IdentitiesOnly=yes",
-            "ansible_python_interpreter": "/usr/bin/python3.6" if "3.6" in self.pythons else "/usr/bin/python3",
+            "ansible_python_interpreter": f"/usr/bin/python{python}" if python in self.pythons else "/usr/bin/python3",
         }
         return {name: {**found, **variables}}
 
     def _base_root(self) -> BaseRoot:
         """The dressed root."""
-        return UbuntuRoot(self.kernel, self.pythons)
+        return UbuntuRoot(self.release, self.kernel, self.pythons)
 
     def _hardware(self, work: Path) -> List[str]:
         """The cards and the firmware."""
@@ -266,13 +285,14 @@ class UbuntuBed(Bed):
         super()._furnish(root)
         with (root / "etc/hosts").open("a") as hosts:
             hosts.write(f"{self.archive.address} {HOST}\n")
-        (root / "etc/apt/sources.list").write_text(self.archive.sources_list())
+        for name, text in self.archive.sources().items():
+            (root / "etc/apt" / name).write_text(text)
         # What a login by ssh gets.
         variables = {key: value for key, value in self._environment().items() if key not in ROOT_ENVIRONMENT}
         rows = {"PATH": ROOT_ENVIRONMENT["PATH"], **variables}
         (root / "etc/environment").write_text("".join(f'{key}="{value}"\n' for key, value in rows.items()))
-        if "3.6" in self.pythons:
-            (root / "usr/bin/python3.6").symlink_to(self.pythons["3.6"])
+        if self.release.python in self.pythons:
+            (root / f"usr/bin/python{self.release.python}").symlink_to(self.pythons[self.release.python])
         self._ssh = self.copy.work / "ssh"
         self._ssh.mkdir(mode=0o700)
         for path in root.glob("etc/ssh/ssh_host_*"):
@@ -288,12 +308,13 @@ class UbuntuBed(Bed):
 
 
 def own_pythons() -> Dict[str, str]:
-    """The machine's pyenv Pythons of the versions that 18.04 has: "3.6" to its program. Empty without pyenv."""
+    """The machine's pyenv Pythons of the versions that a release has: "3.6" to its program. Empty without pyenv."""
     top = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    wanted = {short for release in RELEASES.values() for short in (release.python, *release.pythons)}
     found = {}
     for path in sorted(top.glob("3.*/bin/python3.*")):
-        short = re.fullmatch(r"python(3\.[678])", path.name)
-        if short:
+        short = re.fullmatch(r"python(3\.[0-9]+)", path.name)
+        if short and short.group(1) in wanted:
             found[short.group(1)] = str(path)
     return found
 

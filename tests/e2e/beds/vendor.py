@@ -12,10 +12,10 @@ import json
 import lzma
 from typing import Any, Dict, List, NamedTuple, Optional, Union
 
-from . import bionic_driver
-from .bionic import STANDINS
+from . import driver_packages
 from .debs import Content, File, Link, tar
 from .firmware import DATA
+from .packages import STANDINS
 from .standins import elf
 
 Files = Dict[str, Union[File, Link]]
@@ -47,10 +47,10 @@ def make(kind: str, version: str, cuda: Optional[str] = None) -> Made:
 def driver(version: str) -> bytes:
     """The .run of a driver."""
     major = int(version.split(".")[0])
-    branch = bionic_driver.Branch(str(major), version, version, ())
+    branch = driver_packages.Branch(str(major), version, version, ())
     files: Files = {}
     for kind in ("compute", "gl", "decode", "encode", "cfg1", "fbc1"):
-        for path, item in bionic_driver.libraries(branch, kind).items():
+        for path, item in driver_packages.libraries(branch, kind).items():
             files["/files" + path] = item
     files["/files/usr/bin/nvidia-smi"] = File((STANDINS / "nvidia-smi").read_bytes(), 0o755)
     uninstall = (STANDINS / "nvidia-uninstall.sh").read_bytes()
@@ -58,7 +58,7 @@ def driver(version: str) -> bytes:
     files["/files/usr/bin/nvidia-installer"] = File(uninstall, 0o755)
     kinds = {"proprietary": "NVIDIA", "open": "Dual MIT/GPL"} if major >= 515 else {"proprietary": "NVIDIA"}
     for kind, licence in kinds.items():
-        for path, item in bionic_driver.dkms_source(version, licence).items():
+        for path, item in driver_packages.dkms_source(version, licence).items():
             files[f"/{kind}/{path.rsplit('/', 1)[1]}"] = item
     words = {"VERSION": version, "HAS_OPEN": "yes" if major >= 515 else "no"}
     words["DEFAULT_KIND"] = "open" if major >= 560 else "proprietary"

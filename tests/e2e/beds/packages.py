@@ -1,15 +1,17 @@
-"""The packages of the imitated Ubuntu 18.04 archive beside the drivers: kernels, what the stack needs, strangers.
+"""The packages of an imitated Ubuntu archive beside the drivers: kernels, what the stack needs, strangers.
 
-Names, versions, sections and dependencies are those of bionic's signed indices; the contents are stand-ins.
+Names, sections and dependencies are those of bionic's signed indices, versions those of `releases.py`; the contents are
+stand-ins.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, Mapping
 
 from . import signing
 from .debs import Content, File, Link, Package
+from .releases import Kernel, Release
 from .standins import elf
 
 STANDINS = Path(__file__).resolve().parent / "standins"
@@ -17,32 +19,6 @@ LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 LDCONFIG = {"triggers": "activate-noawait ldconfig\n"}
 ANYWHERE = ("updates", "security")
 
-
-class Kernel(NamedTuple):
-    """One kernel line of the release at one version."""
-
-    release: str
-    version: str
-    meta_version: str
-    flavour: str
-
-    @property
-    def hwe(self) -> bool:
-        """Whether it is the newer line of 18.04."""
-        return self.flavour != "generic"
-
-    @property
-    def abi(self) -> str:
-        """The release without its flavour."""
-        return self.release[: -len("-generic")]
-
-
-GA = Kernel("4.15.0-213-generic", "4.15.0-213.224", "4.15.0.213.196", "generic")
-HWE = Kernel("5.4.0-150-generic", "5.4.0-150.167~18.04.1", "5.4.0.150.167~18.04.121", "generic-hwe-18.04")
-# What a later month would bring; 18.04 never saw it.
-NEXT_HWE = Kernel("5.4.0-152-generic", "5.4.0-152.169~18.04.1", "5.4.0.152.169~18.04.123", "generic-hwe-18.04")
-NEXT_GA = Kernel("4.15.0-214-generic", "4.15.0-214.225", "4.15.0.214.197", "generic")
-KERNELS = {kernel.release: kernel for kernel in (GA, HWE)}
 
 _CONFIG = """CONFIG_MODULES=y
 CONFIG_MODULE_SIG=y
@@ -78,9 +54,9 @@ def signed_module(name: str, version: str, kernel: str, licence: str = "NVIDIA")
 
 def kernel_packages(kernel: Kernel) -> List[Package]:
     """The packages of one kernel, its metas included."""
-    suffix = "-hwe-5.4" if kernel.hwe else ""
+    suffix = kernel.suffix
     release, version = kernel.release, kernel.version
-    base = f"linux{suffix}-headers-{kernel.abi}" if kernel.hwe else f"linux-headers-{kernel.abi}"
+    base = f"linux{suffix}-headers-{kernel.abi}"
 
     def part(name: str, source: str, depends: str, **more: object) -> Package:
         """One versioned package of the kernel."""
@@ -152,7 +128,7 @@ def _metas(kernel: Kernel) -> List[Package]:
         Package(
             name,
             kernel.meta_version,
-            "linux-meta-hwe-5.4" if kernel.hwe else "linux-meta",
+            f"linux-meta{kernel.suffix}",
             "kernel" if name.startswith("linux-headers") else "metapackages",
             fields={"Depends": depends},
             pockets=ANYWHERE,
@@ -176,6 +152,13 @@ def header_files(release: str) -> Content:
     }
 
 
+#: Source packages that libraries are built from, where these have another name.
+LIBRARY_SOURCES = {
+    "libxml2-16": "libxml2", "libncurses5": "ncurses", "libgl1": "libglvnd", "libglib2.0-0": "glib2.0",
+    "libglib2.0-0t64": "glib2.0", "libx11-6": "libx11", "libxext6": "libxext", "libjpeg-turbo8": "libjpeg-turbo",
+}  # fmt: skip
+
+
 def library(name: str, version: str, source: str, soname: str, section: str = "libs", old: str = "") -> List[Package]:
     """A library package; with `old`, the release pocket has that version and -updates the newer one."""
     content: Content = {f"{LIBRARIES}/{soname}": File(elf.library(soname))}
@@ -185,13 +168,14 @@ def library(name: str, version: str, source: str, soname: str, section: str = "l
     return made + ([made[0]._replace(version=old, pockets=("",))] if old else [])
 
 
-def others(pythons: Dict[str, str]) -> List[Package]:
+def others(release: Release, pythons: Mapping[str, str]) -> List[Package]:
     """What else of the archive the stack names; `pythons` is where the machine's own Pythons stand ("3.8")."""
+    v = release.ordinary
     found = [
-        Package("linux-firmware", "1.173.21", "linux-firmware", architecture="all", pockets=ANYWHERE),
+        Package("linux-firmware", v["linux-firmware"], "linux-firmware", architecture="all", pockets=ANYWHERE),
         Package(
             "mokutil",
-            "0.6.0-2~18.04.1",
+            v["mokutil"],
             "mokutil",
             "admin",
             content={"/usr/bin/mokutil": File((STANDINS / "mokutil").read_bytes(), 0o755)},
@@ -199,7 +183,7 @@ def others(pythons: Dict[str, str]) -> List[Package]:
         ),
         Package(
             "shim-signed",
-            "1.37~18.04.13+15.7-0ubuntu1",
+            v["shim-signed"],
             "shim-signed",
             "utils",
             fields={"Depends": "mokutil, openssl"},
@@ -210,7 +194,7 @@ def others(pythons: Dict[str, str]) -> List[Package]:
         ),
         Package(
             "grub2-common",
-            "2.02-2ubuntu8.26",
+            v["grub2-common"],
             "grub2",
             "admin",
             content={
@@ -221,23 +205,18 @@ def others(pythons: Dict[str, str]) -> List[Package]:
             },
             pockets=ANYWHERE,
         ),
-        Package("xserver-xorg-core", "2:1.19.6-1ubuntu4.15", "xorg-server", "x11", pockets=ANYWHERE),
-        Package("nvidia-settings", "470.57.01-0ubuntu0.18.04.1", "nvidia-settings", "x11", pockets=("updates",)),
-        Package("nvidia-prime", "0.8.16~0.18.04.2", "nvidia-prime", "utils", architecture="all", pockets=("updates",)),
-        *library("libxml2", "2.9.4+dfsg1-6.1ubuntu1.9", "libxml2", "libxml2.so.2", old="2.9.4+dfsg1-6.1ubuntu1"),
-        *library("libncurses5", "6.1-1ubuntu1.18.04.1", "ncurses", "libncurses.so.5"),
-        *library("libgl1", "1.0.0-2ubuntu2.3", "libglvnd", "libGL.so.1"),
-        *library("libglib2.0-0", "2.56.4-0ubuntu0.18.04.9", "glib2.0", "libglib-2.0.so.0"),
-        *library("libx11-6", "2:1.6.4-3ubuntu0.4", "libx11", "libX11.so.6"),
-        *library("libxext6", "2:1.3.3-1", "libxext", "libXext.so.6"),
-        *library("libjpeg-turbo8", "1.5.2-0ubuntu5.18.04.4", "libjpeg-turbo", "libjpeg.so.8"),
-        Package("ubuntu-advantage-tools", "17", "ubuntu-advantage-tools", pockets=("",)),
-        Package("snapd", "2.58+18.04", "snapd", "devel", pockets=("",)),
-        Package("libc6-dev", "2.27-3ubuntu1.6", "glibc", "libdevel", pockets=ANYWHERE),
-        Package("build-essential", "12.4ubuntu1", "build-essential", "devel", fields={"Depends": "gcc, make"}),
+        Package("xserver-xorg-core", v["xserver-xorg-core"], "xorg-server", "x11", pockets=ANYWHERE),
+        Package("nvidia-settings", v["nvidia-settings"], "nvidia-settings", "x11", pockets=("updates",)),
+        Package("nvidia-prime", v["nvidia-prime"], "nvidia-prime", "utils", architecture="all", pockets=("updates",)),
+        Package("ubuntu-advantage-tools", v["ubuntu-advantage-tools"], "ubuntu-advantage-tools", pockets=("",)),
+        Package("snapd", v["snapd"], "snapd", "devel", pockets=("",)),
+        Package("libc6-dev", v["libc6-dev"], "glibc", "libdevel", pockets=ANYWHERE),
+        Package("build-essential", v["build-essential"], "build-essential", "devel", fields={"Depends": "gcc, make"}),
     ]
-    exact = {"3.7": "3.7.5-2ubuntu1~18.04.2", "3.8": "3.8.0-3ubuntu1~18.04.2"}
-    for short, version in exact.items():
+    for name, (soname, version) in release.libraries.items():
+        old = "2.9.4+dfsg1-6.1ubuntu1" if (release.codename, name) == ("bionic", "libxml2") else ""
+        found += library(name, version, LIBRARY_SOURCES.get(name, name), soname, old=old)
+    for short, version in release.pythons.items():
         if short in pythons:
             name = f"python{short}"
             link: Content = {f"/usr/bin/{name}": Link(pythons[short])}
@@ -250,12 +229,12 @@ def others(pythons: Dict[str, str]) -> List[Package]:
     return found
 
 
-def next_month_others() -> List[Package]:
+def next_month_others(release: Release) -> List[Package]:
     """Upgrades that have nothing to do with the stack."""
+    v = release.ordinary_next
+    soname = release.libraries["libjpeg-turbo8"][0]
     return [
-        library("libjpeg-turbo8", "1.5.2-0ubuntu5.18.04.6", "libjpeg-turbo", "libjpeg.so.8")[0]._replace(
-            pockets=ANYWHERE
-        ),
-        Package("ubuntu-advantage-tools", "27.14.4~18.04", "ubuntu-advantage-tools", pockets=ANYWHERE),
-        Package("snapd", "2.61.4+18.04", "snapd", "devel", pockets=ANYWHERE),
+        library("libjpeg-turbo8", v["libjpeg-turbo8"], "libjpeg-turbo", soname)[0]._replace(pockets=ANYWHERE),
+        Package("ubuntu-advantage-tools", v["ubuntu-advantage-tools"], "ubuntu-advantage-tools", pockets=ANYWHERE),
+        Package("snapd", v["snapd"], "snapd", "devel", pockets=ANYWHERE),
     ]

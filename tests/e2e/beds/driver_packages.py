@@ -1,64 +1,82 @@
-"""The NVIDIA driver packages of the imitated archive: branches, signed modules, the transitional names.
+"""The NVIDIA driver packages of an imitated archive: branches, signed modules, the transitional names.
 
-Which branches and versions there are comes from the project's own catalog, which holds bionic's signed indices.
+Which branches and versions there are comes from the project's own catalog.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
-from .bionic import ANYWHERE, LDCONFIG, LIBRARIES, STANDINS, Kernel, signed_module
+from gpuhost.planning.candidates import claims
+from gpuhost.planning.catalog import shipped
+
 from .debs import Content, File, Link, Package
+from .packages import ANYWHERE, LDCONFIG, LIBRARIES, STANDINS, signed_module
+from .releases import Kernel, Release
 from .standins import elf
 
-CATALOG = Path(__file__).resolve().parents[3] / "src/gpuhost/data/drivers.json"
 # The modules that come together; the licence tells the flavour.
 MODULES = ("nvidia", "nvidia-drm", "nvidia-modeset", "nvidia-uvm")
-# An old line's package only pulls the next line's; read from bionic's indices.
-TRANSITIONAL = {
-    "418": "430", "430": "440", "435": "455", "440": "450", "440-server": "450-server", "450": "460", "455": "460",
-    "460": "470", "460-server": "470-server", "465": "470", "495": "510", "510-server": "515-server", "520": "525",
-}  # fmt: skip
+#: From this line on the firmware of the cards is a package of its own, with the version in its name.
+FIRMWARE_FROM = 535
 NOUVEAU = "blacklist nouveau\nblacklist lbm-nouveau\nalias nouveau off\nalias lbm-nouveau off\n"
 
 
 class Branch(NamedTuple):
-    """One driver line at one version."""
+    """One driver line at one version; one of open modules shares all else with the line of the same number."""
 
     name: str
     upstream: str
     version: str
     claims: Tuple[str, ...]
+    support: str = ""
+
+    @property
+    def line(self) -> str:
+        """What the packages are named after that serve both kinds of module."""
+        return self.name.replace("-open", "")
+
+    @property
+    def open(self) -> bool:
+        """Whether its modules are the open ones."""
+        return self.name != self.line
+
+    @property
+    def licence(self) -> str:
+        """What its modules say of their licence."""
+        return "Dual MIT/GPL" if self.open else "NVIDIA"
 
     @property
     def source(self) -> str:
         """The source package."""
-        return f"nvidia-graphics-drivers-{self.name}"
+        return f"nvidia-graphics-drivers-{self.line}"
 
 
-def branches() -> List[Branch]:
-    """The real driver lines of 18.04."""
-    rows: List[Dict[str, Any]] = json.loads(CATALOG.read_text())["archives"]["ubuntu-18.04"]
+def branches(release: Release) -> List[Branch]:
+    """The driver lines of a release, as the catalog has them."""
+    catalog = shipped()
     found = []
-    for row in rows:
-        name = row["package"][len("nvidia-driver-") :]
-        found.append(Branch(name, row["version"], row["package_version"], tuple(row["claims"])))
+    for row in catalog.drivers["archives"][release.platform]:
+        name, claimed = row["package"][len("nvidia-driver-") :], tuple(sorted(claims(catalog, row)))
+        found.append(Branch(name, row["version"], row["package_version"], claimed, row.get("support", "")))
     return found
 
 
-def newer(branch: Branch) -> Branch:
-    """The 525 line a month later; its package version is made up, the release is one of NVIDIA's."""
-    return branch._replace(upstream="525.125.06", version="525.125.06-0ubuntu0.18.04.1")
+def newer(branch: Branch, release: Release) -> Branch:
+    """A line a month later."""
+    upstream, version = release.updated_to
+    return branch._replace(upstream=upstream, version=version)
 
 
 def driver_packages(branch: Branch) -> List[Package]:
-    """Every package of one driver line, as nvidia-graphics-drivers-N builds them."""
-    n, v = branch.name, branch.version
+    """Every package of one driver line, as nvidia-graphics-drivers-N builds them.
+
+    Those that serve both kinds of module come with the proprietary one.
+    """
+    n, v, of_modules = branch.line, branch.version, branch.name
     same = f"(= {v})"
     kernel_common = _of_upstream(f"nvidia-kernel-common-{n}", branch)
-    dkms = _of_upstream(f"nvidia-dkms-{n}", branch)
+    dkms = _of_upstream(f"nvidia-dkms-{of_modules}", branch)
     compute, utils = f"libnvidia-compute-{n}", f"nvidia-compute-utils-{n}"
     kinds = ["gl", "compute", "decode", "encode", "cfg1", "fbc1"]
     kinds += ["extra"] if _number(n) >= 440 else ["ifr1"]
@@ -75,30 +93,40 @@ def driver_packages(branch: Branch) -> List[Package]:
         for kind in kinds
     ]
     whole = [f"libnvidia-{kind}-{n} {same}" for kind in kinds]
-    whole += [f"{utils} {same}", f"nvidia-utils-{n} {same}", f"nvidia-kernel-source-{n} {same}"]
+    whole += [f"{utils} {same}", f"nvidia-utils-{n} {same}", f"nvidia-kernel-source-{of_modules} {same}"]
     whole += [f"xserver-xorg-video-nvidia-{n} {same}", dkms, kernel_common]
-    compute_only = [kernel_common, f"{compute} {same}", f"nvidia-kernel-source-{n} {same}", f"{utils} {same}"]
+    compute_only = [kernel_common, f"{compute} {same}", f"nvidia-kernel-source-{of_modules} {same}", f"{utils} {same}"]
     smi = {"/usr/bin/nvidia-smi": File((STANDINS / "nvidia-smi").read_bytes(), 0o755)}
     persistence: Content = {"/usr/bin/nvidia-persistenced": File(b"#!/bin/sh\nexit 0\n", 0o755)}
     nouveau = {"/lib/modprobe.d/nvidia-graphics-drivers.conf": File(NOUVEAU.encode())}
     initramfs = {"postinst": '#!/bin/sh\nset -e\nif [ "$1" = configure ]; then update-initramfs -u; fi\n'}
+    firmware = f"nvidia-firmware-{n}-{branch.upstream}" if _number(n) >= FIRMWARE_FROM else ""
     found += [
         _part(branch, f"libnvidia-common-{n}", "", {}, "libs")._replace(architecture="all"),
         _part(branch, f"nvidia-utils-{n}", f"{compute}", smi, "utils"),
         _part(branch, utils, compute, persistence, "utils"),
         _part(branch, f"xserver-xorg-video-nvidia-{n}", "xserver-xorg-core", {}, "x11"),
-        _part(branch, f"nvidia-kernel-common-{n}", "", nouveau, "kernel", initramfs),
-        _part(branch, f"nvidia-kernel-source-{n}", "", dkms_source(branch.upstream), "kernel"),
+        _part(branch, f"nvidia-kernel-common-{n}", firmware, nouveau, "kernel", initramfs),
+    ]
+    if firmware:
+        found.append(_part(branch, firmware, "", {}, "libs")._replace(fields={}))
+    if branch.open:
+        found = []
+    no_dkms = f"nvidia-headless-no-dkms-{of_modules}"
+    source = dkms_source(branch.upstream, branch.licence)
+    found += [
+        _part(branch, f"nvidia-kernel-source-{of_modules}", "", source, "kernel"),
         _dkms(branch),
-        _part(branch, f"nvidia-headless-no-dkms-{n}", ", ".join(compute_only), {}, "metapackages"),
-        _part(branch, f"nvidia-headless-{n}", f"nvidia-headless-no-dkms-{n} {same}, {dkms}", {}, "metapackages"),
+        _part(branch, no_dkms, ", ".join(compute_only), {}, "metapackages"),
+        _part(branch, f"nvidia-headless-{of_modules}", f"{no_dkms} {same}, {dkms}", {}, "metapackages"),
     ]
     aliases = ", ".join(f"pci:v000010DEd0000{device.upper()}sv*sd*bc03sc*i*" for device in branch.claims)
-    driver = _part(branch, f"nvidia-driver-{n}", ", ".join(whole), {}, "libs")
+    driver = _part(branch, f"nvidia-driver-{of_modules}", ", ".join(whole), {}, "libs")
     fields = {
         **driver.fields,
         "Recommends": "nvidia-settings, nvidia-prime (>= 0.8)",
-        "Modaliases": f"nvidia_driver_{n.replace('-', '_')}({aliases})",
+        "Modaliases": f"nvidia_driver_{of_modules.replace('-', '_')}({aliases})",
+        "Support": branch.support,
     }
     return [*found, driver._replace(fields=fields)]
 
@@ -106,22 +134,21 @@ def driver_packages(branch: Branch) -> List[Package]:
 def signed_packages(branch: Branch, kernel: Kernel, version: str) -> List[Package]:
     """Canonical's prebuilt modules of a driver line for one kernel: objects, the package that joins them, the meta."""
     n, release = branch.name, kernel.release
-    suffix = "-hwe-5.4" if kernel.hwe else ""
     place = f"/lib/modules/{release}/kernel/nvidia-{n}"
     objects: Dict[str, File | Link] = {}
     for module in MODULES:
-        plain, signature = elf.split_signature(signed_module(module, branch.upstream, release))
+        plain, signature = elf.split_signature(signed_module(module, branch.upstream, release, branch.licence))
         objects[f"{place}/bits/{module}.o"] = File(plain)
         objects[f"{place}/bits/{module}.sig"] = File((signature and elf.with_signature(b"", signature)) or b"")
     exact = f"(= {version})"
-    common = _of_upstream(f"nvidia-kernel-common-{n}", branch)
+    common = _of_upstream(f"nvidia-kernel-common-{branch.line}", branch)
     provided = f"nvidia-dkms-{n} (= {branch.upstream}), nvidia-prebuilt-kernel"
     built = f"linux-modules-nvidia-{n}-{release}"
 
     def part(name: str, depends: str, **more: Any) -> Package:
         """One package of linux-restricted-modules."""
         fields = {"Depends": depends, **more.pop("fields", {})}
-        source = f"linux-restricted-modules{suffix}"
+        source = f"linux-restricted-modules{kernel.suffix}"
         return Package(name, version, source, "kernel", "restricted", fields=fields, pockets=ANYWHERE, **more)
 
     return [
@@ -136,27 +163,26 @@ def signed_packages(branch: Branch, kernel: Kernel, version: str) -> List[Packag
             },
             fields={"Provides": provided},
         ),
-        part(
-            f"linux-modules-nvidia-{n}-{kernel.flavour}",
-            f"{built} {exact}, {common}",
-            fields={"Provides": provided},
+        *(
+            part(f"linux-modules-nvidia-{n}-{flavour}", f"{built} {exact}, {common}", fields={"Provides": provided})
+            for flavour in (kernel.flavour, *kernel.also)
         ),
     ]
 
 
 def signatures(kernel: Kernel, version: str) -> Package:
     """The package of Canonical's signatures; here they lie beside the objects, and this is only the dependency."""
-    source = f"linux-restricted-signatures{'-hwe-5.4' if kernel.hwe else ''}"
+    source = f"linux-restricted-signatures{kernel.suffix}"
     name = f"linux-signatures-nvidia-{kernel.release}"
     return Package(name, version, source, "kernel", "restricted", pockets=ANYWHERE)
 
 
-def transitional(name: str, lines: Sequence[Branch], target: str = "") -> Package:
+def transitional(release: Release, name: str, lines: Sequence[Branch], target: str = "") -> Package:
     """An old line's driver package, which pulls the line after it."""
-    target = target or TRANSITIONAL[name]
+    target = target or release.transitional[name]
     end = target
-    while end in TRANSITIONAL:
-        end = TRANSITIONAL[end]
+    while end in release.transitional:
+        end = release.transitional[end]
     branch = next(line for line in lines if line.name == end)
     fields = {"Depends": f"nvidia-driver-{target}"}
     return Package(
@@ -207,7 +233,7 @@ def libraries(branch: Branch, kind: str) -> Content:
 
 def _cuda_number(version: str) -> int:
     """The newest CUDA of the driver's line as the driver's library numbers it (12.0 is 12000)."""
-    rows = json.loads(CATALOG.read_text())["branches"]
+    rows = shipped().drivers["branches"]
     major, minor = (rows[version.split(".")[0]]["max_cuda"] or "0.0").split(".")
     return 1000 * int(major) + 10 * int(minor)
 
@@ -234,7 +260,7 @@ def _part(branch: Branch, name: str, depends: str, content: Content, section: st
 def _dkms(branch: Branch) -> Package:
     """nvidia-dkms-N: registers the source with the real dkms, and takes it out again."""
     name, version = f"nvidia-dkms-{branch.name}", branch.upstream
-    depends = f"nvidia-kernel-source-{branch.name} (= {branch.version}), nvidia-kernel-common-{branch.name}, dkms"
+    depends = f"nvidia-kernel-source-{branch.name} (= {branch.version}), nvidia-kernel-common-{branch.line}, dkms"
     postinst = (
         '#!/bin/sh\nset -e\n[ "$1" = configure ] || exit 0\n'
         f'/usr/lib/dkms/common.postinst nvidia {version} /usr/share/nvidia x86_64 "$2"\n'
