@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,16 +120,19 @@ USAGE = [
 
 @pytest.mark.parametrize(("arguments", "wrong", "step"), USAGE, ids=lambda value: str(value)[-30:])
 def test_wrong_usage_is_one_paragraph_and_code_2(gpuhost: Any, arguments: List[str], wrong: str, step: str) -> None:
-    """What is wrong and what to type; no output, no empty line inside, with and without --json."""
-    for more in ([], ["--json"]):
-        code, out, err = gpuhost(*arguments, *more)
-        assert (code, out) == (2, "")
-        paragraph = " ".join(err.split())
-        assert paragraph.startswith("gpuhost: ")
-        assert wrong in paragraph
-        assert step in paragraph
-        assert "\n\n" not in err.strip()
-        assert "Traceback" not in err
+    """What is wrong and what to type; no output, no empty line inside. With --json the same on the output, as JSON."""
+    code, out, err = gpuhost(*arguments)
+    assert (code, out) == (2, "")
+    paragraph = " ".join(err.split())
+    assert paragraph.startswith("gpuhost: ")
+    assert wrong in paragraph
+    assert step in paragraph
+    assert "\n\n" not in err.strip()
+    assert "Traceback" not in err
+    code, out, err = gpuhost(*arguments, "--json")
+    told = json.loads(out)["error"]
+    assert (code, err, told["exit_code"]) == (2, "", 2)
+    assert " ".join(f"gpuhost: {told['message']} {told['next_step']}".split()) == paragraph
 
 
 @pytest.mark.parametrize(
@@ -280,3 +284,36 @@ def test_a_damaged_catalog_is_code_5(tmp_path: Path, how: str) -> None:
     assert paragraph.startswith("gpuhost: The catalog file cuda.json")
     assert "git" in paragraph
     assert "Traceback" not in err
+
+
+def test_no_line_is_broken_where_the_output_is_no_terminal() -> None:
+    """What reads it looks for whole versions, paths and commands."""
+    code, out, _ = real(P2000)
+    assert code == 0 and "nvidia-driver-525=525.105.17-0ubuntu0.18.04.1" in out
+    starts = ("note (", "unverified (", " ", "component", "driver", "CUDA", "cuDNN", "OpenCV", "TensorFlow")
+    assert [line for line in out.splitlines()[1:] if not line.startswith(starts)] == []
+
+
+@pytest.mark.parametrize("words", [P2000, ["--os", "debian-12", "--compare", "GTX 750 Ti", "RTX 3090"]])
+def test_a_plan_as_markdown(capsys: pytest.CaptureFixture[str], words: List[str]) -> None:
+    """One table, each row on a line with the same number of bars, a blank line before and after."""
+    code, out, _ = typed(capsys, "plan", *words, "--markdown")
+    lines = out.splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert code == 0 and len(rows) >= 7 and set(rows[1]) <= set("|-: ")
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    first, last = lines.index(rows[0]), lines.index(rows[-1])
+    assert lines[first - 1].strip() == lines[last + 1].strip() == "" and last - first == len(rows) - 1
+
+
+def test_at_80_columns_no_version_is_broken(gpuhost: Any) -> None:
+    """Nor the package that is to be installed."""
+    code, out, _ = gpuhost(*P2000)
+    assert code == 0 and "nvidia-driver-525=525.105.17-0ubuntu0.18.04.1" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """And that is no error."""
+    code, out, err = typed(capsys)
+    assert (code, err) == (0, "") and "plan" in out and "doctor" in out

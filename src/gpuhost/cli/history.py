@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..checks.base import FAIL
 from ..errors import UsageError
-from ..report import history
+from ..report import history, terminal
 from ..report import swap as report_swap
 from ..report.history import Kept, Seen, Since
 from ..report.report import STYLES
@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("host", nargs="?", metavar="HOST", help="the host's name in the inventory; every check is shown")
     p.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="default: reports")
     p.add_argument("--json", action="store_true", help="print JSON")
-    p.set_defaults(run=lambda arguments: run(arguments, Console(), Console(stderr=True)))
+    p.set_defaults(run=lambda arguments: run(arguments, terminal.console(), terminal.console(stderr=True)))
 
 
 def folders(reports: Path, host: Optional[str]) -> List[Path]:

@@ -14,6 +14,7 @@ from rich.text import Text
 from ..errors import GpuhostError, LockError, UsageError
 from ..planning import lock, lock_diff, lock_files, pylocks, specs, toolkits, words
 from ..planning.candidates import COMPONENTS, NAMES
+from ..report import terminal
 from ..text import folder_name, printable
 from ..types import Json
 
@@ -41,7 +42,7 @@ def add_parser(commands: Any) -> None:
     p = does.add_parser("diff", help="say in sentences what two locks differ in", description="OLD against NEW.")
     p.add_argument("locks", metavar="FILE|HOST", nargs=2, help=WHICH)
     common(p, json_too=True)
-    top.set_defaults(run=lambda arguments: RUN[arguments.does](arguments, Console(), Console(stderr=True)))
+    top.set_defaults(run=lambda typed: RUN[typed.does](typed, terminal.console(), terminal.console(stderr=True)))
 
 
 def common(p: argparse.ArgumentParser, json_too: bool) -> None:

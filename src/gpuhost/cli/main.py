@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Optional, Sequence
-
-from rich.console import Console
 
 from .. import __version__
 from ..errors import EnvironmentProblem, GpuhostError
@@ -32,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line's grammar; each command brings its own."""
     top = argparse.ArgumentParser(prog="gpuhost", description="A lockfile for GPU hosts.")
     top.add_argument("--version", action="version", version=f"gpuhost {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="command", required=True)
+    commands = top.add_subparsers(dest="command", metavar="command")
+    top.set_defaults(run=lambda _: top.print_help())
     cli_plan.add_parser(commands)
     cli_observe.add_parser(commands)
     cli_bench.add_parsers(commands)
@@ -46,11 +46,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """The entry point: every known failure becomes one paragraph and its exit code."""
     arguments = parser().parse_args(argv)
     try:
-        code = int(arguments.run(arguments))
+        code = arguments.run(arguments) or 0
         sys.stdout.flush()
         return code
     except GpuhostError as error:
-        render.show_error(Console(stderr=True), error.message, explained(error.next_step))
+        step = explained(error.next_step)
+        if True in (getattr(arguments, "json", None), getattr(arguments, "as_json", None)):
+            told = {"message": error.message, "next_step": step, "exit_code": error.exit_code}
+            sys.stdout.write(json.dumps({"error": told}, indent=2) + "\n")
+        else:
+            render.show_error(render.console(stderr=True), error.message, step)
         return error.exit_code
     except OSError as error:
         return unwritten(error)
@@ -72,7 +77,7 @@ def unwritten(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
         return EXIT_BROKEN_PIPE
     problem = EnvironmentProblem(f"The answer could not be written: {error.strerror}.", "Make room, or print it.")
-    render.show_error(Console(stderr=True), problem.message, problem.next_step)
+    render.show_error(render.console(stderr=True), problem.message, problem.next_step)
     return problem.exit_code
 
 

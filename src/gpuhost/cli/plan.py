@@ -70,8 +70,10 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--require-gpu", action="store_true", help="no card is an error, not a CPU plan")
     p.add_argument("--observation", metavar="FILE", help="what gpuhost observe wrote of a machine, instead of this one")
     p.add_argument("--compare", nargs=2, metavar=("A", "B"), help="put two cards side by side")
-    p.add_argument("--json", action="store_true", help="print JSON")
-    p.set_defaults(run=lambda arguments: run(arguments, Console()))
+    form = p.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", action="store_true", help="print Markdown, for an issue or a wiki")
+    p.set_defaults(run=lambda arguments: run(arguments, render.console(unbroken=arguments.markdown)))
 
 
 def asked_for(arguments: argparse.Namespace) -> Dict[str, str]:
@@ -147,7 +149,7 @@ def run(arguments: argparse.Namespace, out: Console) -> int:
         if arguments.gpu:
             raise UsageError("--compare takes its two cards itself.", "Leave --gpu out.")
         table = compare.side_by_side(found, request, [parse(found.catalog, g) for g in arguments.compare])
-        emit(table, arguments.json) if arguments.json else render.show_comparison(out, table)
+        emit(table, arguments.json) if arguments.json else render.show_comparison(out, table, arguments.markdown)
         return 0 if all(c["plan"]["status"] == "planned" for c in table["cards"]) else EXIT_REFUSED
     if arguments.require_gpu and not request.gpus:
         raise UnreadableError(
@@ -155,7 +157,7 @@ def run(arguments: argparse.Namespace, out: Console) -> int:
             "Look at lspci -nn | grep 10de; or leave --require-gpu out.",
         )
     made = plan.make(found, request, lambda name: without(arguments, name))
-    emit(made, arguments.json) if arguments.json else render.show_plan(out, made)
+    emit(made, arguments.json) if arguments.json else render.show_plan(out, made, arguments.markdown)
     return 0 if made["status"] == "planned" else EXIT_REFUSED
 
 

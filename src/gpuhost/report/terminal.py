@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any, Dict, List
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,6 +20,15 @@ from ..types import Json
 LONGEST = 4000
 #: What is shown of a component that is left out by choice.
 NOT_ASKED_FOR = "not asked for"
+#: Columns where the output is no terminal: whatever reads it breaks its lines itself.
+UNBROKEN = 10_000
+
+
+def console(stderr: bool = False, unbroken: bool = False) -> Console:
+    """Return what a command prints with: as wide as the terminal or as COLUMNS says, and else without line breaks."""
+    stream = sys.stderr if stderr else sys.stdout
+    measured = stream.isatty() or os.environ.get("COLUMNS")
+    return Console(stderr=stderr, width=None if measured and not unbroken else UNBROKEN)
 
 
 def shown(words: object) -> str:
@@ -24,7 +36,18 @@ def shown(words: object) -> str:
     return escape(printable(words, LONGEST))
 
 
-def show_plan(console: Console, plan: Json) -> None:
+def table(markdown: bool, **options: Any) -> Table:
+    """Return an empty table for a terminal, or as Markdown."""
+    return Table(**{**options, "box": box.MARKDOWN, "show_lines": False, "pad_edge": True} if markdown else options)
+
+
+def cell(markdown: bool, *rows: str) -> str:
+    """Return the lines of a cell; Markdown knows no line breaks in one, and takes a bar for its end."""
+    found = [row for row in rows if row]
+    return "<br>".join(found).replace("|", r"\|") if markdown else "\n".join(found)
+
+
+def show_plan(console: Console, plan: Json, markdown: bool = False) -> None:
     """Print a plan or a refusal."""
     planned = plan["status"] == "planned"
     console.print(f"[bold]{shown(plan['platform'])}[/], {shown(cards(plan))}", highlight=False)
@@ -34,21 +57,17 @@ def show_plan(console: Console, plan: Json) -> None:
             highlight=False,
         )
     if planned:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("component", "version", "from", ""):
+        rows = table(markdown, box=None, pad_edge=False, header_style="bold")
+        for title in ("component", "version", "from"):
             # A name or a version that is broken over two lines cannot be copied, however narrow the terminal.
-            table.add_column(title, overflow="fold", no_wrap=title in ("component", "version"))
+            rows.add_column(title, overflow="fold", no_wrap=title != "from")
         for name in COMPONENTS:
             if plan[name]:
-                table.add_row(
-                    NAMES[name],
-                    shown(plan[name]["version"]),
-                    shown(came_from(name, plan[name])),
-                    shown(remark(name, plan[name])),
-                )
+                texts = [shown(text(name, plan[name])) for text in (came_from, remark)]
+                rows.add_row(NAMES[name], shown(plan[name]["version"]), cell(markdown, *texts))
             elif name in plan["without"]:
-                table.add_row(NAMES[name], "", NOT_ASKED_FOR, "")
-        console.print(table)
+                rows.add_row(NAMES[name], "", NOT_ASKED_FOR)
+        console.print(rows)
     else:
         show_refusal(console, plan)
     for note in plan["notes"]:
@@ -76,14 +95,15 @@ def show_refusal(console: Console, plan: Json) -> None:
         console.print(f"  would do: {shown(change['change'])} ({shown(change['gives'])})", highlight=False)
 
 
-def show_comparison(console: Console, comparison: Json) -> None:
+def show_comparison(console: Console, comparison: Json, markdown: bool = False) -> None:
     """Print two or more cards side by side."""
     columns: List[Dict[str, Any]] = comparison["cards"]
-    table = Table(title=f"on {shown(comparison['platform'])}", show_lines=True, header_style="bold")
-    table.add_column("")
+    console.print(f"on [bold]{shown(comparison['platform'])}[/]", highlight=False)
+    rows = table(markdown, show_lines=True, header_style="bold")
+    rows.add_column("")
     for column in columns:
-        table.add_column(shown(cards(column["plan"])), overflow="fold")
-    table.add_row("verdict", *[c["plan"]["status"] for c in columns])
+        rows.add_column(shown(cards(column["plan"])), overflow="fold")
+    rows.add_row("verdict", *[c["plan"]["status"] for c in columns])
     for name in COMPONENTS:
         cells = []
         for column in columns:
@@ -93,13 +113,11 @@ def show_comparison(console: Console, comparison: Json) -> None:
                 continue
             own = column["limits"][name]
             gets = f"[bold]{shown(part['version'])}[/] {shown(remark(name, part))}".rstrip() if part else "[red]none[/]"
-            cells.append(f"{gets}\ncan: {shown(own['can'])}\ncannot: {shown(own['cannot'])}")
-        table.add_row(NAMES[name], *cells)
-    table.add_row(
-        "why not",
-        *["\n".join(shown(f"{r['text']}; needs: {r['needs']}") for r in c["plan"]["reasons"]) or "-" for c in columns],
-    )
-    console.print(table)
+            cells.append(cell(markdown, gets, f"can: {shown(own['can'])}", f"cannot: {shown(own['cannot'])}"))
+        rows.add_row(NAMES[name], *cells)
+    why = [[shown(f"{reason['text']}; needs: {reason['needs']}") for reason in c["plan"]["reasons"]] for c in columns]
+    rows.add_row("why not", *[cell(markdown, *reasons) or "-" for reasons in why])
+    console.print(rows)
     for column in columns:
         for note in column["plan"]["notes"]:
             console.print(
