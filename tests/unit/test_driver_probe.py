@@ -218,6 +218,36 @@ def test_an_initramfs_that_cannot_be_listed_is_a_problem(machine: Machine) -> No
     assert "premature" in edges.problems[0]["error"]
 
 
+#: What lsinitrd of dracut 112-7 (Debian testing) prints of an image with these two files, shortened.
+DRACUT = """Image: /boot/initrd.img-7.0.0-38-generic: 10M
+========================================================================
+Version: dracut-112-7
+
+dracut modules:
+udev-rules
+base
+========================================================================
+drwxr-xr-x  12 root     root            0 Nov 29 01:39 .
+drwxr-xr-x   2 root     root            0 Nov 29 01:39 usr/lib/modules/7.0.0-38-generic/kernel/drivers/gpu/drm/nouveau
+-rw-r--r--   1 root     root            2 Nov 29 01:39 usr/lib/modules/7.0.0-38-generic/kernel/nouveau.ko.zst
+lrwxrwxrwx   1 root     root            7 Nov 29 01:39 bin -> usr/bin
+-rw-r--r--   1 root     root           18 Nov 29 01:39 etc/modprobe.d/gpuhost-nouveau.conf
+"""
+
+
+@pytest.mark.parametrize("blacklisted", [True, False])
+def test_dracuts_initramfs_is_read_too(machine: Machine, blacklisted: bool) -> None:
+    """Ubuntu 26.04 can have dracut in the place of initramfs-tools, which brings its own program to list an image."""
+    machine.write("/boot/initrd.img-" + KERNEL)
+    machine.write("/usr/bin/lsinitrd")
+    machine.write("/etc/modprobe.d/gpuhost-nouveau.conf", "blacklist nouveau\n")
+    said_by_it = DRACUT if blacklisted else DRACUT.replace("gpuhost-nouveau", "other")
+    machine.answers["lsinitrd",] = (0, said_by_it, "")
+    edges = machine.edges()
+    assert driver(edges, KERNEL)["nouveau"]["in_initramfs"] is not blacklisted
+    assert [problem for problem in edges.problems if "initr" in problem["what"]] == []
+
+
 @pytest.mark.parametrize(
     ("text", "enrolled"),
     [

@@ -128,6 +128,7 @@ ONLY_EXPLAINS = (
     "/run/reboot-required",
     "/var/run/reboot-required",
     "/usr/bin",
+    "/usr/bin/lsinitr*",
     "/usr/bin/nvidia-modprobe",
     "/opt",
     "/opt/gpuhost",

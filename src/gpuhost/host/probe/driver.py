@@ -218,14 +218,18 @@ def initramfs_loads_nouveau(edges: Edges, kernel: str, blacklists: List[str]) ->
     image = "/boot/initrd.img-" + kernel
     if not edges.exists(image):
         return None
-    listing = edges.output(["lsinitramfs", str(edges.path(image))], _TIMEOUT_S, "lsinitramfs")
+    # dracut, which can stand in the place of initramfs-tools, brings its update-initramfs, and a lister of its own.
+    dracut = edges.exists("/usr/bin/lsinitrd") and not edges.exists("/usr/bin/lsinitramfs")
+    tool = "lsinitrd" if dracut else "lsinitramfs"
+    listing = edges.output([tool, str(edges.path(image))], _TIMEOUT_S, "lsinitramfs")
     return None if listing is None else listing_loads_nouveau(listing, blacklists)
 
 
 def listing_loads_nouveau(listing: str, blacklists: List[str]) -> bool:
     """Whether an initramfs with these files holds nouveau and none of the files (by name) that blacklist it.
 
-    update-initramfs copies modprobe's configuration as it stands, so a file's name stands for its content.
+    update-initramfs copies modprobe's configuration as it stands, so a file's name stands for its content. A line ends
+    with a file's name, after what dracut's lister says of it.
     """
     names = [line.strip() for line in listing.splitlines()]
     if not any(_NOUVEAU_FILE.search(name) for name in names):
