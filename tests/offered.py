@@ -13,7 +13,10 @@ from gpuhost.planning.catalog import shipped
 RECORDED = Path(__file__).resolve().parent / "data" / "offers"
 CODENAMES = {
     "ubuntu-18.04": ("Ubuntu", "bionic-updates"),
+    "ubuntu-20.04": ("Ubuntu", "focal-updates"),
+    "ubuntu-22.04": ("Ubuntu", "jammy-updates"),
     "ubuntu-24.04": ("Ubuntu", "noble-updates"),
+    "ubuntu-26.04": ("Ubuntu", "resolute-updates"),
     "debian-12": ("Debian", "bookworm"),
     "debian-13": ("Debian", "trixie"),
 }

@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Tuple
 
 from gpuhost.cvbuild import failures, options
 from gpuhost.cvbuild.archs import Architectures
@@ -66,6 +66,23 @@ ASKED: Tuple[Tuple[str, List[str], Dict[str, str]], ...] = (
     ("debian-13", [], {}),
     ("ubuntu-24.04", [], {}),
 )
+#: How more than a plan was seen for a platform and a card: how, and the test that shows it.
+IMITATED, FOR_REAL = "installed on an imitation", "installed for real, without a card"
+SEEN: Dict[Tuple[str, str], List[Tuple[str, str]]] = {
+    ("ubuntu-18.04", "GTX 750 Ti"): [
+        (IMITATED, "tests/e2e/test_gpu_fleet.py"),
+        ("OpenCV built (on Debian 12)", "tests/opencv/test_cuda_118.py"),
+    ],
+    ("ubuntu-18.04", "Quadro P2000"): [(IMITATED, "tests/e2e/test_gpu_fleet.py")],
+    ("ubuntu-18.04", "RTX 3090"): [(IMITATED, "tests/e2e/test_gpu_fleet.py")],
+    ("ubuntu-18.04", "H200"): [(IMITATED, "tests/e2e/test_gpu_fleet.py")],
+    ("ubuntu-24.04", "RTX 4090"): [(IMITATED, "tests/e2e/test_releases.py")],
+    ("ubuntu-26.04", "RTX 5090"): [(f"{IMITATED}, without TensorFlow", "tests/e2e/test_releases.py")],
+    ("debian-12", "Quadro P2000"): [
+        (f"driver {FOR_REAL}", "tests/e2e/test_debian_driver.py"),
+        (f"CUDA {FOR_REAL}", "tests/e2e/test_cuda_wheels.py"),
+    ],
+}
 
 
 def rules() -> str:
@@ -80,17 +97,66 @@ def rules() -> str:
     return "\n".join(lines) + "\n"
 
 
-def planned(platform: str, cards: List[str], asked: Dict[str, str]) -> Json:
+def planned(platform: str, cards: List[str], asked: Dict[str, str], without: FrozenSet[str] = frozenset()) -> Json:
     """The plan of one row."""
     found = resolver()
     gpus = tuple(parse(found.catalog, card) for card in cards)
-    return plan.make(found, Request(platform, gpus, {k: specifier(k, v) for k, v in asked.items()}, asked))
+    wanted = {k: specifier(k, v) for k, v in asked.items()}
+    return plan.make(found, Request(platform, gpus, wanted, asked, without=without))
+
+
+def matrix() -> List[str]:
+    """What each card gets on each platform, in a word, and how that was seen."""
+    platforms = sorted(resolver().catalog.platforms["platforms"])
+    lines = [f"| card | {' | '.join(platforms)} |", "|---" * (len(platforms) + 1) + "|"]
+    notes: List[str] = []
+    for card in CARDS:
+        cells = []
+        for platform in platforms:
+            seen = SEEN.get((platform, card), [])
+            for how, test in seen:
+                if not (ROOT / test).is_file():
+                    raise FileNotFoundError(f"{test}, which shows {card} on {platform}")
+                notes.append(f"{card} on {platform}: {how} ([{test}](../../{test})).")
+            cells.append(in_a_word(platform, card) + "".join(f" [{len(notes) - n}]" for n in range(len(seen))[::-1]))
+        named = parse(resolver().catalog, card)
+        lines.append(f"| {named.name} ({named.compute_capability}) | {' | '.join(cells)} |")
+    return [*lines, "", *(f"{number}. {note}" for number, note in enumerate(notes, start=1)), ""]
+
+
+def in_a_word(platform: str, card: str) -> str:
+    """The driver's branch, CUDA and TensorFlow of a plan; for a refusal, what there is without TensorFlow."""
+    made = planned(platform, [card], {})
+    text = ""
+    if made["status"] == "refused":
+        made, text = planned(platform, [card], {}, frozenset({"tensorflow"})), "refused; without TensorFlow: "
+    if made["status"] == "refused":
+        return "refused"
+    driver = made["driver"]
+    named = re.sub("^nvidia-driver-", "", driver.get("package", f"`.run` {driver['branch']}"))
+    named = driver["branch"] if named == "nvidia-driver" else named
+    if driver["source"] == "runfile" and driver["kernel_modules"] == "open":
+        named += ", open"
+    series = ".".join(made["cuda"]["version"].split(".")[:2])
+    tensorflow = f", TF {made['tensorflow']['version']}" if made["tensorflow"] else ""
+    return f"{text}{named}; CUDA {series}{tensorflow}"
 
 
 def stacks() -> str:
     """What some cards get."""
     about = "The same as `gpuhost plan --os PLATFORM --gpu CARD ...` prints."
-    lines = ["# What some cards get", "", MADE, "", about, ""]
+    lines = ["# What some cards get", "", MADE, "", "## Platforms and cards", ""]
+    lines += [
+        "The driver's package (its branch and kind of module) or NVIDIA's `.run`, CUDA, and TensorFlow. Every cell is",
+        "planned by the resolver and judged by a second, independent checker; what was seen besides has a number.",
+        "Nothing was run on a card.",
+        "",
+        *matrix(),
+        "## In full",
+        "",
+        about,
+        "",
+    ]
     lines += ["| platform | card | asked | driver | CUDA | cuDNN | OpenCV | TensorFlow |", "|---" * 8 + "|"]
     for platform, cards, asked in ASKED:
         made = planned(platform, cards, asked)

@@ -84,6 +84,8 @@ class World:
             plan["driver"]["sha256"] = self.archive.sha256(plan["driver"]["package"])
         else:
             self._replace(plan["driver"], self.mirror.artifact("driver", plan["driver"]["version"]))
+        if plan["cuda"]["source"] == "wheels":
+            return
         self._replace(plan["cuda"], self.mirror.artifact("cuda", plan["cuda"]["version"]))
         self._replace(plan["cudnn"], self.mirror.artifact("cudnn", plan["cudnn"]["version"], plan["cudnn"]["cuda"]))
 

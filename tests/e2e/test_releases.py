@@ -15,7 +15,7 @@ from gpuhost.planning import contents
 
 from .beds.archive import next_month
 from .beds.packages import next_month_others
-from .beds.releases import NOBLE, Release
+from .beds.releases import FOCAL, JAMMY, NOBLE, RESOLUTE, Release
 from .controller import with_status
 from .fleet import WATCHED, Kind, World, driver_packages, packages, state
 
@@ -42,8 +42,24 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "ubuntu-20.04": Case(
+        FOCAL, "2684", "535.183.01", "nvidia-driver-535", "linux-modules-nvidia-535-generic-hwe-20.04", "11.8.0"
+    ),
+    "ubuntu-22.04": Case(
+        JAMMY, "2684", "580.173.02", "nvidia-driver-580", "linux-modules-nvidia-580-generic-6.8", "12.5.1"
+    ),
     "ubuntu-24.04": Case(
         NOBLE, "2684", "580.178.04", "nvidia-driver-580", "linux-modules-nvidia-580-generic-7.0", "12.5.1"
+    ),
+    # CUDA comes from NVIDIA's wheels there, which are fetched for real.
+    "ubuntu-26.04": Case(
+        RESOLUTE,
+        "2b85",
+        "595.91.07",
+        "nvidia-driver-595-open",
+        "linux-modules-nvidia-595-open-generic-7.0",
+        "13.2.1",
+        "tensorflow",
     ),
 }
 
@@ -67,10 +83,11 @@ def world(case: Case, bed_tools: None, tmp_path_factory: pytest.TempPathFactory)
 def test_the_sources_are_the_installers(world: World, case: Case) -> None:
     """Else the rest would say little of a host of that release."""
     bed = world.beds["box"]
-    assert "Types: deb" in bed.run(["cat", "/etc/apt/sources.list.d/ubuntu.sources"]).stdout
-    assert not [line for line in bed.run(["cat", "/etc/apt/sources.list"]).stdout.splitlines() if line[:1] != "#"]
-    said = bed.run(["apt-cache", "show", case.package]).stdout
-    assert "Modaliases: nvidia_driver_" in said and "Support: " in said
+    lines = bed.run(["cat", "/etc/apt/sources.list"]).stdout.splitlines()
+    assert bool([line for line in lines if line.startswith("deb ")]) != case.release.deb822
+    if case.release.deb822:
+        assert "Types: deb" in bed.run(["cat", "/etc/apt/sources.list.d/ubuntu.sources"]).stdout
+    assert "Modaliases: nvidia_driver_" in bed.run(["apt-cache", "show", case.package]).stdout
 
 
 def test_the_lock_names_the_driver_of_the_archive(world: World, case: Case) -> None:

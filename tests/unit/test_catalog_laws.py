@@ -45,7 +45,9 @@ def test_sizes() -> None:
     assert len(FACTS["cudnn"]["packages"]) == 100
     assert len(FACTS["opencv"]["releases"]) == 25
     assert len(FACTS["drivers"]["archives"]["ubuntu-18.04"]) == 11
-    assert set(FACTS["platforms"]["platforms"]) == {"ubuntu-18.04", "ubuntu-24.04", "debian-12", "debian-13"}
+    assert set(FACTS["platforms"]["platforms"]) == {"debian-12", "debian-13"} | {
+        f"ubuntu-{year}.04" for year in (18, 20, 22, 24, 26)
+    }
     assert len({row["series"] for row in FACTS["tensorflow"]["releases"]}) == 22  # 2.0 to 2.21
 
 
@@ -331,7 +333,8 @@ def test_doubt_is_kept() -> None:
     assert count("opencv", "releases") == 19
     assert count("cuda", "releases") == 0
     assert count("tensorflow", "releases") == 0
-    for platform, doubtful in (("ubuntu-18.04", 24), ("ubuntu-24.04", 60), ("debian-12", 34), ("debian-13", 34)):
+    doubts = {"ubuntu-18.04": 24, "ubuntu-20.04": 60, "ubuntu-22.04": 60, "ubuntu-24.04": 60, "ubuntu-26.04": 3}
+    for platform, doubtful in {**doubts, "debian-12": 34, "debian-13": 34}.items():
         ask = independent.Ask(platform, ())
         places = [independent.place(FACTS, ask, row) for row in FACTS["cuda"]["releases"]]
         assert sum(bool(p.get("unverified")) for p in places) == doubtful, platform

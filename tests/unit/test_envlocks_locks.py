@@ -34,6 +34,8 @@ TENSORFLOW = {
     ("2.12.1", "cp38"): "88f47e035d34f3eca5d7f27278d59b129240ad9a9780408c1ce717d6cd583a3f",
     ("2.13.0", "cp38"): "2822ac48c38d69b7fb104e606dacbd763c4bf5d3b20791f25be16a5076d01912",
     ("2.13.1", "cp38"): "deb204fc8c98ceff81f0f776ffb5172e1a6892143c7bfee90a865e9d5e4bbee2",
+    ("2.16.2", "cp310"): "4ed24662a3625b2eaa89a02ea177aadad840d6eb91445091fe1f7ad5fa528db3",
+    ("2.21.0", "cp310"): "77c6f298e695ea1d283cdd7d30f8d97530cc6e92c1395a9ddbab9771c99233a4",
     ("2.14.1", "cp311"): "c9aa05a98450fa5bc4efd529383b7d15c10ec12b0238a6744baa1508c4bfa4d5",
     ("2.15.1", "cp311"): "bb0edd69103c154245c5f209f0507355cc68ba7e4de350084bc31edc562478e4",
     ("2.16.2", "cp311"): "d8798dea8e2281b4a0b569d9c00e7949c0090509be363da271e1ef21828bffae",
@@ -43,12 +45,23 @@ TENSORFLOW = {
     ("2.20.0", "cp311"): "481499fd0f824583de8945be61d5e827898cdaa4f5ea1bc2cc28ca2ccff8229e",
     ("2.21.0", "cp311"): "9056fbc9ba04235810b71ae6cbd958a196e8804fb53bbcffbf3e23b56155f124",
     ("2.16.2", "cp312"): "5badc6744672a3181c012b6ab2815975be34d0573db3b561383634acc0d46a55",
+    ("2.17.1", "cp312"): "0c3452ab09940cbc3be896641b256855ba92154b79a90c864c5b2be79db78a64",
+    ("2.18.1", "cp312"): "442d2a774811789a8ad948e7286cb950fe3d87d3754e8cc6449d53b03dbfdaa6",
+    ("2.19.1", "cp312"): "35a6950f3fee0ad2d1668241d31684676f2e6eceb613cbeef960ea22014ef8fb",
+    ("2.20.0", "cp312"): "25265b0bc527e0d54b1e9cc60c44a24f44a809fe27666b905f0466471f9c52ec",
     ("2.21.0", "cp312"): "b3b95643c4e70eb925839938fb35cbe142f317ec84af6844ee61513713bb13c0",
     ("2.21.0", "cp313"): "e9d8da8dcab9650efb45f032ba70af2f016f907e6e0c6bda29dd101bba945406",
 }
-#: glibc of the platform that has this Python in its archive: Ubuntu 18.04 (3.7, 3.8) and 24.04 (3.12), Debian 12 (3.11)
-#: and 13.
-PLATFORM_GLIBC = {"cp37": (2, 27), "cp38": (2, 27), "cp311": (2, 36), "cp312": (2, 39), "cp313": (2, 41)}
+#: The oldest glibc of a platform that has this Python in its archive: Ubuntu 18.04 to 26.04, Debian 12, 13.
+PLATFORM_GLIBC = {
+    "cp37": (2, 27),
+    "cp38": (2, 27),
+    "cp310": (2, 35),
+    "cp311": (2, 36),
+    "cp312": (2, 39),
+    "cp313": (2, 41),
+    "cp314": (2, 43),
+}
 #: The last pip that runs on a Python that no longer gets new ones.
 LAST_PIP = {"cp37": "24.0", "cp38": "25.0.1"}
 #: The last NumPy with a wheel for these Pythons.

@@ -14,18 +14,31 @@ from gpuhost.planning.resolve import resolver
 Json = Dict[str, Any]
 #: The driver's package, its module, CUDA, cuDNN, TensorFlow and its Python.
 Stack = Tuple[str, str, str, str, Optional[str], Optional[str]]
-TF_221 = ("12.5.1", "9.10.2.21", "2.21.0", "3.12")
+TF_221 = ("12.5.1", "9.10.2.21", "2.21.0")
+TF_213 = ("11.8.0", "8.6.0.163", "2.13.1", "3.8")
+NEWEST = ("13.3.0", "9.21.0.82", None, None)
+#: The newest whose wheels are locked.
+BY_WHEELS = ("13.2.1", "9.13.1.26", None, None)
+SINCE_PASCAL = ("Quadro P2000", "RTX 2080", "RTX 3090", "RTX 4090", "H100", "H200")
 STACKS: Dict[Tuple[str, str], Stack] = {
+    **{("ubuntu-20.04", card): ("nvidia-driver-535", "proprietary", *TF_213) for card in ("GTX 750 Ti", *SINCE_PASCAL)},
+    ("ubuntu-20.04", "H200"): ("nvidia-driver-570-server", "proprietary", *TF_213),
+    ("ubuntu-22.04", "GTX 750 Ti"): ("nvidia-driver-580", "proprietary", "12.3.2", "8.9.7.29", "2.16.2", "3.10"),
+    **{("ubuntu-22.04", card): ("nvidia-driver-580", "proprietary", *TF_221, "3.10") for card in SINCE_PASCAL},
     ("ubuntu-24.04", "GTX 750 Ti"): ("nvidia-driver-580", "proprietary", "12.3.2", "8.9.7.29", "2.16.2", "3.12"),
-    **{
-        ("ubuntu-24.04", card): ("nvidia-driver-580", "proprietary", *TF_221)
-        for card in ("Quadro P2000", "RTX 2080", "RTX 3090", "RTX 4090", "H100", "H200")
-    },
+    **{("ubuntu-24.04", card): ("nvidia-driver-580", "proprietary", *TF_221, "3.12") for card in SINCE_PASCAL},
 }
 #: Without TensorFlow, which has no wheel whose libraries hold code for these cards.
 APART_FROM_TENSORFLOW: Dict[Tuple[str, str], Stack] = {
-    ("ubuntu-24.04", "RTX 5090"): ("nvidia-driver-595-open", "open", "13.3.0", "9.21.0.82", None, None),
-    ("ubuntu-24.04", "10de:2901"): ("nvidia-driver-595-open", "open", "13.3.0", "9.21.0.82", None, None),
+    ("ubuntu-20.04", "RTX 5090"): (".run", "open", "12.9.1", "9.10.2.21", None, None),
+    ("ubuntu-22.04", "RTX 5090"): ("nvidia-driver-595-open", "open", *NEWEST),
+    ("ubuntu-22.04", "10de:2901"): ("nvidia-driver-595-open", "open", *NEWEST),
+    ("ubuntu-24.04", "RTX 5090"): ("nvidia-driver-595-open", "open", *NEWEST),
+    ("ubuntu-24.04", "10de:2901"): ("nvidia-driver-595-open", "open", *NEWEST),
+    # Nothing of TensorFlow is for its Python 3.14.
+    **{("ubuntu-26.04", card): ("nvidia-driver-595", "proprietary", *BY_WHEELS) for card in SINCE_PASCAL[1:]},
+    ("ubuntu-26.04", "RTX 5090"): ("nvidia-driver-595-open", "open", *BY_WHEELS),
+    ("ubuntu-26.04", "10de:2901"): ("nvidia-driver-595-open", "open", *BY_WHEELS),
 }
 
 
@@ -60,6 +73,15 @@ def test_a_card_that_is_refused_is_told_what_would_do(platform: str, card: str) 
     assert [row["component"] for row in refused["obstacles"]] == ["tensorflow"]
     made = planned(platform, card, without=frozenset({"tensorflow"}))
     assert stack(made) == APART_FROM_TENSORFLOW[platform, card]
+
+
+@pytest.mark.parametrize("card", ["GTX 750 Ti", "Quadro P2000"])
+def test_ubuntu_26_04_has_no_toolkit_for_cards_before_turing(card: str) -> None:
+    """CUDA 13 builds nothing for them, and the installers of CUDA 12 do not run there: another release would do."""
+    made = planned("ubuntu-26.04", card, without=frozenset({"tensorflow"}))
+    assert made["status"] == "refused"
+    assert {row["rule"] for row in made["reasons"]} >= {"cuda-platform", "cuda-builds"}
+    assert any(row["change"] == "on ubuntu-24.04" for row in made["nearest"])
 
 
 def test_a_card_that_no_python_of_the_archive_serves_is_refused() -> None:

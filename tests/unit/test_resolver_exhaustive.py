@@ -49,8 +49,10 @@ ALIKE = [devices[0] for devices in GROUPS.values()]
 
 
 def ask_for(device: str, platform: str) -> Ask:
-    """One card on one platform, nothing else asked."""
-    return Ask(platform, (independent.card_of(FACTS, device),))
+    """One card on one platform, nothing else asked; without TensorFlow where it has no wheel for any Python."""
+    tags = {"cp" + python.replace(".", "") for python in FACTS["platforms"]["platforms"][platform]["pythons"]}
+    there = any(wheel["tag"] in tags for row in FACTS["tensorflow"]["releases"] for wheel in row["wheels"])
+    return Ask(platform, (independent.card_of(FACTS, device),), without=() if there else ("tensorflow",))
 
 
 def test_groups_hold_every_card() -> None:

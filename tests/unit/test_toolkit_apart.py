@@ -48,7 +48,7 @@ def test_one_toolkit_is_shared_where_the_rules_allow_it() -> None:
 def test_each_has_its_own_where_none_can_be_shared() -> None:
     """The host's is the one asked for, TensorFlow's the pair that it is tested with, and one driver serves both."""
     assert APART["status"] == "planned"
-    assert (APART["cuda"]["series"], APART["cudnn"]["cuda"]) == ("13.0", "13")
+    assert (APART["cuda"]["series"], APART["cudnn"]["cuda"]) == ("13.2", "13")
     assert APART["tensorflow"]["cuda"] == {"version": "12.5.1", "series": "12.5", "source": "wheels"}
     assert APART["tensorflow"]["cudnn"] == {"version": "9.10.2.21", "source": "wheels", "cuda": "12"}
     assert int(APART["driver"]["branch"]) >= 580

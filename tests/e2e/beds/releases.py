@@ -167,4 +167,49 @@ NOBLE = Release(
     unsigned=("470",),
     **_modern("24.04", "libglib2.0-0t64", "libxml2"),  # type: ignore[arg-type]
 )
-RELEASES = {release.version: release for release in (BIONIC, NOBLE)}
+JAMMY = Release(
+    version="22.04",
+    point="22.04.5",
+    name="Jammy Jellyfish",
+    codename="jammy",
+    debian="bookworm/sid",
+    kernels=_kernels("22.04", "5.15.0-203", "6.8.0-138", "~22.04.1", "generic-6.8"),
+    next_kernels=_kernels("22.04", "5.15.0-205", "6.8.0-140", "~22.04.1", "generic-6.8"),
+    updated="580",
+    updated_to=("580.178.04", "580.178.04-0ubuntu0.22.04.1"),
+    transitional={"550": "580", "570": "580", "590": "595"},
+    python="3.10",
+    # As the installer of a server writes them; a release later they are a file of stanzas.
+    deb822=False,
+    **_modern("22.04", "libglib2.0-0", "libxml2"),  # type: ignore[arg-type]
+)
+FOCAL = Release(
+    version="20.04",
+    point="20.04.6",
+    name="Focal Fossa",
+    codename="focal",
+    debian="bullseye/sid",
+    kernels=_kernels("20.04", "5.4.0-216", "5.15.0-139", "~20.04.1"),
+    next_kernels=_kernels("20.04", "5.4.0-218", "5.15.0-141", "~20.04.1"),
+    updated="535",
+    updated_to=("535.288.01", "535.288.01-0ubuntu0.20.04.1"),
+    transitional={"525": "535", "530": "535"},
+    python="3.8",
+    deb822=False,
+    **_modern("20.04", "libglib2.0-0", "libxml2"),  # type: ignore[arg-type]
+)
+RESOLUTE = Release(
+    version="26.04",
+    point="26.04",
+    name="Resolute Raccoon",
+    codename="resolute",
+    debian="forky/sid",
+    kernels=_kernels("26.04", "7.0.0-43", "7.0.0-44", "~26.04.1", "generic-7.0"),
+    next_kernels=_kernels("26.04", "7.0.0-45", "7.0.0-46", "~26.04.1", "generic-7.0"),
+    updated="595",
+    updated_to=("595.104.02", "595.104.02-0ubuntu0.26.04.1"),
+    transitional={"570": "580", "590": "595"},
+    python="3.14",
+    **_modern("26.04", "libglib2.0-0t64", "libxml2-16"),  # type: ignore[arg-type]
+)
+RELEASES = {release.version: release for release in (BIONIC, FOCAL, JAMMY, NOBLE, RESOLUTE)}

@@ -308,14 +308,22 @@ class UbuntuBed(Bed):
 
 
 def own_pythons() -> Dict[str, str]:
-    """The machine's pyenv Pythons of the versions that a release has: "3.6" to its program. Empty without pyenv."""
+    """The machine's pyenv Pythons of the versions that a release has: "3.6" to its program. Empty without pyenv.
+
+    In the place of one that is newer than all of these stands the newest.
+    """
     top = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    there = {}
+    for path in sorted(top.glob("3.*/bin/python3.*")):
+        short = re.fullmatch(r"python3\.([0-9]+)", path.name)
+        if short:
+            there[int(short.group(1))] = str(path)
     wanted = {short for release in RELEASES.values() for short in (release.python, *release.pythons)}
     found = {}
-    for path in sorted(top.glob("3.*/bin/python3.*")):
-        short = re.fullmatch(r"python(3\.[0-9]+)", path.name)
-        if short and short.group(1) in wanted:
-            found[short.group(1)] = str(path)
+    for minor in (int(short.partition(".")[2]) for short in sorted(wanted) if there):
+        known = minor if minor <= max(there) else max(there)
+        if known in there:
+            found[f"3.{minor}"] = there[known]
     return found
 
 
