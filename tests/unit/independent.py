@@ -73,6 +73,13 @@ def oldest_claims(facts: Json) -> Dict[str, int]:
     return found
 
 
+def speaks_against(card: Json, driver: str) -> bool:
+    """Does NVIDIA's own list of a driver not have a card?"""
+    first, without = card.get("first_listed_driver"), card.get("unlisted_up_to")
+    too_old = first is not None and figures(driver) < figures(first)
+    return too_old or (without is not None and figures(driver) <= figures(without))
+
+
 def presumed_claims(facts: Json, row: Json) -> List[str]:
     """The devices that a package is taken to claim whose index nobody has read: of a generation that its branch serves
     with this kind of module, and no newer than the driver."""
@@ -82,11 +89,8 @@ def presumed_claims(facts: Json, row: Json) -> List[str]:
         eras = set(branch["generations"]) - BEFORE_OPEN_MODULES
     found = []
     for device, card in facts["gpus"]["devices"].items():
-        oldest, listed = facts["claimed_from"].get(device), card.get("first_listed_driver")
-        if oldest is not None:
-            there = int(row["branch"]) >= oldest
-        else:
-            there = listed is None or figures(row["version"]) >= figures(listed)
+        oldest = facts["claimed_from"].get(device)
+        there = int(row["branch"]) >= oldest if oldest is not None else not speaks_against(card, row["version"])
         if there and generation(facts, card_of(facts, device)) in eras:
             found.append(device)
     return found
@@ -177,15 +181,14 @@ def driver_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:
         yield "driver: not what was asked for"
     for device in (card.device for card in ask.cards if card.device is not None):
         oldest = facts["claimed_from"].get(device)
-        listed = facts["gpus"]["devices"][device].get("first_listed_driver")
         if "claims" in row:
             if device not in row["claims"]:
                 yield f"driver: the package does not claim {device}"
         elif oldest is not None:
             if int(row["branch"]) < oldest:
                 yield f"driver: the branch is older than any that claims {device}"
-        elif listed is not None and figures(row["version"]) < figures(listed):
-            yield f"driver: older than the first that lists {device}"
+        elif speaks_against(facts["gpus"]["devices"][device], row["version"]):
+            yield f"driver: NVIDIA's lists speak against it for {device}"
 
 
 def cuda_faults(facts: Json, ask: Ask, row: Json) -> Iterator[str]:

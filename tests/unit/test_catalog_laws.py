@@ -39,7 +39,7 @@ def packages() -> List[Json]:
 
 def test_sizes() -> None:
     """No row of the facts got lost on the way into the catalog."""
-    assert len(FACTS["gpus"]["devices"]) == 1168
+    assert len(FACTS["gpus"]["devices"]) == 1172
     assert len(FACTS["drivers"]["runfiles"]) == 286
     assert len(FACTS["cuda"]["releases"]) == 60
     assert len(FACTS["cudnn"]["packages"]) == 100

@@ -54,6 +54,23 @@ def real(arguments: List[str], source: Path = SOURCE, **environment: str) -> Ans
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "platform"),
+    [
+        ("Debian-12", "debian-12"),
+        ("debian 12", "debian-12"),
+        ("debian12", "debian-12"),
+        ("bookworm", "debian-12"),
+        ("Bionic", "ubuntu-18.04"),
+        ("Ubuntu 18.04 LTS", "ubuntu-18.04"),
+    ],
+)
+def test_platforms_as_people_type_them(gpuhost: Any, text: str, platform: str) -> None:
+    """In any case and spelling, or by the code name."""
+    code, out, _ = gpuhost("--os", text, "--gpu", "none", "--json")
+    assert (code, json.loads(out)["platform"]) == (0, platform)
+
+
 def test_a_card_gets_its_stack(gpuhost: Any) -> None:
     """The table names each component with its version; nothing goes to the error output."""
     code, out, err = gpuhost(*P2000)

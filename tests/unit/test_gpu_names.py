@@ -58,6 +58,99 @@ def test_cards_are_found(text: str, device: str, capability: str) -> None:
     assert (found.device, found.compute_capability) == (device, capability)
 
 
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        # As nvidia-smi prints them, NVIDIA's own documents and public outputs of nvidia-smi -L.
+        ("NVIDIA A100-SXM4-80GB", "20b2"),
+        ("NVIDIA A100-PCIE-40GB", "20f1"),
+        ("NVIDIA A100 80GB PCIe", "20b5"),
+        ("NVIDIA H100 80GB HBM3", "2330"),
+        ("NVIDIA GeForce RTX 3080 Laptop GPU", "249c"),
+        ("Tesla V100-SXM2-16GB", "1db1"),
+        ("Tesla V100S-PCIE-32GB", "1df6"),
+        ("NVIDIA TITAN X (Pascal)", "1b00"),
+        ("GPU 0: NVIDIA GeForce RTX 3090 (UUID: GPU-00000000-0000-4000-8000-000000000001)", "2204"),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "20b0"),
+        # As lspci does: the chip says which of two boards of one name it is.
+        ("GP106 [GeForce GTX 1060 6GB]", "1c03"),
+        ("GP104 [GeForce GTX 1060 6GB]", "1b83"),
+        ("01:00.0 VGA compatible controller: NVIDIA Corporation GP106 [GeForce GTX 1060 6GB] (rev a1)", "1c03"),
+        (
+            "01:00.0 VGA compatible controller [0300]: NVIDIA Corporation GP104 [GeForce GTX 1060 3GB] [10de:1b84]",
+            "1b84",
+        ),
+        ("01:00.0 3D controller: NVIDIA Corporation GM107M [GeForce GTX 960M] (rev a2)", "139b"),
+        ("GA104M [GeForce RTX 3080 Mobile / Max-Q 8GB/16GB]", "249c"),
+        # As people type them.
+        ("gtx-1060", "1c03"),
+        ("gtx1060", "1c03"),
+        ("GTX750Ti", "1380"),
+        ("750ti", "1380"),
+        ("rtx3060ti", "2486"),
+        ("RTX-4090", "2684"),
+        ("RTX 3080 Laptop", "249c"),
+        ("rtx 4070 ti-super", "2705"),
+    ],
+)
+def test_names_as_programs_print_and_people_type_them(text: str, device: str) -> None:
+    """By rules of spelling: hyphens and missing blanks, the words for a form, whole lines of nvidia-smi and lspci."""
+    assert gpu.parse(shipped(), text).device == device
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "not_this"),
+    [
+        ("GTX 1060", "1c03", "1b83"),
+        ("RTX 3060", "2503", "2487"),
+        ("GTX 1650", "1f82", "2188"),
+        ("A100", "20b0", "20b2"),
+    ],
+)
+def test_of_several_boards_the_common_one_is_meant(text: str, device: str, not_this: str) -> None:
+    """Not one with a cut-down chip of a larger card; and the plan says which was taken and what else has the name."""
+    found = gpu.parse(shipped(), text)
+    assert found.device == device
+    assert f"is taken as 10de:{device} ({found.name}, {found.chip})" in found.note
+    assert f"10de:{not_this}" in found.note.partition("it also fits")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Radeon RX 6800", "a card of AMD: .* NVIDIA's cards only"),
+        ("0b:00.0 VGA compatible controller: Advanced Micro Devices, Inc. [AMD/ATI] Navi 21 (rev c1)", "AMD"),
+        ("1002:73bf", "AMD"),
+        ("Intel Arc A770", "Intel"),
+        ("8086:56a0", "Intel"),
+        ("GRID T4-16Q", "virtual GPU: .*guest driver"),
+        ("NVIDIA A40-48Q", "virtual GPU"),
+        ("GRID A100-3-20C", "virtual GPU"),
+    ],
+)
+def test_what_is_planned_for_by_nobody_says_why(text: str, words: str) -> None:
+    """The card of another maker, and a share of a card."""
+    with pytest.raises(UsageError, match=words) as caught:
+        gpu.parse(shipped(), text)
+    assert "--gpu none" in caught.value.next_step
+
+
+def test_no_name_of_nvidias_is_taken_for_another_makers_or_a_share() -> None:
+    """Each name of the catalog, and each that nvidia-smi prints."""
+    for name in [
+        *(DEVICES[d]["name"] for d in NAMED),
+        *(n for ns in FACTS["gpus"]["also_called"].values() for n in ns),
+    ]:
+        gpu.refuse_others(name)
+
+
+def test_a_hint_has_the_id_of_the_card_that_was_meant() -> None:
+    """Not that of some other one."""
+    with pytest.raises(UsageError) as caught:
+        gpu.parse(shipped(), "GTX 75O Ti")
+    assert "--gpu 10de:1380, for GeForce GTX 750 Ti" in caught.value.next_step
+
+
 def test_capability_alone() -> None:
     """A dotted capability plans for any such card, and says that no driver's claim was checked."""
     found = gpu.parse(shipped(), "6.1")
@@ -129,9 +222,9 @@ def test_what_is_no_card_is_a_usage_error(text: str) -> None:
 
 
 def test_every_name_finds_its_card() -> None:
-    """Each of the 1,098 names leads to a card of that name; where a form of the product (`Rev. A`, `80GB`)
+    """Each of the 1,100 names leads to a card of that name; where a form of the product (`Rev. A`, `80GB`)
     is what more packages claim, to that, and the note names this id too."""
-    assert len(NAMED) == 1098
+    assert len(NAMED) == 1100
     for device in NAMED:
         name = DEVICES[device]["name"]
         found = gpu.parse(shipped(), name)
@@ -147,10 +240,7 @@ def test_forms_taken_for_a_name_are_few() -> None:
     assert {name: form for name, form in taken.items() if name != form} == {
         "GeForce GTS 450": "GeForce GTS 450 Rev. 2",
         "GeForce GT 630": "GeForce GT 630 Rev. 2",
-        "GeForce GTX 780 Ti": "GeForce GTX 780 Ti 6GB",
-        "GeForce GTX 660": "GeForce GTX 660 Rev. 2",
         "GeForce RTX 2060": "GeForce RTX 2060 Rev. A",
-        "H800": "H800 PCIe",
         "H100": "H100 SXM5 80GB",
     }
 
@@ -165,6 +255,7 @@ def test_every_id_is_its_card() -> None:
         assert found.compute_capability == card.capability
         assert found.generation == independent.generation(FACTS, card)
         assert found.first_listed_driver == row.get("first_listed_driver")
+        assert found.unlisted_up_to == row.get("unlisted_up_to")
 
 
 @settings(deadline=None)

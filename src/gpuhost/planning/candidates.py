@@ -186,10 +186,9 @@ def driven(catalog: Catalog, row: Json, branch: Json, listed: Iterable[str]) -> 
 
 def served(catalog: Catalog, row: Json, branch: Json) -> List[str]:
     """Return the devices of the generations that a branch serves, but for those that are newer than the driver."""
-    found, release_of = [], version(row["version"])
+    found = []
     for device, (card, lowest) in cards(catalog).items():
-        first = card.first_listed_driver
-        new_enough = int(row["branch"]) >= lowest if lowest else first is None or release_of >= version(first)
+        new_enough = int(row["branch"]) >= lowest if lowest else card.listed_too_late(row["version"]) is None
         if new_enough and card.generation in branch["generations"]:
             found.append(device)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import Any, Dict, FrozenSet, Sequence, Tuple
 
@@ -9,6 +10,7 @@ from ..errors import RefusedError, UnreadableError, UsageError
 from ..host.parse.kernels import headers_package, of_the_archive
 from ..types import Json
 from .candidates import COMPONENTS, NAMES, WITHOUT_GPU, Request
+from .catalog import Catalog
 from .gpus import Gpu, from_observation
 from .resolve import Resolver
 from .versions import specifier
@@ -62,11 +64,19 @@ def refuse_nothing(request: Request) -> None:
         raise RefusedError(text, "Take one of them back in, or leave this host alone.")
 
 
+def platform_named(catalog: Catalog, text: str) -> str:
+    """The platform that a person means, by its id or its code name, in any case and spelling; else a `UsageError`."""
+    known = catalog.platforms["platforms"]
+    plain = re.sub(r"[\s_-]+|lts$", "", text.casefold())
+    for name, row in known.items():
+        if plain in (name.replace("-", ""), row["codename"]):
+            return str(name)
+    raise UsageError(f"The platform '{text}' is not in the catalog.", f"Known are {', '.join(known)} (--os).")
+
+
 def request_from(found: Resolver, platform: str, gpus: Sequence[Gpu], asked: Dict[str, str], **rest: Any) -> Request:
     """A request the resolver takes; an unknown platform or a malformed specifier is a `UsageError`."""
-    known = found.catalog.platforms["platforms"]
-    if platform not in known:
-        raise UsageError(f"The platform '{platform}' is not in the catalog.", f"Known are {', '.join(known)} (--os).")
+    platform = platform_named(found.catalog, platform)
     wanted = {name: specifier(name, text) for name, text in asked.items()}
     request = Request(
         platform,

@@ -9,7 +9,6 @@ from ...versions import release
 from ..candidates import NAMES, Candidate, Driver, Request, as_driver
 from ..catalog import Catalog
 from ..gpus import Gpu
-from ..versions import version
 from .common import each_card
 
 
@@ -46,7 +45,8 @@ def claims(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """A driver must know the card.
 
     A package must claim its PCI id; a `.run` must be of a branch that some package claims it with, or, for a card no
-    package claims, be no older than the first release whose own list names the card.
+    package claims, be no older than the first release whose own list names the card, and newer than the last that is
+    known not to.
     """
     c = as_driver(c)
 
@@ -66,10 +66,7 @@ def claims(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
                 if int(c.branch) >= lowest
                 else f"no package older than branch {lowest} claims {gpu.label}; this is branch {c.branch}"
             )
-        first = gpu.first_listed_driver
-        if first is None or version(c.version) >= version(first):
-            return None
-        return f"{gpu.label} is first listed by driver {first}; this is {c.version}"
+        return gpu.listed_too_late(c.version)
 
     return each_card(request, fails)
 
