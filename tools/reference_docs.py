@@ -30,6 +30,7 @@ from gpuhost.types import Json
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
 FAULTS, HEALED = ROOT / "tests/hosts/faults", ROOT / "tests/e2e/faults.json"
+HEALED_AS_FOUND = ROOT / "tests/e2e/found.json"
 ELSEWHERE = ROOT / "tests/unit/elsewhere.json"
 LOCKLESS = ROOT / "tests/hosts/found"
 MADE = "Written by tools/reference_docs.py; do not edit."
@@ -198,8 +199,12 @@ def example(profile: str) -> options.Settings:
     return options.Settings(**{**words, **own, "cpu": "AVX2", "more": (), "ccache": True})  # type: ignore[arg-type]
 
 
-#: Why what verify/ names is not staged on an imitation host, but shown on described faults only.
+#: Why a diagnosis is not staged on an imitation host, but shown on described faults only.
 NOT_STAGED = {
+    "D38": "what mends it is a card",
+    "D39": "needs a container's engine",
+    "D41": "needs a card that CUDA can be kept from",
+    "D42": "needs a framework built for the processor, and one for a card",
     "D12": "needs a person at the blue screen; `tests/e2e/test_driver_ubuntu.py` leads one through it on another host",
     "D13": "needs a card of another generation",
     "D15": "a lock that pairs such a driver and toolkit is refused by the plan",
@@ -222,7 +227,8 @@ def known_failures() -> str:
         file.stem: json.loads(file.read_text(encoding="utf-8"))
         for file in sorted([*FAULTS.glob("*.json"), *LOCKLESS.glob("*.json")])
     }
-    record = json.loads(HEALED.read_text(encoding="utf-8"))
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in (HEALED, HEALED_AS_FOUND)]
+    healed = [row for record in records for row in record["healed"]]
     shown = json.loads(ELSEWHERE.read_text(encoding="utf-8"))
     about = (
         "A failure that is known carries an id, to be searched for here. `verify/` gives it, and `gpuhost doctor` on a "
@@ -239,13 +245,14 @@ def known_failures() -> str:
         "*Described*: for how many hosts of `tests/hosts/faults` and, without a lock, of `tests/hosts/found` the id is "
         "reported and no other; the unit tests hold that. *Staged*: on an imitation host, by "
         "`tests/e2e/test_faults.py`, where the remedy, typed as printed, "
-        f"turned it green ({record['made']}). *Elsewhere*: the test of the part that gives it."
+        f"turned it green ({records[0]['made']}); those of a host without a lock by `tests/e2e/test_found.py` "
+        f"({records[1]['made']}). *Elsewhere*: the test of the part that gives it."
     )
     lines += ["", "## How it was shown", "", about, ""]
     lines += ["| id | described | staged | seen red | healed | elsewhere |", "|---" * 6 + "|"]
     for one in diagnoses.BY_ID.values():
         hosts = sum(one.id in fault["fails"].values() for fault in faults.values())
-        staged = [row for row in record["healed"] if row["diagnosis"] == one.id]
+        staged = [row for row in healed if row["diagnosis"] == one.id]
         where = "<br>".join(dict.fromkeys(f"`{row['check']}`" for row in staged)) or NOT_STAGED.get(one.id, "")
         named = dict.fromkeys(test.replace("tests/", "", 1) for test in shown.get(one.id, {}).values())
         tests = "<br>".join(f"`{test}`" for test in named)
@@ -253,7 +260,7 @@ def known_failures() -> str:
         cells = [str(hosts or ""), where, red, "yes" if staged else "", tests]
         lines.append(f"| {one.id} | {' | '.join(cells)} |")
     lines += ["", "## What was staged", "", "| id | check | fault | remedy |", "|---" * 4 + "|"]
-    for row in sorted(record["healed"], key=lambda row: row["diagnosis"]):
+    for row in sorted(healed, key=lambda row: row["diagnosis"]):
         remedy = row["remedy"].replace("|", r"\|")
         lines.append(f"| {row['diagnosis']} | `{row['check']}` | {row['fault']} | `{remedy}` |")
     return "\n".join(lines) + "\n"

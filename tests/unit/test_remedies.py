@@ -18,6 +18,7 @@ from gpuhost.checks import sources
 from gpuhost.checks.base import LONGEST, NOT_PLAIN, TOO_LONG, whole_command
 from gpuhost.diagnoses import by_hand, compute
 from gpuhost.host.driver import judge
+from gpuhost.host.driver.offer import ADDED
 from gpuhost.host.parse.apt import parse_deb822, parse_one_line
 from gpuhost.planning import preflight
 
@@ -133,7 +134,7 @@ def harm_of(before: str, written: List[str], meant: List[str]) -> Iterator[str]:
     if program == "curl" and not any(word.startswith("https://developer.download.nvidia.") for word in operands):
         yield "fetches from elsewhere"
     for at, word in enumerate(meant):
-        if word.startswith(">") and not meant[at + 1].startswith(("/etc/modprobe.d/", "/etc/rpm/macros.nvidia")):
+        if word.startswith(">") and not meant[at + 1].startswith(("/etc/modprobe.d/", "/etc/rpm/macros.nvidia", ADDED)):
             yield f"writes {meant[at + 1]}"
 
 

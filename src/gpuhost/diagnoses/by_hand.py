@@ -16,8 +16,9 @@ from ..checks.driver import driver, pinned_by
 from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, is_as_found, place
 from ..checks.host import observation
 from ..checks.python import environment
-from ..checks.sources import VENDORS, literal, site_of, unread
-from ..host.parse.kernels import headers_package
+from ..checks.sources import UPDATE, VENDORS, literal, site_of, unread
+from ..host.driver.offer import ADDED, COMPONENTS, component_lines
+from ..host.parse.kernels import headers_package, of_the_archive
 from ..host.probe.boot import DEFAULT, GRUB_SETTINGS, LOADER_SETTINGS, ONE_SHOT, variable_path
 from ..host.probe.driver import COMMAND_LINE, is_driver
 from ..types import Json
@@ -46,11 +47,15 @@ def installed(seen: Json, pattern: str) -> List[str]:
 
 
 def branch(seen: Json) -> str:
-    """The driver's branch as packages are named after it, as in nvidia-driver-535-server; "" where none says it."""
+    """The driver's branch as packages are named after it, as in nvidia-driver-535-server; "" where none says it.
+
+    What an upgrade to the next branch leaves has the old branch in its name and the new one in its version.
+    """
+    packages = observation(seen)["packages"]
     for pattern in (r"nvidia-driver-(\d{3}(?:-server)?(?:-open)?)$", r"nvidia-(?:dkms|utils)-(\d{3}(?:-server)?)"):
         for name in installed(seen, pattern):
             found = re.match(pattern, name)
-            if found:
+            if found and re.match(rf"(\d+:)?{found.group(1)[:3]}\.", packages[name]["version"]):
                 return found.group(1)
     return ""
 
@@ -190,12 +195,10 @@ def install(seen: Json) -> str:
     """D15, D37: the distribution's own driver, in the newest version that it has."""
     of, distribution = family(seen), observation(seen)["platform"]["distribution"]
     if of == APT and distribution in ("ubuntu", "linuxmint", "pop"):
-        return on_host("apt-get install ubuntu-drivers-common && ubuntu-drivers autoinstall && reboot")
+        return on_host(f"{UPDATE} && apt-get install ubuntu-drivers-common && ubuntu-drivers autoinstall && reboot")
     if of == APT:
-        return on_host(
-            "apt-get install linux-headers-amd64 nvidia-driver firmware-misc-nonfree && reboot"
-            " # of non-free and non-free-firmware, to be named in the distribution's own source"
-        )
+        packages = f"{kernel_packages(seen)} nvidia-driver firmware-misc-nonfree"
+        return on_host(f"{non_free(seen)}{UPDATE} && apt-get install {packages} && reboot")
     if of == DNF:
         return on_host("dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda && reboot  # of RPM Fusion nonfree")
     if of == PACMAN:
@@ -204,6 +207,25 @@ def install(seen: Json) -> str:
     if of == ZYPPER:
         return on_host("zypper install openSUSE-repos-NVIDIA && zypper install-new-recommends && reboot")
     return ""
+
+
+def kernel_packages(seen: Json) -> str:
+    """Debian's packages of the newest kernel and of its headers, which come together; else the headers of the kernel
+    that boots: DKMS builds for no kernel without them.
+    """
+    flavour = re.search(r"-((?:cloud-|rt-)?(?:amd64|arm64))$", boots(seen))
+    if flavour is None or not of_the_archive(boots(seen), "debian"):
+        return shlex.quote(headers_package(boots(seen)))
+    return f"linux-image-{flavour.group(1)} linux-headers-{flavour.group(1)}"
+
+
+def non_free(seen: Json) -> str:
+    """What names the components that Debian's driver is in, where no source of a host does; "" where one does."""
+    sources = [s for s in observation(seen)["apt"]["sources"] if s["enabled"] and "deb" in s["types"]]
+    if any("non-free" in source["components"] for source in sources):
+        return ""
+    lines = component_lines(sources, COMPONENTS["non-free"], ["debian.org"])
+    return f"printf '%s\\n' {' '.join(map(shlex.quote, lines))} > {ADDED} && " if lines else ""
 
 
 def legacy(seen: Json) -> str:
@@ -248,8 +270,13 @@ def library(seen: Json) -> str:
     if place(seen) == CONTAINER:
         return into_container(seen)
     if of == APT:
-        name = f"libnvidia-compute-{branch(seen).replace('-open', '')}" if branch(seen) else "libcuda1"
-        return on_host(f"apt-get install {name} && ldconfig")
+        # Debian has another package for each series that is not its newest: libnvidia-tesla-470-cuda1.
+        series = [name[: -len("ml1")] for name in installed(seen, r"libnvidia-(tesla-\d+-|legacy-\d+xx-)?ml1$")]
+        own = series[0] + "cuda1" if series and series[0] != "libnvidia-" else "libcuda1"
+        name = f"libnvidia-compute-{branch(seen).replace('-open', '')}" if branch(seen) else own
+        # apt takes a package that is installed for whole, whatever became of its files.
+        again = "--reinstall " if installed(seen, f"{re.escape(name)}$") else ""
+        return on_host(f"apt-get install {again}{name} && ldconfig")
     packages = {
         DNF: "dnf install xorg-x11-drv-nvidia-cuda",
         PACMAN: "pacman -S nvidia-utils",
@@ -380,18 +407,37 @@ def reset(seen: Json) -> str:
 
 
 def without_compat(seen: Json) -> str:
-    """D48: the variable without the folder, where it has it; else the packages out, or the linker's lines for it."""
-    folder = posixpath.dirname(str(answer(seen)["library"]))
+    """D48: the variable without the folder, where it has it; else the packages out, or the linker's lines for it.
+
+    The folder is named as the linker was told it: /usr/local/cuda is a link, which the file's own path does not show.
+    """
+    folder = posixpath.dirname(str(answer(seen).get("found_as") or answer(seen)["library"]))
     path = str(answer(seen)["variables"].get("LD_LIBRARY_PATH", ""))
     if folder in [part.rstrip("/") for part in path.split(":")]:
         # What was collected of the variable may be cut, so that the shell takes the folder out of its own.
         others = f"tr : '\\n' | grep -v {shlex.quote(f'^{literal(folder)}/*$')} | paste -sd: -"
-        return on_host(f'export LD_LIBRARY_PATH=$(printf %s "$LD_LIBRARY_PATH" | {others})')
+        change = f'export LD_LIBRARY_PATH=$(printf %s "$LD_LIBRARY_PATH" | {others})'
+        return on_host(lasting(change, "LD_LIBRARY_PATH"))
     packages = installed(seen, "cuda-compat-")
     if packages:
         return on_host(f"apt-get remove {' '.join(map(shlex.quote, packages))} && ldconfig")
-    line = shlex.quote(rf"\#^{literal(folder)}/*$#d")
-    return on_host(f"sed -E -i --follow-symlinks {line} /etc/ld.so.conf.d/*.conf && ldconfig")
+    return out_of_the_linker(folder)
+
+
+def out_of_the_linker(folder: str) -> str:
+    """What takes a folder's lines out of the linker's configuration; blanks and a comment may stand beside it there."""
+    line = shlex.quote(rf"\#^\s*{literal(folder)}/*\s*(\x23.*)?$#d")
+    return on_host(f"sed -E -i --follow-symlinks {line} /etc/ld.so.conf /etc/ld.so.conf.d/*.conf && ldconfig")
+
+
+def lasting(command: str, name: str) -> str:
+    """A command that changes a variable of one shell, and where to look for what sets it in the next one."""
+    return f"{command} # and where it is set for each login: grep -s {name} /etc/environment /etc/profile.d/* ~/.*rc"
+
+
+def shown_cards(seen: Json) -> str:
+    """D41: every card for CUDA."""
+    return on_host(lasting("unset CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"))
 
 
 def instances(seen: Json) -> str:

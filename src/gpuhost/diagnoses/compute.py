@@ -14,7 +14,6 @@ from ..checks.lock import installed
 from ..checks.opencv import CV2, providers
 from ..checks.opencv import environment as opencv
 from ..checks.python import NAMES, framework, is_for_processor, uncovered, words
-from ..checks.sources import literal
 from ..checks.tensorflow import CUDNN, LINKER, cudnn_library, says
 from ..types import Json
 from . import by_hand
@@ -63,8 +62,7 @@ def without_other_cudnn(seen: Json) -> str:
     folder = posixpath.dirname(path)
     if SYSTEM_FOLDERS.fullmatch(folder):
         return on_host(f"dpkg -S {shlex.quote(path)}  # remove the package that it names, or move the file away")
-    line = shlex.quote(rf"\#^{literal(folder)}/*$#d")
-    return on_host(f"sed -E -i --follow-symlinks {line} /etc/ld.so.conf.d/*.conf && ldconfig")
+    return by_hand.out_of_the_linker(folder)
 
 
 def tells(pattern: str, seen: Json) -> bool:

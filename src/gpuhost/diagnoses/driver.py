@@ -470,7 +470,7 @@ TABLE = (
         "A variable hides the card",
         "CUDA_VISIBLE_DEVICES names no card, or one that is not there, so CUDA passes the others over.",
         "Take the variable out, or name a card by its number or uuid as nvidia-smi -L lists it.",
-        signs=(Sign("cuda.answers", is_hidden, lambda seen: on_host("unset CUDA_VISIBLE_DEVICES")),),
+        signs=(Sign("cuda.answers", is_hidden, by_hand.shown_cards),),
         messages=("no CUDA-capable device is detected", "CUDA_ERROR_NO_DEVICE", "invalid device ordinal"),
     ),
 )

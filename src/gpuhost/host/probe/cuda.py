@@ -31,7 +31,10 @@ except OSError as error:
     raise SystemExit
 with open("/proc/self/maps") as maps:
     paths = [line.split()[-1] for line in maps if "/libcuda.so" in line]
-tell(library=paths[0] if paths else "libcuda.so.1", error=None)
+class Loaded(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("name", ctypes.c_char_p)]
+name = ctypes.cast(cuda._handle, ctypes.POINTER(Loaded)).contents.name or b""
+tell(library=paths[0] if paths else "libcuda.so.1", error=None, found_as=name.decode("utf-8", "replace"))
 def word(call, code):
     text = ctypes.c_char_p()
     try:
@@ -80,13 +83,15 @@ for number in range(count.value):
 def cuda(limit_s: float = LIMIT_S) -> Json:
     """Return what CUDA says of itself on this machine.
 
-    `library` is the libcuda that is loaded (None: none is), `error` why it is not, and `ended` how the asking ended
+    `library` is the libcuda that is loaded (None: none is), `found_as` the name by which the linker found it (it keeps
+    the links that lead there, as dlopen(3)'s link map has it), `error` why it is not, and `ended` how the asking ended
     badly (None: it did not). `init` and `counted` are what cuInit and cuDeviceGetCount gave as code, name and text,
     `version` is the CUDA that the driver serves ("12.4"), `count` the cards that CUDA sees, and `devices` has each with
     its name, capability and `error` (None: the card filled memory that was read back). What was not reached is None.
     """
     found: Json = {
         "library": None,
+        "found_as": None,
         "error": None,
         "ended": None,
         "init": None,
