@@ -6,10 +6,15 @@ from typing import Any, Dict, Optional, Tuple
 
 import pytest
 
-from gpuhost.planning import plan
+from gpuhost.planning import lock, plan
+from gpuhost.planning.catalog import shipped
 from gpuhost.planning.gpus import parse
+from gpuhost.planning.offers import resolver_for
 from gpuhost.planning.request import request_from
 from gpuhost.planning.resolve import resolver
+
+from ..example_hosts import observed
+from ..offered import offering
 
 Json = Dict[str, Any]
 #: The driver's package, its module, CUDA, cuDNN, TensorFlow and its Python.
@@ -90,3 +95,28 @@ def test_a_card_that_no_python_of_the_archive_serves_is_refused() -> None:
     assert made["status"] == "refused"
     assert {row["rule"] for row in made["reasons"]} == {"tensorflow-code", "tensorflow-python"}
     assert any(row["change"] == "on ubuntu-18.04" for row in made["nearest"])
+
+
+@pytest.mark.parametrize("card", ["RTX 4090", "RTX 5090"])
+@pytest.mark.parametrize("version", ["20.04", "22.04", "24.04", "26.04"])
+def test_a_host_of_the_release_is_planned_from_its_offers(version: str, card: str) -> None:
+    """As from the snapshot, but for the driver's packages, which its lock names with their places in the archive."""
+    platform, without = f"ubuntu-{version}", frozenset({"tensorflow"})
+    base = observed("ubuntu1804-quadro-p2000")
+    release = shipped().platforms["platforms"][platform]
+    row = {**base["platform"], "id": platform, "version": version, "codename": release["codename"]}
+    observation = offering({**base, "platform": row})
+    found = resolver_for(observation, {}, True)
+    cards = [parse(found.catalog, card)]
+    kernel = release.get("kernels", [{"release": "5.15.0-139-generic"}])[0]["release"]
+    request = request_from(found, platform, cards, {}, kernel=kernel, secure_boot=False, without=without)
+    made, from_snapshot = plan.make(found, request), planned(platform, card, without=without)
+    assert stack(made) == stack(from_snapshot)
+    if made["driver"]["source"] == "runfile":
+        return
+    line = made["driver"]["package"].replace("nvidia-driver-", "").replace("-open", "")
+    locked = lock.make("box", observation, made)
+    assert lock.check(locked, "made", "box") == locked
+    debs = {deb["name"]: deb for deb in locked["plan"]["driver"]["packages"]}
+    assert f"libnvidia-compute-{line}" in debs
+    assert all(deb["snapshot"].startswith("https://snapshot.ubuntu.com/ubuntu/") for deb in debs.values())
