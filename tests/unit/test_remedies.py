@@ -530,3 +530,21 @@ def test_hostile_words_stay_words(tmp_path: Path, programs: str, path: str, suit
     left = carried_out(file, programs, 0)
     assert left in (ours, "\n" + ours)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [file.name]
+
+
+@pytest.mark.parametrize(
+    ("names", "branch"),
+    [
+        (["nvidia-driver-580-open", "nvidia-utils-580"], "580-open"),
+        (["nvidia-headless-no-dkms-580-server-open", "nvidia-utils-580-server"], "580-server-open"),
+        (["nvidia-kernel-source-580-open", "nvidia-utils-580"], "580-open"),
+        (["nvidia-dkms-580-open", "nvidia-firmware-580-580.178.04"], "580-open"),
+        (["nvidia-dkms-580-server"], "580-server"),
+        (["nvidia-utils-580-server"], "580-server"),
+        (["libnvidia-compute-580"], ""),
+    ],
+)
+def test_the_branch_is_that_of_the_modules_kind(names: List[str], branch: str) -> None:
+    """A server often has no nvidia-driver: what brings the module says which kind it is, nvidia-utils does not."""
+    packages = {name: {"version": "580.178.04-0ubuntu0.24.04.1", "state": "installed"} for name in names}
+    assert by_hand.branch({"machine": {"observation": {"packages": packages}}}) == branch

@@ -46,13 +46,21 @@ def installed(seen: Json, pattern: str) -> List[str]:
     return [name for name in sorted(packages) if packages[name]["state"] == "installed" and re.match(pattern, name)]
 
 
+#: What is named after the branch, the surest first: nvidia-utils serves both kinds of module and does not say which.
+_NAMED_AFTER_BRANCH = (
+    r"nvidia-driver-(\d{3}(?:-server)?(?:-open)?)$",
+    r"nvidia-(?:headless|headless-no-dkms|kernel-source|dkms)-(\d{3}(?:-server)?(?:-open)?)$",
+    r"nvidia-utils-(\d{3}(?:-server)?)$",
+)
+
+
 def branch(seen: Json) -> str:
     """The driver's branch as packages are named after it, as in nvidia-driver-535-server; "" where none says it.
 
     What an upgrade to the next branch leaves has the old branch in its name and the new one in its version.
     """
     packages = observation(seen)["packages"]
-    for pattern in (r"nvidia-driver-(\d{3}(?:-server)?(?:-open)?)$", r"nvidia-(?:dkms|utils)-(\d{3}(?:-server)?)"):
+    for pattern in _NAMED_AFTER_BRANCH:
         for name in installed(seen, pattern):
             found = re.match(pattern, name)
             if found and re.match(rf"(\d+:)?{found.group(1)[:3]}\.", packages[name]["version"]):
