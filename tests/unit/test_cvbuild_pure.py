@@ -249,6 +249,20 @@ def test_the_newest_compiler_that_the_toolkit_takes() -> None:
     assert compilers.parse_major("Debian clang version 14.0.6") == 0
 
 
+def test_a_compiler_is_the_same_by_either_name(tmp_path: Path) -> None:
+    """A host that has only g++-12, and one that also has g++, may share a wheel."""
+    told = {}
+    for name in ("g++", "g++-12"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in (folder / name, folder / name.replace("g++", "gcc")):
+            file.write_text('#!/bin/sh\necho "${0##*/} (Debian 12.2.0-14+deb12u1) 12.2.0"\n')
+            file.chmod(0o755)
+        (told[name],) = compilers.found_on(str(folder))
+    assert told["g++"].said == told["g++-12"].said == "g++ (Debian 12.2.0-14+deb12u1) 12.2.0"
+    assert told["g++-12"].cxx.endswith("/g++-12")
+
+
 def test_the_processor_class() -> None:
     """AVX2 only with what gcc turns on beside it."""
     assert machine.processor("flags\t\t: fpu pni sse4_2 popcnt avx avx2 fma f16c\n") == "AVX2"

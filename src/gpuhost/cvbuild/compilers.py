@@ -17,7 +17,7 @@ class Compiler(NamedTuple):
     cxx: str
     c: str
     major: int
-    said: str  # the first line of --version, part of the cache key
+    said: str  # the first line of --version without the program's own name, part of the cache key
 
 
 def parse_major(said: str) -> int:
@@ -25,6 +25,11 @@ def parse_major(said: str) -> int:
     first = said.splitlines()[0] if said else ""
     match = re.search(r"\s(\d+)(\.\d+)*\s*$", first)
     return int(match.group(1)) if match and "clang" not in first.lower() else 0
+
+
+def unnamed(said: str) -> str:
+    """The first line of a compiler's --version, called g++ by whatever name it was: g++-12 is the same one."""
+    return re.sub(r"^\S+", "g++", said.splitlines()[0])
 
 
 def found_on(path: str) -> List[Compiler]:
@@ -40,7 +45,7 @@ def found_on(path: str) -> List[Compiler]:
             said = ask([str(cxx), "--version"])
             major = parse_major(said)
             if major and c.exists() and major not in found:
-                found[major] = Compiler(str(cxx), str(c), major, said.splitlines()[0])
+                found[major] = Compiler(str(cxx), str(c), major, unnamed(said))
     return sorted(found.values(), key=lambda one: -one.major)
 
 
