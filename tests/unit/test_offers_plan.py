@@ -13,6 +13,7 @@ from gpuhost.errors import GpuhostError, LockError, RefusedError, UnreadableErro
 from gpuhost.host.driver.packages import digest
 from gpuhost.host.edges import Edges
 from gpuhost.host.parse.relations import relations
+from gpuhost.host.probe.apt import read_indexes
 from gpuhost.host.probe.offers import read_offers
 from gpuhost.planning import debs, lock, plan
 from gpuhost.planning.catalog import DATA, shipped, validator
@@ -50,7 +51,8 @@ def host(rows: List[Json], platform: str = UBUNTU) -> Json:
 
 def recorded(monkeypatch: Any = None) -> Json:
     """Return a host with what was recorded on Debian 12, as if its lists had been made on a certain day."""
-    found = read_offers(Edges("/nowhere", debian().run), "debian", "amd64", ["6.1.0-56-amd64"])
+    edges = Edges("/nowhere", debian().run)
+    found = read_offers(edges, read_indexes(edges), "debian", "amd64", ["6.1.0-56-amd64"])
     assert found is not None
     for archive in found["archives"]:
         archive["date"] = "20261126T210335Z"

@@ -12,6 +12,7 @@ import pytest
 
 from gpuhost.host.edges import Edges
 from gpuhost.host.parse import offers as parsers
+from gpuhost.host.probe.apt import read_indexes
 from gpuhost.host.probe.machine import observe
 from gpuhost.host.probe.offers import read_offers
 from gpuhost.planning.catalog import DATA, validator
@@ -28,7 +29,7 @@ LISTS = "var/lib/apt/lists/debian-archive.example_debian-security_dists_bookworm
 def read(apt: Apt, root: Path, problems: Optional[Any] = None) -> Any:
     """Return what the probe reads of a host with this apt; it must name as many problems as expected."""
     edges = Edges(str(root), apt.run)
-    found = read_offers(edges, "debian", "amd64", [KERNEL])
+    found = read_offers(edges, read_indexes(edges), "debian", "amd64", [KERNEL])
     assert bool(edges.problems) == (problems is not None), edges.problems
     if problems is not None:
         assert found is None
@@ -134,12 +135,16 @@ def test_lists_that_apt_has_not_read_are_read_aside(tmp_path: Path) -> None:
         return apt.run(argv, timeout)
 
     status, edges = 0, Edges(str(tmp_path), run)
-    found = read_offers(edges, "debian", "amd64", [KERNEL], fetch=True)
+    found = read_offers(edges, read_indexes(edges), "debian", "amd64", [KERNEL], fetch=True)
     assert found is not None and len(found["archives"]) == 3 and edges.problems == []
     assert not Path(updates[0].partition("=")[2]).exists(), "the folder stayed"
-    assert read_offers(edges, "debian", "amd64", [KERNEL]) == {"archives": [], "packages": [], "tools": {}}
+    assert read_offers(edges, read_indexes(edges), "debian", "amd64", [KERNEL]) == {
+        "archives": [],
+        "packages": [],
+        "tools": {},
+    }
     status = 100
-    assert read_offers(edges, "debian", "amd64", [KERNEL], fetch=True) is None
+    assert read_offers(edges, read_indexes(edges), "debian", "amd64", [KERNEL], fetch=True) is None
     assert [problem["what"] for problem in edges.problems] == ["apt-get update"] and len(updates) == 2
 
 
@@ -236,8 +241,10 @@ def test_offers_are_observed_only_when_asked_for() -> None:
     folder = folder_of("debian12-no-gpu")
     assert "offers" not in observed("debian12-no-gpu")
     known, apt = replay(folder), debian()
+    asked = []
 
     def run(argv: Any, timeout: float) -> Any:
+        asked.append(argv[-1])
         try:
             return known(argv, timeout)
         except KeyError:
@@ -245,4 +252,5 @@ def test_offers_are_observed_only_when_asked_for() -> None:
 
     found = observe(str(folder / "fs"), run, offers=True)
     assert [archive["label"] for archive in found["offers"]["archives"]] == ["Debian-Security", "Debian", "Debian"]
+    assert asked.count("policy") == 1, "one answer serves the sources and the offers"
     validator(DATA / "observation.schema.json")(found)

@@ -9,6 +9,7 @@ import pytest
 
 from gpuhost.errors import RefusedError
 from gpuhost.host.edges import Edges
+from gpuhost.host.probe.apt import read_indexes
 from gpuhost.host.probe.offers import read_offers
 from gpuhost.planning import lock, plan, update
 from gpuhost.planning.catalog import DATA, shipped, validator
@@ -287,9 +288,10 @@ def test_the_archives_kernels_are_read_when_they_are_asked_for() -> None:
             return 0, "".join(f"{n}\tamd64\tlinux\t1\tinstall\tinstalled\t, {d}\n" for n, d in named), ""
         return apt.run(argv, timeout)
 
-    plain = read_offers(Edges("/nowhere", run), "ubuntu", "amd64", [NOW])
+    edges = Edges("/nowhere", run)
+    plain = read_offers(edges, read_indexes(edges), "ubuntu", "amd64", [NOW])
     assert plain is not None and "kernels" not in plain and plain["packages"] == []
-    found = read_offers(Edges("/nowhere", run), "ubuntu", "amd64", [NOW], newer=True)
+    found = read_offers(edges, read_indexes(edges), "ubuntu", "amd64", [NOW], newer=True)
     assert found is not None
     leading = {"package": "linux-image-generic", "version": "1", "depends": f"linux-image-{NOW}"}
     assert found["kernels"]["leading"] == [leading]

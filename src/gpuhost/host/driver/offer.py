@@ -10,7 +10,7 @@ from ...errors import RefusedError
 from ...types import Json
 from ..edges import Edges
 from ..parse.kernels import headers_package
-from ..probe.apt import read_apt
+from ..probe.apt import read_apt, read_indexes
 from .apt import Apt
 from .packages import installed_version
 
@@ -27,7 +27,8 @@ def component_missing(apt: Apt, driver: Json) -> Optional[RefusedError]:
     component = driver.get("component")
     if component is None or any(index.split()[1].endswith("/" + component) for index in apt.own_indexes()):
         return None
-    sources = read_apt(Edges("/", apt.run), apt.distribution)["sources"]
+    edges = Edges("/", apt.run)
+    sources = read_apt(edges, apt.distribution, read_indexes(edges))["sources"]
     lines = component_lines(sources, COMPONENTS.get(str(component), str(component)), apt.own_sites())
     text = (
         f"{driver['package']} is in the component {component} of the archive, and no apt source of this host names it."

@@ -10,7 +10,7 @@ Runs on the target: Python 3.6, standard library.
 
 import os
 import re
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from ..edges import Edges
 from ..parse.apt import (
@@ -38,8 +38,21 @@ _RELEASE = ("origin", "label", "codename", "suite")
 NAMES_A_CALL = 500
 
 
-def read_apt(edges: Edges, distribution: str, architecture: str = "amd64") -> Dict[str, Any]:
-    """The observation's `apt`; `architecture` is dpkg's name of the machine's own."""
+def read_indexes(edges: Edges, options: Sequence[str] = ()) -> Optional[List[Dict[str, str]]]:
+    """The package indexes that apt, with these options, has read, as its policy lists them; None, and a named problem,
+    where it does not answer.
+    """
+    said = edges.output([*APT_CACHE, *options, "policy"], APT_TIMEOUT_S, "apt-cache policy")
+    return None if said is None else parse_policy(said)
+
+
+def read_apt(
+    edges: Edges, distribution: str, indexes: Optional[List[Dict[str, str]]], architecture: str = "amd64"
+) -> Dict[str, Any]:
+    """The observation's `apt`; `indexes` are those of `read_indexes`, `architecture` is dpkg's name of the machine's
+    own.
+    """
+    indexes = indexes or []
     sources: List[Source] = []
     problems: List[Problem] = []
     for name in _list_files(edges):
@@ -53,7 +66,6 @@ def read_apt(edges: Edges, distribution: str, architecture: str = "amd64") -> Di
         found, wrong = parse(text, name)
         sources.extend(found)
         problems.extend(wrong)
-    indexes = parse_policy(_apt_cache(edges, ["policy"]))
     targets = _targets(edges, sources, indexes, architecture)
     for source in sources:
         places = [(uri, suite) for uri in source["uris"] for suite in source["suites"]]

@@ -24,7 +24,7 @@ from ..parse.machine import (
     parse_python_version,
 )
 from ..parse.versions import sort_versions
-from .apt import read_apt
+from .apt import read_apt, read_indexes
 from .boot import boots
 from .gpu import read_hybrid, read_nvidia
 from .offers import read_offers
@@ -60,9 +60,9 @@ def observe(
     packages, audit = _read_packages(edges, architecture)
     hybrid = read_hybrid(edges)
     kernel = read_kernel(edges)
-    offered = {}
+    offered, indexes = {}, read_indexes(edges)
     if offers:
-        asked = (edges, platform["distribution"], architecture, kernel["installed"])
+        asked = (edges, indexes, platform["distribution"], architecture, kernel["installed"])
         offered["offers"] = read_offers(*asked, fetch=bool(gpus), newer=newer)
     return {
         "schema": SCHEMA,
@@ -76,7 +76,7 @@ def observe(
         "nvidia": nvidia,
         **({} if hybrid is None else {"hybrid": hybrid}),
         "wsl": _read_wsl(edges),
-        "apt": read_apt(edges, platform["distribution"], architecture),
+        "apt": read_apt(edges, platform["distribution"], indexes, architecture),
         **offered,
         "packages": packages,
         "dpkg_audit": audit,

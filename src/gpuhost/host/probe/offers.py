@@ -12,14 +12,15 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from .. import files
 from ..edges import Edges
 from ..guard.rules import names_in
-from ..parse.apt import is_own_origin, list_file_stem, parse_madison, parse_policy
+from ..parse.apt import is_own_origin, list_file_stem, parse_madison
 from ..parse.kernels import image_of, is_kernel_package, names_a_kernel
 from ..parse.offers import is_of_driver, is_tool, parse_offered, parse_release_date
 from ..parse.versions import sort_versions
-from .apt import APT_CACHE, APT_TIMEOUT_S, LISTS, NAMES_A_CALL
+from .apt import APT_CACHE, APT_TIMEOUT_S, LISTS, NAMES_A_CALL, read_indexes
 from .guard import installed_packages
 
 Json = Dict[str, Any]
+Rows = List[Dict[str, str]]
 Pair = Tuple[str, str]  # a package and a version
 Place = Tuple[int, str]  # the number of an archive, and a component
 #: Packages that are asked about. Ubuntu 24.04 has some 500 of the driver's.
@@ -31,50 +32,54 @@ _UPDATE_TIMEOUT_S = 300.0
 
 
 def read_offers(
-    edges: Edges, distribution: str, architecture: str, kernels: List[str], fetch: bool = False, newer: bool = False
+    edges: Edges,
+    indexes: Optional[Rows],
+    distribution: str,
+    architecture: str,
+    kernels: List[str],
+    fetch: bool = False,
+    newer: bool = False,
 ) -> Optional[Json]:
     """Return what the own archives that apt has read offer: `archives`, `packages` and `tools`.
 
+    `indexes` are those that apt has read (`read_indexes`); None where it did not say.
     `kernels` are the releases for which modules and headers are looked for. With `fetch` the lists are read where apt
     has none. With `newer` the packages that lead to kernels are read as well (`kernels`), and modules for the kernels
     that they lead to. None, and a named problem, where apt gives no answer or one that cannot be relied on: an empty
     list means that the archives offer nothing.
     """
-    before = len(edges.problems)
-    here = Lists(edges, distribution, ())
-    own = here.own()
-    if len(edges.problems) > before:
+    if indexes is None:
         return None
+    own = own_of(indexes, distribution)
     if own or not fetch:
-        return here.offers(own, architecture, kernels, newer)
+        return Lists(edges, ()).offers(own, architecture, kernels, newer)
     with files.temporary(0o755) as folder:  # apt's own user fetches into it
-        aside = Lists(edges, distribution, ("-o", f"Dir::State::Lists={folder}"), str(folder))
+        aside = Lists(edges, ("-o", f"Dir::State::Lists={folder}"), str(folder))
         argv = ["apt-get", *APT_CACHE[1:], *aside.options, "update"]
         if edges.output(argv, _UPDATE_TIMEOUT_S, "apt-get update", silent=True) is None:
             return None
-        return aside.offers(aside.own(), architecture, kernels, newer)
+        fetched = read_indexes(edges, aside.options)
+        return None if fetched is None else aside.offers(own_of(fetched, distribution), architecture, kernels, newer)
+
+
+def own_of(indexes: Rows, distribution: str) -> Rows:
+    """The indexes of the distribution's own archives."""
+    return [row for row in indexes if is_own_origin(row["origin"], distribution)]
 
 
 class Lists:
     """The package lists of apt, in their usual place or, with `options`, in the folder `place`."""
 
-    def __init__(self, edges: Edges, distribution: str, options: Sequence[str], place: str = LISTS) -> None:
+    def __init__(self, edges: Edges, options: Sequence[str], place: str = LISTS) -> None:
         """Nothing is read yet."""
-        self.edges, self.distribution, self.options, self.place = edges, distribution, options, place
+        self.edges, self.options, self.place = edges, options, place
 
     def said(self, verb: str, words: Sequence[str] = (), silent: bool = False) -> Optional[str]:
         """What apt-cache prints; None, and a named problem, where it fails or, unless `silent`, has nothing to say."""
         argv = [*APT_CACHE, *self.options, verb, *words]
         return self.edges.output(argv, APT_TIMEOUT_S, f"apt-cache {verb}", silent)
 
-    def own(self) -> List[Dict[str, str]]:
-        """The indexes of the distribution's own archives."""
-        rows = parse_policy(self.said("policy") or "")
-        return [row for row in rows if is_own_origin(row["origin"], self.distribution)]
-
-    def offers(
-        self, own: List[Dict[str, str]], architecture: str, kernels: List[str], newer: bool = False
-    ) -> Optional[Json]:
+    def offers(self, own: Rows, architecture: str, kernels: List[str], newer: bool = False) -> Optional[Json]:
         """What these indexes offer; None, and a named problem, where that cannot be read."""
         before = len(self.edges.problems)
         archives, places = self.archives(own, architecture)
@@ -123,7 +128,7 @@ class Lists:
             self.edges.problem("apt-cache show", f"It shows {len(packages)} packages of kernels.")
         return {"leading": leading, "packages": packages}
 
-    def archives(self, own: List[Dict[str, str]], architecture: str) -> Tuple[List[Json], Dict[str, Place]]:
+    def archives(self, own: Rows, architecture: str) -> Tuple[List[Json], Dict[str, Place]]:
         """The archives, a row for each suite, and for each index which of them it belongs to and its component."""
         archives: List[Json] = []
         places: Dict[str, Place] = {}
