@@ -198,11 +198,11 @@ def test_a_simulation_s_lines() -> None:
 
 
 def explained(
-    needs: str = "", fields: str = "Depends", relation: str = "", others: Sequence[Change] = ()
+    needs: str = "", fields: str = "depends", relation: str = "", others: Sequence[Change] = ()
 ) -> Optional[str]:
     """The reason why `app` 2 waits, when the guard holds lib 1.5 (which needs `needs`)."""
     kept: List[Change] = [Change("app", "1", "2"), *others]
-    records = {"app": {fields: relation}, "beside": {"Depends": "lib (>= 2)"}}
+    records = {"app": {fields: relation}, "beside": {"depends": "lib (>= 2)"}}
     there = {"app": "1", "lib": "1.5", "beside": "1"}
     return guard_proof.explain(kept, {"lib": "1.5"}, there, {"lib": needs}, records).get("app")
 
@@ -228,8 +228,8 @@ def test_a_dependency_explains_only_where_it_is_not_met(relation: str, reason: O
 
 def test_a_conflict_explains() -> None:
     """A new version that breaks the held one cannot come."""
-    assert explained(fields="Breaks", relation="lib (<< 2)") == "2 does not go with lib 1.5"
-    assert explained(fields="Breaks", relation="lib (<< 1)") is None
+    assert explained(fields="breaks", relation="lib (<< 2)") == "2 does not go with lib 1.5"
+    assert explained(fields="breaks", relation="lib (<< 1)") is None
 
 
 def test_a_held_package_may_need_the_old_version() -> None:

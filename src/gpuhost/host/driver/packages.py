@@ -9,6 +9,7 @@ import re
 from typing import Container, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ...types import Json
+from ..parse.control import stanzas
 from ..parse.kernels import headers_package
 
 # The driver's own packages by name, in every branch, as Ubuntu and Debian call them.
@@ -32,6 +33,7 @@ LABELS = {
 }
 
 _INSTALL = re.compile(r"^(Inst|Conf) (\S+) (?:\[([^\]]*)\] )?\((\S+)(?: (.*?))? \[([^\]]+)\]\)")
+_SHOWN = frozenset(("package", "version", "architecture", "source", "sha256", "size", "installed-size"))
 _REMOVE = re.compile(r"^(Remv|Purg) (\S+)(?: \[([^\]]*)\])?")
 
 
@@ -74,25 +76,20 @@ def parse_show(text: str) -> Dict[Tuple[str, str], Json]:
     without an epoch).
     """
     found: Dict[Tuple[str, str], Json] = {}
-    for stanza in re.split(r"\n\s*\n", text):
-        fields: Dict[str, str] = dict(re.findall(r"^([A-Za-z0-9-]+): *(.*)$", stanza, re.MULTILINE))
-        if "Package" not in fields or "Version" not in fields:
+    for fields in stanzas(text, _SHOWN):
+        if "package" not in fields or "version" not in fields:
             continue
-        arch = fields.get("Architecture", "")
-        key = (fields["Package"] + ("" if arch in ("", "all", "amd64") else ":" + arch), fields["Version"])
-        if "SHA256" not in fields and key in found:
+        name, version, arch = fields["package"], fields["version"], fields.get("architecture", "")
+        key = (name + ("" if arch in ("", "all", "amd64") else ":" + arch), version)
+        if "sha256" not in fields and key in found:
             continue  # dpkg's own record of what is installed knows no file
         found[key] = {
-            "source": (fields.get("Source") or fields["Package"]).split(" ")[0],
-            "sha256": fields.get("SHA256", ""),
+            "source": (fields.get("source") or name).split(" ")[0],
+            "sha256": fields.get("sha256", ""),
             "arch": arch,
-            "size": int(fields.get("Size") or 0),
-            "unpacked": int(fields.get("Installed-Size") or 0) * 1024,
-            "file": "{}_{}_{}.deb".format(
-                fields["Package"],
-                fields["Version"].partition(":")[2] or fields["Version"],
-                arch,
-            ),
+            "size": int(fields.get("size") or 0),
+            "unpacked": int(fields.get("installed-size") or 0) * 1024,
+            "file": "{}_{}_{}.deb".format(name, version.partition(":")[2] or version, arch),
         }
     return found
 

@@ -6,6 +6,7 @@ Runs on the target: Python 3.6, standard library.
 import re
 from typing import Dict, Iterable, List, NamedTuple, Optional, Set
 
+from ..parse.control import stanzas
 from ..parse.relations import relations
 from .rules import is_family
 
@@ -15,8 +16,8 @@ _NAME = re.compile(r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$")
 _CANDIDATES = "pkgs that look like they should be upgraded:"
 _CHANGES = re.compile(r"Packages that (?:will be upgraded|were successfully auto-removed):")
 
-NEEDS = ("Depends", "Pre-Depends")
-REFUSES = ("Breaks", "Conflicts")
+NEEDS = ("depends", "pre-depends")
+REFUSES = ("breaks", "conflicts")
 
 
 class Change(NamedTuple):
@@ -58,16 +59,11 @@ def parse_unattended_run(text: str) -> List[str]:
 
 
 def parse_records(text: str) -> Dict[str, Dict[str, str]]:
-    """The fields of each package in the answer of `apt-cache show`, by package; of several records the first."""
+    """The relations of each package in the answer of `apt-cache show`, by package; of several records the first."""
     found: Dict[str, Dict[str, str]] = {}
-    for record in re.split(r"\n\s*\n", text):
-        fields: Dict[str, str] = {}
-        for line in record.splitlines():
-            name, colon, value = line.partition(":")
-            if colon and not line[0].isspace():
-                fields.setdefault(name, value.strip())
-        if "Package" in fields:
-            found.setdefault(fields["Package"], fields)
+    for fields in stanzas(text, {"package", *NEEDS, *REFUSES}):
+        if "package" in fields:
+            found.setdefault(fields["package"], fields)
     return found
 
 

@@ -7,7 +7,9 @@ only.
 """
 
 import re
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+
+from .control import stanzas
 
 Package = Dict[str, Any]
 
@@ -32,7 +34,7 @@ _WORD = re.compile(r"[A-Za-z]{1,20}\Z")
 _DEVICE = re.compile(r"pci:v000010DEd0000([0-9A-F]{4})sv")
 #: Characters of a field that lists packages; those of drivers have some hundred, of a whole desktop some thousand.
 _LONGEST_LIST = 10000
-#: The fields that are read of a stanza. What else it holds is passed over, however long it is.
+#: The fields that are read of a stanza.
 _FIELDS = frozenset(
     ("package", "version", "architecture", "source", "size", "sha256", "filename", "support", "modaliases", "depends",
      "pre-depends", "provides")
@@ -68,29 +70,6 @@ def is_tool(name: str, kernels: Iterable[str]) -> bool:
     return bool(_TOOL.match(name)) or any(name == f"linux-headers-{kernel}" for kernel in kernels)
 
 
-def stanzas(text: str) -> Iterator[Dict[str, str]]:
-    """Give the stanzas of an index, each as its known fields by lower-case name; lines of one field are joined."""
-    fields: Dict[str, str] = {}
-    name = ""
-    for line in text.splitlines():
-        if not line.strip():
-            if fields:
-                yield fields
-            fields, name = {}, ""
-        elif line[0] in " \t":
-            if name:
-                fields[name] += " " + line.strip()
-        else:
-            name, colon, value = line.partition(":")
-            name = name.strip().lower()
-            if not colon or name not in _FIELDS:
-                name = ""
-            else:
-                fields[name] = value.strip()
-    if fields:
-        yield fields
-
-
 def parse_offered(text: str) -> Tuple[List[Package], List[str]]:
     """The packages of `apt-cache show`, and what is wrong with those that cannot be read.
 
@@ -98,7 +77,7 @@ def parse_offered(text: str) -> Tuple[List[Package], List[str]]:
     """
     found: List[Package] = []
     wrong: List[str] = []
-    for fields in stanzas(text):
+    for fields in stanzas(text, _FIELDS):
         if "filename" not in fields:
             continue
         package, error = _package(fields)
