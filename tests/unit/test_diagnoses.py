@@ -97,6 +97,11 @@ HOSTILE = "x; touch pwned #$(touch y)"
             "D31-other-folder-first",
             {"tensorflow/libraries/libcudnn.so.8/path": f"/usr/{HOSTILE}/libcudnn.so.8"},
         ),
+        ("D51-variable-of-a-profile", {"opencv/search/0/files/0": f"/etc/profile.d/{HOSTILE}.sh"}),
+        (
+            "D51-other-toolkit-first-unused",
+            {"tensorflow/libraries/libcublas.so.11/path": f"/usr/{HOSTILE}/libcublas.so.11"},
+        ),
         ("D18-without-cuda", {"links/venvs%opencv_cuda/target": f"store/{HOSTILE}-0123456789ab"}),
         ("sources-unreadable", {"observation/apt/problems/0/file": f"/etc/{HOSTILE}"}),
     ],

@@ -15,8 +15,11 @@ from typing import Dict, List
 
 import pytest
 
+from gpuhost.checks.base import ON_HOST
 from gpuhost.host import own_libraries
 from gpuhost.host.probe import environment
+
+from .collected import DIGEST, gpu_host, host, judged
 
 #: The file in a wheel of NVIDIA's, and what it needs of the others. cuDNN 8's parts have no search path of their own.
 LIBRARIES = {
@@ -121,6 +124,7 @@ def test_the_probe_sees_what_tensorflow_would_load(places: Dict[str, Path], monk
         where = places["dl4cv" if name == "dl4cv" else "host"]
         assert found["libcudnn.so.8"]["version"] == version
         assert all(row["error"] is None and row["path"].startswith(str(where)) for row in found.values()), found
+        assert all(row["real"] == str(Path(row["path"]).resolve()) for row in found.values())
 
 
 def test_what_a_process_has_mapped_is_told(places: Dict[str, Path]) -> None:
@@ -131,3 +135,113 @@ def test_what_a_process_has_mapped_is_told(places: Dict[str, Path]) -> None:
         [str(places["dl4cv"] / "bin/python"), "-c", loads], stdout=subprocess.PIPE, text=True, check=True
     )
     assert sorted(Path(path).name for path in run.stdout.split()) == sorted(Path(file).name for file in LIBRARIES)
+
+
+def test_a_file_is_told_with_the_name_that_it_was_found_under(places: Dict[str, Path], tmp_path: Path) -> None:
+    """The maps name a file behind all links; what has to be taken out of the way is the folder that was searched."""
+    link = tmp_path / "cuda"
+    link.symlink_to(places["host"] / "x")
+    code = "import json; from gpuhost.host.probe import environment; print(json.dumps(environment.loaded_files()))"
+    path = f"import sys; sys.path.insert(0, {str(Path(environment.__file__).parents[3])!r})"
+    run = subprocess.run(
+        [str(places["opencv_cuda"] / "bin/python"), "-c", f"{path}; {TENSORFLOW.format(names=NAMES)}\n{code}"],
+        env={**os.environ, "LD_LIBRARY_PATH": str(link / "lib")},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    told = json.loads(run.stdout)
+    real = str(places["host"] / "x" / "lib" / "libcudnn.so.8")
+    assert real in told["mapped"] and told["found_as"][real] == str(link / "lib" / "libcudnn.so.8")
+    assert set(told["found_as"]) == set(told["mapped"])
+
+
+def test_the_variables_before_the_linker_are_told_with_the_files_that_set_them(tmp_path: Path) -> None:
+    """For a login; a comment and another variable are none, and an empty value is as good as unset."""
+    root, home = tmp_path / "root", tmp_path / "home"
+    for file, text in {
+        root / "etc/profile.d/tensorflow.sh": "  export LD_LIBRARY_PATH=/x:$LD_LIBRARY_PATH\n",
+        root / "etc/profile.d/other.sh": "# LD_LIBRARY_PATH=/y\nMY_LD_LIBRARY_PATH=/z\n",
+        root / "etc/environment": 'PATH="/usr/bin"\nLD_LIBRARY_PATH="/x"\n',
+        home / ".bashrc": "LD_LIBRARY_PATH=/x\n",
+    }.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    (home / ".profile").mkdir()
+    found = environment.search({"LD_LIBRARY_PATH": "/x", "LD_PRELOAD": "", "PATH": "/x"}, root, home)
+    files = [root / "etc/environment", root / "etc/profile.d/tensorflow.sh", home / ".bashrc"]
+    assert found == [{"variable": "LD_LIBRARY_PATH", "value": "/x", "files": [str(file) for file in files]}]
+
+
+#: How another toolkit of the same names gets before ours on a host, and what a shell then says.
+IN_THE_WAY = {
+    "linker": 'echo "$OTHER" >/etc/ld.so.conf.d/000_cuda.conf && ldconfig',
+    "variable": 'echo "export LD_LIBRARY_PATH=$OTHER" >/etc/profile.d/cuda.sh',
+}
+
+
+def staged(top: Path, way: str) -> None:
+    """Put the other toolkit before ours, type what verify/ says of it, and print each state of the check.
+
+    Runs in a mount namespace of its own, with a copy of /etc that is gone with it.
+    """
+    sys.executable = str(top / "venv/bin/python")
+    subprocess.run(["cp", "--archive", "/etc", str(top / "etc")], check=True)
+    subprocess.run(["mount", "--bind", str(top / "etc"), "/etc"], check=True)
+    shell(top, 'echo "$OURS" >/etc/ld.so.conf.d/gpuhost.conf && ldconfig')
+    print(json.dumps(look(top)))
+    shell(top, IN_THE_WAY[way])
+    found = look(top)
+    print(json.dumps(found))
+    shell(top, found[2].partition(ON_HOST)[2])
+    print(json.dumps(look(top)))
+
+
+def shell(top: Path, command: str) -> str:
+    """Run a command in a login shell."""
+    folders = {"OURS": str(top / "gpuhost/current/cuda/lib"), "OTHER": str(top / "cuda-11.7/lib64")}
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("LD_")}
+    done = subprocess.run(["sh", "-lc", command], env={**variables, **folders}, stdout=subprocess.PIPE, check=True)
+    return done.stdout.decode()
+
+
+def look(top: Path) -> List[str]:
+    """What the check of TensorFlow's libraries comes to for one who logs in now: status, diagnosis and remedy."""
+    value = shell(top, 'printf %s "$LD_LIBRARY_PATH"')
+    os.environ.update(LD_LIBRARY_PATH=value)
+    seen = host(gpu_host()["machine"]["observation"], gpu_host()["lock"])
+    seen["machine"]["installed"]["root"] = str(top / "gpuhost")
+    probed = seen["environments"]["dl4cv"]
+    probed["libraries"].update(environment.loaded(["libcudart.so.11.0"]))
+    probed["search"] = environment.search(os.environ, Path("/"), top)
+    found = judged(seen)["tensorflow.own"]
+    return [found.status, str(found.diagnosis), found.remediation]
+
+
+@pytest.mark.parametrize("way", IN_THE_WAY)
+def test_what_comes_before_ours_is_named_and_the_remedy_heals_it(tmp_path: Path, way: str) -> None:
+    """With the real linker, its real cache and a real profile, all of a copy of /etc."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0:
+        pytest.skip("a mount namespace needs root")
+    store = tmp_path / "gpuhost/store" / f"cuda-1-{DIGEST}"
+    (tmp_path / "gpuhost/current").mkdir(parents=True)
+    (tmp_path / "gpuhost/current/cuda").symlink_to(store)
+    for folder in (store / "lib", tmp_path / "cuda-11.7/lib64"):
+        compiled(folder / "libcudart.so.11.0", [], 0)
+    subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    code = (
+        "import sys; from pathlib import Path; from tests.unit.test_own_libraries import staged;"
+        "staged(Path(sys.argv[1]), sys.argv[2])"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", code, str(tmp_path), way],
+        cwd=str(root),
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    before, wrong, after = (json.loads(line) for line in done.stdout.splitlines())
+    assert before[0] == after[0] == "pass", done.stdout
+    assert wrong[:2] == ["fail", "D51"] and wrong[2].startswith(f"{ON_HOST}sed "), wrong

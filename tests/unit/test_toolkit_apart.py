@@ -146,6 +146,31 @@ def test_verify_names_the_others_library(environment: str, path: str, check: str
     assert path in results[check].actual
 
 
+def test_an_environment_that_does_not_load_its_own_is_named() -> None:
+    """Its libraries are loaded with TensorFlow, card or not; where they are not, the linker's are, as soon as there is
+    one.
+    """
+    seen = host(gpu_host()["machine"]["observation"], locked())
+    seen["environments"]["dl4cv"]["computed"]["mapped"] = []
+    results = judged(seen)
+    assert with_status(results, FAIL) == ["tensorflow.own"]
+    found = results["tensorflow.own"]
+    assert (found.diagnosis, found.actual) == ("D51", "it has loaded none of them")
+    assert found.remediation.startswith("On the host: rm ") and found.remediation.endswith("site.yml")
+
+
+def test_the_hosts_toolkit_in_its_place_is_not_taken_out_of_the_way() -> None:
+    """It is where it belongs; TensorFlow's environment is what is made anew."""
+    seen = host(gpu_host()["machine"]["observation"], locked())
+    file = "/opt/gpuhost/store/cuda-1-0123456789ab/lib64/libcurand.so.10"
+    told = {"error": None, "path": "/opt/gpuhost/current/cuda/lib64/libcurand.so.10", "real": file}
+    seen["environments"]["dl4cv"]["libraries"]["libcurand.so.10"] = told
+    results = judged(seen)
+    assert with_status(results, FAIL) == ["tensorflow.own"]
+    assert told["path"] in results["tensorflow.own"].actual
+    assert results["tensorflow.own"].remediation.startswith("On the host: rm ")
+
+
 def test_a_plan_with_two_toolkits_is_the_same_each_time() -> None:
     """Nothing depends on the order of sets."""
     request = asking.request(DEBIAN, "RTX 3090", cuda="13")

@@ -28,22 +28,41 @@ def own_toolkit(seen: Json) -> bool:
     return bool((obeyed(seen)["plan"]["tensorflow"] or {}).get("cuda"))
 
 
+def loaded(component: str, seen: Json) -> Dict[str, str]:
+    """The files of CUDA's libraries that an environment has loaded, or would load by their names, each with the name
+    under which the linker found it. The driver's own library is none of them.
+    """
+    probed = seen["environments"][ENVIRONMENTS[component]]
+    names = probed["computed"].get("found_as") or {}
+    found = {str(file): str(names.get(file, file)) for file in probed["computed"]["mapped"]}
+    rows = [row for name, row in (probed.get("libraries") or {}).items() if not name.startswith("libcuda.so")]
+    return {**found, **{str(row["real"]): str(row["path"]) for row in rows if row.get("real")}}
+
+
+def strangers(component: str, seen: Json) -> Dict[str, str]:
+    """Those of them that are not meant for the environment."""
+    links = installed(seen)["links"]
+    if component == "tensorflow" and own_toolkit(seen):
+        places = [seen["environments"]["dl4cv"]["prefix"].rstrip("/") + "/"]
+    else:
+        places = [f"/{links[name]['target']}/" for name in ("cuda", "cudnn") if name in links]
+    return {file: name for file, name in loaded(component, seen).items() if not any(place in file for place in places)}
+
+
 def libraries(component: str, seen: Json) -> Outcome:
     """Check that an environment has loaded the CUDA libraries that are meant for it, and no others.
 
-    These are the host's toolkit and cuDNN, or for TensorFlow what its environment holds where the lock says so.
+    These are the host's toolkit and cuDNN, or for TensorFlow what its environment holds where the lock says so. The
+    latter are loaded with TensorFlow (`host.own_libraries`), whether there is a card or not.
     """
-    environment = ENVIRONMENTS[component]
-    probed, links = seen["environments"][environment], installed(seen)["links"]
-    if component == "tensorflow" and own_toolkit(seen):
-        required, places = "the CUDA libraries of its own environment", [probed["prefix"].rstrip("/") + "/"]
-    else:
-        required = "the CUDA libraries of the host's toolkit"
-        places = [f"/{links[name]['target']}/" for name in ("cuda", "cudnn") if name in links]
-    there = probed["computed"]["mapped"]
-    foreign = [path for path in there if not any(place in path for place in places)]
+    environment, own = ENVIRONMENTS[component], component == "tensorflow" and own_toolkit(seen)
+    required = "the CUDA libraries of " + ("its own environment" if own else "the host's toolkit")
+    foreign = list(strangers(component, seen).values())
+    if own and not seen["environments"][environment]["computed"]["mapped"]:
+        return held(False, required, "it has loaded none of them", again(seen, environment))
     more = f"; {len(foreign) - 2} more" if len(foreign) > 2 else ""
-    actual = f"it has loaded {'; '.join(foreign[:2])}{more}" if foreign else f"{len(there)} files of these are loaded"
+    there = len(loaded(component, seen))
+    actual = f"it has loaded {'; '.join(foreign[:2])}{more}" if foreign else f"{there} files of these are loaded"
     return held(not foreign, required, actual, again(seen, environment))
 
 

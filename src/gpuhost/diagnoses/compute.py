@@ -9,7 +9,7 @@ from typing import Callable, Tuple
 from ..checks.base import on_host
 from ..checks.card import signs
 from ..checks.cuda import NOT_READY, TOO_OLD, init_code
-from ..checks.environments import again, normal
+from ..checks.environments import ENVIRONMENTS, again, normal, strangers
 from ..checks.lock import installed
 from ..checks.opencv import CV2, providers
 from ..checks.opencv import environment as opencv
@@ -51,18 +51,49 @@ def little_memory(seen: Json) -> bool:
     return not free or min(free.values()) < LITTLE_MIB
 
 
-def without_other_cudnn(seen: Json) -> str:
-    """The command that takes another cuDNN's folder out of the linker's way; where it is ours, what installs it.
+def out_of_the_way(path: str, environment: str, otherwise: str, seen: Json) -> str:
+    """The command that keeps the linker from the library that an environment found at `path`; `otherwise` where it
+    is one of ours in its place.
 
-    A folder of the system's own stays there. The file is what is in the way, and the command shows whose it is.
+    A variable that names its folder, or the file, comes before all else. A folder of the system's own stays where it
+    is: there the file is what is in the way, and the command shows whose it is.
     """
-    path = str(cudnn_library(seen).get("path") or "")
-    if not path.startswith("/") or path.startswith(installed(seen)["root"] + "/"):
-        return on_host(LINKER, CUDNN)
     folder = posixpath.dirname(path)
+    for row in seen["environments"][environment].get("search") or ():
+        if {posixpath.normpath(word) for word in re.split("[: ]+", row["value"]) if word} & {folder, path}:
+            return unset(row)
+    if not path.startswith("/") or path.startswith(f"{installed(seen)['root']}/current/"):
+        return otherwise
     if SYSTEM_FOLDERS.fullmatch(folder):
         return on_host(f"dpkg -S {shlex.quote(path)}  # remove the package that it names, or move the file away")
     return by_hand.out_of_the_linker(folder)
+
+
+def unset(row: Json) -> str:
+    """The command that takes a variable out of the files that set it for a login, as no environment here needs it.
+
+    The line stays as a comment after a command that does nothing, so that a script around it stays whole.
+    """
+    variable = str(row["variable"])
+    files = " ".join(shlex.quote(str(file)) for file in row["files"])
+    if not files:
+        return on_host(f"unset {variable}")
+    return on_host(f"sed -E -i --follow-symlinks 's/^\\s*(export\\s+)?{variable}=/: # &/' {files}  # and log in anew")
+
+
+def without_other_cudnn(seen: Json) -> str:
+    """The command that takes another cuDNN out of the linker's way; where it is ours, what installs it."""
+    path = str(cudnn_library(seen).get("path") or "")
+    return out_of_the_way(path, "dl4cv", on_host(LINKER, CUDNN), seen)
+
+
+def without_strangers(component: str, seen: Json) -> str:
+    """The command that takes the first library that is not meant for an environment out of its way, or else makes the
+    environment anew.
+    """
+    environment, names = ENVIRONMENTS[component], list(strangers(component, seen).values())
+    otherwise = again(seen, environment)
+    return out_of_the_way(names[0], environment, otherwise, seen) if names else otherwise
 
 
 def tells(pattern: str, seen: Json) -> bool:
@@ -228,6 +259,16 @@ TABLE = (
             Sign("tensorflow.computes", lambda seen: says(seen, OTHER_CUDNN)),
         ),
         messages=("Loaded runtime CuDNN library",),
+    ),
+    Diagnosis(
+        "D51",
+        "An environment loads the CUDA libraries of another one",
+        "A folder in LD_LIBRARY_PATH, or first in the linker's list, has others of the same names; or a file is gone.",
+        "Take that folder out of the way: each environment here finds its own, and none needs the variable.",
+        signs=tuple(
+            Sign(check, remedy=partial(without_strangers, component))
+            for component, check in (("opencv", "opencv.libraries"), ("tensorflow", "tensorflow.own"))
+        ),
     ),
     Diagnosis(
         "D33",

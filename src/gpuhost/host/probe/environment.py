@@ -6,13 +6,14 @@ has. Answers twice: first with what is there, then with what was computed, so th
 told apart and named.
 """
 
+import ctypes
 import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ... import strict_json
 from ...types import Json
@@ -24,10 +25,15 @@ _MODULES = {"opencv": "cv2", "tensorflow": "tensorflow"}
 _LOAD_LIMIT_S = 120.0
 _LIBRARIES = re.compile(r"/lib(cudart|cublas|cudnn|cufft|curand|cusolver|cusparse|nvrtc|nvJitLink|nccl)[-.\w]*\.so")
 _MOST = 60
+#: By these a folder comes before all that the linker knows; and where they are mostly set, for a login.
+_VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD")
+_SETTINGS = ("/etc/environment", "/etc/profile", "/etc/bash.bashrc", "/etc/profile.d/*.sh")
+_OWN_SETTINGS = (".profile", ".bash_profile", ".bashrc", ".pam_environment")
+_LONGEST = 1 << 16
 # Loads each library as TensorFlow would in this environment, tells where the linker found it (dlinfo(3) knows the name
 # that it was found under), and asks cuDNN for its version; a line each, so that what came before a crash counts.
 _LOADER = """\
-import ctypes, json, sys
+import ctypes, json, os, sys
 try:
     import gpuhost_libraries
 except ImportError:
@@ -41,6 +47,7 @@ for name in sys.argv[1:]:
         entry = ctypes.c_void_p()
         ctypes.CDLL(None).dlinfo(ctypes.c_void_p(library._handle), 2, ctypes.byref(entry))
         told["path"] = ctypes.cast(entry.value + 8, ctypes.POINTER(ctypes.c_char_p))[0].decode()
+        told["real"] = os.path.realpath(told["path"])
         if name.startswith("libcudnn.so"):
             library.cudnnGetVersion.restype = ctypes.c_size_t
             told["version"] = library.cudnnGetVersion()
@@ -63,6 +70,7 @@ def main(arguments: Json) -> int:
             "python": sys.version.split()[0],
             "module": origin(_MODULES[arguments["kind"]]),
             "libraries": loaded(arguments.get("sonames") or []),
+            "search": search(os.environ, Path("/"), Path(os.environ.get("HOME") or "/root")),
         }
     )
     compute: Callable[[], Json] = {"opencv": opencv, "tensorflow": tensorflow}[arguments["kind"]]
@@ -100,7 +108,8 @@ def origin(module: str) -> Optional[str]:
 
 
 def loaded(sonames: List[str]) -> Dict[str, Json]:
-    """What comes of loading each library by its name: `error` (None: it loads), `path`, and cuDNN's own `version`.
+    """What comes of loading each library by its name: `error` (None: it loads), `path` where the linker found it, the
+    `real` file behind that, and cuDNN's own `version`.
 
     In a process apart: a library that was loaded here by its name would count as found when TensorFlow asks for it.
     """
@@ -139,7 +148,7 @@ def opencv() -> Json:
         "build": build_lines(cv2.getBuildInformation()),
         "cuda_devices": cv2.cuda.getCudaEnabledDeviceCount() if hasattr(cv2, "cuda") else 0,
         "cuda_error": cuda_error(cv2, picture),
-        "mapped": mapped(),
+        **loaded_files(),
     }
 
 
@@ -168,6 +177,62 @@ def mapped() -> List[str]:
     with Path("/proc/self/maps").open(errors="replace") as maps:
         names = {line.rstrip("\n").partition("/")[2] for line in maps if _LIBRARIES.search(line)}
     return sorted("/" + name for name in names)[:_MOST]
+
+
+class _Loaded(ctypes.Structure):
+    """An entry of the linker's list of what a process has loaded: the beginning of link_map (link.h)."""
+
+
+_Loaded._fields_ = [
+    ("address", ctypes.c_void_p),
+    ("name", ctypes.c_char_p),
+    ("dynamic", ctypes.c_void_p),
+    ("next", ctypes.POINTER(_Loaded)),
+]
+
+
+def found_as() -> Dict[str, str]:
+    """Return by file the name under which the linker found each of CUDA's libraries that this process has loaded."""
+    program, entry = ctypes.CDLL(None), ctypes.POINTER(_Loaded)()
+    program.dlinfo(ctypes.c_void_p(program._handle), 2, ctypes.byref(entry))
+    found = {}
+    while entry:
+        name = os.fsdecode(entry.contents.name or b"")
+        if _LIBRARIES.search(name):
+            found[os.path.realpath(name)] = name
+        entry = entry.contents.next
+    return found
+
+
+def loaded_files() -> Json:
+    """Return the files of CUDA's libraries that are `mapped`, and as what they were `found_as`."""
+    files, names = mapped(), found_as()
+    return {"mapped": files, "found_as": {file: names[file] for file in files if file in names}}
+
+
+def search(variables: Mapping[str, str], root: Path, home: Path) -> List[Json]:
+    """Return the variables that put libraries before all that the linker knows, each with its value and the files that
+    set it for a login.
+    """
+    there = [root / pattern[1:] for pattern in _SETTINGS] + [home / name for name in _OWN_SETTINGS]
+    files = [file for one in there for file in sorted(one.parent.glob(one.name))]
+    return [
+        {"variable": name, "value": variables[name], "files": [str(file) for file in files if sets(name, file)]}
+        for name in _VARIABLES
+        if variables.get(name)
+    ]
+
+
+def sets(variable: str, file: Path) -> bool:
+    """Return whether a line of a file sets a variable; what cannot be read only keeps a remedy from being short."""
+    try:
+        if not file.is_file():
+            return False
+        with file.open(errors="replace") as opened:
+            text = opened.read(_LONGEST)
+    except OSError:
+        return False
+    return re.search(rf"^\s*(export\s+)?{variable}=", text, re.MULTILINE) is not None
 
 
 def made_picture() -> Any:
@@ -235,7 +300,7 @@ def tensorflow() -> Json:
         "gpus": [str(card.name) for card in cards],
         "device": str(result.device),
         "built_with_cuda": bool(tf.test.is_built_with_cuda()),
-        "mapped": mapped(),
+        **loaded_files(),
     }
 
 
