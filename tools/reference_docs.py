@@ -77,6 +77,7 @@ SEEN: Dict[Tuple[str, str], List[Tuple[str, str]]] = {
     ("ubuntu-18.04", "Quadro P2000"): [(IMITATED, "tests/e2e/test_gpu_fleet.py")],
     ("ubuntu-18.04", "RTX 3090"): [(IMITATED, "tests/e2e/test_gpu_fleet.py")],
     ("ubuntu-18.04", "H200"): [(IMITATED, "tests/e2e/test_gpu_fleet.py")],
+    ("ubuntu-20.04", "RTX 4090"): [(IMITATED, "tests/e2e/test_releases.py")],
     ("ubuntu-22.04", "RTX 4090"): [(IMITATED, "tests/e2e/test_releases.py")],
     ("ubuntu-24.04", "RTX 4090"): [(IMITATED, "tests/e2e/test_releases.py")],
     ("ubuntu-26.04", "RTX 5090"): [(f"{IMITATED}, without TensorFlow", "tests/e2e/test_releases.py")],
