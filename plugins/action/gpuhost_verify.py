@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 from gpuhost.errors import GpuhostError
 from gpuhost.host import commands
 from gpuhost.planning import lock
-from gpuhost.report import history, swap
+from gpuhost.report import history, report, swap
 from gpuhost.text import printable_lines
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,9 @@ class ActionModule(ActionBase):
         command.append(f"--gpuhost-lock={place.file}")
         code, lines = stream(command, extra, self._display.display)
         page = report_of(lines)
-        result.update(changed=False, rc=code, failed=code != 0, verdict=None, report=None, compared=[NO_REPORT])
+        result.update(
+            changed=False, rc=code, failed=code != 0, verdict=None, report=None, ending=[], compared=[NO_REPORT]
+        )
         if page is not None:
             result["report"] = {
                 kind: str(page.with_name(name))
@@ -111,14 +113,17 @@ class ActionModule(ActionBase):
             }
             result["compared"] = swap.lines(history.read(page.parent).reports)
             try:
-                result["verdict"] = history.load(page.with_name("report.json"))["verdict"]
+                found = history.load(page.with_name("report.json"))
             except (OSError, ValueError) as error:
                 raise AnsibleActionFail(
                     f"{page.with_name('report.json')} cannot be read. {history.why(error)}"
                 ) from None
+            # Shown by the callback when all has been said.
+            result.update(verdict=found["verdict"], ending=report.ending(found, page))
         if code != 0:
-            found = result["verdict"] or "verify/ could not be run"
-            result["msg"] = f"{host}: {found}. The lines above say how to mend it."
+            result["msg"] = (
+                f"{host}: {result['verdict'] or 'verify/ could not be run'}. The lines above say how to mend it."
+            )
         else:
             result["msg"] = f"{host}: {result['verdict']}"
         return result

@@ -1,4 +1,7 @@
-"""Show a run as Ansible's own `default` does, with nothing in it that a host could use to deceive whoever reads it.
+"""Show of a run what changes and how long that took, what fails and what is told; and at its end what it has come to.
+
+The form is that of Ansible's own `default`, with nothing in it that a host could use to deceive whoever reads it.
+-v, or ANSIBLE_DISPLAY_OK_HOSTS=1, shows all the tasks.
 
 Ansible 2.13 to 2.21 prints a module's warnings, deprecations, exceptions, items and diffs as they come, and cleans the
 rest only for YAML: a host's escape codes reach the terminal, and its lines begin where Ansible's do.
@@ -8,9 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
-from typing import Any, Callable, Dict
+import sys
+import time
+from typing import Any, Callable, Dict, List
 
+from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.utils import color
 
@@ -20,9 +27,10 @@ from gpuhost.text import printable, printable_lines
 DOCUMENTATION = """
 name: gpuhost
 type: stdout
-short_description: The default output, with every host's words made printable
+short_description: What changes and what fails, with every host's words made printable
 description:
-  - The output of C(ansible.builtin.default).
+  - The output of C(ansible.builtin.default), without what only found everything in order.
+  - What a verification has come to stands at the end.
   - What hosts say holds no control characters and no secrets, and begins no line.
 extends_documentation_fragment:
   - default_callback
@@ -43,12 +51,12 @@ EVENTS = (
     "v2_runner_on_async_failed",
     "v2_runner_on_async_ok",
     "v2_runner_on_async_poll",
-    "v2_runner_on_failed",
-    "v2_runner_on_ok",
     "v2_runner_on_skipped",
     "v2_runner_on_unreachable",
     "v2_runner_retry",
 )
+#: Seconds after which the time that a task took is told.
+WORTH_TELLING = 5
 _COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
 
 
@@ -105,6 +113,9 @@ def load() -> None:
             validator(DATA / f"{schema}.schema.json")
 
 
+shown, failed = cleaned(Default.v2_runner_on_ok), cleaned(Default.v2_runner_on_failed)
+
+
 class CallbackModule(Default):  # type: ignore[misc]
     """The callback that Ansible loads."""
 
@@ -115,6 +126,8 @@ class CallbackModule(Default):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Put the last filter before the terminal, for warnings and errors that go there without a callback."""
         super().__init__(*args, **kwargs)
+        self._begun: Dict[str, float] = {}
+        self._endings: Dict[str, List[str]] = {}
         display = self._display.display
 
         @functools.wraps(display)
@@ -125,14 +138,60 @@ class CallbackModule(Default):  # type: ignore[misc]
                 begin = len(text) - len(text.lstrip("\n"))
                 end = len(text.rstrip("\n"))
                 text = text[:begin] + text[begin:end].replace("\n", INDENT) + text[end:]
-            return display(text, color, stderr, *given, **more)
+            try:
+                return display(text, color, stderr, *given, **more)
+            except BrokenPipeError:
+                # Whoever read the output (as in `| head`) has left. What has begun is ended, unseen: without this
+                # the thread in which Ansible takes results would end, and the run would wait for it for ever.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), (sys.stderr if stderr else sys.stdout).fileno())
 
         self._display.display = filtered
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Load the filters' part of the package: Ansible forks a process for every task, and that one inherits it."""
         load()
+        if self._display.verbosity > 0:
+            self.set_option("display_ok_hosts", True)
         super().v2_playbook_on_start(playbook)
+
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        """Note when a task began; what may last tells its steps itself."""
+        self._begun.setdefault(task._uuid, time.monotonic())
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Show what was changed and what a task is there to say."""
+        everything = self.get_option("display_ok_hosts")
+        said = result._result
+        if isinstance(result._task, TaskInclude) and not everything:
+            return
+        self.set_option("display_ok_hosts", everything or "_ansible_verbose_always" in said or "warnings" in said)
+        shown(self, result)
+        self.set_option("display_ok_hosts", everything)
+        took = time.monotonic() - self._begun.get(result._task._uuid, time.monotonic())
+        if said.get("changed") and took >= WORTH_TELLING:
+            self._display.display(f"    after {took:.0f} s")
+        self._keep_ending(result)
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        """Show a failure whole."""
+        failed(self, result, ignore_errors)
+        self._keep_ending(result)
+
+    def v2_playbook_on_include(self, included_file: Any) -> None:
+        """Leave out which files of tasks are read, unless all is to be seen."""
+        if self.get_option("display_ok_hosts"):
+            super().v2_playbook_on_include(included_file)
+
+    def _keep_ending(self, result: Any) -> None:
+        """Keep what a verification has come to, for the end."""
+        if result._task.action == "gpuhost_verify":
+            self._endings[result._host.get_name()] = result._result.get("ending") or []
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """End with what the run has come to on each host that was verified."""
+        super().v2_playbook_on_stats(stats)
+        for lines in self._endings.values():
+            self._display.display("\n".join(map(printable, lines)))
 
     def _get_item_label(self, result: Any) -> Any:
         """Return what an item is called, on one line."""

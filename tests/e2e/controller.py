@@ -100,6 +100,7 @@ class Controller:
             # A connection of a host that was killed meanwhile must not be taken up again.
             ANSIBLE_SSH_CONTROL_PATH_DIR=str(self.folder / f"ssh-{self._number}"),
             ANSIBLE_NOCOLOR="1",
+            ANSIBLE_DISPLAY_OK_HOSTS="1",
             ANSIBLE_FORKS="5",
             ANSIBLE_CALLBACKS_ENABLED="gpuhost_profile",
             XDG_CACHE_HOME=str(self.folder / "cache"),

@@ -70,6 +70,7 @@ class Ansible:
             ANSIBLE_ASYNC_DIR=str(self.folder / "async"),
             ANSIBLE_HOME=str(self.folder / "home"),
             ANSIBLE_NOCOLOR="1",
+            ANSIBLE_DISPLAY_OK_HOSTS="1",
         )
         done = subprocess.run(
             [sys.executable, "-m", "ansible", "playbook", *arguments],

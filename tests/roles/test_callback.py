@@ -114,3 +114,42 @@ def test_what_each_task_needs_is_loaded_before_the_first() -> None:
     assert count == "1" and {"gpuhost.planning.specs", "gpuhost.report.terminal", "gpuhost.shipping.action"} <= set(
         loaded
     )
+
+
+QUIET = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - {name: in order, command: "true", changed_when: false}
+    - {name: left out, command: "true", when: false}
+    - {name: told, debug: {msg: this is told}}
+    - {name: done, command: "true"}
+    - {name: broken, command: "false", ignore_errors: true}
+"""
+
+
+def quiet(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """Start the play in which most is in order."""
+    (folder / "play.yml").write_text(QUIET, encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local"]
+    command += ["-e", f"ansible_python_interpreter={sys.executable}", *options, str(folder / "play.yml")]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")}
+    environment["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("options", "hidden"), [((), ["in order", "left out"]), (("-v",), ["left out"])])
+def test_what_is_in_order_is_not_shown(tmp_path: Path, options: List[str], hidden: List[str]) -> None:
+    """What changes, what fails and what a task is there to say is; -v shows the rest."""
+    out, _ = quiet(tmp_path, *options).communicate()
+    names = ("in order", "left out", "told", "done", "broken")
+    assert [name for name in names if f"TASK [{name}]" not in out] == hidden
+    assert "this is told" in out and "changed: [localhost]" in out and "fatal: [localhost]: FAILED!" in out
+
+
+def test_a_reader_that_leaves_does_not_stop_the_run(tmp_path: Path) -> None:
+    """As `| head -1` does: the run goes on to its end, which without a reader it did not find."""
+    run = quiet(tmp_path)
+    assert run.stdout is not None
+    run.stdout.close()
+    assert run.wait(timeout=60) == 0

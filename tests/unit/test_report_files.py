@@ -114,7 +114,9 @@ def test_every_report_fits_its_schema_and_its_forms(tmp_path: Path, kind: str, c
     assert int(suite.get("failures", "0")) == len(suite.findall("testcase/failure"))
     assert int(suite.get("skipped", "0")) == len(suite.findall("testcase/skipped"))
     table = report.as_text(found, 100)
-    assert all(check.id in table for check in checks.CHECKS)
+    unasked = {row["id"] for row in found["checks"] if report.is_unasked(row)}
+    assert [check.id for check in checks.CHECKS if (check.id in table) is (check.id in unasked)] == []
+    assert ("not asked for: " in table) is bool(unasked)
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", table)
     page = Page(report_html.page(found))
     assert page.open == []
@@ -172,8 +174,11 @@ def test_the_benchmark_is_told_in_the_originals_form(tmp_path: Path) -> None:
 
 
 def test_verdicts_of_the_states(tmp_path: Path) -> None:
-    """A CPU host is never ok; a card whose stack is whole would be, were the packages of its OpenCV locked."""
-    assert made(tmp_path)["verdict"] == "incomplete"
+    """A CPU host is ok in words that name no GPU; one whose card was asked for by verify/ is not."""
+    healthy = made(tmp_path)
+    assert healthy["verdict"] == "ok"
+    assert "box: ok (CPU stack; no GPU was asked for; " in report.as_text(healthy, 200)
+    assert made(tmp_path, "cpu", "box", lambda seen: seen["options"].update(require_gpu=True))["verdict"] == "broken"
     assert made(tmp_path, "cpu", "box", without_lock)["verdict"] == "not provisioned"
     assert made(tmp_path, "cpu", "box", unreadable)["verdict"] == "broken"
 
@@ -191,7 +196,7 @@ def test_a_third_partys_source_that_offers_nothing_is_a_note(tmp_path: Path) -> 
         observation["reboot_required"] = True
 
     found = made(tmp_path, "cpu", "box", change)
-    assert found["verdict"] == "incomplete"
+    assert found["verdict"] == "ok"
     assert any("https://editor.example/apt" in note for note in found["notes"])
     assert "a package asks for a reboot" in found["notes"]
 
@@ -308,3 +313,16 @@ def test_no_field_of_a_kept_report_ends_in_a_traceback(tmp_path: Path, data: st.
     assert all(line.isprintable() for line in report_swap.lines(kept.reports))
     (target / "report.json").write_text(json.dumps(bad), encoding="utf-8")
     report_fleet.write(tmp_path / "reports")
+
+
+def test_what_a_run_ends_with(tmp_path: Path) -> None:
+    """Verdict, stack, report and what to type next; of a broken host the first failure and its remedy."""
+    page = tmp_path / "report.html"
+    healthy = report.ending(made(tmp_path), page)
+    assert healthy[0].startswith("box: ok (CPU stack; ") and healthy[1].startswith("  stack   OpenCV ")
+    assert healthy[2:] == [f"  report  {page}", "  next    after any update: ./run pytest verify/"]
+    broken = made(tmp_path, "cpu", "box", unreadable)
+    first = next(row for row in broken["checks"] if row["status"] == "fail")
+    told = report.ending(broken, page)
+    assert f"  first   {first['id']}: {first['actual']}" in told
+    assert told[-1].strip().endswith(first["remediation"].split("\n")[-1])

@@ -133,6 +133,8 @@ def test_history_of_one_host_ends_with_it(tmp_path: Path, monkeypatch: pytest.Mo
         report.write(found, tmp_path / "reports" / "box")
     for host, shown in (["box"], True), ([], False):
         said = io.StringIO()
-        monkeypatch.setattr("gpuhost.cli.history.Console", lambda said=said, **_: Console(file=said, width=300))
+        monkeypatch.setattr(
+            "gpuhost.cli.history.terminal.console", lambda said=said, **_: Console(file=said, width=300)
+        )
         assert cli.main(["history", *host, "--reports", str(tmp_path / "reports")]) == 0
         assert ("4.00 times as fast" in said.getvalue()) is shown

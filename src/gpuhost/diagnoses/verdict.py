@@ -211,16 +211,28 @@ def lineage(check: Check) -> List[Check]:
     return [c for c in CHECKS[: CHECKS.index(check) + 1] if c.id in names]
 
 
+def is_unasked(status: str, actual: str) -> bool:
+    """Return whether a check speaks of what the lock leaves out, or of a card where the lock is for none."""
+    return status == SKIP and actual in (LEFT_OUT, NO_GPU)
+
+
 def verdict(results: Iterable[Result], provisioned: bool, whole: bool) -> str:
     """One word over a host; `whole` says that all of it could be read. What was skipped or could not be read, also
-    where no check rests on it, is not proven, so it never gives ok. What the lock leaves out does not count.
+    where no check rests on it, is not proven, so it never gives ok. What nobody asked for does not count.
     """
-    statuses = [r.status for r in results if r.actual != LEFT_OUT]
+    statuses = [r.status for r in results if not is_unasked(r.status, r.actual)]
     if not provisioned:
         return NOT_PROVISIONED
     if FAIL in statuses:
         return BROKEN
     return OK if whole and statuses and SKIP not in statuses else INCOMPLETE
+
+
+def meaning(report: Json) -> str:
+    """Return what the verdict of a report says, in words."""
+    if report["verdict"] == OK and report["plan"] is not None and not report["plan"]["gpus"]:
+        return "CPU stack; no GPU was asked for"
+    return MEANING[report["verdict"]]
 
 
 def is_provisioned(seen: Json) -> bool:

@@ -8,7 +8,7 @@ from typing import Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..diagnoses.verdict import MEANING
+from ..diagnoses.verdict import meaning
 from ..planning.candidates import COMPONENTS, NAMES
 from ..types import Json
 from . import history
@@ -61,7 +61,7 @@ def page(report: Json, kept: Sequence[Json] = ()) -> str:
         .get_template("report.html.j2")
         .render(
             report=report,
-            meaning=MEANING[report["verdict"]],
+            meaning=meaning(report),
             groups=[(TITLES[name], found) for name, found in groups.items()],
             since=history.in_report(report, kept),
             failed=[c for c in report["checks"] if c["status"] == "fail"],

@@ -131,9 +131,39 @@ def original_line(model: Json, when: str) -> str:
 
 
 def counts(report: Json) -> str:
-    """How many checks passed, failed and were skipped, in words."""
-    statuses = [c["status"] for c in report["checks"]]
-    return f"{statuses.count(PASS)} passed, {statuses.count(FAIL)} failed, {statuses.count(SKIP)} skipped"
+    """How many checks passed, failed, were skipped and were not asked for, in words."""
+    statuses = ["unasked" if is_unasked(row) else row["status"] for row in report["checks"]]
+    words = ((PASS, "passed"), (FAIL, "failed"), (SKIP, "skipped"), ("unasked", "not asked for"))
+    return ", ".join(f"{statuses.count(s)} {word}" for s, word in words if s in statuses or s in (PASS, FAIL))
+
+
+def is_unasked(row: Json) -> bool:
+    """Return whether a check of a report speaks of what its lock leaves out."""
+    return checks.is_unasked(row["status"], row["actual"])
+
+
+def stack(report: Json) -> str:
+    """Return the stack of a report on one line: the components, the cards, the platform."""
+    plan = report["plan"]
+    parts = [f"{NAMES[c]} {plan['components'][c]}" for c in COMPONENTS if plan["components"][c]]
+    parts += [f"{NAMES[c]} not asked for" for c in plan["without"]]
+    return f"{', '.join(parts) or 'nothing'}; {', '.join(plan['gpus']) or 'no GPU'}; {plan['platform']}"
+
+
+def ending(report: Json, page: Path) -> List[str]:
+    """Return what stays to be seen of a run: the verdict, the stack, the report, and what to do next."""
+    broken = [row for row in report["checks"] if row["status"] == FAIL]
+    again = "after any update: ./run pytest verify/"
+    remedies = (row["remediation"] for row in broken if row["remediation"])
+    step = next(remedies, "see the report") if broken else again
+    lines = [f"{report['host']}: {report['verdict']} ({checks.meaning(report)}; {counts(report)})"]
+    lines += [f"  stack   {stack(report)}"] if report["plan"] is not None else []
+    lines += [f"  first   {broken[0]['id']}: {broken[0]['actual']}"] if broken else []
+    return [
+        *lines,
+        f"  report  {page}",
+        *(f"  {'next' if not n else '':8}{text}" for n, text in enumerate(step.split("\n"))),
+    ]
 
 
 def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
@@ -146,22 +176,22 @@ def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
         highlight=False,
     )
     verdict = Text(f"{report['host']}: {report['verdict']}", style="bold")
-    console.print(verdict.append(f" ({checks.MEANING[report['verdict']]}; {counts(report)})", style="not bold"))
+    console.print(verdict.append(f" ({checks.meaning(report)}; {counts(report)})", style="not bold"))
     if report["plan"] is not None:
-        found = report["plan"]["components"]
-        parts = [f"{NAMES[c]} {found[c]}" for c in COMPONENTS if found[c]]
-        parts += [f"{NAMES[c]} not asked for" for c in report["plan"]["without"]]
-        stack = ", ".join(parts) or "nothing"
-        cards = ", ".join(report["plan"]["gpus"]) or "no GPU"
-        console.print(Text(f"stack: {stack}; {cards}; {report['plan']['platform']}"))
+        console.print(Text(f"stack: {stack(report)}"))
     table = Table(box=None, pad_edge=False, show_header=False)
     for row in report["checks"]:
+        if is_unasked(row):
+            continue
         table.add_row(
             Text(row["status"], style=STYLES[row["status"]]),
             Text(row["id"]),
             Text(row["actual"], overflow="fold"),
         )
     console.print(table)
+    unasked = dict.fromkeys(row["id"].partition(".")[0] for row in report["checks"] if is_unasked(row))
+    if unasked:
+        console.print(Text(f"not asked for: {', '.join(unasked)}"))
     for model in (report["benchmark"] or {"models": []})["models"]:
         console.print(Text(original_line(model, report["when"])))
     for note in report["notes"]:

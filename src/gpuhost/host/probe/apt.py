@@ -32,7 +32,7 @@ LISTS = "/var/lib/apt/lists"
 _SOURCES = "/etc/apt/sources.list"
 _PARTS = "/etc/apt/sources.list.d"
 APT_CACHE = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
-APT_TIMEOUT_S = 120.0
+APT_TIMEOUT_S = 600.0
 _RELEASE = ("origin", "label", "codename", "suite")
 # Names go to apt-cache as arguments; this many stay far below the system's limit.
 NAMES_A_CALL = 500
