@@ -468,6 +468,7 @@ LINES: Dict[str, str] = {
     "cmake_min": "The oldest CMake.",
     "gcc": "The compilers that this CUDA takes.",
     "gcc_packages": "Those that the archive has, the best first.",
+    "clash_from_glibc": "From this glibc on this CUDA's headers have to be system headers.",
     "integrated": "Capabilities of chips that are no cards; nothing is built for them.",
     "contents.weights": "The published YOLO weights, once they were asked for.",
     "contents.expects": "What `verify/` holds the host against besides.",

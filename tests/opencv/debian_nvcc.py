@@ -31,22 +31,22 @@ def run(argv: Sequence[str], folder: Path) -> None:
     subprocess.run(list(argv), cwd=str(folder), stdout=subprocess.DEVNULL, check=True)
 
 
-def source() -> str:
-    """The machine's own source of Debian 12, with the component non-free alone."""
+def source(codename: str = "bookworm") -> str:
+    """The machine's own source of Debian, for a release, with the component non-free alone."""
     asked = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(LABEL)"]
     said = subprocess.run([*asked, "Created-By: Packages"], stdout=subprocess.PIPE, text=True, check=True).stdout
     for line in said.splitlines():
-        address, codename, label = line.split()
-        if (codename, label) == ("bookworm", "Debian"):
-            return f"deb [signed-by={KEYS}] {address} bookworm non-free\n"
+        address, own, label = line.split()
+        if (own, label) == ("bookworm", "Debian"):
+            return f"deb [signed-by={KEYS}] {address} {codename} non-free\n"
     raise RuntimeError("This is no Debian 12, or its lists were never fetched: apt-get update")
 
 
-def fetch(folder: Path) -> List[Path]:
-    """The two packages, by apt, in a folder."""
+def fetch(folder: Path, packages: Sequence[str] = PACKAGES, codename: str = "bookworm") -> List[Path]:
+    """Some packages of a release, by apt, in a folder."""
     for needed in ("lists/partial", "cache/archives/partial"):
         (folder / needed).mkdir(parents=True, exist_ok=True)
-    (folder / "sources.list").write_text(source(), encoding="utf-8")
+    (folder / "sources.list").write_text(source(codename), encoding="utf-8")
     settings = {
         "Dir::Etc::SourceList": folder / "sources.list",
         "Dir::Etc::SourceParts": "/dev/null",
@@ -56,8 +56,21 @@ def fetch(folder: Path) -> List[Path]:
     }
     apt = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in settings.items())]
     run([*apt, "update"], folder)
-    run([*apt, "download", *PACKAGES], folder)
-    return [next(folder.glob(f"{name}_*.deb")) for name in PACKAGES]
+    run([*apt, "download", *packages], folder)
+    return [next(folder.glob(f"{name}_*.deb")) for name in packages]
+
+
+def add_compiler(usr: Path, made: Path) -> None:
+    """Lay the files of the package nvidia-cuda-toolkit into a prefix as NVIDIA lays them."""
+    private = usr / "lib" / "nvidia-cuda-toolkit" / "bin"
+    for folder in ("bin", "nvvm/bin"):
+        (made / folder).mkdir(parents=True, exist_ok=True)
+    for name in PROGRAMS:
+        shutil.copy2(str(usr / "bin" / name), str(made / "bin" / name))
+    shutil.copy2(str(private / "nvcc"), str(made / "bin" / "nvcc"))
+    shutil.copytree(str(private / "crt"), str(made / "bin" / "crt"))
+    shutil.copy2(str(private / "cicc"), str(made / "nvvm" / "bin" / "cicc"))
+    (made / "bin" / "nvcc.profile").write_text(PROFILE, encoding="utf-8")
 
 
 def assemble(wheels: Path, folder: Path) -> Path:
@@ -73,17 +86,9 @@ def assemble(wheels: Path, folder: Path) -> Path:
         run(["dpkg-deb", "-x", str(package), str(unpacked)], folder)
         package.unlink()
     shutil.copytree(str(wheels), str(made), symlinks=True)
-    usr = unpacked / "usr"
-    private = usr / "lib" / "nvidia-cuda-toolkit" / "bin"
-    (made / "nvvm" / "bin").mkdir(parents=True, exist_ok=True)
-    for name in PROGRAMS:
-        shutil.copy2(str(usr / "bin" / name), str(made / "bin" / name))
-    shutil.copy2(str(private / "nvcc"), str(made / "bin" / "nvcc"))
-    shutil.copytree(str(private / "crt"), str(made / "bin" / "crt"))
-    shutil.copy2(str(private / "cicc"), str(made / "nvvm" / "bin" / "cicc"))
+    add_compiler(unpacked / "usr", made)
     for name in STATIC:
-        shutil.copy2(str(usr / "lib" / "x86_64-linux-gnu" / name), str(made / "lib" / name))
-    (made / "bin" / "nvcc.profile").write_text(PROFILE, encoding="utf-8")
+        shutil.copy2(str(unpacked / "usr" / "lib" / "x86_64-linux-gnu" / name), str(made / "lib" / name))
     shutil.rmtree(str(unpacked))
     made.rename(whole)
     return whole

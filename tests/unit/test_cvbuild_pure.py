@@ -18,8 +18,10 @@ from gpuhost.planning import recipes
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
 from gpuhost.planning.environments import lock_digest
+from gpuhost.planning.gpus import parse
 from gpuhost.planning.plan import make as make_plan
 from gpuhost.planning.resolve import resolver
+from gpuhost.planning.versions import specifier
 from gpuhost.shipping import tree
 from gpuhost.versions import release
 
@@ -306,9 +308,6 @@ def test_every_failure_has_an_id_of_the_list_and_a_meaning() -> None:
 
 def plan_for(card: str, platform: str, **asked: str) -> Dict[str, Any]:
     """The plan of a card."""
-    from gpuhost.planning.gpus import parse
-    from gpuhost.planning.versions import specifier
-
     found = resolver()
     wanted = {name: specifier(name, text) for name, text in asked.items()}
     return make_plan(found, Request(platform, (parse(found.catalog, card),), wanted, asked))
@@ -364,3 +363,28 @@ def test_the_environment_takes_the_wheel_in_place_of_the_index_s() -> None:
     assert "path" not in rows["opencv-contrib-python"]
     assert release(rows["numpy"]["version"]) >= (1,)
     assert lock_digest(opencv_plan.with_wheel(held, {**row, "sha256": "1" * 64})) != lock_digest(made)
+
+
+@pytest.mark.parametrize(("series", "glibc"), [("11.8", "2.41"), ("12.9", "2.41"), ("13.0", "2.42"), ("13.1", "2.42")])
+def test_the_glibc_that_a_toolkit_s_headers_clash_with(series: str, glibc: str) -> None:
+    """As measured with <cmath> on Debian 13 and on Debian testing."""
+    assert recipes.make(shipped(), "4.14", series, "debian-13", ["7.5"]).clash_from_glibc == glibc
+
+
+@pytest.mark.parametrize("series", ["13.2", "13.3"])
+def test_newer_headers_clash_with_none(series: str) -> None:
+    """NVIDIA mended them."""
+    assert recipes.make(shipped(), "4.14", series, "debian-13", ["7.5"]).clash_from_glibc is None
+
+
+@pytest.mark.parametrize(
+    ("platform", "cuda", "told"),
+    [("debian-13", "12.9", True), ("debian-13", "13.0", False), ("debian-12", "12.9", False)],
+)
+def test_a_plan_says_that_the_headers_clash(platform: str, cuda: str, told: bool) -> None:
+    """Programs of the user's own meet the clash too."""
+    wanted = {"cuda": specifier("cuda", cuda)}
+    asked = {"cuda": cuda}
+    request = Request(platform, (parse(shipped(), "RTX 2080"),), wanted, asked, without=frozenset(["tensorflow"]))
+    notes = [note["text"] for note in make_plan(resolver(), request)["notes"] if "NVCC_PREPEND_FLAGS" in note["text"]]
+    assert len(notes) == told

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
 from gpuhost.cli import opencv as cli_opencv
-from gpuhost.cvbuild import compilers, failures, make, proof, resources
+from gpuhost.cvbuild import compilers, failures, machine, make, proof, resources
 from gpuhost.cvbuild.wheel import facts_of
 
 from .workshop import OBJECTS, Workshop, cudnn, elf, toolkit
@@ -256,6 +257,24 @@ def test_a_compiler_that_is_too_new(shop: Workshop, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(compilers, "found_on", lambda _: only)
     shop.recipe = shop.recipe.__class__(**{**shop.recipe.__dict__, "gcc": {"min": 6, "max": 11}})
     assert "apt-get install g++-11" in says(capsys, "D22-gcc-too-new", shop.run(), 7)
+
+
+@pytest.mark.parametrize(
+    ("clash_from", "glibc", "clashes"),
+    [("2.41", "2.41", True), ("2.41", "2.43", True), ("2.41", "2.36", False), (None, "2.43", False)],
+)
+def test_headers_that_clash_with_glibc(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, clash_from: Optional[str], glibc: str, clashes: bool
+) -> None:
+    """The nvcc that the build calls takes the toolkit's folder as one of system headers there, and nowhere else."""
+    monkeypatch.setattr(machine, "glibc", lambda: glibc)
+    shop.recipe = dataclasses.replace(shop.recipe, clash_from_glibc=clash_from)
+    assert shop.run() == 0
+    assert shop.work is not None
+    (shop.cuda / "bin" / "nvcc").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    said = subprocess.run([str(shop.work / "tool" / "nvcc"), "-c", "a b.cu"], check=True, capture_output=True)
+    own = ["-isystem", str(shop.cuda / "include")] if clashes else []
+    assert said.stdout.decode().splitlines() == [*own, "-c", "a b.cu"]
 
 
 def test_too_little_memory(shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -28,7 +28,7 @@ case " $* " in
     echo 'sealed.o : sealed.cu' >"$out"
     exit ;;
 esac
-{launch}exec {ccache}"{nvcc}" "$@"
+exec {ccache}"{nvcc}" {flags}"$@"
 """
 #: Nobody answers there: a configure step that wants to download fails at once instead of succeeding unseen.
 NOWHERE = "http://127.0.0.1:9"
@@ -79,7 +79,9 @@ def write_wrapper(plan: Plan, places: Places) -> None:
         launch = f'CCACHE_COMPILERCHECK="string:{plan.toolkit.said}" '
         ccache = f'"{plan.tools.ccache}" '
     text = WRAPPER.format(
-        launch="", ccache=f"env {launch}{ccache}" if ccache else "", nvcc=plan.toolkit.root / "bin/nvcc"
+        ccache=f"env {launch}{ccache}" if ccache else "",
+        nvcc=plan.toolkit.root / "bin/nvcc",
+        flags=f'-isystem "{plan.toolkit.root}/include" ' if plan.system_headers else "",
     )
     files.write_whole(path, text, 0o755)
     hooks = hooks_folder(places.work, plan.key)

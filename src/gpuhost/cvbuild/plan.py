@@ -12,7 +12,7 @@ from .compilers import Compiler
 from .machine import Python, Tools
 from .recipe import Recipe
 from .sources import name_of
-from .toolkit import Cudnn, Toolkit
+from .toolkit import Cudnn, Toolkit, newer_than_headers
 
 
 class Wishes(NamedTuple):
@@ -39,6 +39,12 @@ class Plan(NamedTuple):
     tools: Tools
     inputs: Json
     key: str
+    glibc: str
+
+    @property
+    def system_headers(self) -> bool:
+        """Whether the toolkit's headers must be system headers here."""
+        return newer_than_headers(self.glibc, self.recipe.clash_from_glibc)
 
     def settings(self, contrib: str, work: Path) -> options.Settings:
         """What the option table takes, with this machine's places."""
@@ -131,7 +137,7 @@ def make(
     glibc: str,
 ) -> Plan:
     """Put a plan together and name it by its key."""
-    plan = Plan(recipe, wishes, archs, toolkit, cudnn, compiler, python, tools, {}, "")
+    plan = Plan(recipe, wishes, archs, toolkit, cudnn, compiler, python, tools, {}, "", glibc)
     value = keys.inputs(
         recipe.sources,
         options.options(settings(plan, "{contrib}", words=True, hooks=unity.word(recipe.opencv))),
@@ -154,6 +160,7 @@ def told(plan: Plan) -> List[str]:
         f"profile {w.profile}{' with ' + ','.join(w.modules) if w.modules else ''}{', non-free' if w.nonfree else ''}",
         f"architectures {' '.join(plan.archs.code)} for cards of {', '.join(r.cards)}",
         f"CUDA {plan.toolkit.version} in {plan.toolkit.root}",
+        *([f"CUDA's headers are system headers: they clash with glibc {plan.glibc}"] if plan.system_headers else []),
         f"cuDNN {plan.cudnn.version} in {plan.cudnn.library.parent}",
         f"compiler {plan.compiler.cxx} ({plan.compiler.major}), processor {w.cpu}, CMake {plan.tools.cmake_version}",
         f"Python {plan.python.version} with NumPy {plan.python.numpy} ({plan.python.executable})",

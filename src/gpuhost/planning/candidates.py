@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.specifiers import SpecifierSet
 
@@ -263,10 +263,18 @@ def cudas(catalog: Catalog) -> List[Candidate]:
 
 def cuda_platforms(catalog: Catalog, wanted: str) -> Dict[str, Json]:
     """Return what the catalog says of a CUDA release on each platform: the last row that begins no later."""
-    return {
-        platform: [row for row in rows if version(row["from"]) <= version(wanted)][-1]
-        for platform, rows in catalog.cuda["platforms"].items()
-    }
+    return {platform: row_of(rows, wanted) for platform, rows in catalog.cuda["platforms"].items()}
+
+
+def headers_clash(catalog: Catalog, cuda: str) -> Optional[str]:
+    """Return from which glibc on the headers of a CUDA release or series clash with it; None where they do not."""
+    found: Optional[str] = row_of(catalog.cuda["headers"], cuda)["clash_from_glibc"]
+    return found
+
+
+def row_of(rows: Sequence[Json], wanted: str) -> Json:
+    """Return the row of a release where each holds from its own release on: the last that begins no later."""
+    return [row for row in rows if version(row["from"]) <= version(wanted)][-1]
 
 
 def cudnns(catalog: Catalog) -> List[Candidate]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Dict, FrozenSet, List, Optional
 
+from ..cvbuild.toolkit import newer_than_headers
 from ..gpucode import reach, target_for
 from ..host.driver.packages import wanted_names
 from ..types import Json
 from ..versions import capability
 from . import debs, explain
-from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow, Toolkit, as_driver
+from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow, Toolkit, as_driver, headers_clash
 from .resolve import Resolver, Stack, signed_kernel, signed_modules
 from .rules.cuda import integrated
 from .rules.driver import needs_open
@@ -191,6 +192,13 @@ def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[J
                 "cuda",
                 f"that CUDA {stack.cuda.version} runs on {request.platform} is inferred: {place['evidence']}",
                 True,
+            )
+        glibc = resolver.catalog.platforms["platforms"][request.platform]["glibc"]
+        if newer_than_headers(glibc, headers_clash(resolver.catalog, stack.cuda.version)):
+            note(
+                "cuda",
+                f"CUDA {stack.cuda.version}'s headers clash with glibc {glibc}: OpenCV is built with them as system "
+                "headers, and your own programs need NVCC_PREPEND_FLAGS='-isystem /opt/gpuhost/current/cuda/include'",
             )
     chips = set(resolver.catalog.gpus["unverified_chips"]) & {g.chip for g in request.gpus}
     if chips:

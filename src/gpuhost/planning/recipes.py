@@ -9,6 +9,7 @@ from ..cvbuild.failures import failure
 from ..cvbuild.recipe import Recipe
 from ..types import Json
 from ..versions import capability, release, within
+from .candidates import headers_clash
 from .catalog import Catalog
 from .rules.cuda import integrated
 from .rules.frameworks import sources_of
@@ -74,6 +75,7 @@ def limits(catalog: Catalog, row: Json, cuda_series: str, platform: str) -> Json
         "cmake_min": row["cmake_min"],
         "gcc": {"min": toolkit.get("gcc_min"), "max": toolkit.get("gcc_max")},
         "gcc_packages": [f"g++-{n}" for n in sorted(gcc, key=int, reverse=True)],
+        "clash_from_glibc": headers_clash(catalog, cuda_series),
         "integrated": sorted(set(integrated(catalog)), key=capability),
     }
 
