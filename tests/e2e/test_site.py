@@ -1,4 +1,4 @@
-"""A bare Debian 12 host becomes a provisioned one, and stays told apart from one that is not in order.
+"""A bare Debian host becomes a provisioned one, and stays told apart from one that is not in order.
 
 One bed serves the tests of a class in the order they stand: provisioning takes minutes, and what follows needs exactly
 the host that the README's commands leave.
@@ -15,6 +15,7 @@ import pytest
 
 from .beds import Bed
 from .beds.bed import CLONE, PROJECT
+from .beds.settings import CODENAME
 from .readme import start_commands
 
 COMMAND_SECONDS = 25 * 60
@@ -75,12 +76,13 @@ def as_in_the_cloud(bed: Bed) -> None:
         write = 'mkdir -p /etc/apt/mirrors && printf "%s\\n" "$@" > "/etc/apt/mirrors/$0.list"'
         bed.run(["sh", "-c", write, name, *uris])
     bed.push(CLOUD, SOURCES)
+    bed.run(["sed", "-i", f"s/{CODENAME}/{bed.codename}/g", SOURCES])
 
 
-@pytest.fixture(scope="module")
-def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    """A bare Debian 12 with the sources of a cloud image, and a fresh clone."""
-    with Bed.fresh(logs=tmp_path_factory.mktemp("site")) as made:
+@pytest.fixture(scope="module", params=[CODENAME, pytest.param("trixie", marks=pytest.mark.full)])
+def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """A bare Debian 12, and in the full form a bare 13, with the sources of a cloud image and a fresh clone."""
+    with Bed.fresh(logs=tmp_path_factory.mktemp("site"), codename=request.param) as made:
         as_in_the_cloud(made)
         made.clone_project()
         yield made

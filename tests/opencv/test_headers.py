@@ -58,6 +58,9 @@ class Unpacked(BaseRoot):
         argv = ["mmdebstrap", "--mode=root", "--variant=extract", "--include=" + ",".join(self.packages)]
         argv += [f"--aptopt={line}" for line in self.apt_settings]
         host([*argv, self.codename, str(root), str(sources)], timeout=1800)
+        # What base-files would leave.
+        for name in ("bin", "lib", "lib64"):
+            (root / name).symlink_to(f"usr/{name}")
 
 
 class Machine(NamedTuple):

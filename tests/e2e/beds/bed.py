@@ -1,4 +1,4 @@
-"""The bed: a bare Debian 12 machine, booted for one test and gone after it."""
+"""The bed: a bare Debian machine, booted for one test and gone after it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,14 @@ class Bed:
         network: str = "veth",
         binds: Optional[Mapping[str, str]] = None,
         logs: Optional[Path] = None,
+        codename: str = settings.CODENAME,
     ) -> None:
         """Describe a bed; nothing is made before the `with` block.
 
         `packages`: what the base root holds beside the essential packages. `network`: "veth" for an address
         of its own behind NAT, "host" to share the outer machine's. `binds`: folders of the outer machine to
         show read-only in the bed, to where they stand there. `logs`: a folder for what commands and the
-        console say.
+        console say. `codename`: the release of Debian.
         """
         if network not in ("veth", "host"):
             raise BedError(f"network is 'veth' or 'host', not {network!r}")
@@ -57,6 +58,7 @@ class Bed:
         self.network_kind = network
         self.binds = dict(binds or {})
         self._logs = logs
+        self.codename = codename
         self._stack = contextlib.ExitStack()
         self._numbers = itertools.count(1)
 
@@ -67,9 +69,10 @@ class Bed:
         network: str = "veth",
         binds: Optional[Mapping[str, str]] = None,
         logs: Optional[Path] = None,
+        codename: str = settings.CODENAME,
     ) -> Bed:
         """A bed with a fresh copy of the base root; see __init__ for the arguments."""
-        return cls(packages, network, binds, logs)
+        return cls(packages, network, binds, logs, codename)
 
     def __enter__(self) -> Bed:
         """Take a slot, clear what a killed owner left in it, copy the base root, connect it and boot it."""
@@ -248,7 +251,7 @@ class Bed:
 
     def _base_root(self) -> BaseRoot:
         """The root that this bed is a copy of."""
-        return BaseRoot(self.packages)
+        return BaseRoot(self.packages, self.codename)
 
     def _hardware(self, work: Path) -> List[str]:
         """More options of systemd-nspawn, for a kind of bed that shows other hardware; files go below `work`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Set
 
 from ..beds import Bed
-from ..beds.base import PACKAGES, BaseRoot, write_card
+from ..beds.base import PACKAGES, write_card
 from ..beds.bed import ROOT_ENVIRONMENT
 from ..beds.commands import host
 from ..beds.firmware import VARIABLE
@@ -68,14 +68,6 @@ class DriverBed(Bed):
         write_card(work / "pci" / ADDRESS)
         (variables / VARIABLE).write_bytes(bytes([6, 0, 0, 0, 1]))
         return [f"--bind-ro={work / 'pci'}:/sys/bus/pci/devices", f"--bind-ro={work / 'firmware'}:/sys/firmware"]
-
-
-class NextBed(Bed):
-    """A bed of the release after Debian 12."""
-
-    def _base_root(self) -> BaseRoot:
-        """The root of that release."""
-        return BaseRoot(self.packages, NEXT)
 
 
 def open_archive(bed: Bed, public_key: str) -> Dict[str, Any]:

@@ -153,7 +153,7 @@ def prepare(folder: Path) -> Dict[str, str]:
         bed.kill()
         disk.make(bed.copy.root, made.disk("later"), later, 10240)
         say("both disks")
-        with root.NextBed(packages=(*root.TOOLS, *root.NEXT_KERNEL), logs=folder / "logs/next") as other:
+        with Bed((*root.TOOLS, *root.NEXT_KERNEL), logs=folder / "logs/next", codename=root.NEXT) as other:
             kernels["next"] = root.newest(other)
             root.take_keys(other, bed)
             root.small_modules(other, kernels["next"])
