@@ -7,7 +7,7 @@ that holds it is used, so every result is marked unsafe here, and no other place
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ansible.errors import AnsibleFilterError
 from ansible.utils.unsafe_proxy import wrap_var
@@ -24,15 +24,28 @@ from gpuhost.text import folder_name
 
 
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a filter's result as no template, and turn the package's errors into Ansible's, in one paragraph."""
+    """Give a filter plain values, mark its result as no template, and turn the package's errors into Ansible's, in one
+    paragraph.
+    """
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return wrap_var(function(*args, **kwargs))
+            return wrap_var(function(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()}))
         except GpuhostError as error:
             raise AnsibleFilterError(str(error)) from error
 
     return wrapped
+
+
+def plain(value: Any) -> Any:
+    """Return a value whose containers are Python's own: those of ansible-core 2.19 and later cannot be made anew, which
+    marking a result does.
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
 
 
 def make_plan(
