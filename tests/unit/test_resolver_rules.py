@@ -60,7 +60,7 @@ REACHED: Dict[str, Tuple[Asked, Asked]] = {
     ),
     "cuda-gcc": (ask(DEBIAN, "P2000", cuda="10.2"), ask(DEBIAN, "P2000", cuda="11.8")),
     "cuda-files": (
-        ask(DEBIAN, "RTX 5090", cuda="13.2", without=("tensorflow",)),
+        ask(DEBIAN, "RTX 5090", cuda="13.1", without=("tensorflow",)),
         ask(DEBIAN, "RTX 5090", cuda="13.0", without=("tensorflow",)),
     ),
     "cudnn-files": (

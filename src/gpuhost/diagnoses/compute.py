@@ -269,6 +269,12 @@ TABLE = (
             Sign(check, remedy=partial(without_strangers, component))
             for component, check in (("opencv", "opencv.libraries"), ("tensorflow", "tensorflow.own"))
         ),
+        messages=(
+            "CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH",
+            "cuDNN version incompatibility",
+            "not defined in file libcublasLt",
+            "undefined symbol: cublasLt",
+        ),
     ),
     Diagnosis(
         "D33",
