@@ -349,8 +349,11 @@ def pair_cudnn_cuda(cudnn: Json, cuda: Json) -> bool:
 
 
 def pair_tensorflow_cuda(tensorflow: Json, cuda: Json) -> bool:
-    """The CUDA series that TensorFlow is tested with."""
-    return starts(cuda["version"], tensorflow["tested"]["cuda"])
+    """The CUDA series that TensorFlow is tested with, or one that its wheel asks for."""
+    if starts(cuda["version"], tensorflow["tested"]["cuda"]):
+        return True
+    asked = tensorflow.get("takes", {"cuda": {"min": "99", "max": "99"}})["cuda"]
+    return figures(cuda["version"]) >= figures(asked["min"]) and figures(cuda["version"])[:1] <= figures(asked["max"])
 
 
 def pair_tensorflow_cudnn(tensorflow: Json, cudnn: Json) -> bool:
@@ -594,12 +597,15 @@ class Tables:
         found: Truth = self.dt | ~jit[None, :]
         return found
 
-    def preferred(self, ask: Ask, fit: Truth, drivers: Truth) -> int:
-        """Of the toolkits that fit: one that one of these drivers serves from the archive, then the newest."""
+    def preferred(self, ask: Ask, fit: Truth, drivers: Truth, tested: str = "") -> int:
+        """Of the toolkits that fit: one of the tested series, one that one of these drivers serves from the
+        archive, then the newest."""
         rows = self.facts["drivers"]["archives"][ask.platform]
         archive = drivers & np.array([row in rows for row in self.driver])
         served = self.dc[archive].any(axis=0)
-        return int(max(np.flatnonzero(fit), key=lambda j: (served[j], figures(self.cuda[j]["version"]))))
+        versions = [row["version"] for row in self.cuda]
+        fits = np.flatnonzero(fit)
+        return int(max(fits, key=lambda j: (starts(versions[j], tested), served[j], figures(versions[j]))))
 
 
 def joined(left: Truth, right: Truth) -> Truth:
@@ -651,10 +657,11 @@ def best(facts: Json, ask: Ask) -> Optional[Tuple[Optional[str], Optional[str], 
     cube = made.apart(ask) if split else cube
     index, release, tag = newest(made, cube.reshape(len(t), -1).any(axis=1))
     fit, drivers = cube[index], d & made.drives(ask)[:, index]
+    tested = made.tensorflow[index][0]["tested"]["cuda"]
     if split:
-        own = made.preferred(ask, fit.any(axis=1), drivers)
-        fit, drivers = fit[own], drivers & made.dc[:, own]
-    return release, tag, made.cuda[made.preferred(ask, fit, drivers)]["version"]
+        own = made.preferred(ask, fit.any(axis=1), drivers, tested)
+        fit, drivers, tested = fit[own], drivers & made.dc[:, own], ""
+    return release, tag, made.cuda[made.preferred(ask, fit, drivers, tested)]["version"]
 
 
 def newest(made: Tables, fit: Truth) -> Tuple[int, str, str]:

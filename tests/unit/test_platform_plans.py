@@ -21,7 +21,8 @@ Json = Dict[str, Any]
 Stack = Tuple[str, str, str, str, Optional[str], Optional[str]]
 TF_221 = ("12.5.1", "9.10.2.21", "2.21.0")
 TF_213 = ("11.8.0", "8.6.0.163", "2.13.1", "3.8")
-NEWEST = ("13.3.0", "9.21.0.82", None, None)
+#: TensorFlow takes the newest CUDA 12, which builds for these cards too.
+BLACKWELL = ("nvidia-driver-580-open", "open", "12.9.1", "9.10.2.21", "2.21.0")
 #: The newest whose wheels are locked.
 BY_WHEELS = ("13.2.1", "9.13.1.26", None, None)
 SINCE_PASCAL = ("Quadro P2000", "RTX 2080", "RTX 3090", "RTX 4090", "H100", "H200")
@@ -32,14 +33,12 @@ STACKS: Dict[Tuple[str, str], Stack] = {
     **{("ubuntu-22.04", card): ("nvidia-driver-580", "proprietary", *TF_221, "3.10") for card in SINCE_PASCAL},
     ("ubuntu-24.04", "GTX 750 Ti"): ("nvidia-driver-580", "proprietary", "12.3.2", "8.9.7.29", "2.16.2", "3.12"),
     **{("ubuntu-24.04", card): ("nvidia-driver-580", "proprietary", *TF_221, "3.12") for card in SINCE_PASCAL},
+    **{("ubuntu-22.04", card): (*BLACKWELL, "3.10") for card in ("RTX 5090", "10de:2901")},
+    **{("ubuntu-24.04", card): (*BLACKWELL, "3.12") for card in ("RTX 5090", "10de:2901")},
 }
 #: Without TensorFlow, which has no wheel whose libraries hold code for these cards.
 APART_FROM_TENSORFLOW: Dict[Tuple[str, str], Stack] = {
     ("ubuntu-20.04", "RTX 5090"): (".run", "open", "12.9.1", "9.10.2.21", None, None),
-    ("ubuntu-22.04", "RTX 5090"): ("nvidia-driver-595-open", "open", *NEWEST),
-    ("ubuntu-22.04", "10de:2901"): ("nvidia-driver-595-open", "open", *NEWEST),
-    ("ubuntu-24.04", "RTX 5090"): ("nvidia-driver-595-open", "open", *NEWEST),
-    ("ubuntu-24.04", "10de:2901"): ("nvidia-driver-595-open", "open", *NEWEST),
     # Nothing of TensorFlow is for its Python 3.14.
     **{("ubuntu-26.04", card): ("nvidia-driver-595", "proprietary", *BY_WHEELS) for card in SINCE_PASCAL[1:]},
     ("ubuntu-26.04", "RTX 5090"): ("nvidia-driver-595-open", "open", *BY_WHEELS),

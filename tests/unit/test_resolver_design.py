@@ -99,6 +99,10 @@ ROWS = [
         "nvidia-driver",
         ["5.0"],
     ),
+    *(
+        Row("debian-13", (card,), {**STACK_D, "driver": "550.163.01"}, "nvidia-driver", [capability])
+        for card, capability in (("RTX 2080", "7.5"), ("RTX 3090", "8.6"), ("RTX 4090", "8.9"))
+    ),
     Row(UBUNTU, (), {"tensorflow": "2.13.1", "driver": None, "cuda": None, "cudnn": None}, None, []),
     Row(DEBIAN, (), {"tensorflow": "2.21.0", "driver": None, "cuda": None, "cudnn": None}, None, []),
 ]
@@ -268,6 +272,15 @@ def test_old_kernel_takes_an_older_branch() -> None:
     found = asking.planned(UBUNTU, "H200", kernel="3.10.0")
     assert found["driver"]["branch"] == "550"
     assert "driver-kernel" in rules_of(asking.planned(UBUNTU, "H200", kernel="3.10.0", driver=">=555"))
+
+
+def test_a_blackwell_card_shares_a_newer_cuda_with_tensorflow() -> None:
+    """TensorFlow takes a CUDA that builds for the card, no archive of Debian claims it, and 580 is to last."""
+    found = asking.planned("debian-13", "RTX 5090")
+    versions = {name: found[name]["version"] for name in ("driver", "cuda", "tensorflow")}
+    assert versions == {"driver": "580.178.04", "cuda": "12.9.1", "tensorflow": "2.21.0"}
+    assert (found["driver"]["source"], found["driver"]["kernel_modules"]) == ("runfile", "open")
+    assert found["tensorflow"]["cuda"] is None and found["opencv"]["cuda_arch_bin"] == ["12.0"]
 
 
 def test_doubt_is_shown() -> None:

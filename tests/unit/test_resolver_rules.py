@@ -48,12 +48,12 @@ REACHED: Dict[str, Tuple[Asked, Asked]] = {
         ask(UBUNTU, "P2000", tensorflow="2.13", driver="470"),
     ),
     "cuda-platform": (ask(UBUNTU, "RTX 5090"), ask(UBUNTU, "RTX 4090")),
-    "cuda-builds": (ask(DEBIAN, "RTX 5090"), ask(DEBIAN, "RTX 4090")),
+    "cuda-builds": (ask(DEBIAN, "RTX 5090", cuda="12.5"), ask(DEBIAN, "RTX 5090", cuda="12.9")),
     "cuda-wheels": (
         ask(DEBIAN, "RTX 3090", cuda="13", tensorflow="2.15"),
         ask(DEBIAN, "RTX 3090", cuda="13", tensorflow="2.21"),
     ),
-    "cuda-reach": (ask(DEBIAN, "RTX 5090"), ask(DEBIAN, "RTX 4090")),
+    "cuda-reach": (ask(DEBIAN, "RTX 5090", cuda="13"), ask(DEBIAN, "RTX 4090", cuda="13")),
     "cudnn-wheels": (
         ask(DEBIAN, "RTX 3090", cuda="13", tensorflow="2.14"),
         ask(DEBIAN, "RTX 3090", cuda="13", tensorflow="2.16"),

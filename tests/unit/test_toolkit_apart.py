@@ -68,7 +68,7 @@ def test_an_opencv_that_takes_no_such_cuda_has_another(opencv: str, tensorflow: 
 
 def test_a_card_that_tensorflows_own_libraries_do_not_reach_is_refused() -> None:
     """TensorFlow alone stands in the way, and the rule says which libraries."""
-    found = planned("RTX 5090")
+    found = planned("RTX 5090", cuda="13")
     assert "cuda-reach" in [row["rule"] for row in found["reasons"]]
     assert [row["component"] for row in found["obstacles"]] == ["tensorflow"]
 

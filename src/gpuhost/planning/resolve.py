@@ -251,9 +251,18 @@ def as_listed(catalog: Catalog, request: Request, at: Choice) -> Order:
 
 
 def cuda_order(catalog: Catalog, request: Request, at: Choice) -> Order:
-    """Return the order of toolkits: one that a driver of the archive serves before one that needs a `.run`."""
+    """Return the order of toolkits: of the series that the TensorFlow that uses it is tested with first, then one that
+    a driver of the archive serves before one that needs a `.run`.
+    """
     archive = {d.version for d in at.left["driver"] if as_driver(d).platform is not None}
-    return lambda candidate: all(too_old(driver, candidate.row) for driver in archive)
+    shares = "tensorflow" in at.chosen and "tensorflow.cuda" not in at.chosen
+    tested = at.chosen["tensorflow"].row["tested"]["cuda"] if shares else ""
+
+    def key(candidate: Candidate) -> Tuple[bool, bool]:
+        served = any(not too_old(driver, candidate.row) for driver in archive)
+        return not in_series(candidate.version, tested), not served
+
+    return key
 
 
 def cudnn_order(catalog: Catalog, request: Request, at: Choice) -> Order:
@@ -275,7 +284,7 @@ def driver_order(catalog: Catalog, request: Request, at: Choice) -> Order:
     """Return the order of drivers.
 
     Signed modules where Secure Boot asks for them; the archive before a `.run`; one as new as the toolkit's own before
-    one that rests on minor-version compatibility; what the archive calls a new feature branch after the others; the
+    one that rests on minor-version compatibility; a new feature branch after the others, because it ends soon; the
     branch nearest to the toolkit (the oldest that is new enough, else the newest that is not); the desktop flavour
     before the server's; what a source confirms before what none does; in a branch its suggested release, then the
     newest.
@@ -291,7 +300,7 @@ def driver_order(catalog: Catalog, request: Request, at: Choice) -> Order:
             bool(request.secure_boot) and not signed_modules(request, d, catalog),
             d.platform is None,
             not full,
-            d.row.get("support") == "NFB",
+            "NFB" in (d.row.get("support"), d.branch_row.get("support")),
             branch if full else -branch,
             d.row.get("flavour") == "server",
             d.unverified,

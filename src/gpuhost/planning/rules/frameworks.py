@@ -76,13 +76,12 @@ def tf_avx(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
 
 
 def tf_cuda(t: Candidate, c: Candidate) -> Optional[str]:
-    """TensorFlow is built and tested with one CUDA series and loads its libraries by name."""
-    tested = t.row["tested"]["cuda"]
-    return (
-        None
-        if in_series(c.version, tested)
-        else f"TensorFlow {t.version} is tested with CUDA {tested}, not with {c.version}"
-    )
+    """TensorFlow is built and tested with one CUDA series and loads its libraries by name; its wheel may take more."""
+    tested, takes = t.row["tested"]["cuda"], t.row.get("takes")
+    if in_series(c.version, tested) or (takes is not None and within(c.version, takes["cuda"])):
+        return None
+    more = f" and takes {takes['cuda']['min']} to {takes['cuda']['max']}.x" if takes is not None else ""
+    return f"TensorFlow {t.version} is tested with CUDA {tested}{more}, not with {c.version}"
 
 
 def tf_cudnn(t: Candidate, n: Candidate) -> Optional[str]:
