@@ -46,7 +46,6 @@ ONE_LINE = ("item", "_ansible_item_label", "before_header", "after_header", "war
 EVENTS = (
     "v2_on_file_diff",
     "v2_runner_item_on_failed",
-    "v2_runner_item_on_ok",
     "v2_runner_item_on_skipped",
     "v2_runner_on_async_failed",
     "v2_runner_on_async_ok",
@@ -113,7 +112,14 @@ def load() -> None:
             validator(DATA / f"{schema}.schema.json")
 
 
+def is_told(said: Dict[str, Any]) -> bool:
+    """Return whether a result that changed nothing is there to be read, or has an item that is."""
+    items = [row for row in said.get("results") or () if isinstance(row, dict)]
+    return "_ansible_verbose_always" in said or "warnings" in said or any(map(is_told, items))
+
+
 shown, failed = cleaned(Default.v2_runner_on_ok), cleaned(Default.v2_runner_on_failed)
+shown_item = cleaned(Default.v2_runner_item_on_ok)
 
 
 class CallbackModule(Default):  # type: ignore[misc]
@@ -164,13 +170,20 @@ class CallbackModule(Default):  # type: ignore[misc]
         said = result._result
         if isinstance(result._task, TaskInclude) and not everything:
             return
-        self.set_option("display_ok_hosts", everything or "_ansible_verbose_always" in said or "warnings" in said)
+        self.set_option("display_ok_hosts", everything or is_told(said))
         shown(self, result)
         self.set_option("display_ok_hosts", everything)
         took = time.monotonic() - self._begun.get(result._task._uuid, time.monotonic())
         if said.get("changed") and took >= WORTH_TELLING:
             self._display.display(f"    after {took:.0f} s")
         self._keep_ending(result)
+
+    def v2_runner_item_on_ok(self, result: Any) -> None:
+        """Show the items of a loop in the same way."""
+        everything = self.get_option("display_ok_hosts")
+        self.set_option("display_ok_hosts", everything or is_told(result._result))
+        shown_item(self, result)
+        self.set_option("display_ok_hosts", everything)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Show a failure whole."""

@@ -123,6 +123,7 @@ QUIET = """
     - {name: in order, command: "true", changed_when: false}
     - {name: left out, command: "true", when: false}
     - {name: told, debug: {msg: this is told}}
+    - {name: told of each, debug: {msg: "told of {{ item }}"}, loop: [one, two]}
     - {name: done, command: "true"}
     - {name: broken, command: "false", ignore_errors: true}
 """
@@ -144,7 +145,12 @@ def test_what_is_in_order_is_not_shown(tmp_path: Path, options: List[str], hidde
     out, _ = quiet(tmp_path, *options).communicate()
     names = ("in order", "left out", "told", "done", "broken")
     assert [name for name in names if f"TASK [{name}]" not in out] == hidden
-    assert "this is told" in out and "changed: [localhost]" in out and "fatal: [localhost]: FAILED!" in out
+    assert (
+        "this is told" in out
+        and "told of two" in out
+        and "changed: [localhost]" in out
+        and "fatal: [localhost]: FAILED!" in out
+    )
 
 
 def test_a_reader_that_leaves_does_not_stop_the_run(tmp_path: Path) -> None:
