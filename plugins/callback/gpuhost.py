@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, Iterator, List
 
 from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
@@ -46,10 +46,13 @@ ONE_LINE = ("item", "_ansible_item_label", "before_header", "after_header", "war
 EVENTS = (
     "v2_on_file_diff",
     "v2_runner_item_on_failed",
+    "v2_runner_item_on_ok",
     "v2_runner_item_on_skipped",
     "v2_runner_on_async_failed",
     "v2_runner_on_async_ok",
     "v2_runner_on_async_poll",
+    "v2_runner_on_failed",
+    "v2_runner_on_ok",
     "v2_runner_on_skipped",
     "v2_runner_on_unreachable",
     "v2_runner_retry",
@@ -118,11 +121,15 @@ def is_told(said: Dict[str, Any]) -> bool:
     return "_ansible_verbose_always" in said or "warnings" in said or any(map(is_told, items))
 
 
-shown, failed = cleaned(Default.v2_runner_on_ok), cleaned(Default.v2_runner_on_failed)
-shown_item = cleaned(Default.v2_runner_item_on_ok)
+class Cleaned(Default):  # type: ignore[misc]
+    """The default callback, which is given clean results of hosts."""
 
 
-class CallbackModule(Default):  # type: ignore[misc]
+for _name in EVENTS:
+    setattr(Cleaned, _name, cleaned(getattr(Default, _name)))
+
+
+class CallbackModule(Cleaned):
     """The callback that Ansible loads."""
 
     CALLBACK_VERSION = 2.0
@@ -166,28 +173,31 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Show what was changed and what a task is there to say."""
-        everything = self.get_option("display_ok_hosts")
-        said = result._result
-        if isinstance(result._task, TaskInclude) and not everything:
+        if isinstance(result._task, TaskInclude) and not self.get_option("display_ok_hosts"):
             return
-        self.set_option("display_ok_hosts", everything or is_told(said))
-        shown(self, result)
-        self.set_option("display_ok_hosts", everything)
+        with self._telling(result):
+            super().v2_runner_on_ok(result)
         took = time.monotonic() - self._begun.get(result._task._uuid, time.monotonic())
-        if said.get("changed") and took >= WORTH_TELLING:
+        if result._result.get("changed") and took >= WORTH_TELLING:
             self._display.display(f"    after {took:.0f} s")
         self._keep_ending(result)
 
     def v2_runner_item_on_ok(self, result: Any) -> None:
         """Show the items of a loop in the same way."""
+        with self._telling(result):
+            super().v2_runner_item_on_ok(result)
+
+    @contextlib.contextmanager
+    def _telling(self, result: Any) -> Iterator[None]:
+        """Let a result that changed nothing be shown where it is there to be read."""
         everything = self.get_option("display_ok_hosts")
         self.set_option("display_ok_hosts", everything or is_told(result._result))
-        shown_item(self, result)
+        yield
         self.set_option("display_ok_hosts", everything)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Show a failure whole."""
-        failed(self, result, ignore_errors)
+        super().v2_runner_on_failed(result, ignore_errors)
         self._keep_ending(result)
 
     def v2_playbook_on_include(self, included_file: Any) -> None:
@@ -210,7 +220,3 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Return what an item is called, on one line."""
         label = super()._get_item_label(result)
         return printable(label) if isinstance(label, str) else label
-
-
-for _name in EVENTS:
-    setattr(CallbackModule, _name, cleaned(getattr(Default, _name)))
