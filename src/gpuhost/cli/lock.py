@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any, List
 
@@ -17,6 +15,7 @@ from ..planning.candidates import COMPONENTS, NAMES
 from ..report import terminal
 from ..text import folder_name, printable
 from ..types import Json
+from .output import emit
 
 EXIT_DIFFERENT = 1
 WHICH = "a lock's file or folder, or a host's name in the inventory"
@@ -80,7 +79,7 @@ def show(arguments: argparse.Namespace, out: Console, err: Console) -> int:
     (file,) = [place(text, arguments.folder) for text in arguments.locks]
     found = lock.load(file)
     if arguments.json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        emit(found)
         return 0
     for line in lines(found):
         out.print(Text(line), soft_wrap=True)
@@ -114,7 +113,7 @@ def diff(arguments: argparse.Namespace, out: Console, err: Console) -> int:
     old, new = (lock.load(place(text, arguments.folder)) for text in arguments.locks)
     found = lock_diff.changes(old, new)
     if arguments.json:
-        sys.stdout.write(json.dumps([change._asdict() for change in found], indent=2) + "\n")
+        emit([change._asdict() for change in found])
     for change in found if not arguments.json else ():
         out.print(Text(printable(change.text)), soft_wrap=True)
     return EXIT_DIFFERENT if found else 0

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from . import history as cli_history
 from . import lock as cli_lock
 from . import observe as cli_observe
 from . import plan as cli_plan
+from .output import emit
 
 #: The script ./run of a checkout, in which this file is src/gpuhost/cli/main.py.
 FRONT_DOOR = Path(__file__).resolve().parents[3] / "run"
@@ -53,7 +53,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         step = explained(error.next_step)
         if True in (getattr(arguments, "json", None), getattr(arguments, "as_json", None)):
             told = {"message": error.message, "next_step": step, "exit_code": error.exit_code}
-            sys.stdout.write(json.dumps({"error": told}, indent=2) + "\n")
+            emit({"error": told})
         else:
             render.show_error(render.console(stderr=True), error.message, step)
         return error.exit_code

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from rich.console import Console
@@ -19,9 +17,9 @@ from ..planning.offers import resolver_for
 from ..planning.request import refuse_architecture, request_from, request_of
 from ..planning.resolve import Resolver, resolver
 from ..report import terminal as render
-from ..types import Json
 from ..versions import release
 from .observe import load
+from .output import emit
 
 EXIT_REFUSED = 3
 
@@ -149,7 +147,7 @@ def run(arguments: argparse.Namespace, out: Console) -> int:
         if arguments.gpu:
             raise UsageError("--compare takes its two cards itself.", "Leave --gpu out.")
         table = compare.side_by_side(found, request, [parse(found.catalog, g) for g in arguments.compare])
-        emit(table, arguments.json) if arguments.json else render.show_comparison(out, table, arguments.markdown)
+        emit(table) if arguments.json else render.show_comparison(out, table, arguments.markdown)
         return 0 if all(c["plan"]["status"] == "planned" for c in table["cards"]) else EXIT_REFUSED
     if arguments.require_gpu and not request.gpus:
         raise UnreadableError(
@@ -157,10 +155,5 @@ def run(arguments: argparse.Namespace, out: Console) -> int:
             "Look at lspci -nn | grep 10de; or leave --require-gpu out.",
         )
     made = plan.make(found, request, lambda name: without(arguments, name))
-    emit(made, arguments.json) if arguments.json else render.show_plan(out, made, arguments.markdown)
+    emit(made) if arguments.json else render.show_plan(out, made, arguments.markdown)
     return 0 if made["status"] == "planned" else EXIT_REFUSED
-
-
-def emit(value: Json, pretty: bool) -> None:
-    """Print JSON on standard output, untouched by terminal width."""
-    sys.stdout.write(json.dumps(value, indent=2 if pretty else None) + "\n")
