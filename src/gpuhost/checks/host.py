@@ -3,10 +3,11 @@
 import shlex
 from typing import Callable, Dict, List, Sequence
 
+from ..host.driver.offer import UPDATE
 from ..host.probe import machine as probe
 from ..types import Json
 from .base import Check, Outcome, held, on_host, skipped
-from .sources import UPDATE, foreign_sources, one_update, unknown_sources
+from .sources import foreign_sources, one_update, unknown_sources
 
 NEEDED = ("host.observed",)
 #: What the probe reads, by the names in its `problems`.

@@ -8,12 +8,12 @@ import shlex
 from typing import Any, Dict, List, Optional, Sequence, Set
 
 from ..credentials import HIDDEN
+from ..host.driver.offer import UPDATE
 from ..host.parse.apt import is_own_origin
 from ..types import Json
 
 #: What shows where each index comes from, where the probe could not tell the source of one.
 NAMED_BY_APT = "apt-cache policy"
-UPDATE = "apt-get update"
 #: Where NVIDIA's own repositories are.
 VENDORS = ("developer.download.nvidia.com", "developer.download.nvidia.cn")
 #: Files that the distribution itself has written: a source in one may go, the file stays.

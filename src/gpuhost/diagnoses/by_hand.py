@@ -16,8 +16,8 @@ from ..checks.driver import driver, pinned_by
 from ..checks.found import APT, CONTAINER, DNF, PACMAN, ZYPPER, is_as_found, place
 from ..checks.host import observation
 from ..checks.python import environment
-from ..checks.sources import UPDATE, VENDORS, literal, site_of, unread
-from ..host.driver.offer import ADDED, COMPONENTS, component_lines
+from ..checks.sources import VENDORS, literal, site_of, unread
+from ..host.driver.offer import ADDED, COMPONENTS, UPDATE, component_lines
 from ..host.parse.kernels import headers_package, of_the_archive
 from ..host.probe.boot import DEFAULT, GRUB_SETTINGS, LOADER_SETTINGS, ONE_SHOT, variable_path
 from ..host.probe.driver import COMMAND_LINE, is_driver

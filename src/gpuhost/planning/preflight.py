@@ -7,7 +7,6 @@ from typing import Dict, List, Optional
 
 from ..checks.host import dpkg_problems
 from ..checks.sources import (
-    UPDATE,
     foreign_sources,
     is_own,
     offered,
@@ -18,6 +17,7 @@ from ..checks.sources import (
     vouched,
 )
 from ..errors import UnreadableError
+from ..host.driver.offer import UPDATE
 from ..host.parse.machine import parse_os_release
 from ..types import Json
 from ..versions import release

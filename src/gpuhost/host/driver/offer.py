@@ -58,7 +58,7 @@ def component_lines(sources: List[Json], components: str, sites: List[str]) -> L
 
 
 def there(apt: Apt, name: str) -> bool:
-    """Is a package installed?"""
+    """Return whether a package is installed."""
     return installed_version(apt.installed(), name) is not None
 
 
