@@ -102,7 +102,7 @@ def unpacked(files: Sequence[Path]) -> int:
 
 
 def holds_nvcc(files: Sequence[Path]) -> bool:
-    """Is the compiler in one of the files?"""
+    """Return whether the compiler is in one of the files."""
     return any(name.endswith("/bin/nvcc") for file in files for name in zipfile.ZipFile(file).namelist())
 
 

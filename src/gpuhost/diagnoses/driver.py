@@ -120,7 +120,7 @@ def is_forbidden(seen: Json) -> bool:
 
 
 def library_is_ahead(seen: Json) -> bool:
-    """Has only the library been replaced, on a host without a lock? The module on the disk is the loaded one there."""
+    """Return whether only the library was replaced on a host without a lock: disk and kernel have one module."""
     module, loaded = driver(seen)["module"], observation(seen)["nvidia"]["module_version"]
     return is_as_found(seen) and module is not None and module["version"] == loaded and are_apart(seen)
 

@@ -55,7 +55,7 @@ def mirrored(file: Json, mirror: str) -> str:
 
 
 def is_right(path: Path, file: Json) -> bool:
-    """Is the file there with the right checksum?"""
+    """Return whether the file is there with the right checksum."""
     return path.is_file() and files.sha256(path) == file["sha256"]
 
 
@@ -95,7 +95,7 @@ def obtain(cache: Path, file: Json, mirror: str = "", source: Optional[Path] = N
 
 
 def is_empty(path: Path) -> bool:
-    """Is the file there with nothing in it?"""
+    """Return whether the file is there with nothing in it."""
     return path.exists() and path.stat().st_size == 0
 
 

@@ -94,7 +94,7 @@ def good(root: Path) -> List[int]:
 
 
 def mark_good(root: Path) -> bool:
-    """Write down that verify/ has passed on the generation in force; was that new?"""
+    """Write down that verify/ has passed on the generation in force; return whether that is new."""
     with store.changing(root, "noting that verify/ has passed"):
         current, content = store.current_generation(root), read(root)
         if current is None or content["good"][-1:] == [current]:
@@ -187,7 +187,7 @@ def in_runpath(facts: Json) -> List[str]:
 
 
 def remove(root: Path) -> bool:
-    """Delete the whole store; first the name under which everything is used, then what it leads to. Was it there?"""
+    """Delete the whole store, first the name by which all of it is used; return whether it was there."""
     if not root.exists():
         return False
     with store.changing(root, "removing gpuhost"):

@@ -96,7 +96,7 @@ def write_record(path: Path, content: Json) -> None:
 
 
 def is_whole(folder: Path, digest: str) -> bool:
-    """Is the store folder there with the marker of this digest?"""
+    """Return whether the store folder is there with the marker of this digest."""
     marker = read_json(folder / MARKER)
     return marker is not None and marker.get("digest") == digest
 
@@ -192,7 +192,7 @@ def links_without(links: Dict[str, str], patterns: Iterable[str]) -> Dict[str, s
 
 
 def needs_switch(root: Path, stack: Json, links: Dict[str, str]) -> bool:
-    """Is the generation in force another than this stack with these links?"""
+    """Return whether the generation in force is another than this stack with these links."""
     number = current_generation(root)
     return number is None or describe(root, number) != {"stack": stack, "links": links}
 

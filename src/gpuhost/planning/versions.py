@@ -37,7 +37,7 @@ def specifier(component: str, text: str) -> SpecifierSet:
 
 
 def admits(wanted: Optional[SpecifierSet], value: str) -> bool:
-    """Does the user's specifier, if there is one, admit the version?"""
+    """Return whether the user's specifier, if there is one, admits the version."""
     return wanted is None or wanted.contains(version(value), prereleases=True)
 
 

@@ -26,7 +26,7 @@ def read(root: Path) -> Json:
 
 
 def note(root: Path, names: Sequence[str], installed: Sequence[str]) -> bool:
-    """Write down names that are about to be installed; `installed` is what is there now. Was anything new?"""
+    """Write down names that are about to be installed; `installed` is what is there now. Return whether any was new."""
     with store.changing(root, "noting packages"):
         content = read(root)
         fresh = [name for name in names if name not in content["added"] and name not in installed]

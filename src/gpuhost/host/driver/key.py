@@ -26,7 +26,7 @@ _READ_S = 60.0
 
 
 def make(hostname: str, work: Work) -> bool:
-    """Make the key and its certificate where they are not both there; was anything done?
+    """Make the key and its certificate where they are not both there; return whether anything was done.
 
     A key without its certificate is a run that was killed: it is made anew, nothing can be enrolled for it.
     """
@@ -59,7 +59,7 @@ def make(hostname: str, work: Work) -> bool:
 
 
 def tell_dkms() -> bool:
-    """Let Debian's dkms sign with this key (Ubuntu's looks here by itself); was anything done?"""
+    """Let Debian's dkms sign with this key (Ubuntu's looks here by itself); return whether anything was done."""
     path = Path(DKMS_FILE)
     if not path.parent.is_dir() or (path.is_file() and path.read_text(encoding="utf-8") == DKMS_TEXT):
         return False
@@ -127,7 +127,7 @@ def signer_of(path: Path, run: Run) -> str:
 
 
 def sign(kernel: str, work: Work, run: Run = run_command) -> bool:
-    """Sign the modules for a kernel with the own key; was anything done?"""
+    """Sign the modules for a kernel with the own key; return whether anything was done."""
     modules = unsigned(kernel, subject(run), run)
     if not modules:
         return False
@@ -155,7 +155,7 @@ def sign(kernel: str, work: Work, run: Run = run_command) -> bool:
 
 
 def is_pending(run: Run = run_command) -> bool:
-    """Is the key's enrolment asked for already, and waits for the person at the console?"""
+    """Return whether the key's enrolment was asked for already, and waits for the person at the console."""
     name = subject(run)
     return bool(name) and name in run(["mokutil", "--list-new"], _READ_S)[1]
 

@@ -47,7 +47,7 @@ def asks_for_signature(secure_boot: str, planned: Optional[str]) -> bool:
 
 
 def owns_key(driver: Json, secure_boot: str) -> bool:
-    """Does this driver need a key of the machine's owner? Only modules built here under Secure Boot do."""
+    """Return whether this driver needs a key of the machine's owner, as modules built here under Secure Boot do."""
     return driver["modules_from"] == "dkms" and asks_for_signature(secure_boot, driver.get("secure_boot"))
 
 

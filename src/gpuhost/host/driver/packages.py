@@ -95,7 +95,7 @@ def parse_show(text: str) -> Dict[Tuple[str, str], Json]:
 
 
 def is_family(name: str) -> bool:
-    """Is a package one of the driver's, of whatever branch? Tools that serve every branch are not."""
+    """Return whether a package is one of the driver's, of whatever branch. Tools that serve every branch are not."""
     plain = name.partition(":")[0]
     return bool(FAMILY.search(plain)) and not BESIDE.match(plain)
 
@@ -223,7 +223,7 @@ _DEBIAN_BRANCH = re.compile(r"nvidia.*-(legacy-[0-9]+xx|tesla(?:-[0-9]{3})?)(-|$
 
 
 def other_branch(name: str, driver: Json, distribution: str) -> bool:
-    """Is a package of another branch than the lock's? Two branches' modules for one kernel hide one another."""
+    """Return whether a package is of another branch than the lock's, whose modules would hide the locked ones."""
     if not is_family(name):
         return False
     if driver["source"] != "archive":

@@ -104,7 +104,7 @@ def _release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome
 
 
 def is_proved(edges: Edges, root: str) -> bool:
-    """Was the guard in force proved? A run that was killed before that leaves one that nobody has seen working."""
+    """Return whether the guard in force was proved. A run that was killed before that leaves one that was not."""
     proof = edges.text(f"{root}/{PROOF}")
     return proof is not None and proof == edges.text(f"{root}/{rules.RECORD}")
 

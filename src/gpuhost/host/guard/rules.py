@@ -83,17 +83,17 @@ def parse_listing(text: str, architecture: str) -> Tuple[Dict[str, Package], Lis
 
 
 def is_driver(package: Package) -> bool:
-    """Does the package belong to NVIDIA's driver?"""
+    """Return whether the package belongs to NVIDIA's driver."""
     return bool(_SOURCE.search(package.source) or is_family(package.name))
 
 
 def is_family(name: str) -> bool:
-    """Is it the name of a driver package, installed or not?"""
+    """Return whether it is the name of a driver package, installed or not."""
     return bool(_FAMILY.search(name.partition(":")[0]))
 
 
 def is_of_kernel(name: str, kernel: str) -> bool:
-    """Is it a package of this very kernel: image, modules, headers (also those that its flavours share)?"""
+    """Return whether it is a package of this very kernel: image, modules, headers (also those its flavours share)."""
     short = _SIGNING.sub("", name.partition(":")[0])
     shared = re.match(r"[0-9.]+-[0-9]+(?=-)", kernel)
     ends = [kernel] + ([shared.group(0), shared.group(0) + "-common"] if shared else [])

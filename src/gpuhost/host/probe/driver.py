@@ -214,7 +214,7 @@ def nouveau(edges: Edges, kernel: Optional[str]) -> Json:
 
 
 def initramfs_loads_nouveau(edges: Edges, kernel: str, blacklists: List[str]) -> Optional[bool]:
-    """Would the kernel's initramfs load nouveau? None when there is none, or nothing that can list it."""
+    """Return whether the kernel's initramfs would load nouveau; None without one, or without a program to list it."""
     image = "/boot/initrd.img-" + kernel
     if not edges.exists(image):
         return None

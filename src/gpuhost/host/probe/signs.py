@@ -86,7 +86,7 @@ def telling_lines(text: str) -> List[str]:
 
 
 def is_setuid(edges: Edges, name: str) -> bool:
-    """Is there a program that runs as root whoever starts it?"""
+    """Return whether there is a program that runs as root whoever starts it."""
     try:
         return bool(edges.path(name).stat().st_mode & stat.S_ISUID)
     except OSError:
@@ -94,7 +94,7 @@ def is_setuid(edges: Edges, name: str) -> bool:
 
 
 def has_module(edges: Edges, kernel: str, name: str) -> bool:
-    """Is there a module of this name for a kernel?"""
+    """Return whether there is a module of this name for a kernel."""
     return bool(modinfo(edges, ["-k", kernel, "-F", "filename", name]))
 
 

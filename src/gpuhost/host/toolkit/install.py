@@ -27,7 +27,7 @@ def folder_of(root: Path, spec: Json) -> Path:
 
 
 def agrees(wanted: str, said: str) -> bool:
-    """Does what a toolkit's own record says mean this release?
+    """Return whether what a toolkit's own record says means this release.
 
     Some releases name themselves by series and day (11.8.0 is "11.8.20220929"): the series is all that this tells.
     """

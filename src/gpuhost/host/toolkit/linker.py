@@ -59,7 +59,7 @@ def changes(root: Path, top: Path, links: Optional[Dict[str, str]]) -> Json:
 
 
 def listed(root: Path, links: Dict[str, str]) -> bool:
-    """Does the linker's cache name a library of each link?"""
+    """Return whether the linker's cache names a library of each link."""
     if not links:
         return True
     code, out, _ = run_command(["ldconfig", "-p"], TIMEOUT_S)

@@ -139,7 +139,7 @@ def link_difference(edges: Edges, root: str, textfile: str) -> List[Dict[str, st
 
 
 def is_there(edges: Edges, path: str) -> bool:
-    """Is there anything of that name, be it a link to nothing?"""
+    """Return whether there is anything of that name, be it a link to nothing."""
     return os.path.lexists(str(edges.path(path)))
 
 
@@ -191,7 +191,7 @@ def differences(edges: Edges, wanted: Dict[str, str]) -> List[Dict[str, str]]:
 
 
 def is_on(edges: Edges) -> bool:
-    """Is the timer enabled and running?"""
+    """Return whether the timer is enabled and running."""
     return all(
         edges.run(["systemctl", word, "--quiet", TIMER], _TIMEOUT_S)[0] == 0 for word in ("is-enabled", "is-active")
     )

@@ -59,7 +59,7 @@ def planned(stack: Any) -> Any:
 
 
 def cards(locked: List[Json], present: List[str]) -> List[Finding]:
-    """Are the cards in the machine those of the lock, by PCI id?"""
+    """Return a finding where the cards in the machine are not those of the lock, by PCI id."""
     wanted, there = Counter(row["pci_id"] for row in locked), Counter(present)
     if wanted == there:
         return []
@@ -83,7 +83,7 @@ def chain(seen: Json, has_card: bool) -> List[Finding]:
 
 
 def is_record(record: Any) -> bool:
-    """Is it the driver role's record, as far as it is read here?"""
+    """Return whether it is the driver role's record, as far as it is read here."""
     if not isinstance(record, dict) or not isinstance(record.get("packages"), dict):
         return False
     return all(isinstance(record.get(name), str) for name in ("version", "kernel"))
@@ -95,7 +95,7 @@ def few(told: List[str]) -> str:
 
 
 def guarded(found: Json) -> List[Finding]:
-    """Is there a guard, and every package of the driver and its kernel on hold?"""
+    """Return findings where there is no guard, or a package of the driver or its kernel is not on hold."""
     packages = found["stack"]
     free = sorted(set(packages) - set(found["held"]))
     if free or found["record"] is None or not packages:
@@ -105,7 +105,7 @@ def guarded(found: Json) -> List[Finding]:
 
 
 def next_boot(seen: Json, record: Json, has_card: bool) -> List[Finding]:
-    """Will the kernel that boots next find the driver, and does the one that runs have it?"""
+    """Return findings where the kernel that boots next will not find the driver, or the one that runs lacks it."""
     kernel, module = seen["driver"]["kernel"], seen["driver"]["module"]
     if kernel != record["kernel"]:
         what = f"{kernel or 'no kernel'} will boot, the driver was made for {record['kernel']}"
@@ -117,7 +117,7 @@ def next_boot(seen: Json, record: Json, has_card: bool) -> List[Finding]:
 
 
 def now(seen: Json, version: str) -> List[Finding]:
-    """Is the driver loaded, of one version with its library, and reachable?"""
+    """Return findings where the driver is not loaded, not of one version with its library, or not reachable."""
     if seen["loaded"] is None:
         return [Finding("driver.loaded", "the nvidia module is not loaded")]
     library = seen["driver"]["library"]

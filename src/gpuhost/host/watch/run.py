@@ -36,7 +36,7 @@ _TURNS = 5
 
 
 def is_locked(path: Path) -> bool:
-    """Does a process hold this lock file? It is only asked: to take the lock would make an apt that starts now fail."""
+    """Return whether a process holds this lock file, without taking it: an apt that starts now would fail."""
     try:
         # A pipe in a file's place would make the reader wait for ever.
         handle = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK)
