@@ -75,7 +75,9 @@ def changed(whole: Json, path: Tuple[Any, ...], value: Any) -> Json:
     return copied
 
 
-@pytest.mark.parametrize("name", ["ubuntu1804-quadro-p2000", "ubuntu1804-h200", "debian12-no-gpu"])
+@pytest.mark.parametrize(
+    "name", ["ubuntu1804-quadro-p2000", pytest.param("ubuntu1804-h200", marks=pytest.mark.full), "debian12-no-gpu"]
+)
 def test_no_text_of_a_lock_can_be_a_template_or_an_escape(tmp_path: Path, name: str) -> None:
     """In each of its places, one at a time: the whole lock is refused, in one short line."""
     whole = made(name=name)
