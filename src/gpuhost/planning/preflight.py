@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from ..checks.host import dpkg_problems
 from ..checks.sources import (
@@ -19,9 +20,13 @@ from ..checks.sources import (
 from ..errors import UnreadableError
 from ..host.driver.offer import UPDATE
 from ..host.parse.machine import parse_os_release
+from ..text import printable
 from ..types import Json
 from ..versions import release
 from .catalog import Catalog, shipped
+
+#: A user's name that may stand in a command; the host says it.
+USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\Z")
 
 
 def controller_problem(os_release: str, core: str) -> str:
@@ -44,6 +49,31 @@ def controller_problem(os_release: str, core: str) -> str:
         "Remove .venv and run again with a Python whose ansible-core can: "
         "GPUHOST_PYTHON=python3.11 ./run ... (3.8, 3.10, 3.11 or 3.12 will do)."
     )
+
+
+#: What is said where root cannot be had, by a part of it that tells the case; by sudo, by the shell, or by Ansible.
+ROOT: Tuple[Tuple[str, str], ...] = (
+    (r"Missing \w+ password|password is required", "{user} is asked for a password there. Add -K to the same command."),
+    (
+        r"Incorrect \w+ password|incorrect password",
+        "The password of {user} that -K asked for was not accepted. Try again.",
+    ),
+    (
+        r"not in the sudoers|may not run|not allowed",
+        "{user} may not use sudo there. As root, there: adduser {user} sudo",
+    ),
+    (r"sudo.*not found|No such file", "{user} is not root and there is no sudo. As root, there: apt-get install sudo"),
+)
+
+
+def root_problem(user: str, said: str) -> str:
+    """Return in one sentence why root cannot be had, and what to type; `said` is what came instead."""
+    shown = printable(user, 40)
+    name = shown if USER.match(shown) else "USER"
+    for pattern, sentence in ROOT:
+        if re.search(pattern, said):
+            return "Installing needs root. " + sentence.format(user=name)
+    return f"Installing needs root, which {name} cannot have there: {printable(said, 200)}"
 
 
 def platform_row(catalog: Catalog, observation: Json) -> Optional[Json]:
