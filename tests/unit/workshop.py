@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from gpuhost.cvbuild import cli, machine
 from gpuhost.cvbuild.recipe import Recipe
+from gpuhost.cvbuild.toolkit import NPP
 
 SUMMARY = Path(__file__).resolve().parents[1] / "data" / "opencv" / "configure-4.14.0.txt"
 OBJECTS = 12
@@ -34,7 +35,7 @@ arguments = sys.argv[1:]
 if arguments == ["--version"]:
     print("cmake version 3.26.4")
     sys.exit()
-fault = os.environ.get("WORKSHOP_FAULT", "")
+fault = pathlib.Path({fault!r}).read_text()
 if arguments[0] == "--install":
     package = pathlib.Path(arguments[arguments.index("--prefix") + 1]) / "python" / "cv2"
     (package / "python-3").mkdir(parents=True)
@@ -77,7 +78,7 @@ NINJA = '''#!{python}
 """A ninja that makes {objects} objects and the module, skips those that are there, and stops where FAULT says."""
 import json, os, pathlib, sys
 build = pathlib.Path(sys.argv[sys.argv.index("-C") + 1])
-fault = os.environ.get("WORKSHOP_FAULT", "")
+fault = pathlib.Path({fault!r}).read_text()
 for number in range({objects}):
     path = build / f"{{number}}.o"
     if fault == f"kill-{{number}}":
@@ -127,10 +128,10 @@ def toolkit(root: Path, version: str = "13.0.88", codes: Sequence[str] = ("75", 
     series = ".".join(version.split(".")[:2])
     listed = "; ".join(f"echo sm_{c}" for c in codes)
     script(root / "bin" / "nvcc", NVCC.format(series=series, version=version, codes=listed))
-    for name in ("nvvm/bin/cicc", "include/cuda_runtime.h", "include/cublas_v2.h"):
+    for name in ("nvvm/bin/cicc", "include/cuda_runtime.h", "include/cublas_v2.h", "include/npp.h"):
         script(root / name, "")
-    for name in ("lib64/libcudart_static.a", "lib64/libcublas.so"):
-        script(root / name, "")
+    for name in ("libcudart_static.a", "libcublas.so", *(f"lib{npp}.so" for npp in NPP)):
+        script(root / "lib64" / name, "")
     return root
 
 
@@ -171,6 +172,9 @@ class Workshop:
         tools = folder / "tools"
         summary, modules = str(SUMMARY), {c: elf([f"sm_{c.replace('.', '')}"]).hex() for c in ("7.5", "8.6", "9.0")}
         values = {"python": sys.executable, "summary": summary, "numpy": "2.4.6", "objects": OBJECTS}
+        self.fault_file = folder / "fault"
+        values["fault"] = str(self.fault_file)
+        self.fault("")
         script(tools / "cmake", CMAKE.format(**values))
         script(tools / "ninja", NINJA.format(**values, module=modules))
         for name in ("g++", "gcc"):
@@ -197,7 +201,7 @@ class Workshop:
 
     def fault(self, name: str) -> None:
         """Let CMake or ninja misbehave from now on; '' for no longer."""
-        self.patch.setenv("WORKSHOP_FAULT", name)
+        self.fault_file.write_text(name, encoding="utf-8")
 
     def arguments(self, *more: str) -> List[str]:
         """The command line."""

@@ -41,7 +41,7 @@ def listed_by_nvcc(said: str) -> List[str]:
 
 def checked(text: str) -> str:
     """A capability as a user types it; '61', '6,1' or '7' is refused, because OpenCV would read it differently."""
-    if not re.match(r"^\d{1,2}\.\d$", text):
+    if not re.fullmatch(r"[0-9]{1,2}\.[0-9]", text):
         raise failure("B-usage", f"'{text}' is not a compute capability.", "Write it dotted: --arch-bin 6.1")
     return text
 

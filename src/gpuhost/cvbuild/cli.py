@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -14,7 +15,8 @@ from typing import Any, List, Optional, Protocol, Sequence, Tuple
 
 from .. import errors
 from ..host import files
-from . import archs, compilers, install, keys, machine, make, options, plan, proof, resources, toolkit
+from ..text import printable
+from . import archs, compilers, install, keys, machine, make, options, plan, proof, resources, sources, toolkit
 from . import recipe as recipes_file
 from .failures import failure
 from .recipe import Recipe
@@ -44,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     card.add_argument("--ptx", action="append", default=[], metavar="CC", help="also PTX of this, for newer cards")
     card.add_argument("--elsewhere", action="store_true", help="the wheel is for another machine than this one")
     what = p.add_argument_group("what to build")
-    what.add_argument("--opencv", metavar="VERSION", help="an OpenCV release (default: the newest that fits)")
+    what.add_argument("--opencv", type=number, metavar="VERSION", help="a release (default: the newest that fits)")
     what.add_argument(
         "--profile", choices=options.PROFILES, default="dnn", help="dnn: what a detector needs; full: all"
     )
@@ -64,8 +66,8 @@ def parser() -> argparse.ArgumentParser:
     tools.add_argument(
         "--sources", action="append", type=Path, default=[], metavar="FILE", help="instead of a download"
     )
-    tools.add_argument("--assume-cuda", metavar="VERSION", help="with --dry-run: plan for a toolkit that is not here")
-    tools.add_argument("--assume-cudnn", metavar="VERSION", help="with --dry-run: the same for cuDNN")
+    tools.add_argument("--assume-cuda", type=number, metavar="VERSION", help="with --dry-run: for a toolkit not here")
+    tools.add_argument("--assume-cudnn", type=number, metavar="VERSION", help="with --dry-run: the same for cuDNN")
     where = p.add_argument_group("where")
     where.add_argument("--root", type=Path, metavar="DIR", help="the store (default: /opt/gpuhost)")
     where.add_argument("--work", type=Path, metavar="DIR", help="build trees (default: ROOT/cache/opencv)")
@@ -87,6 +89,38 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return int(text)
+
+
+def number(text: str) -> str:
+    """A version in figures."""
+    if not re.fullmatch(r"[0-9]{1,4}([.][0-9]{1,6}){0,3}", text):
+        raise argparse.ArgumentTypeError(f"{printable(text, 60)} is not a version such as 4.14.0")
+    return text
+
+
+#: What CMake, ninja, nvcc or the linker's search path take for something else in a path.
+BREAKS = re.compile(r"[^\w@%+=./~^-]")
+
+
+def check_paths(arguments: argparse.Namespace, root: Path, where: make.Places) -> None:
+    """Refuse folders whose names would break the build hours later."""
+    named = {
+        "--root": root,
+        "--work": where.work,
+        "--ccache": where.ccache,
+        "--cuda": arguments.cuda,
+        "--cudnn": arguments.cudnn,
+        "--python": arguments.python,
+    }
+    rpaths = [("--rpath", folder.replace("$ORIGIN", "")) for folder in arguments.rpath]
+    for option, path in [*named.items(), *rpaths]:
+        found = BREAKS.search(str(path or ""))
+        if found:
+            raise failure(
+                "B-usage",
+                f"{option}: CMake and nvcc break at {found.group()!r} in the path {printable(str(path), 200)}.",
+                f"Name another: {option} {'FILE' if option == '--python' else 'DIR'}",
+            )
 
 
 class Known(Protocol):
@@ -150,7 +184,8 @@ def tool_kit(arguments: argparse.Namespace, root: Path) -> Tuple[toolkit.Toolkit
     """Toolkit and cuDNN as they are here, or, for a dry run, as the catalog knows them."""
     cuda, cudnn = arguments.cuda or root / "current" / "cuda", arguments.cudnn or root / "current" / "cudnn"
     if not arguments.assume_cuda and not arguments.assume_cudnn:
-        return toolkit.read_toolkit(cuda.absolute()), toolkit.read_cudnn(cudnn.absolute())
+        full = arguments.profile == "full"
+        return toolkit.read_toolkit(cuda.absolute(), full), toolkit.read_cudnn(cudnn.absolute())
     if not arguments.dry_run or not arguments.assume_cuda or not arguments.assume_cudnn:
         raise failure(
             "B-usage", "--assume-cuda and --assume-cudnn go together, with --dry-run.", "Add what is missing."
@@ -184,6 +219,10 @@ def platform_here() -> str:
 def planned(arguments: argparse.Namespace) -> Tuple[plan.Plan, make.Places, List[str]]:
     """The whole plan of a command line, its folders, and the cards that are here."""
     root, where = places(arguments)
+    check_paths(arguments, root, where)
+    sources.check_given(arguments.sources)
+    modules = options.check_modules([m.strip() for m in arguments.modules.split(",") if m.strip()])
+    cpu = machine.processor(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     if arguments.recipe:
         cards = list(recipes_file.load(arguments.recipe).cards)
         here: List[str] = []
@@ -203,9 +242,9 @@ def planned(arguments: argparse.Namespace) -> Tuple[plan.Plan, make.Places, List
         compiler = compilers.choose(found, recipe.gcc, recipe.gcc_packages, kit.series)
     wishes = plan.Wishes(
         arguments.profile,
-        tuple(m.strip() for m in arguments.modules.split(",") if m.strip()),
+        modules,
         arguments.nonfree,
-        arguments.cpu or machine.processor(Path("/proc/cpuinfo").read_text(encoding="utf-8")),
+        arguments.cpu or cpu,
         options.parse_more(arguments.option),
         tuple(arguments.rpath),
     )

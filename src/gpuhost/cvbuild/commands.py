@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Callable, Dict, Optional, Sequence
 from ..host import commands
 from .failures import failure
 
-#: What another Python, or a user's shell, would smuggle into a build.
-FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "CFLAGS", "CXXFLAGS", "CUDAFLAGS", "LDFLAGS")
+#: What a build keeps of the user's environment. Compilers, nvcc, CMake and ccache read dozens of variables (CPATH,
+#: NVCC_APPEND_FLAGS, CMAKE_PREFIX_PATH, CCACHE_...), none of which would be part of the key.
+KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR")
 FULL = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
 KILLED = re.compile(
     r"Killed \(program \w+\)|Killed signal terminated program|c\+\+: fatal error: Killed|nvcc error\s*:.*died due to "
@@ -20,9 +22,10 @@ KILLED = re.compile(
 
 
 def environment(more: Optional[Dict[str, str]] = None) -> Dict[str, str]:
-    """The environment of a build command: this one's without what could change the result, in plain English."""
+    """The environment of a build command: of this one's only what cannot change the result, and plain English."""
     plain = {"LC_ALL": "C.UTF-8", "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    return commands.environment(FOREIGN, **{**plain, **(more or {})})
+    foreign = [name for name in os.environ if name not in KEPT]
+    return commands.environment(foreign, **{**plain, **(more or {})})
 
 
 def ask(argv: Sequence[str], limit_s: float = 60) -> str:

@@ -21,9 +21,19 @@ class Compiler(NamedTuple):
 
 
 def parse_major(said: str) -> int:
-    """12 from 'g++ (Debian 12.2.0-14) 12.2.0'; 0 when it is not gcc."""
-    first = said.splitlines()[0] if said else ""
-    match = re.search(r"\s(\d+)(\.\d+)*\s*$", first)
+    """12 from 'g++ (Debian 12.2.0-14) 12.2.0'; 0 when it is not gcc.
+
+    The version is the first number after the program's name and what stands in parentheses, who packaged it; a date,
+    the packager again, or "(experimental)" may follow.
+    """
+    first = said.splitlines()[0] if said.strip() else ""
+    bare = before = first.partition(" ")[2]
+    while True:
+        bare = re.sub(r"\([^()]*\)", " ", before)
+        if bare == before:
+            break
+        before = bare
+    match = re.match(r"\s*([0-9]{1,3})(\.[0-9]+)*(\s|$)", bare)
     return int(match.group(1)) if match and "clang" not in first.lower() else 0
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from ..errors import GpuhostError
 from ..versions import release
 from .archs import Architectures, flat
 from .failures import failure
+from .options import HAVE
 
 HEAD = re.compile(r"^--\s+General configuration for OpenCV (\S+)")
 LINE = re.compile(r"^--\s{3,}([^:]+?):\s*(.*?)\s*$")
@@ -81,6 +82,8 @@ class Expected(NamedTuple):
     python: str  # the interpreter's path
     numpy: str
     nonfree: bool
+    fast_math: bool = True
+    modules: Sequence[str] = ()  # of --modules
 
 
 def check(decided: Decided, want: Expected) -> None:
@@ -101,7 +104,7 @@ def wrong(identity: str, name: str, lines: Dict[str, str], wanted: str) -> Gpuho
 
 
 def check_cuda(lines: Dict[str, str], want: Expected) -> List[GpuhostError]:
-    """CUDA is on, of this version, with cuBLAS and fast math, for exactly these architectures."""
+    """CUDA is on, of this version, with cuBLAS, with fast math as wanted, for exactly these architectures."""
     found = []
     cuda = lines.get("NVIDIA CUDA", "")
     if not cuda.startswith("YES"):
@@ -110,8 +113,9 @@ def check_cuda(lines: Dict[str, str], want: Expected) -> List[GpuhostError]:
         found.append(wrong("B-configured-otherwise", "NVIDIA CUDA", lines, f"version {want.cuda_series}"))
     elif "CUBLAS" not in cuda:
         found.append(wrong("D18-no-dnn-cuda", "NVIDIA CUDA", lines, "CUBLAS"))
-    elif "FAST_MATH" not in cuda:
-        found.append(wrong("B-configured-otherwise", "NVIDIA CUDA", lines, "FAST_MATH"))
+    elif ("FAST_MATH" in cuda) != want.fast_math:
+        wanted = "FAST_MATH" if want.fast_math else "no FAST_MATH"
+        found.append(wrong("B-configured-otherwise", "NVIDIA CUDA", lines, wanted))
     for name, archs in (("NVIDIA GPU arch", want.archs.real), ("NVIDIA PTX archs", want.archs.ptx)):
         if lines.get(name, "").split() != [flat(a) for a in archs]:
             listed = " ".join(flat(a) for a in archs) or "none"
@@ -134,8 +138,13 @@ def check_rest(decided: Decided, want: Expected) -> List[GpuhostError]:
     if decided.version.split("-")[0] != want.opencv:
         said = decided.version or "no summary"
         found.append(failure("B-configured-otherwise", f"CMake says OpenCV {said}, the plan {want.opencv}.", STEP))
-    if "dnn" not in lines.get("To be built", "").split():
+    built = lines.get("To be built", "").split()
+    if "dnn" not in built:
         found.append(wrong("D18-no-dnn-cuda", "To be built", lines, "the module dnn"))
+    absent = [name for name in want.modules if name not in built]
+    if absent:
+        listed = ", ".join(absent)
+        found.append(wrong("B-configured-otherwise", "To be built", lines, f"{listed} too, as --modules asks"))
     if lines.get("Interpreter", "").split(" (")[0] != want.python:
         found.append(wrong("B-configured-otherwise", "Interpreter", lines, want.python))
     if f"(ver {want.numpy})" not in lines.get("numpy", ""):
@@ -143,6 +152,52 @@ def check_rest(decided: Decided, want: Expected) -> List[GpuhostError]:
     if lines.get("Non-free algorithms", "NO").startswith("YES") != want.nonfree:
         found.append(wrong("B-configured-otherwise", "Non-free algorithms", lines, "YES" if want.nonfree else "NO"))
     return found
+
+
+NOT_FOUND = re.compile(r"^\s*CUDA_(\w+?)_(?:LIBRARY|INCLUDE_DIRS?)\b", re.MULTILINE)
+
+
+def raise_not_found(log: str, toolkit: str) -> None:
+    """Name the parts of a toolkit that CMake did not find, from its log."""
+    _, found, listed = log.rpartition("set to NOTFOUND")
+    parts = sorted(set(NOT_FOUND.findall(listed))) if found else []
+    if parts:
+        raise failure(
+            "D21-toolkit-incomplete",
+            f"CMake does not find {', '.join(parts)} in the CUDA toolkit {toolkit}.",
+            "Install the toolkit whole, or name another: --cuda DIR",
+        )
+
+
+def check_asked(asked: Sequence[Tuple[str, str]], cache: str, variables: str) -> None:
+    """Hold each --option against what CMake made of it.
+
+    `cache` is the text of CMakeCache.txt: an option that no CMakeLists.txt declares stays without a type there, and
+    one that OpenCV overrules has another value. `variables` is the text of CMakeVars.txt, OpenCV's own dump: WITH_X
+    only looks for X, and HAVE_X says whether it was found.
+    """
+    kept = {name: (kind, value) for name, kind, value in re.findall(r"^([\w.-]+):(\w+)=(.*)$", cache, re.MULTILINE)}
+    have = dict(re.findall(r'^(HAVE_\w+)="?(.*?)"?$', variables, re.MULTILINE))
+    for name, value in asked:
+        kind, is_now = kept.get(name, ("UNINITIALIZED", value))
+        if kind == "UNINITIALIZED" and not name.startswith("CMAKE_"):
+            step = "Check its spelling: OpenCV's documentation and its CMakeLists.txt list them."
+            raise failure("B-usage", f"This OpenCV has no option {name}.", step)
+        if is_true(is_now) != is_true(value) if kind == "BOOL" else is_now != value:
+            raise failure("B-configured-otherwise", f"{name}={value} was asked for; CMake made it {is_now}.", STEP)
+        if name.startswith("WITH_") and is_true(value):
+            names = [f"HAVE_{one}" for one in HAVE.get(name[5:], (name[5:],))]
+            if not any(is_true(have.get(one, "")) for one in names):
+                raise failure(
+                    "B-configured-otherwise",
+                    f"{name} was asked for, and CMake did not find what it needs ({names[0]} is not set).",
+                    "Install its development package, or leave the option out.",
+                )
+
+
+def is_true(value: str) -> bool:
+    """Return whether CMake takes a value for true (cmake-commands(7), if)."""
+    return value.upper() in ("ON", "YES", "TRUE", "Y") or (value.isdigit() and int(value) != 0)
 
 
 def downloads(log: str) -> List[str]:

@@ -45,6 +45,7 @@ KINDS: Dict[str, Kind] = {
     "D29-no-device": Kind(EnvironmentProblem, "there is a card, and the new cv2 counts no device"),
     "B-usage": Kind(UsageError, "the command line, or the recipe, asks for something that cannot be understood"),
     "B-opencv-without-cuda": Kind(RefusedError, "this OpenCV release has no CUDA backend, or not for this CUDA"),
+    "B-opencv-without-darknet": Kind(RefusedError, "this OpenCV release reads no Darknet networks"),
     "B-wrong-architectures": Kind(EnvironmentProblem, "the code in the library is not what was planned"),
     "B-configured-otherwise": Kind(EnvironmentProblem, "CMake's summary differs from the plan"),
     "B-configure-failed": Kind(EnvironmentProblem, "CMake ended with an error"),

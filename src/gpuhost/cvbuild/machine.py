@@ -102,7 +102,14 @@ def processor(cpuinfo: str) -> str:
     """The best class of CPUS that a processor belongs to, from the text of /proc/cpuinfo."""
     match = re.search(r"^flags\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
     flags = set(match.group(1).split()) if match else set()
-    return next((name for name, needs in CPUS.items() if flags.issuperset(needs)), "SSE3")
+    found = next((name for name, needs in CPUS.items() if flags.issuperset(needs)), None)
+    if found is None:
+        raise failure(
+            "B-wrong-processor",
+            "This processor is not of the architecture x86_64, or has no SSE3.",
+            "Build on an x86_64 machine; of NVIDIA's Jetson and other ARM boards nothing is known here.",
+        )
+    return found
 
 
 def runs_here(cpu: str, cpuinfo: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 from ..host import files
 from ..host.commands import CommandFailed
 from ..types import Json
-from . import code_in, commands, configured, keys, progress, resources, sources, unity, wheel
+from . import code_in, commands, configured, keys, options, progress, resources, sources, unity, wheel
 from .failures import failure
 from .plan import Plan, build_folder, hooks_folder, source_folder
 from .steps import Work
@@ -71,6 +71,12 @@ def wrapper(plan: Plan, places: Places) -> Path:
     return build_folder(places.work, plan.key).parent / "tool" / "nvcc"
 
 
+def system_headers(plan: Plan) -> str:
+    """nvcc's option that makes the toolkit's headers system headers; those of Debian's packages are such already."""
+    include = plan.toolkit.include or plan.toolkit.root / "include"
+    return f'-isystem "{include}" ' if plan.system_headers and include != Path("/usr/include") else ""
+
+
 def write_wrapper(plan: Plan, places: Places) -> None:
     """Write it. The toolkit's build line stands for all of its programs: nvcc's own bytes say nothing about cicc."""
     path = wrapper(plan, places)
@@ -81,7 +87,7 @@ def write_wrapper(plan: Plan, places: Places) -> None:
     text = WRAPPER.format(
         ccache=f"env {launch}{ccache}" if ccache else "",
         nvcc=plan.toolkit.root / "bin/nvcc",
-        flags=f'-isystem "{plan.toolkit.root}/include" ' if plan.system_headers else "",
+        flags=system_headers(plan),
     )
     files.write_whole(path, text, 0o755)
     hooks = hooks_folder(places.work, plan.key)
@@ -157,11 +163,8 @@ def take_sources(plan: Plan, places: Places, given: List[Path], fresh: bool) -> 
     if folder.is_dir() and (sources.is_sealed(folder) or not fresh):
         sources.check_tree(folder)
         return folder.name
-    rows = plan.recipe.sources
-    found = [
-        sources.obtain(row, places.artifacts, next((g for g in given if g.name == sources.name_of(row)), None))
-        for row in rows
-    ]
+    own = sources.matched(plan.recipe.sources, given)
+    found = [sources.obtain(row, places.artifacts, own.get(row["sha256"])) for row in plan.recipe.sources]
     sources.unpack(found, folder)
     sources.places(folder)
     return folder.name
@@ -179,6 +182,7 @@ def configure(plan: Plan, places: Places) -> str:
         commands.follow(plan.configure(places.work), own, configured.stop_at, environment(plan, places))
     except CommandFailed as error:
         commands.raise_known(error, str(folder), own)
+        configured.raise_not_found(own.read_text("utf-8", "replace"), str(plan.toolkit.root))
         raise failure(
             "B-configure-failed",
             "CMake ended with an error:\n" + "\n".join(line for line in error.lines if line.strip())[-1500:] + "\n",
@@ -202,11 +206,15 @@ def check(plan: Plan, places: Places) -> Dict[str, str]:
             plan.python.executable,
             plan.python.numpy,
             plan.wishes.nonfree,
+            options.effective(plan.settings("", places.work))["CUDA_FAST_MATH"] == options.ON,
+            plan.wishes.modules,
         ),
     )
     downloads = folder / "CMakeDownloadLog.txt"
     configured.must_not_download(downloads.read_text(encoding="utf-8") if downloads.exists() else "")
     cache = (folder / "CMakeCache.txt").read_text(encoding="utf-8", errors="replace")
+    dump = folder / "CMakeVars.txt"
+    configured.check_asked(plan.wishes.more, cache, dump.read_text("utf-8", "replace") if dump.exists() else "")
     if f"CUDA_NVCC_EXECUTABLE:FILEPATH={wrapper(plan, places)}" not in cache:
         raise failure(
             "B-configured-otherwise", "CMake took another nvcc than the plan's.", "Use --fresh, or report it."

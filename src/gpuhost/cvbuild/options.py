@@ -6,6 +6,7 @@ this machine is written with `{work}`-like words for the cache key, so that two 
 
 from __future__ import annotations
 
+import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..versions import release
@@ -30,6 +31,8 @@ class Settings(NamedTuple):
     more: Tuple[Tuple[str, str], ...]  # --option NAME=VALUE
     contrib: str
     cuda: str
+    cuda_include: str  # where CMake does not look by itself; else empty, as the next
+    cuda_library: str
     cudnn_include: str
     cudnn_library: str
     cxx: str
@@ -127,6 +130,8 @@ ROWS: List[Row] = [
         "",
     ),
     ("CUDA_TOOLKIT_ROOT_DIR", lambda s: s.cuda, FACTS, "this toolkit, not one that CMake finds", ""),
+    ("CMAKE_INCLUDE_PATH", lambda s: s.cuda_include or None, PROJECT, "its headers, in a layout FindCUDA lacks", ""),
+    ("CMAKE_LIBRARY_PATH", lambda s: s.cuda_library or None, PROJECT, "its libraries, likewise", ""),
     ("CUDA_HOST_COMPILER", lambda s: s.cxx, FACTS, "the newest compiler this toolkit accepts", ""),
     ("CMAKE_CXX_COMPILER", lambda s: s.cxx, PROJECT, "one compiler for both halves", ""),
     ("CMAKE_C_COMPILER", lambda s: s.cc, PROJECT, "the same", ""),
@@ -226,17 +231,52 @@ def options(s: Settings) -> List[Option]:
     return list(found.values())
 
 
+ONE_MODULE = "The wheel holds one module with everything in it; leave the option out."
+PLACES = "Use --cuda, --cudnn, --python, --work or --root."
 #: Options that a user sets in another way, so that what is checked is what was asked for.
 PROTECTED = {
     "CUDA_ARCH_BIN": "Use --arch-bin.",
     "CUDA_ARCH_PTX": "Use --ptx.",
     "CUDA_GENERATION": "Use --arch-bin: OpenCV's own lists build for cards that are not there.",
+    "CMAKE_CUDA_ARCHITECTURES": "Use --arch-bin.",
+    "ENABLE_CUDA_FIRST_CLASS_LANGUAGE": "This script reads what the older way of CMake decides.",
     "WITH_CUDA": "This script builds with CUDA only.",
     "WITH_CUDNN": "This script builds with cuDNN only.",
+    "WITH_CUBLAS": "The DNN module's CUDA backend needs cuBLAS.",
     "OPENCV_DNN_CUDA": "This script builds the CUDA backend only.",
     "BUILD_LIST": "Use --modules.",
     "OPENCV_ENABLE_NONFREE": "Use --nonfree.",
+    **dict.fromkeys(("BUILD_SHARED_LIBS", "BUILD_opencv_world", "BUILD_opencv_python3"), ONE_MODULE),
+    **dict.fromkeys(("OPENCV_PYTHON3_INSTALL_PATH", "CMAKE_INSTALL_PREFIX"), ONE_MODULE),
+    **dict.fromkeys(("CMAKE_MODULE_LINKER_FLAGS", "CMAKE_SKIP_RPATH"), ONE_MODULE),
+    **dict.fromkeys(("CUDA_TOOLKIT_ROOT_DIR", "CUDNN_INCLUDE_DIR", "CUDNN_LIBRARY", "PYTHON3_EXECUTABLE"), PLACES),
+    **dict.fromkeys(("PYTHON3_INCLUDE_DIR", "PYTHON3_LIBRARY", "PYTHON3_NUMPY_INCLUDE_DIRS"), PLACES),
+    **dict.fromkeys(("OPENCV_EXTRA_MODULES_PATH", "OPENCV_CMAKE_HOOKS_DIR", "OPENCV_DOWNLOAD_PATH"), PLACES),
+    **dict.fromkeys(
+        ("CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER", "CUDA_HOST_COMPILER", "CMAKE_TOOLCHAIN_FILE"),
+        "Put the compiler on PATH: the newest that the toolkit accepts is taken.",
+    ),
 }
+
+
+def check_modules(modules: Sequence[str]) -> Tuple[str, ...]:
+    """The modules of --modules; without dnn there is no CUDA backend to build."""
+    odd = next((m for m in modules if not re.fullmatch(r"[a-z][a-z0-9_]*", m)), None)
+    if odd is not None:
+        raise failure("B-usage", f"'{odd}' is no name of an OpenCV module.", "Write it as in --modules dnn,video")
+    if modules and "dnn" not in modules:
+        step = f"Add it: --modules dnn,{','.join(modules)}"
+        raise failure("B-usage", "--modules lacks dnn, whose CUDA backend this script builds and proves.", step)
+    return tuple(modules)
+
+
+#: Switches whose result OpenCV keeps under another name (cmake/OpenCVFindLibsVideo.cmake, modules/videoio/cmake).
+HAVE = {"V4L": ("V4L", "CAMV4L", "CAMV4L2"), "1394": ("DC1394_2", "DC1394")}
+
+
+def effective(s: Settings) -> Dict[str, str]:
+    """The value of each option as it is passed, by name."""
+    return {o.name: o.value for o in options(s)}
 
 
 def parse_more(given: Sequence[str]) -> Tuple[Tuple[str, str], ...]:
@@ -244,7 +284,7 @@ def parse_more(given: Sequence[str]) -> Tuple[Tuple[str, str], ...]:
     pairs = []
     for text in given:
         name, equals, value = text.partition("=")
-        if not equals or not name.replace("_", "").isalnum():
+        if not equals or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or re.search(r"[\x00-\x1f\x7f;]", value):
             raise failure("B-usage", f"'{text}' is not NAME=VALUE.", "Write it as in --option WITH_TIFF=ON")
         pairs.append((name, value))
     return tuple(pairs)

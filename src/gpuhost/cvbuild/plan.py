@@ -91,7 +91,8 @@ def places_in(work: Path, recipe: Recipe) -> Optional[Tuple[Path, Path]]:
 def default_rpath(toolkit: Toolkit, cudnn: Cudnn) -> Tuple[str, ...]:
     """Where the library looks for CUDA and cuDNN at run time unless told otherwise: where they are now."""
     lib64 = toolkit.root / "lib64"
-    return (str(lib64 if lib64.exists() else toolkit.root / "lib"), str(cudnn.library.parent))
+    usual = lib64 if lib64.exists() else toolkit.root / "lib"
+    return (str(toolkit.library or usual), str(cudnn.library.parent))
 
 
 def settings(plan: Plan, contrib: str, words: bool, hooks: str = "") -> options.Settings:
@@ -111,6 +112,8 @@ def settings(plan: Plan, contrib: str, words: bool, hooks: str = "") -> options.
         more=plan.wishes.more,
         contrib=place(contrib, "{contrib}"),
         cuda=place(plan.toolkit.root, "{cuda}"),
+        cuda_include=place(plan.toolkit.include, "{cuda_include}") if plan.toolkit.include else "",
+        cuda_library=place(plan.toolkit.library, "{cuda_library}") if plan.toolkit.library else "",
         cudnn_include=place(plan.cudnn.include, "{cudnn}"),
         cudnn_library=place(plan.cudnn.library, "{cudnn}"),
         cxx=place(plan.compiler.cxx, "{cxx}"),

@@ -11,7 +11,7 @@ import shutil
 import tarfile
 import urllib.parse
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from .. import strict_json
 from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
@@ -96,25 +96,35 @@ def name_of(row: Json) -> str:
     return str(row.get("file") or str(row["url"]).rsplit("/", 1)[-1])
 
 
-def check_file(path: Path, wanted: str) -> None:
-    """Refuse a source file that is not the one of the checksum."""
-    check_sum(path, files.sha256(path), wanted)
+def check_given(given: Sequence[Path]) -> None:
+    """Refuse what a user gives as sources when it is no file that can be read."""
+    for path in given:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "is not there"
+            raise failure("B-usage", f"The sources {path} cannot be used: it {what}.", "Name a file: --sources FILE")
+        if not os.access(str(path), os.R_OK):
+            raise failure("B-usage", f"The sources {path} cannot be read.", f"Let it be read: chmod a+r {path}")
 
 
-def check_sum(path: Path, found: str, wanted: str) -> None:
-    """The same, of a checksum that was taken."""
-    if found != wanted:
-        raise failure(
-            "B-sources-tampered",
-            f"{path} has sha256 {found[:16]}..., the catalog says {wanted[:16]}....",
-            "Do not build it. Delete the file, and run the same command again.",
-        )
+def matched(rows: Sequence[Json], given: Sequence[Path]) -> Dict[str, Path]:
+    """The files that a user gives, by checksum, whatever they are called; one that no row wants is refused by name."""
+    check_given(given)
+    found = {files.sha256(path): path for path in given}
+    wanted = {str(row["sha256"]): name_of(row) for row in rows}
+    for digest, path in found.items():
+        if digest not in wanted:
+            names = ", ".join(f"{name} (sha256 {known[:16]}...)" for known, name in wanted.items())
+            raise failure(
+                "B-sources-tampered",
+                f"{path} has sha256 {digest[:16]}...; what is built here is {names}.",
+                "Give that file, or leave --sources out.",
+            )
+    return found
 
 
 def obtain(row: Json, cache: Path, given: Optional[Path] = None) -> Path:
-    """A source file in the artifact cache, by its checksum; `given` is taken instead of a download."""
+    """A source file in the artifact cache, by its checksum; `given`, which has it, is taken instead of a download."""
     if given is not None:
-        check_file(given, row["sha256"])
         return given
     file = {"name": name_of(row), "sha256": row["sha256"], "size": row.get("size")}
     path = artifacts.place(cache, file)

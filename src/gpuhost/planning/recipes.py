@@ -8,7 +8,7 @@ from ..cvbuild.archs import checked
 from ..cvbuild.failures import failure
 from ..cvbuild.recipe import Recipe
 from ..types import Json
-from ..versions import capability, release, within
+from ..versions import at_most, capability, in_series, release, within
 from .candidates import headers_clash
 from .catalog import Catalog
 from .rules.cuda import integrated
@@ -40,6 +40,12 @@ def make(catalog: Catalog, opencv: str, cuda_series: str, platform: str, cards: 
             f"OpenCV {row['version']} has no CUDA backend for its DNN module.",
             "Take 4.2.0 or newer; cards below 5.3 take 4.3.0 or newer.",
         )
+    if not row["darknet_importer"]:
+        raise failure(
+            "B-opencv-without-darknet",
+            f"OpenCV {row['version']} has no Darknet importer, which the detector and the proof of the build need.",
+            f"Take {max((r['version'] for r in catalog.opencv['releases'] if r['darknet_importer']), key=version)}.",
+        )
     sources = sources_of(row)
     if not sources:
         raise failure(
@@ -47,14 +53,31 @@ def make(catalog: Catalog, opencv: str, cuda_series: str, platform: str, cards: 
             f"No checksummed sources of OpenCV {row['version']} together with opencv_contrib are known.",
             "Take a neighbouring release.",
         )
+    known = limits(catalog, row, cuda_series, platform)
     return Recipe(
         opencv=row["version"],
         package_version=package_version(row["version"], sources),
         sources=sources,
         cards=sorted({checked(c) for c in cards}, key=capability),
         platform=platform,
-        **limits(catalog, row, cuda_series, platform),
+        **{**known, "cudnn": cudnn_for(catalog, known["cudnn"], cuda_series)},
     )
+
+
+def cudnn_for(catalog: Catalog, bounds: Json, cuda_series: str) -> Json:
+    """An OpenCV's bounds for cuDNN, narrowed to the versions that exist for a CUDA: a header does not say for which one
+    its library was built. A newer cuDNN than the catalog knows stays possible where the newest that it knows is.
+    """
+    every = [row["version"] for row in catalog.cudnn["packages"]]
+    fit = [row["version"] for row in catalog.cudnn["packages"] if in_series(cuda_series, row["cuda_supported"])]
+    if not fit:
+        return bounds
+    low, high = (".".join(map(str, release(pick(fit, key=version))[:2])) for pick in (min, max))
+    ends = release(max(fit, key=version))[:2] < release(max(every, key=version))[:2] and at_most(high, bounds["max"])
+    return {
+        "min": max(low, bounds["min"], key=release),
+        "max": high if ends else bounds["max"],
+    }
 
 
 def package_version(opencv: str, sources: Sequence[Json]) -> str:
