@@ -1,7 +1,7 @@
 """What `pytest verify/` adds to pytest: its options, one verification per host, all hosts at once, and the report.
 
     ./run pytest verify/                                    this machine
-    ./run pytest verify/ --hosts=ansible://NAME             a host, or several, of the inventory
+    ./run pytest verify/ --hosts=NAME                       a host, or a group, of the inventory
     ./run pytest verify/ --hosts=ssh://root@NAME            a host by ssh
 
 Nothing is changed on a host, and it needs nothing but Python 3.6. The checks are in gpuhost.checks; here is only
@@ -28,6 +28,7 @@ from gpuhost.checks.benchmark import BUDGET_S, PHOTOS
 from gpuhost.errors import GpuhostError
 from gpuhost.host import commands
 from gpuhost.planning import lock as locks
+from gpuhost.planning import typed
 from gpuhost.report import fleet as report_fleet
 from gpuhost.report import history, report
 from gpuhost.report import support as report_bundle
@@ -102,8 +103,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse what cannot work before a host is touched."""
     refuse_benchmark(config)
-    hosts = config.getoption("hosts")
-    for name in [] if hosts is None else hosts.split(","):
+    asked = config.getoption("hosts")
+    hosts = [] if asked is None else [addressed(name, config) for name in asked.split(",")]
+    if hosts:
+        config.option.hosts = ",".join(hosts)
+    for name in hosts:
         refuse_unmatched(name, config)
     config.stash[HOSTS] = {}
 
@@ -121,19 +125,21 @@ def refuse_benchmark(config: pytest.Config) -> None:
         raise pytest.UsageError("--no-benchmark excludes --benchmark and --benchmark-full.")
 
 
+def addressed(name: str, config: pytest.Config) -> str:
+    """Return a name of --hosts with the way in which the host is reached: one without is a name of the inventory."""
+    if not name:
+        raise pytest.UsageError("--hosts holds an empty name. Write --hosts=NAME,NAME with names of the inventory.")
+    return name if "://" in name or config.getoption("connection") else f"ansible://{name}"
+
+
 def refuse_unmatched(name: str, config: pytest.Config) -> None:
     """Refuse a name of --hosts that leads to no host: testinfra passes over it, and the run is green without it."""
     told = printable(name, 80)
-    if "://" not in name and not config.getoption("connection"):
-        raise pytest.UsageError(
-            f"--hosts={told} does not say how the host is reached. Write --hosts=ansible://{told} for a host or a "
-            f"group of the inventory, or --hosts=ssh://{told}"
-        )
     inventory = config.getoption("ansible_inventory")
     if not testinfra.get_hosts([name], connection=config.getoption("connection"), ansible_inventory=inventory):
         raise pytest.UsageError(
             f"--hosts names no host of the inventory: {told} matches none. `./run ansible-inventory --graph` shows its "
-            "hosts and groups."
+            "hosts and groups; --ansible-inventory=FILE names another one, --hosts=ssh://USER@HOST needs none."
         )
 
 
@@ -180,7 +186,7 @@ def bounded_local(backend: BaseBackend, command: str, *words: str) -> CommandRes
         own = {"env": dict(os.environ), "start_new_session": False}
         code, out, err = commands.bounded(argv, most=MOST_SAID, **own)
     except commands.TooMuch:
-        code, out, err = 255, "", f"It said more than {MOST_SAID >> 20} MB, which is not taken."
+        code, out, err = 1, "", f"It said more than {MOST_SAID >> 20} MB, which is not taken."
     return backend.result(code, line, out, err)
 
 
@@ -199,7 +205,7 @@ def runner(host: Any) -> checks_collect.Run:
             done = host.run(command)
         except RuntimeError as error:
             # Of a connection that failed, testinfra raises the whole command, with the program in it.
-            return 255, "", str(getattr(error.args[0], "stderr", error))
+            return checks_collect.NO_CONNECTION, "", str(getattr(error.args[0], "stderr", error))
         return done.rc, done.stdout, done.stderr
 
     return run
@@ -233,8 +239,8 @@ def verification(host: Any, config: pytest.Config) -> checks_collect.Host:
     """Return the verification of a testinfra host; nothing is asked of it yet."""
     name = host_name(host)
     inventory = Path(config.getoption("ansible_inventory") or config.rootpath / "inventory")
-    typed = config.getoption("gpuhost_lock")
-    place = locks.place(name, inventory if inventory.is_dir() else inventory.parent, file=typed)
+    named_lock = config.getoption("gpuhost_lock")
+    place = locks.place(name, inventory if inventory.is_dir() else inventory.parent, file=named_lock)
     options = checks_collect.Options(
         root=config.getoption("gpuhost_root"),
         require_gpu=config.getoption("require_gpu"),
@@ -246,10 +252,21 @@ def verification(host: Any, config: pytest.Config) -> checks_collect.Host:
         seconds=config.getoption("benchmark_seconds"),
     )
     # A lock that was typed is for the host that is meant, whatever its address; only Ansible knows its name.
-    named = not typed or host.backend.get_connection_type() == "ansible"
-    former = None if typed else place.former
+    named = not named_lock or host.backend.get_connection_type() == "ansible"
+    former = None if named_lock else place.former
     kept = functools.partial(report.earlier, reports_folder(config) / folder_name(name))
-    return checks_collect.Host(name, runner(host), place.file, options, former, named, kept)
+    typed_so = functools.partial(typed.own, **meant(name, host, config))
+    return checks_collect.Host(name, runner(host), place.file, options, former, named, kept, typed_so)
+
+
+def meant(name: str, host: Any, config: pytest.Config) -> Dict[str, Any]:
+    """Return with which inventory and for which hosts a command has to be typed to mean this host alone."""
+    given = config.getoption("ansible_inventory")
+    by_name = host.backend.get_connection_type() == "ansible"
+    return {
+        "inventories": [given] if by_name and given else [],
+        "hosts": name if by_name and name != "localhost" else "",
+    }
 
 
 def reports_folder(config: pytest.Config) -> Path:

@@ -15,13 +15,15 @@ import os
 import re
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
+from ansible import constants, context
 from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.utils import color
 
 from gpuhost.credentials import without_secrets
+from gpuhost.planning import typed
 from gpuhost.text import printable, printable_lines
 
 DOCUMENTATION = """
@@ -115,6 +117,20 @@ def load() -> None:
             validator(DATA / f"{schema}.schema.json")
 
 
+def typed_options() -> Tuple[List[str], str]:
+    """Return the inventories and the hosts that were named on the command line; those of the settings need no word."""
+    given = list(context.CLIARGS.get("inventory") or ())
+    # Ansible has made absolute paths of the files; a list of hosts ("web1,") is as it was typed.
+    names = [] if given == constants.DEFAULT_HOST_LIST else [beside(name) for name in given]
+    return names, str(context.CLIARGS.get("subset") or "")
+
+
+def beside(name: str) -> str:
+    """Return a path as it is typed where the run was started, if it lies there."""
+    short = os.path.relpath(name)
+    return name if "," in name or short.startswith(os.pardir) else short
+
+
 def is_told(said: Dict[str, Any]) -> bool:
     """Return whether a result that changed nothing is there to be read, or has an item that is."""
     items = [row for row in said.get("results") or () if isinstance(row, dict)]
@@ -141,11 +157,12 @@ class CallbackModule(Cleaned):
         super().__init__(*args, **kwargs)
         self._begun: Dict[str, float] = {}
         self._endings: Dict[str, List[str]] = {}
+        self._typed = typed_options()
         display = self._display.display
 
         @functools.wraps(display)
         def filtered(msg: str, color: Any = None, stderr: bool = False, *given: Any, **more: Any) -> Any:
-            text = visible(msg)
+            text = visible(typed.own(msg, *self._typed))
             # Warnings and errors are broken into lines, and none of those may look like Ansible's own.
             if stderr or text.lstrip("\n").startswith("["):
                 begin = len(text) - len(text.lstrip("\n"))

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
+from typing import List, Set
 
 import pytest
 
@@ -78,14 +78,22 @@ def test_a_right_name_goes_through(ansible: Ansible, inventories: Path, limit: L
     assert done.rc == 0 and "ERROR" not in done.out
 
 
+def test_commands_that_are_told_carry_the_user_s_own_inventory_and_limit(ansible: Ansible, inventories: Path) -> None:
+    """Typed as it is printed, a command that names neither means this machine."""
+    inventory = inventories / "right.yml"
+    done = ansible.run("-i", str(inventory), "playbooks/benchmark.yml", "--check", "--limit", "alpha")
+    assert done.rc == 2
+    assert f"./run ansible-playbook -i {inventory} --limit alpha site.yml" in " ".join(done.out.split())
+
+
 @pytest.mark.parametrize(
     ("hosts", "words"),
     [
-        ("typo", "Write --hosts=ansible://typo for a host or a group"),
+        ("typo", "ansible://typo matches none. `./run ansible-inventory --graph`"),
         ("ansible://typo", "ansible://typo matches none"),
         ("ansible://alpha,ansible://typo", "ansible://typo matches none"),
         ("ansible://typo*,local://", "ansible://typo* matches none"),
-        ("", "does not say how"),
+        ("", "holds an empty name"),
     ],
 )
 def test_verify_refuses_a_name_of_no_host(inventories: Path, hosts: str, words: str) -> None:
@@ -96,3 +104,15 @@ def test_verify_refuses_a_name_of_no_host(inventories: Path, hosts: str, words: 
     assert done.returncode == 4
     assert words in re.sub(r"\s+", " ", done.stderr), done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("hosts", "met"), [("alpha", {"alpha"}), ("all", {"alpha", "beta"}), ("beta,local://", {"beta"})]
+)
+def test_verify_takes_a_bare_name_for_one_of_the_inventory(inventories: Path, hosts: str, met: Set[str]) -> None:
+    """As people type it."""
+    command = [sys.executable, "-m", "pytest", "verify/test_lock.py", "--collect-only", "-q", f"--hosts={hosts}"]
+    command += [f"--ansible-inventory={inventories / 'right.yml'}", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=str(ROOT), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(re.findall(r"\[ansible://(\w+)-", done.stdout)) == met

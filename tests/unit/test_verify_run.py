@@ -72,6 +72,8 @@ def test_a_fleet_is_verified_in_one_call(tmp_path: Path) -> None:
     for name in hosts:
         found = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
         assert (found["host"], found["verdict"]) == (name, "not provisioned")
+        remedy = f"./run ansible-playbook -i {inventory} --limit {name} site.yml"
+        assert remedy in {row["remediation"] for row in found["checks"]}
         assert f"{tmp_path}/locks/{name}/stack.json" in " ".join(done.stdout.split()), "its lock beside its inventory"
 
 
@@ -111,7 +113,7 @@ def test_a_host_that_says_too_much_takes_no_memory(tmp_path: Path, says: str, to
 
 
 def test_a_host_that_does_not_answer_is_one_failure(tmp_path: Path) -> None:
-    """With ssh's own words, and not the program that was to be sent."""
+    """With ssh's own words, and not the program to be sent; it is unreachable, and its history stays as it is."""
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir()
     said = "ssh: connect to host box: No route to host"
@@ -121,6 +123,9 @@ def test_a_host_that_does_not_answer_is_one_failure(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout
     assert f"ended with status 255: {said}" in done.stdout
     assert "zlib" not in done.stdout
+    assert "box: unreachable (the host did not answer" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "box").iterdir()) == ["junit.xml", "report.html", "report.json"]
+    assert "unreachable" in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert done.stdout.count("remedy") == 1
 
 

@@ -26,11 +26,13 @@ from ..types import Json
 from . import table as diagnoses
 
 OK, BROKEN, INCOMPLETE, NOT_PROVISIONED = "ok", "broken", "incomplete", "not provisioned"
+UNREACHABLE = "unreachable"
 MEANING = {
     OK: "every check passed",
     BROKEN: "at least one check failed",
     INCOMPLETE: "nothing failed, but not everything was read and proven",
     NOT_PROVISIONED: "there is no lock, or nothing is in force on the host",
+    UNREACHABLE: "the host did not answer, so nothing is known of it",
 }
 
 CHECKS = (
@@ -233,6 +235,11 @@ def meaning(report: Json) -> str:
     if report["verdict"] == OK and report["plan"] is not None and not report["plan"]["gpus"]:
         return "CPU stack; no GPU was asked for"
     return MEANING[report["verdict"]]
+
+
+def is_unreachable(seen: Json) -> bool:
+    """Return whether a host could not be connected to."""
+    return bool(seen.get("machine", {}).get("unreachable"))
 
 
 def is_provisioned(seen: Json) -> bool:

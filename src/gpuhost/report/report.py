@@ -42,12 +42,13 @@ def make(host: Host, when: Optional[float] = None) -> Json:
     """The report of a host that was verified; `when` is in seconds since 1970 (default: now)."""
     results, seen, at = host.all_results(), host.seen, history.stamp(when)
     read = "error" not in seen.get("machine", {"error": ""})
+    verdict = checks.verdict(results, checks.is_provisioned(seen), checks.is_whole(seen))
     return {
         "schema": SCHEMA,
         "gpuhost": __version__,
         "host": word(host.name),
         "when": at,
-        "verdict": checks.verdict(results, checks.is_provisioned(seen), checks.is_whole(seen)),
+        "verdict": checks.UNREACHABLE if checks.is_unreachable(seen) else verdict,
         "plan": plan_summary(seen, read),
         "checks": [r.as_json() for r in results],
         "benchmark": report_benchmark.summary(seen["benchmark"].values(), at, seen["earlier"]),
@@ -238,11 +239,12 @@ def junit(report: Json) -> str:
 
 def write(report: Json, target: Path) -> Dict[str, Path]:
     """Keep the report in the history of the host's folder, and write the three files there, each whole or not at all;
-    their paths by kind.
+    their paths by kind. Of a host that was not reached nothing is known that would belong into its history.
 
     The files are those of the last report: one that a later run has written stays.
     """
-    history.keep(report, target)
+    if report["verdict"] != checks.UNREACHABLE:
+        history.keep(report, target)
     kept = history.read(target).reports
     texts: Dict[str, Any] = {
         "json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
@@ -254,6 +256,7 @@ def write(report: Json, target: Path) -> Dict[str, Path]:
     if is_superseded(report, paths["json"]):
         return paths
     try:
+        target.mkdir(parents=True, exist_ok=True)
         for kind, path in paths.items():
             files.write_whole(path, texts[kind], None)
     except OSError as error:

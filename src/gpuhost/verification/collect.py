@@ -27,6 +27,8 @@ Run = Callable[[str], Tuple[int, str, str]]
 Say = Callable[[str], None]
 PROBES = {environment: component for component, environment in checks_environments.ENVIRONMENTS.items()}
 NOT_FOUND, TIMED_OUT = 127, 124
+#: The status of ssh itself; verify/ gives it for other ways to reach a host as well.
+NO_CONNECTION = 255
 #: A first import of TensorFlow from a cold disk takes most of a minute; compiling PTX for a new card takes
 #: minutes.
 PROBE_LIMIT_S = 900
@@ -74,14 +76,17 @@ class Host:
         former: Optional[Path] = None,
         named: bool = False,
         earlier: Callable[[Json], Optional[Json]] = lambda seen: None,
+        typed: Callable[[str], str] = str,
     ) -> None:
         """Read the lock; nothing is asked of the host yet.
 
         `former` is where earlier releases kept the lock; with `named` the lock must name this host. `earlier` gives the
-        benchmark that a kept report of the same generation has.
+        benchmark that a kept report of the same generation has. `typed` makes a remedy one for the hosts and inventory
+        that the user named.
         """
         self.name = name
         self.results: Dict[str, Result] = {}
+        self.typed = typed
         self._run, self._options, self._earlier = run, options, earlier
         self.seen: Json = {
             "host": name,
@@ -101,7 +106,8 @@ class Host:
                 self._machine(say)
                 if checks.can_judge(check, self.seen, self.results):
                     self._collect(check, say)
-                self.results[check.id] = checks.judge(check, self.seen, self.results)
+                found = checks.judge(check, self.seen, self.results)
+                self.results[check.id] = found._replace(remediation=self.typed(found.remediation))
         return self.results[name]
 
     def _machine(self, say: Say) -> None:
@@ -167,6 +173,12 @@ def machine(run: Run, root: str) -> Json:
         return answers.machine(said[-1])
     if code == NOT_FOUND:
         return {"error": "There is no python3 on the host.", "next_step": on_host("apt-get install python3")}
+    if code == NO_CONNECTION:
+        return {
+            "error": f"The host cannot be reached. {ended(code, err)}",
+            "next_step": "See whether it is on, and whether you reach it by the same name: ssh HOST true",
+            "unreachable": True,
+        }
     return {
         "error": f"The host cannot be read. {ended(code, err)}",
         "next_step": "Mend what the line says; the host needs Python 3.6 or newer.",
