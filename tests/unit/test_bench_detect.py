@@ -193,14 +193,17 @@ def test_an_output_that_exists_is_replaced_whole_or_kept(
 
 
 MISTAKES: Dict[str, List[str]] = {
-    "no picture of the kind 'out.xyz'": ["-o", "out.xyz"],
-    "no picture of the kind 'out'": ["-o", "out"],
+    "No picture of the kind 'out.xyz'": ["-o", "out.xyz"],
+    "No picture of the kind 'out.exr'": ["-o", "out.exr"],
+    "No picture of the kind 'out.gif'": ["-o", "out.gif"],
+    "No picture of the kind 'out'": ["-o", "out"],
     "A confidence of 1.5": ["--confidence", "1.5"],
     "A confidence of nan": ["--confidence", "nan"],
     "no model 'yolov9'": ["--model", "yolov9"],
     "no device 'tpu'": ["--device", "tpu"],
     "no folder nowhere": ["--weights-dir", "nowhere"],
-    "input size": ["--size", "100"],
+    "input size of 100": ["--size", "100"],
+    "input size of 0": ["--size", "0"],
 }
 
 
@@ -304,6 +307,14 @@ def test_options_become_a_command_line_again() -> None:
     }
     assert "--baseline" in line and "--photos" not in " ".join(line)
     assert "--baseline=cpu" in cli_bench.option_list(parser.parse_args(["bench", "--baseline", "cpu"]), cli_bench.BENCH)
+
+
+@pytest.mark.parametrize("option", ["--size", "--count", "--passes", "--batch", "--budget"])
+def test_a_zero_reaches_the_command(option: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A zero is a number that was typed and no missing option: refused by name, before any work."""
+    assert cli.main(["bench", option, "0", "--work", str(tmp_path / "work")]) == 2
+    err = capfd.readouterr().err
+    assert (option in err or "input size of 0" in err) and not (tmp_path / "work").exists()
 
 
 def test_every_option_of_the_commands_is_passed_on() -> None:

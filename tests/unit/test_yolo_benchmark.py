@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -232,6 +233,30 @@ def test_a_damaged_photo_is_set_aside_by_name(
     assert report["complete"] and report["models"][0]["photos_timed"] == 3
     assert report["photos"]["unusable"]["count"] == 1
     assert report["photos"]["unusable"]["first"][0]["photo"].endswith("photo-001.jpg")
+
+
+def test_every_picture_of_a_folder_is_measured_or_named(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By ending: other kinds, a link into nothing, a pipe; a name cannot move the cursor."""
+    whole = photos.make(tmp_path / "made", 1)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.jfif", "b.JPE", "c\x1b[2J.png"):
+        (folder / name).write_bytes(whole.paths[0].read_bytes())
+    (folder / "d\x1b[2J.gif").write_bytes(b"GIF89a" + b"\0" * 40)
+    (folder / "e.avif").write_bytes(b"\0\0\0\x20ftypavif")
+    (folder / "f.jpg").symlink_to("nowhere")
+    os.mkfifo(str(folder / "g.jpg"))
+    (folder / "h.jpg").symlink_to("h.jpg")
+    (folder / "notes.txt").write_text("not a picture", encoding="ascii")
+    target = tmp_path / "report.json"
+    assert bench(work, "--photos", str(folder), "--json", str(target)) == 1
+    err = capsys.readouterr().err
+    assert "\x1b" not in err and "5 of 8 photos could not be used" in err
+    for name in ("e.avif", "f.jpg", "g.jpg", "h.jpg"):
+        assert name in err
+    assert json.loads(target.read_text("utf-8"))["models"][0]["photos_timed"] == 3
 
 
 @pytest.mark.parametrize("mode", ["single", "offline"])

@@ -100,7 +100,7 @@ def option_list(arguments: argparse.Namespace, names: Sequence[str]) -> List[str
             line += [f"{option}={one}" for one in value]
         elif value == "":
             line.append(option)
-        elif value not in (None, False):
+        elif value is not None and value is not False:  # by identity: 0 is a number that was typed
             line.append(f"{option}={value}")
     return line
 

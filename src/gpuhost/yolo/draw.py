@@ -6,10 +6,13 @@ from typing import Any, Sequence, Tuple
 import cv2
 
 from ..errors import UsageError
+from ..text import printable
 from .detector import Detection
 from .files import whole_file
 
 SYNTHETIC_WORDS = "SYNTHETIC WEIGHTS: THESE BOXES MEAN NOTHING"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+"""What pictures are written as. OpenCV says of more kinds that it writes them, and then fails (OpenEXR)."""
 _COLOURS = ((60, 60, 230), (40, 150, 30), (230, 120, 40), (30, 140, 220), (200, 60, 190), (150, 130, 0), (90, 90, 90))
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -46,15 +49,27 @@ def drawn(image: Any, found: Sequence[Detection], meaningful: bool) -> Any:
 
 
 def check_name(path: pathlib.Path) -> None:
-    """UsageError when OpenCV writes no picture of a file with this ending."""
-    if not path.suffix or not cv2.haveImageWriter(str(path)):
-        raise UsageError(f"OpenCV writes no picture of the kind {path.name!r}.", next_step="Name it .jpg or .png.")
+    """UsageError when no picture is written into a file with this ending."""
+    if path.suffix.lower() not in SUFFIXES or not cv2.haveImageWriter("x" + path.suffix.lower()):
+        raise UsageError(
+            f"No picture of the kind '{printable(path.name, 100)}' is written.", next_step="Name it .jpg or .png."
+        )
+
+
+def encoded(suffix: str, picture: Any) -> bytes:
+    """Return the picture as a file of the kind that the ending names."""
+    refused = UsageError(f"The picture cannot be written as {suffix}.", next_step="Name it .png.")
+    try:
+        done, data = cv2.imencode(suffix, picture)
+    except cv2.error as problem:  # its text is of OpenCV's source lines
+        raise refused from problem
+    if not done:
+        raise refused
+    return data.tobytes()
 
 
 def save(path: pathlib.Path, picture: Any) -> None:
     """Write the picture whole or not at all; its kind is that of the file's ending."""
-    done, data = cv2.imencode(path.suffix, picture)
-    if not done:
-        raise UsageError(f"The picture cannot be written as {path.suffix}.", next_step="Name it .jpg or .png.")
+    data = encoded(path.suffix.lower(), picture)
     with whole_file(path, None) as handle:
-        handle.write(data.tobytes())
+        handle.write(data)

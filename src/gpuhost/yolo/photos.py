@@ -26,7 +26,12 @@ SIZES = ((640, 480), (768, 576), (480, 640), (500, 375), (1024, 768), (800, 600)
 """Width and height in pixels."""
 QUALITY = 90
 LIST_NAME = "photos.json"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+NOT_READ = (".gif", ".avif", ".jp2", ".j2k", ".heic", ".heif", ".jxl", ".exr", ".hdr")
+"""Pictures of kinds that the reader refuses: taken too, so that each is named and none is passed by in silence."""
 _SEED = 192
 _SHAPES, _CORNERS, _NOISE = range(3)
 _NOISE_SPAN = 21
@@ -142,13 +147,18 @@ def _digest_of(digests: List[str]) -> str:
     return hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
 
 
+def is_photo(name: str) -> bool:
+    """Return whether a file's ending says that it is a picture."""
+    return pathlib.PurePath(name).suffix.lower() in SUFFIXES + NOT_READ
+
+
 def given(folder: pathlib.Path, count: Optional[int] = None) -> PhotoSet:
     """The first `count` pictures of a user's folder by name (all of them without `count`); UsageError
     when it has none.
     """
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.", next_step="Name a folder that holds photos.")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.iterdir() if is_photo(path.name) and not path.is_dir())
     if not found:
         raise UsageError(
             f"The folder {folder} holds no photo.",

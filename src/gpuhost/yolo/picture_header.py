@@ -44,13 +44,16 @@ class Unfit(ValueError):
 
 
 class Header(NamedTuple):
-    """What a decoder would make of the bytes. `scans` counts the passes over a JPEG's pixels, `frames` the pictures."""
+    """What a decoder would make of the bytes. `scans` counts the passes over a JPEG's pixels, `frames` the pictures;
+    `end` is the place of a JPEG's end marker.
+    """
 
     format: str
     width: int
     height: int
     scans: int
     frames: int
+    end: int = 0
 
 
 class Limits(NamedTuple):
@@ -103,7 +106,7 @@ def _jpeg(data: bytes, limits: Limits) -> Header:
         marker, position = data[found.end() - 1], found.end()
         if marker == _END:
             check_area(size[0], size[1], limits.pixels)
-            return Header("JPEG", size[0], size[1], scans, 1)
+            return Header("JPEG", size[0], size[1], scans, 1, position - 2)
         if marker == _ALONE:
             continue
         if marker in _FRAMES:
