@@ -48,6 +48,11 @@ def last(path: Path, count: int) -> bytes:
         return handle.read(count)
 
 
+def check(path: Path) -> None:
+    """Return when a path leads to a regular file. Raises what `content` raises."""
+    _opened(path).close()
+
+
 def _opened(path: Path) -> BinaryIO:
     """Open a regular file, and nothing else."""
     _must_be_regular(path.stat())

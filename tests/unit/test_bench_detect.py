@@ -186,9 +186,11 @@ def test_an_output_that_exists_is_replaced_whole_or_kept(
     assert detect(work, str(photo)) == 0, "so that the only file to be written is the picture"
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        assert detect(work, str(photo), "-o", str(target)) == 7
+        assert detect(work, str(photo), "-o", str(target), "--force") == 7
     assert target.read_bytes() == b"before" and [path.name for path in tmp_path.iterdir()] == ["out.jpg"]
-    assert detect(work, str(photo), "-o", str(target)) == 0
+    assert detect(work, str(photo), "-o", str(target)) == 2, "nothing is overwritten without --force"
+    assert target.read_bytes() == b"before"
+    assert detect(work, str(photo), "-o", str(target), "--force") == 0
     assert target.read_bytes().startswith(b"\xff\xd8")
 
 

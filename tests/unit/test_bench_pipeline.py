@@ -51,9 +51,9 @@ class FakeDetector:
         return [(round(float(heads[0][0, 0]) * 1e4), width, height)]
 
 
-def prepared(path: Path, size: int) -> pipeline.Prepared:
+def prepared(path: Path, detector: Any, *_: Any) -> pipeline.Prepared:
     """A made photo whose value is its number; numbers that end in BAD are not pictures."""
-    number = int(path.name)
+    number, size = int(path.name), detector.size
     if number % 10 == BAD:
         return pipeline.Prepared(path, None, 0, 0, images.ImageError(f"The picture {number} is bad."))
     return pipeline.Prepared(path, np.full((1, 3, size, size), number / 1e4, dtype=np.float32), number + 1, 5, None)

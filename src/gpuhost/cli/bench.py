@@ -53,7 +53,7 @@ def add_parsers(commands: Any) -> None:
     )
     picture.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the SVG file")
     picture.set_defaults(run=run_picture)
-    detect = commands.add_parser("detect", help="find the objects in one photo", allow_abbrev=False)
+    detect = commands.add_parser("detect", help="find the objects in pictures and videos", allow_abbrev=False)
     options.add_detect(detect, work_needed=False)
     detect.set_defaults(run=run_detect)
 
@@ -119,7 +119,29 @@ BENCH = (
     "baseline",
     "read_only",
 )
-DETECT = ("output", "json", "model", "device", "confidence", "size")
+DETECT = (
+    "list",
+    "every",
+    "frames",
+    "reconnect",
+    "output",
+    "into",
+    "labels",
+    "json",
+    "format",
+    "results",
+    "force",
+    "progress",
+    "model",
+    "device",
+    "confidence",
+    "overlap",
+    "fit",
+    "multi_label",
+    "classes",
+    "batch",
+    "size",
+)
 
 
 def delegate(command: str, arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -166,7 +188,7 @@ def report_option(path: Optional[Path]) -> List[str]:
 
 def run_detect(arguments: argparse.Namespace) -> int:
     """`gpuhost detect`."""
-    return delegate("detect", arguments, [*option_list(arguments, DETECT), "--", str(arguments.photo)])
+    return delegate("detect", arguments, [*option_list(arguments, DETECT), "--", *arguments.photo])
 
 
 def compare_module() -> Any:

@@ -163,13 +163,14 @@ def write_whole(path: Path, content: Union[str, bytes], mode: Optional[int] = FI
 
 
 @contextlib.contextmanager
-def whole(path: Path, mode: Optional[int] = FILE) -> Iterator[IO[bytes]]:
+def whole(path: Path, mode: Optional[int] = FILE, replace: bool = True) -> Iterator[IO[bytes]]:
     """Open a file that takes the name `path` when the block ends well, and leaves nothing otherwise.
 
     `mode` None leaves the mode to the umask, as for the file that a person asked for. The file and its name are on the
-    disk when this returns. What a killed process left of the same file is taken away.
+    disk when this returns. What a killed process left of the same file is taken away. Without `replace` a name that is
+    taken is a `FileExistsError`, also when it was taken meanwhile.
     """
-    with _taking(path) as (temporary, at):
+    with _taking(path, replace) as (temporary, at):
         made = os.open(temporary, _NEW, 0o666 if mode is None else mode & 0o600, dir_fd=at)
         with os.fdopen(made, "w+b") as handle:
             if mode is not None:
@@ -180,7 +181,7 @@ def whole(path: Path, mode: Optional[int] = FILE) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _taking(path: Path) -> Iterator[Tuple[str, int]]:
+def _taking(path: Path, replace: bool = True) -> Iterator[Tuple[str, int]]:
     """Give a temporary name and the descriptor of its folder; what is made there takes the name `path` at the end.
 
     Where the block fails it is taken away. The name is on the disk when this returns.
@@ -190,7 +191,11 @@ def _taking(path: Path) -> Iterator[Tuple[str, int]]:
         temporary = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.new"
         try:
             yield temporary, at
-            os.rename(temporary, path.name, src_dir_fd=at, dst_dir_fd=at)
+            if replace:
+                os.rename(temporary, path.name, src_dir_fd=at, dst_dir_fd=at)
+            else:  # a link, other than a rename, takes no name that is there
+                os.link(temporary, path.name, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+                os.unlink(temporary, dir_fd=at)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=at)

@@ -10,6 +10,7 @@ LARGEST_PICTURE = "128000000"
 def run() -> int:
     """Start the command line, or say what this Python lacks for it."""
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", LARGEST_PICTURE)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its words about a video go to the terminal as they are
     try:
         from .commands import main
     except ImportError as problem:

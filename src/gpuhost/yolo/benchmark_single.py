@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Sequence, Tu
 import numpy as np
 
 from . import images
-from .detector import Detector, to_blob
+from .detector import Detector
 from .stats import blocks, percentile, summary
 
 STAGES = ("read", "decode", "blob", "forward", "post")
@@ -89,7 +89,7 @@ def time_photo(detector: Detector, path: pathlib.Path) -> Sample:
     marks.append(clock())
     image = images.decode(data, str(path))
     marks.append(clock())
-    blob = to_blob(image, detector.size)
+    blob = detector.blob(image)
     marks.append(clock())
     heads = detector.network.forward(blob)
     marks.append(clock())

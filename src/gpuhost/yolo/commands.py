@@ -11,7 +11,8 @@ from typing import Any, Dict, List, Optional
 import cv2
 
 from ..errors import GpuhostError, UsageError
-from . import benchmark, benchmark_text, devices, draw, engine, gate, images, options, photos
+from ..text import printable
+from . import benchmark, benchmark_text, detecting, devices, engine, gate, options, photos, video
 from .darknet import check_size
 from .detector import Detector
 from .files import nothing_written
@@ -117,53 +118,41 @@ def _tell_unusable(found: Dict[str, Any]) -> int:
 
 
 def _detect(given: argparse.Namespace) -> int:
-    """Find the objects in one photo; draw them, print them."""
+    """Find the objects in pictures; draw them, print them."""
     check_size(given.size)
     _check_model(given.model)
     _check_weights(given.weights_dir)
-    if not (math.isfinite(given.confidence) and 0.0 <= given.confidence <= 1.0):
-        raise UsageError(f"A confidence of {given.confidence} is not possible.", next_step="Use a number from 0 to 1.")
+    for name in ("confidence", "overlap"):
+        value = getattr(given, name)
+        if not (math.isfinite(value) and 0.0 <= value <= 1.0):
+            raise UsageError(f"A {name} of {value} is not possible.", next_step="Use a number from 0 to 1.")
+    if given.batch is not None and given.batch < 1:
+        raise UsageError("--batch must be at least 1.", next_step="Leave it out for the default.")
     check_offered(device_named(given.device))
-    if given.output is not None:
-        draw.check_name(given.output)
-    picture = images.decode(images.read_bytes(given.photo), str(given.photo))
-    detector = Detector(
-        given.model, given.device, given.work, given.size, given.weights_dir, confidence=given.confidence
-    )
-    found = detector.detect(picture)
-    meaningful = detector.files.weights_kind == "real"
-    if given.output is not None:
-        draw.save(given.output, draw.drawn(picture, found, meaningful))
-    rows = [
-        {
-            "label": row.label,
-            "class_id": row.class_id,
-            "score": round(row.score, 6),
-            "box": [round(value, 2) for value in row.box],
-        }
-        for row in found
-    ]
-    if given.json:
-        answer = {
-            "schema": 1,
-            "photo": str(given.photo),
-            "width": picture.shape[1],
-            "height": picture.shape[0],
-            "model": given.model,
-            "size": given.size,
-            "device": detector.network.device.name,
-            "weights": {"kind": detector.files.weights_kind, "sha256": detector.files.weights_sha256},
-            "meaningful": meaningful,
-            "detections": rows,
-        }
-        print(json.dumps(answer, indent=1, allow_nan=False))
+    classes = detecting.check_boxes(given)
+    asked = detecting.Asked(given)
+
+    def opened() -> Detector:
+        return Detector(
+            given.model,
+            given.device,
+            given.work,
+            given.size,
+            given.weights_dir,
+            given.confidence,
+            given.overlap,
+            given.fit,
+            given.multi_label,
+            classes,
+        )
+
+    if asked.one:
+        code, detector = detecting.one(asked, given, opened)
     else:
-        for row in found:
-            print("{:.2f}  {:16} left {:.0f}, top {:.0f}, {:.0f} x {:.0f}".format(row.score, row.label, *row.box))
-        print(f"{len(found)} objects" + (f", drawn in {given.output}" if given.output else ""))
-    if not meaningful:
+        code, detector = detecting.many(asked, given, opened, Progress(sys.stderr, given.progress))
+    if detector.files.weights_kind != "real":
         print(SYNTHETIC_WARNING, file=sys.stderr)
-    return 0
+    return code
 
 
 def _prepare(given: argparse.Namespace) -> int:
@@ -185,12 +174,14 @@ def _devices(given: argparse.Namespace) -> int:
     """Print the device table."""
     rows = devices.survey()
     if given.json:
-        print(json.dumps({"schema": 1, "opencv": cv2.__version__, "devices": rows}, indent=1))
+        answer = {"schema": 1, "opencv": cv2.__version__, "devices": rows, "no_video": video.why_not() or None}
+        print(json.dumps(answer, indent=1))
         return 0
     for row in rows:
         print("{:10} {:4} {}".format(row["name"], "yes" if row["available"] else "no", row["title"]))
         if not row["available"]:
             print("{:15} {} {}".format("", row["reason"], row["next_step"]))
+    print("{:10} {:4} {}".format("video", "no" if video.why_not() else "yes", video.why_not() or "files and addresses"))
     return 0
 
 
@@ -210,8 +201,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except GpuhostError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return problem.exit_code
+    except FileExistsError as problem:
+        name = printable(problem.filename2 or problem.filename, 300)
+        print(f"error: {name} is there already, made meanwhile. Name another, or add --force.", file=sys.stderr)
+        return UsageError.exit_code
     except OSError as problem:
-        print(f"error: {problem}. Check the folder, its space and its permissions.", file=sys.stderr)
+        print(f"error: {printable(problem, 500)}. Check the folder, its space and its permissions.", file=sys.stderr)
         return ENVIRONMENT
     except KeyboardInterrupt:
         print(

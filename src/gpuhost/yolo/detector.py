@@ -7,11 +7,18 @@ import cv2
 import numpy as np
 
 from ..errors import EnvironmentProblem, UsageError
+from ..text import printable
 from . import images
 from .devices import open_network
 from .models import class_names, facts_of, model_files
 
 CONFIDENCE = 0.5
+MOST_CANDIDATES = 30000
+"""Boxes that are compared with one another. A network of 416 pixels has 10,647 rows, so only `multi_label` with a
+confidence near 0 reaches it.
+"""
+STRETCH, LETTERBOX = FITS = ("stretch", "letterbox")
+"""How a picture is brought to the network's input: over the whole of it, or with its own proportions, grey around."""
 OVERLAP = 0.3
 """Of two boxes of one class that share more than this part of their union, only the one with the higher
 score stays.
@@ -39,29 +46,54 @@ def _pixels(picture: Picture) -> Any:
     return images.check_pixels(picture)
 
 
-def to_blob(image: Any, size: int) -> Any:
-    """The network's input for a picture (height, width, 3), blue first: stretched to a square, red
-    first, values in 0..1, (1, 3, size, size).
+def to_blob(image: Any, size: int, fit: str = STRETCH) -> Any:
+    """The network's input for a picture (height, width, 3), blue first: stretched to a square, or with its own
+    proportions on grey; red first, values in 0..1, (1, 3, size, size).
     """
-    return cv2.dnn.blobFromImage(image, 1 / 255.0, (size, size), swapRB=True, crop=False)
+    if fit == STRETCH:
+        return cv2.dnn.blobFromImage(image, 1 / 255.0, (size, size), swapRB=True, crop=False)
+    left, top, wide, high = placed(image.shape[1], image.shape[0], size, fit)
+    blob = np.full((1, 3, size, size), 0.5, dtype=np.float32)
+    inner = cv2.dnn.blobFromImage(image, 1 / 255.0, (wide, high), swapRB=True, crop=False)
+    blob[:, :, top : top + high, left : left + wide] = inner
+    return blob
 
 
-def decode(heads: Sequence[Any], width: int, height: int, confidence: float) -> Tuple[Any, Any, Any]:
-    """The candidates with a score above `confidence`.
+def placed(width: int, height: int, size: int, fit: str) -> Tuple[int, int, int, int]:
+    """Return where a picture of `width` x `height` lies in the network's input: left, top, width, height."""
+    if fit == STRETCH:
+        return 0, 0, size, size
+    longest = max(width, height)
+    wide, high = max(1, width * size // longest), max(1, height * size // longest)
+    return (size - wide) // 2, (size - high) // 2, wide, high
 
-    Heads are (rows, 85) as Network.forward returns them. Returns boxes, float32 (n, 4) of left, top,
-    width, height in pixels of a picture of `width` x `height`; scores, float32 (n,); class numbers,
-    (n,).
+
+def decode(
+    heads: Sequence[Any], width: float, height: float, confidence: float, multi_label: bool = False
+) -> Tuple[Any, Any, Any]:
+    """The candidates with a score above `confidence`, the surest MOST_CANDIDATES of them.
+
+    Heads are (rows, 5 + classes) as Network.forward returns them. A row is its best class alone, or with `multi_label`
+    each that is above. Returns boxes, float32 (n, 4) of left, top, width, height in pixels of a picture of
+    `width` x `height` that fills the network's input; scores, float32 (n,); class numbers, (n,).
     """
     rows = np.concatenate([head.reshape(-1, head.shape[-1]) for head in heads])
     # A class score is at most its row's objectness, so most rows go before their 80 scores are looked at.
     rows = rows[rows[:, 4] > confidence]
-    classes = rows[:, 5:].argmax(axis=1)
-    scores = rows[np.arange(len(rows)), 5 + classes]
-    chosen = scores > confidence
-    boxes = rows[chosen, :4] * np.array([width, height, width, height], dtype=np.float32)
+    if multi_label:
+        numbers, classes = np.nonzero(rows[:, 5:] > confidence)
+        rows, scores = rows[numbers], rows[numbers, 5 + classes]
+    else:
+        classes = rows[:, 5:].argmax(axis=1)
+        scores = rows[np.arange(len(rows)), 5 + classes]
+        chosen = scores > confidence
+        rows, scores, classes = rows[chosen], scores[chosen], classes[chosen]
+    if len(scores) > MOST_CANDIDATES:
+        surest = np.sort(np.argsort(-scores, kind="mergesort")[:MOST_CANDIDATES])
+        rows, scores, classes = rows[surest], scores[surest], classes[surest]
+    boxes = rows[:, :4] * np.array([width, height, width, height], dtype=np.float32)
     boxes[:, :2] -= boxes[:, 2:] / 2
-    return boxes, scores[chosen], classes[chosen]
+    return boxes, scores, classes
 
 
 def suppress(boxes: Any, scores: Any, classes: Any, overlap: float, cv: Any = cv2) -> Any:
@@ -94,6 +126,17 @@ def require_opencv(minimum: str, model: str, version: str = cv2.__version__) -> 
         )
 
 
+def numbers_of(names: Sequence[str], labels: Sequence[str]) -> List[int]:
+    """The numbers of some classes; UsageError for a name that the network does not have."""
+    unknown = [name for name in names if name not in labels]
+    if unknown:
+        raise UsageError(
+            "The network knows no {}.".format(printable(", ".join(unknown), 200)),
+            next_step="It knows {}.".format(printable(", ".join(labels), 600)),
+        )
+    return [labels.index(name) for name in names]
+
+
 class Detector:
     """A model on a device."""
 
@@ -106,16 +149,26 @@ class Detector:
         weights_dir: Optional[pathlib.Path] = None,
         confidence: float = CONFIDENCE,
         overlap: float = OVERLAP,
+        fit: Optional[str] = None,
+        multi_label: bool = False,
+        classes: Sequence[str] = (),
     ) -> None:
         """Prepare the model's files in `work` and open the network; `size` is the input side in pixels,
         the thresholds are in 0..1. With the device `auto`, `network.trials` says what was tried and chosen.
+
+        Without `fit` the picture is brought to the input as in the network's training. `multi_label` gives a place
+        every class above the confidence, and `classes` leaves boxes of other names out.
         """
         for name, value in (("confidence", confidence), ("overlap", overlap)):
             if not 0.0 <= value <= 1.0:
                 raise UsageError(f"A {name} of {value} is not possible.", next_step="Use a number from 0 to 1.")
+        if fit not in (None, *FITS):
+            raise UsageError(f"There is no fit {fit!r}.", next_step="Use one of: {}.".format(", ".join(FITS)))
+        self.labels = class_names()
+        self._wanted = numbers_of(classes, self.labels)
+        self.fit, self.multi_label = fit or STRETCH, multi_label  # the published configurations have no letter_box
         require_opencv(facts_of(model)["opencv_minimum"], model)
         self.files = model_files(model, size, pathlib.Path(work), weights_dir)
-        self.labels = class_names()
         self.size, self.confidence, self.overlap = size, confidence, overlap
         self.network = open_network(self.files, device)
 
@@ -149,16 +202,20 @@ class Detector:
 
     def _detect_all(self, pictures: Sequence[Any]) -> List[List[Detection]]:
         """The objects in each of some pictures (height, width, 3), in one forward pass."""
-        blobs = [to_blob(pixels, self.size) for pixels in pictures]
+        blobs = [self.blob(pixels) for pixels in pictures]
         if len(blobs) > 1:
             answers = self.network.forward_batch(np.concatenate(blobs))
         else:
             answers = [self.network.forward(blob) for blob in blobs]
         return [self.boxes(heads, pixels.shape[1], pixels.shape[0]) for heads, pixels in zip(answers, pictures)]
 
+    def blob(self, image: Any) -> Any:
+        """The network's input for the pixels of a picture."""
+        return to_blob(image, self.size, self.fit)
+
     def boxes(self, heads: Sequence[Any], width: int, height: int) -> List[Detection]:
         """What `heads` say about a picture of `width` x `height` pixels; boxes are cut at its edges."""
-        boxes, scores, classes = decode(heads, width, height, self.confidence)
+        boxes, scores, classes = self._candidates(heads, width, height)
         found = []
         for number in suppress(boxes, scores, classes, self.overlap):
             left, top, wide, high = (float(value) for value in boxes[number])
@@ -174,3 +231,14 @@ class Detector:
                 )
             )
         return found
+
+    def _candidates(self, heads: Sequence[Any], width: int, height: int) -> Tuple[Any, Any, Any]:
+        """What `decode` finds, of the wanted classes, in pixels of a picture of `width` x `height`."""
+        left, top, wide, high = placed(width, height, self.size, self.fit)
+        across, down = width / wide, height / high
+        boxes, scores, classes = decode(heads, self.size * across, self.size * down, self.confidence, self.multi_label)
+        boxes -= np.array([left * across, top * down, 0, 0], dtype=np.float32)
+        if self._wanted:
+            chosen = np.isin(classes, self._wanted)
+            boxes, scores, classes = boxes[chosen], scores[chosen], classes[chosen]
+        return boxes, scores, classes

@@ -68,8 +68,8 @@ def encoded(suffix: str, picture: Any) -> bytes:
     return data.tobytes()
 
 
-def save(path: pathlib.Path, picture: Any) -> None:
+def save(path: pathlib.Path, picture: Any, replace: bool = True) -> None:
     """Write the picture whole or not at all; its kind is that of the file's ending."""
     data = encoded(path.suffix.lower(), picture)
-    with whole_file(path, None) as handle:
+    with whole_file(path, None, replace) as handle:
         handle.write(data)

@@ -21,15 +21,15 @@ def nothing_written(folder: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def whole_file(path: pathlib.Path, mode: Optional[int] = files.FILE) -> Iterator[IO[bytes]]:
+def whole_file(path: pathlib.Path, mode: Optional[int] = files.FILE, replace: bool = True) -> Iterator[IO[bytes]]:
     """Open a new file for writing, as `files.whole` does; refused where nothing may be written."""
     if any(folder in path.resolve().parents for folder in _locked):
         raise EnvironmentProblem(f"{path} is missing or is not as it was made.", next_step="Run `prepare` again.")
-    with files.whole(path, mode) as handle:
+    with files.whole(path, mode, replace) as handle:
         yield handle
 
 
-def write_text(path: pathlib.Path, text: str, mode: Optional[int] = files.FILE) -> None:
+def write_text(path: pathlib.Path, text: str, mode: Optional[int] = files.FILE, replace: bool = True) -> None:
     """Write `text` (UTF-8) as a whole file."""
-    with whole_file(path, mode) as handle:
+    with whole_file(path, mode, replace) as handle:
         handle.write(text.encode("utf-8"))

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..credentials import without_secrets
 from ..errors import UsageError
 from ..reading import UnfitFile, content
 from ..text import printable
@@ -31,9 +32,11 @@ class ImageError(UsageError):
     """A picture that cannot be used; the message names the file and what is wrong."""
 
 
-def _bad(name: str, problem: str, next_step: str = "Leave it out, or save it again as JPEG.") -> ImageError:
-    """The error for the picture `name`."""
-    return ImageError(f"The picture {printable(name, 300)} {problem}.", next_step=next_step)
+def bad(
+    name: str, problem: str, next_step: str = "Leave it out, or save it again as JPEG.", what: str = "picture"
+) -> ImageError:
+    """The error for the picture (or `what` it is) of this name."""
+    return ImageError(f"The {what} {printable(without_secrets(name), 300)} {problem}.", next_step=next_step)
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
@@ -41,14 +44,19 @@ def read_bytes(path: pathlib.Path) -> bytes:
     try:
         data = content(path, LARGEST_FILE)
     except FileNotFoundError as problem:
-        raise _bad(str(path), "is not there", "Check the name.") from problem
+        raise bad(str(path), "is not there", "Check the name.") from problem
     except UnfitFile as problem:
-        raise _bad(str(path), f"cannot be used: {str(problem).rstrip('.')}", "Name a picture's file.") from problem
+        raise bad(str(path), f"cannot be used: {str(problem).rstrip('.')}", "Name a picture's file.") from problem
     except OSError as problem:
-        raise _bad(str(path), f"cannot be read: {problem.strerror}", "Check the name and its rights.") from problem
+        raise bad(str(path), f"cannot be read: {problem.strerror}", "Check the name and its rights.") from problem
     if not data:
-        raise _bad(str(path), "is an empty file")
+        raise bad(str(path), "is an empty file")
     return data
+
+
+def read(path: pathlib.Path) -> Any:
+    """The pixels of a picture's file, as `decode` gives them."""
+    return decode(read_bytes(path), str(path))
 
 
 def decode(data: bytes, name: str = "given") -> Any:
@@ -58,15 +66,15 @@ def decode(data: bytes, name: str = "given") -> Any:
     try:
         header = picture_header.read(data)
     except picture_header.Unfit as problem:
-        raise _bad(name, str(problem), problem.next_step) from problem
+        raise bad(name, str(problem), problem.next_step) from problem
     try:
         image, said = _listener.call(lambda: cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR))
     except cv2.error as problem:
-        raise _bad(name, "is not a picture that OpenCV can read, or is damaged") from problem
+        raise bad(name, "is not a picture that OpenCV can read, or is damaged") from problem
     if image is None:
-        raise _bad(name, "is not a picture that OpenCV can read, or is damaged")
+        raise bad(name, "is not a picture that OpenCV can read, or is damaged")
     if header.format == "JPEG" and _is_damaged(said, data, header.end):
-        raise _bad(name, "is damaged: pixels of it are missing or wrong")
+        raise bad(name, "is damaged: pixels of it are missing or wrong")
     return image
 
 
@@ -89,13 +97,13 @@ def check_pixels(image: Any, name: str = "given") -> Any:
     ImageError.
     """
     if not isinstance(image, np.ndarray):
-        raise _bad(name, f"is not an array but {type(image).__name__}", "Pass what cv2.imread returns.")
+        raise bad(name, f"is not an array but {type(image).__name__}", "Pass what cv2.imread returns.")
     if image.dtype != np.uint8:
-        raise _bad(name, f"has values of type {image.dtype}", "Convert it to 8 bits per channel.")
+        raise bad(name, f"has values of type {image.dtype}", "Convert it to 8 bits per channel.")
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise _bad(
+        raise bad(
             name,
             f"has the shape {image.shape}",
             "Pass (height, width, 3), blue first; drop an alpha channel.",
@@ -103,5 +111,5 @@ def check_pixels(image: Any, name: str = "given") -> Any:
     try:
         picture_header.check_area(image.shape[1], image.shape[0], picture_header.DEFAULT.pixels)
     except picture_header.Unfit as problem:
-        raise _bad(name, str(problem), problem.next_step) from problem
+        raise bad(name, str(problem), problem.next_step) from problem
     return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image

@@ -14,7 +14,13 @@ BENCH_CODES = (
     "Exit codes: 0 measured, 1 measured but some photos could not be used, 2 usage or no usable photo, 6 damaged "
     "file, 7 the machine or the device cannot do it, 130 interrupted (the --json file then holds what was measured)."
 )
-DETECT_CODES = "Exit codes: 0 done, 2 usage or a picture that cannot be used, 6 damaged file, 7 as with bench."
+OVERLAP = 0.3
+RECONNECT = 5
+FORMATS = ("text", "json", "jsonl", "csv", "coco")
+DETECT_CODES = (
+    "Exit codes: 0 done, 1 done but some pictures could not be used, 2 usage or no usable picture, 6 damaged file, "
+    "7 as with bench, 130 interrupted (what was done is written)."
+)
 
 
 def _files(command: argparse.ArgumentParser, work_needed: bool) -> None:
@@ -98,17 +104,25 @@ def add_bench(command: argparse.ArgumentParser, work_needed: bool = True) -> Non
 
 
 def add_detect(command: argparse.ArgumentParser, work_needed: bool = True) -> None:
-    """Detecting in one photo."""
+    """Detecting in pictures."""
     command.epilog = DETECT_CODES
-    command.add_argument("photo", type=pathlib.Path, help="the picture to look at")
     command.add_argument(
-        "-o",
-        "--output",
-        type=pathlib.Path,
-        metavar="FILE",
-        help="write the picture with the boxes drawn there (.jpg, .png and what else OpenCV writes)",
+        "photo",
+        nargs="*",
+        metavar="PICTURE",
+        help="pictures, folders, videos, cameras (/dev/video0), addresses (rtsp://, http://), or - for standard input",
     )
-    command.add_argument("--json", action="store_true", help="print the boxes as JSON")
+    command.add_argument("--list", metavar="FILE", help="a text file with one more of them a line; - is standard input")
+    command.add_argument("--every", type=int, default=1, metavar="N", help="of a video every Nth frame (default: 1)")
+    command.add_argument("--frames", type=int, metavar="N", help="of each video or camera no more than N frames")
+    command.add_argument(
+        "--reconnect",
+        type=int,
+        default=RECONNECT,
+        metavar="N",
+        help=f"attempts to reach a silent camera again before it is given up (default: {RECONNECT})",
+    )
+    _results(command)
     command.add_argument(
         "--model",
         default=DEFAULT_DETECT,
@@ -119,7 +133,41 @@ def add_detect(command: argparse.ArgumentParser, work_needed: bool = True) -> No
     command.add_argument(
         "--confidence", type=float, default=CONFIDENCE, help=f"lowest score of a box, 0 to 1 (default: {CONFIDENCE})"
     )
+    command.add_argument(
+        "--overlap",
+        type=float,
+        default=OVERLAP,
+        help=f"of two boxes of a class that share more than this, one stays, 0 to 1 (default: {OVERLAP})",
+    )
+    command.add_argument(
+        "--fit", metavar="HOW", help="stretch or letterbox: the picture's way into the network (default: as trained)"
+    )
+    command.add_argument("--multi-label", action="store_true", help="every class above the confidence, not the best")
+    command.add_argument("--classes", metavar="A,B", help="only these classes, by name")
+    command.add_argument(
+        "--batch", type=int, metavar="N", help="pictures in a forward pass (default: 8 on a card, 1 on a processor)"
+    )
     _files(command, work_needed)
+
+
+def _results(command: argparse.ArgumentParser) -> None:
+    """What is written of the pictures."""
+    command.add_argument(
+        "-o",
+        "--output",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="write the one picture with the boxes drawn there (.jpg, .png, .webp, .bmp, .tiff, .ppm)",
+    )
+    command.add_argument("--into", type=pathlib.Path, metavar="DIR", help="write pictures and videos with boxes there")
+    command.add_argument("--labels", type=pathlib.Path, metavar="DIR", help="write Darknet's label files there")
+    command.add_argument("--json", action="store_true", help="the same as --format json")
+    command.add_argument("--format", choices=FORMATS, help="what is printed of each picture (default: text)")
+    command.add_argument("--results", type=pathlib.Path, metavar="FILE", help="write that there and not to the output")
+    command.add_argument("--force", action="store_true", help="overwrite files that are there")
+    command.add_argument(
+        "--progress", action="store_true", help="lines about the progress even when this is no terminal"
+    )
 
 
 def add_devices(command: argparse.ArgumentParser) -> None:
@@ -134,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands: Any = top.add_subparsers(dest="command", metavar="COMMAND")
     add_bench(commands.add_parser("bench", help="time the detection"))
-    add_detect(commands.add_parser("detect", help="find the objects in one photo"))
+    add_detect(commands.add_parser("detect", help="find the objects in pictures and videos"))
     add_devices(commands.add_parser("devices", help="say which devices really work here"))
     add_prepare(commands.add_parser("prepare", help="make networks, weights and photos, and measure nothing"))
     return top

@@ -12,12 +12,12 @@ import pathlib
 import time
 from array import array
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
 from . import images
-from .detector import Detection, Detector, to_blob
+from .detector import Detection, Detector
 
 FINISHERS = 1
 _In = TypeVar("_In")
@@ -26,14 +26,15 @@ _Out = TypeVar("_Out")
 
 class Prepared(NamedTuple):
     """A photo ready for the network, (1, 3, size, size), with the picture's width and height; or, without a
-    blob, what is wrong with it.
+    blob, what is wrong with it. `path` is what was asked to be looked at; the pixels are kept where asked for.
     """
 
-    path: pathlib.Path
+    path: Any
     blob: Any
     width: int
     height: int
     problem: Optional[images.ImageError]
+    pixels: Any = None
 
 
 class Forwarded(NamedTuple):
@@ -46,13 +47,14 @@ class Forwarded(NamedTuple):
 
 class Finished(NamedTuple):
     """A batch whose boxes are found, photo by photo, or photos that could not be used (`problems`); `at_s` is when, on
-    the clock time.perf_counter.
+    the clock time.perf_counter. `photos` are those of `found`, in the same order.
     """
 
-    found: List[Tuple[pathlib.Path, List[Detection]]]
+    found: List[Tuple[Any, List[Detection]]]
     problems: List[Prepared]
     forward_s: float
     at_s: float
+    photos: Sequence[Prepared] = ()
 
 
 def ordered(items: Iterable[_In], work: Callable[[_In], _Out], workers: int, ahead: int) -> Iterator[_Out]:
@@ -77,13 +79,13 @@ def ordered(items: Iterable[_In], work: Callable[[_In], _Out], workers: int, ahe
         pool.shutdown()
 
 
-def prepare(path: pathlib.Path, size: int) -> Prepared:
-    """Read and decode one photo and make its blob; a photo that cannot be used comes back with its problem."""
+def prepare(path: Any, detector: Detector, load: Callable[[Any], Any], keep: bool) -> Prepared:
+    """Load one photo and make its blob; a photo that cannot be used comes back with its problem."""
     try:
-        image = images.decode(images.read_bytes(path), str(path))
+        image = load(path)
     except images.ImageError as problem:
         return Prepared(path, None, 0, 0, problem)
-    return Prepared(path, to_blob(image, size), image.shape[1], image.shape[0], None)
+    return Prepared(path, detector.blob(image), image.shape[1], image.shape[0], None, image if keep else None)
 
 
 def forward_batch(network: Any, blobs: Any) -> List[List[Any]]:
@@ -129,9 +131,16 @@ def _forwarded(
 
 
 def detect_all(
-    detector: Detector, paths: Iterable[pathlib.Path], batch: int = 1, decoders: int = 2
+    detector: Detector,
+    paths: Iterable[Any],
+    batch: int = 1,
+    decoders: int = 2,
+    load: Callable[[Any], Any] = images.read,
+    keep: bool = False,
 ) -> Iterator[Finished]:
     """Detect in each photo of `paths`, in order, `batch` photos in a forward pass, `decoders` threads before it.
+
+    `load` makes pixels of what `paths` gives; `keep` leaves them with the results.
 
     At most 2 * batch + decoders decoded photos are in memory at once. Close the iterator, or exhaust it,
     and all threads have ended.
@@ -143,9 +152,9 @@ def detect_all(
             (photo.path, detector.boxes(heads, photo.width, photo.height))
             for photo, heads in zip(done.photos, done.heads)
         ]
-        return Finished(found, problems, done.forward_s, time.perf_counter())
+        return Finished(found, problems, done.forward_s, time.perf_counter(), done.photos)
 
-    photos = ordered(paths, lambda path: prepare(path, detector.size), decoders, batch + decoders)
+    photos = ordered(paths, lambda path: prepare(path, detector, load, keep), decoders, batch + decoders)
     with contextlib.closing(photos):  # type: ignore[type-var]
         forwarded = _forwarded(detector.network, batches(photos, batch), batch)
         finished = ordered(forwarded, finish, FINISHERS, 2)

@@ -4,6 +4,7 @@ import time
 from typing import Callable, Optional, TextIO
 
 INTERVAL_S = 10.0
+_BAR_S = 0.2
 _WIDTH = 30
 
 
@@ -41,6 +42,19 @@ class Progress:
                 self._last = None if done == of else now
                 self._stream.write(f"{label}: {done} of {of}\n")
                 self._stream.flush()
+
+    def count(self, label: str, done: int) -> None:
+        """`done` pieces are ready, of nobody knows how many."""
+        now = self._clock()
+        wait = _BAR_S if self._terminal else INTERVAL_S
+        if self._last is None or now - self._last >= wait:
+            begun, self._last = self._last is None, now
+            if self._terminal:
+                self._stream.write(f"\r{label}: {done}")
+                self._open_bar = True
+            elif self._lines and not begun:
+                self._stream.write(f"{label}: {done}\n")
+            self._stream.flush()
 
     def close(self) -> None:
         """Leave the line of a bar that was cut short."""
