@@ -112,3 +112,48 @@ def test_what_only_a_card_can_prove_is_told(tmp_path: Path, tools: Tools, wheel:
     else:
         assert done.returncode == 0, done.stderr
         assert "| yolov4-tiny | cuda | passed" in done.stdout
+
+
+#: Runs in the environment of the wheel: writes a video, reads it again, and runs a network that the package onnx wrote.
+VIDEO_AND_ONNX = """
+import pathlib, sys
+import cv2, numpy
+from onnx import TensorProto, helper
+work = pathlib.Path(sys.argv[1])
+frames = [numpy.full((64, 96, 3), 20 * number, numpy.uint8) for number in range(10)]
+out = cv2.VideoWriter(str(work / "v.mp4"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 5.0, (96, 64))
+for frame in frames:
+    out.write(frame)
+out.release()
+video, means = cv2.VideoCapture(str(work / "v.mp4"), cv2.CAP_FFMPEG), []
+while True:
+    there, frame = video.read()
+    if not there:
+        break
+    means.append(frame.mean())
+assert len(means) == 10 and all(abs(m - 20 * n) < 4 for n, m in enumerate(means)), means
+kernel = helper.make_tensor("w", TensorProto.FLOAT, [4, 3, 3, 3], numpy.full(108, 0.5, numpy.float32))
+shape = lambda name, dims: helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
+convolution = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+graph = helper.make_graph([convolution], "g", [shape("x", [1, 3, 8, 8])], [shape("y", [1, 4, 8, 8])], [kernel])
+(work / "n.onnx").write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString())
+net = cv2.dnn.readNetFromONNX(str(work / "n.onnx"))
+net.setInput(numpy.ones((1, 3, 8, 8), numpy.float32))
+print("frames", len(means), "middle", float(net.forward()[0, 0, 4, 4]))
+"""
+
+
+@pytest.mark.full
+def test_the_profile_video(command: List[str], root: Path, tmp_path: Path) -> None:
+    """Built with FFmpeg, V4L and protobuf; without a card it reads a video and an ONNX network."""
+    done = subprocess.run([*command, "--profile", "video"], stdout=subprocess.PIPE, check=False)
+    assert done.returncode == 0
+    facts = facts_of(Path(done.stdout.decode().strip()))
+    assert "videoio" in facts["modules"] and any(name.startswith("libavcodec.so") for name in facts["needed"])
+    subprocess.run([PYTHON, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "-q", f"numpy=={facts['numpy']}", "onnx", done.stdout.decode().strip()]
+    subprocess.run(pip, check=True)
+    ran = subprocess.run([python, "-c", VIDEO_AND_ONNX, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "frames 10 middle 13.5\n"

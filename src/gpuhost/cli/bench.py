@@ -1,4 +1,4 @@
-"""`gpuhost bench`, `gpuhost bench compare`, `gpuhost bench picture`, `gpuhost detect` and `gpuhost devices`.
+"""`gpuhost bench`, `gpuhost bench compare`, `gpuhost bench picture` and `gpuhost detect`.
 
 Measuring and detecting need NumPy and OpenCV: they are done by a Python that has them, the one that gpuhost
 installed on this machine or else the present one.
@@ -10,6 +10,7 @@ import argparse
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +24,6 @@ from ..shipping import answers
 from ..text import printable_lines
 from ..types import Json
 from ..yolo import options
-from .child import waited
 
 ROOT = Path("/opt/gpuhost")
 SOURCE = Path(__file__).resolve().parents[2]
@@ -56,9 +56,6 @@ def add_parsers(commands: Any) -> None:
     detect = commands.add_parser("detect", help="find the objects in pictures and videos", allow_abbrev=False)
     options.add_detect(detect, work_needed=False)
     detect.set_defaults(run=run_detect)
-    devices = commands.add_parser("devices", help="list where bench and detect can compute on this machine")
-    options.add_devices(devices)
-    devices.set_defaults(run=run_devices)
 
 
 def python_with_opencv(root: Path = ROOT) -> str:
@@ -153,12 +150,19 @@ def delegate(command: str, arguments: argparse.Namespace, rest: Sequence[str]) -
     """
     folders = ["--work", str(arguments.work or work_folder())]
     folders += ["--weights-dir", str(arguments.weights_dir)] if arguments.weights_dir else published()
-    return carried_out([command, *folders, *rest])
+    line = [*start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), command, *folders, *rest]
+    # Not by `host.commands`: it has the user's terminal and variables, and nothing that it says is read here.
+    process = subprocess.Popen(line)  # noqa: S603 - a list, nothing is expanded
+    while True:
+        try:
+            return ended(process.wait())
+        except KeyboardInterrupt:
+            continue
 
 
-def carried_out(words: Sequence[str]) -> int:
-    """Run a command line of `python -m gpuhost.yolo`; as `delegate`."""
-    return waited([*start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), *words])
+def ended(code: int) -> int:
+    """The exit code; a process that a signal ended gets what a shell says of it."""
+    return code if code >= 0 else 128 - code
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
@@ -185,11 +189,6 @@ def report_option(path: Optional[Path]) -> List[str]:
 def run_detect(arguments: argparse.Namespace) -> int:
     """`gpuhost detect`."""
     return delegate("detect", arguments, [*option_list(arguments, DETECT), "--", *arguments.photo])
-
-
-def run_devices(arguments: argparse.Namespace) -> int:
-    """`gpuhost devices`."""
-    return carried_out(["devices", *(["--json"] if arguments.json else [])])
 
 
 def compare_module() -> Any:

@@ -214,7 +214,10 @@ def check(plan: Plan, places: Places) -> Dict[str, str]:
     configured.must_not_download(downloads.read_text(encoding="utf-8") if downloads.exists() else "")
     cache = (folder / "CMakeCache.txt").read_text(encoding="utf-8", errors="replace")
     dump = folder / "CMakeVars.txt"
-    configured.check_asked(plan.wishes.more, cache, dump.read_text("utf-8", "replace") if dump.exists() else "")
+    promised = () if plan.wishes.modules else options.PROMISED.get(plan.wishes.profile, ())
+    configured.check_asked(
+        [*promised, *plan.wishes.more], cache, dump.read_text("utf-8", "replace") if dump.exists() else ""
+    )
     if f"CUDA_NVCC_EXECUTABLE:FILEPATH={wrapper(plan, places)}" not in cache:
         raise failure(
             "B-configured-otherwise", "CMake took another nvcc than the plan's.", "Use --fresh, or report it."

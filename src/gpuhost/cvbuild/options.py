@@ -16,7 +16,10 @@ from .failures import failure
 ON, OFF = "ON", "OFF"
 #: What a detector needs, and what these modules need themselves (CUDA cannot be had without cudev in 4.x).
 DNN_MODULES = ("core", "imgproc", "imgcodecs", "dnn", "cudev")
-PROFILES = ("dnn", "full")
+VIDEO_MODULES = (*DNN_MODULES, "videoio")
+PROFILES = ("dnn", "video", "full")
+#: What a profile promises beyond its modules; each is held against what CMake found.
+PROMISED = {"video": (("WITH_FFMPEG", "ON"), ("WITH_V4L", "ON"), ("WITH_PROTOBUF", "ON"))}
 
 
 class Settings(NamedTuple):
@@ -80,6 +83,16 @@ def only_full(s: Settings) -> str:
     return ON if s.profile == "full" else OFF
 
 
+def not_dnn(s: Settings) -> str:
+    """On in the profiles `video` and `full`."""
+    return OFF if s.profile == "dnn" else ON
+
+
+def ffmpeg(s: Settings) -> str:
+    """On in `video`, by the distribution's libraries; full is no reason to depend on them."""
+    return ON if s.profile == "video" else OFF
+
+
 def cudacodec(s: Settings) -> Optional[str]:
     """Off where every module is built: without NVIDIA's SDK it does nothing, and on a machine without a driver CMake
     fails, because it is linked against libcuda. Seen with 4.14.0.
@@ -96,7 +109,8 @@ def build_list(s: Settings) -> Optional[str]:
     """The modules to build, None for all."""
     if s.modules:
         return ",".join(dict.fromkeys([*s.modules, "cudev", "python3"]))
-    return ",".join([*DNN_MODULES, "python3"]) if s.profile == "dnn" else None
+    of_profile = {"dnn": DNN_MODULES, "video": VIDEO_MODULES}.get(s.profile)
+    return None if of_profile is None else ",".join([*of_profile, "python3"])
 
 
 # name, value, origin, reason, since
@@ -170,7 +184,7 @@ ROWS: List[Row] = [
     ("WITH_NVCUVENC", fixed(OFF), PROJECT, "needs a separate SDK", "4.7"),
     ("WITH_CUFFT", only_full, MEASURED, "no module of a detector uses it: 200 MB of toolkit less", ""),
     ("WITH_OPENCL", only_full, MEASURED, "a second kind of GPU code", ""),
-    ("WITH_PROTOBUF", protobuf, MEASURED, "Darknet networks need none; full reads ONNX, Caffe, TensorFlow", ""),
+    ("WITH_PROTOBUF", protobuf, MEASURED, "Darknet networks need none; video and full read ONNX", ""),
     ("WITH_FLATBUFFERS", only_full, MEASURED, "for TFLite networks only", "4.6"),
     ("WITH_ITT", fixed(OFF), MEASURED, "a profiler's hooks", ""),
     ("BUILD_ITT", fixed(OFF), MEASURED, "the same", ""),
@@ -190,7 +204,7 @@ ROWS: List[Row] = [
     ("WITH_LAPACK", fixed(OFF), PROJECT, "the wheel must not depend on what the build machine happens to have", ""),
     ("WITH_EIGEN", fixed(OFF), PROJECT, "the same", ""),
     ("WITH_TBB", fixed(OFF), PROJECT, "the same", ""),
-    ("WITH_FFMPEG", fixed(OFF), PROJECT, "the same", ""),
+    ("WITH_FFMPEG", ffmpeg, PROJECT, "video files and cameras, in video: the distribution's libraries", ""),
     ("WITH_GSTREAMER", fixed(OFF), PROJECT, "the same", ""),
     ("WITH_GTK", fixed(OFF), PROJECT, "the same; a server has no screen", ""),
     ("WITH_QT", fixed(OFF), PROJECT, "the same", ""),
@@ -201,7 +215,7 @@ ROWS: List[Row] = [
     ("BUILD_opencv_freetype", fixed(OFF), PROJECT, "the same", ""),
     ("BUILD_opencv_hdf", fixed(OFF), PROJECT, "the same", ""),
     ("BUILD_opencv_sfm", fixed(OFF), PROJECT, "the same", ""),
-    ("WITH_V4L", only_full, PROJECT, "cameras, in full: the kernel's headers do", ""),
+    ("WITH_V4L", not_dnn, PROJECT, "cameras, in video and full: the kernel's headers do", ""),
     ("WITH_OBSENSOR", fixed(OFF), PROJECT, "a camera that nobody asked for", "4.7"),
     ("ENABLE_PRECOMPILED_HEADERS", fixed(OFF), MEASURED, "they defeat ccache", ""),
     ("ENABLE_CCACHE", lambda s: ON if s.ccache else OFF, MEASURED, "objects of an earlier build are used again", ""),

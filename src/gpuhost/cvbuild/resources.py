@@ -13,9 +13,9 @@ from .failures import failure
 
 #: What one compile job takes at its peak, in MB, measured (docs/reference/opencv-build.md): gcc on the largest files
 #: of the module dnn, cicc on the largest kernels. Some air is in it, since two large ones can meet.
-JOB_MB = {"dnn": 1500, "full": 2000}
+JOB_MB = {"dnn": 1500, "video": 1500, "full": 2000}
 #: What a build tree with the unpacked sources takes, in MB, measured.
-DISK_MB = {"dnn": 2500, "full": 12000}
+DISK_MB = {"dnn": 2500, "video": 3000, "full": 12000}
 
 
 def memory_mb(meminfo: str) -> int:

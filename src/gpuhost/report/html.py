@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ..diagnoses.verdict import meaning
 from ..planning.candidates import COMPONENTS, NAMES
 from ..types import Json
-from . import history, stack
+from . import history
 from .picture import milliseconds, picture, trend
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -67,7 +67,6 @@ def page(report: Json, kept: Sequence[Json] = ()) -> str:
             failed=[c for c in report["checks"] if c["status"] == "fail"],
             count={status: sum(c["status"] == status for c in report["checks"]) for status in ("pass", "fail", "skip")},
             components=[(NAMES[c], component(report, c)) for c in COMPONENTS],
-            stack=stack.layers(report),
             picture=picture(report["benchmark"]),
             trend=trend(kept),
         )
