@@ -9,39 +9,44 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, FrozenSet, List
 
 import fastjsonschema
 
+from .. import strict_json
 from ..errors import CatalogError
+from ..text import printable
 from ..types import Json
 
 DATA = Path(__file__).parents[1] / "data"
-ENVIRONMENTS = DATA / "environments"
-WHEELS = DATA / "wheels"
-FILES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms", "yolo", "origins")
+#: The catalog in force: the package's own, or a renewed one that tools/catalog/refresh wrote.
+FOLDER = Path(os.environ.get("GPUHOST_CATALOG") or DATA)
+ENVIRONMENTS = FOLDER / "environments"
+WHEELS = FOLDER / "wheels"
+#: What a renewed catalog may have otherwise. Where files may come from, and the detector, are the package's always.
+TABLES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms")
+FILES = (*TABLES, "yolo", "origins")
+RESTORE = (
+    "Restore it: git checkout -- src/gpuhost/data"
+    if FOLDER == DATA
+    else "Make that catalog again (tools/catalog/refresh -o DIR), or unset GPUHOST_CATALOG."
+)
 
 
 def read_json(path: Path) -> Json:
-    """Read one JSON file of the package; a missing or damaged one is a `CatalogError`."""
+    """Read one JSON file of a catalog; a missing or damaged one is a `CatalogError`."""
+    name = printable(path if FOLDER != DATA else path.name, 200)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = strict_json.load(path)
     except FileNotFoundError:
-        raise CatalogError(
-            f"The catalog file {path.name} is missing.", "Reinstall gpuhost, or restore the file from git."
-        ) from None
+        raise CatalogError(f"The catalog file {name} is missing.", RESTORE) from None
     except (OSError, ValueError) as error:
-        raise CatalogError(
-            f"The catalog file {path.name} cannot be read: {error}.",
-            "Restore it: git checkout -- src/gpuhost/data",
-        ) from None
+        raise CatalogError(f"The catalog file {name} cannot be read: {printable(error, 200)}", RESTORE) from None
     if not isinstance(value, dict):
-        raise CatalogError(
-            f"The catalog file {path.name} does not hold a JSON object.",
-            "Restore it: git checkout -- src/gpuhost/data",
-        )
+        raise CatalogError(f"The catalog file {name} does not hold a JSON object.", RESTORE)
     return value
 
 
@@ -55,14 +60,17 @@ def validator(schema: Path) -> Callable[[Json], Json]:
 def checked(path: Path, schema: str) -> Json:
     """Read one file of the catalog and hold it against `<schema>.schema.json` of the package."""
     value = read_json(path)
+    fits(value, path.name, schema)
+    return value
+
+
+def fits(value: Json, name: str, schema: str) -> None:
+    """Hold a table against its schema; `CatalogError` names the file and the place in it."""
     try:
         validator(DATA / f"{schema}.schema.json")(value)
     except fastjsonschema.JsonSchemaException as error:
-        raise CatalogError(
-            f"The catalog file {path.name} breaks its schema: {error}.",
-            "Correct the row, or restore the file from git.",
-        ) from None
-    return value
+        said = printable(error, 300)
+        raise CatalogError(f"The catalog file {printable(name, 80)} breaks its schema: {said}.", RESTORE) from None
 
 
 def load(name: str, folder: Path = DATA) -> Json:
@@ -105,13 +113,13 @@ class Catalog:
     wheels: FrozenSet[str]
 
     @classmethod
-    def load(cls, folder: Path = DATA) -> Catalog:
-        """Load every table of a folder (the package's own unless a test says otherwise)."""
-        tables = {name: load(name, folder) for name in FILES}
+    def load(cls, folder: Path = FOLDER) -> Catalog:
+        """Load every table of a folder (the catalog in force unless a test says otherwise)."""
+        tables = {name: load(name, folder if name in TABLES else DATA) for name in FILES}
         return cls(**tables, environments=frozenset(names(ENVIRONMENTS)), wheels=frozenset(names(WHEELS)))
 
 
 @functools.lru_cache(maxsize=None)
 def shipped() -> Catalog:
-    """The catalog that comes with the package, read once a process."""
+    """The catalog in force, read once a process."""
     return Catalog.load()

@@ -118,8 +118,9 @@ def sources_of(row: Json) -> List[Json]:
     """Return what to build an OpenCV release from: the sdist that holds opencv and opencv_contrib, else the two
     tarballs; empty where neither is known by checksum.
     """
-    sdists = [a for a in row["artifacts"] if a.get("package") == "opencv-contrib-python"]
-    tarballs = [a for a in row["artifacts"] if a["kind"].endswith("-tarball")]
+    artifacts = [{key: value for key, value in a.items() if key != "source"} for a in row["artifacts"]]
+    sdists = [a for a in artifacts if a.get("package") == "opencv-contrib-python"]
+    tarballs = [a for a in artifacts if a["kind"].endswith("-tarball")]
     both = {a["kind"] for a in tarballs} == {"opencv-tarball", "opencv_contrib-tarball"}
     return sdists[-1:] or (tarballs if both else [])
 

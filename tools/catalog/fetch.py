@@ -1,0 +1,50 @@
+"""Bytes of a public address, or of a recording of it."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Optional
+from urllib.parse import urlsplit
+
+from gpuhost.errors import ArtifactError, EnvironmentProblem
+from gpuhost.reading import content
+from gpuhost.text import printable
+
+LIMIT = 64 << 20
+SECONDS = 120
+
+
+class Fetch:
+    """Read addresses from the network, or with `recorded` from the files HOST/PATH below that folder alone."""
+
+    def __init__(self, recorded: Optional[Path] = None) -> None:
+        """Choose where to read from."""
+        self.recorded = recorded
+
+    def get(self, url: str, accept: str = "*/*", limit: int = LIMIT) -> bytes:
+        """Return what is at an address, at most `limit` bytes."""
+        if self.recorded is not None:
+            return self._recorded(url, limit)
+        headers = {"Accept": accept, "User-Agent": "gpuhost"}
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - importers give http and https
+        try:
+            with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above
+                data: bytes = answer.read(limit + 1)
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            raise EnvironmentProblem(f"{url} does not answer: {printable(error, 200)}.", "Try again later.") from None
+        if len(data) > limit:
+            raise ArtifactError(f"{url} is larger than {limit} bytes.", "Look whether it is what it was.")
+        return data
+
+    def _recorded(self, url: str, limit: int) -> bytes:
+        """Return a recording."""
+        parts = urlsplit(url)
+        path = parts.path + ("index" if parts.path.endswith("/") else "")
+        file = Path(f"{self.recorded}/{parts.netloc}{path}")
+        try:
+            return content(file, limit)
+        except (OSError, ValueError) as error:
+            text = f"{url} is not recorded: {printable(error, 200)}."
+            raise EnvironmentProblem(text, "Record it, or leave out --recorded.") from None
