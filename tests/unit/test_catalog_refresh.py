@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import hashlib
 import json
@@ -11,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
@@ -147,8 +149,10 @@ class Mirror:
 
     def __init__(self, folder: Path) -> None:
         """Make the key."""
-        self.folder, self.home, self.keyring = folder / "recorded", folder / "gnupg", folder / "keys.gpg"
-        self.home.mkdir(mode=0o700)
+        self.folder, self.keyring = folder / "recorded", folder / "keys.gpg"
+        # Short, because the path of the agent's socket has 107 characters at most.
+        self.home = Path(tempfile.mkdtemp(prefix="gpg"))
+        atexit.register(shutil.rmtree, str(self.home), True)
         self.gpg("--passphrase", "", "--quick-gen-key", "archive@example.org", "ed25519", "sign", "never")
         self.keyring.write_bytes(self.gpg("--export"))
 

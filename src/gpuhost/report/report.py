@@ -256,7 +256,6 @@ def write(report: Json, target: Path) -> Dict[str, Path]:
     if is_superseded(report, paths["json"]):
         return paths
     try:
-        target.mkdir(parents=True, exist_ok=True)
         for kind, path in paths.items():
             files.write_whole(path, texts[kind], None)
     except OSError as error:
