@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
@@ -210,6 +210,27 @@ def test_what_is_asked_of_apt() -> None:
 def test_which_packages_are_of_another_branch(name: str, other: bool) -> None:
     """What must go before the locked branch; the kernel's own number is no branch."""
     assert packages.other_branch(name, SIGNED, "ubuntu") is other
+
+
+@pytest.mark.parametrize(
+    ("name", "modules", "leads"),
+    [
+        ("linux-modules-nvidia-525-generic-hwe-18.04", f"linux-modules-nvidia-525-{KERNEL}", True),
+        ("linux-modules-nvidia-525-generic-hwe-18.04", None, True),
+        ("linux-modules-nvidia-525-generic-hwe-18.04", "linux-modules-nvidia-525-generic-hwe-18.04", False),
+        ("linux-modules-nvidia-525-aws", "linux-modules-nvidia-525-generic-hwe-18.04", False),
+        (f"linux-modules-nvidia-525-{KERNEL}", f"linux-modules-nvidia-525-{KERNEL}", False),
+        ("linux-modules-nvidia-525-5.4.0-152-generic", f"linux-modules-nvidia-525-{KERNEL}", False),
+        ("linux-modules-nvidia-470-generic-hwe-18.04", f"linux-modules-nvidia-525-{KERNEL}", False),
+        ("nvidia-driver-525", f"linux-modules-nvidia-525-{KERNEL}", False),
+    ],
+)
+def test_which_packages_lead_to_another_kernel(name: str, modules: Optional[str], leads: bool) -> None:
+    """Those that follow the newest kernel, where the lock takes the modules for one kernel by name, or builds them."""
+    how = {"modules_from": "signed", "modules": dict(SIGNED["modules"], package=modules)} if modules else {}
+    built = {"modules_from": "dkms", "modules": None}
+    assert packages.leads_elsewhere(name, {**SIGNED, **(how or built)}) is leads
+    assert not packages.leads_elsewhere(name, DEBIAN) and not packages.leads_elsewhere(name, RUNFILE)
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,20 @@ def test_packages_of_another_branch_are_taken_down_in_the_same_step(host: Host) 
     assert not [word for word in simulated if word.startswith("nvidia-tool")]
 
 
+def test_what_leads_to_the_newest_kernel_goes_where_the_lock_stays_with_another(host: Host) -> None:
+    """It needs the old version of the modules; apt would upgrade it, and bring a kernel that nobody has asked for."""
+    leads, exact = "linux-modules-nvidia-525-generic-hwe-18.04", f"linux-modules-nvidia-525-{KERNEL}"
+    for name in (leads, exact):
+        host.dpkg[name] = ("5.4.0-150.167", "install ok installed")
+        host.sources[name] = "linux-restricted-modules-hwe-5.4"
+    version = "5.4.0-150.167+1"
+    host.offers.update({leads: ["5.4.0-152.169"], exact: [version]})
+    modules = {"package": exact, "package_version": version, "kernel": KERNEL}
+    host.setup(driver=dict(DRIVER, modules=modules)).set.exact_set()
+    simulated = next(words for words in host.asked if "--simulate" in words)
+    assert f"{leads}-" in simulated and f"{exact}={version}" in simulated and f"{exact}-" not in simulated
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [

@@ -112,7 +112,9 @@ def wanted_names(driver: Json, kernel: str, distribution: str) -> List[str]:
     if driver["modules_from"] == "signed":
         modules = driver["modules"]
         exact = "{}-{}".format(driver["modules_package"], kernel)
-        names += ["{}={}".format(modules["package"], modules["package_version"]), exact]
+        names.append("{}={}".format(modules["package"], modules["package_version"]))
+        if modules["package"] != exact:
+            names.append(exact)
     else:
         names += [f"{dkms_package(driver, distribution)}={version}", headers_package(kernel)]
     if distribution == "debian":
@@ -235,6 +237,24 @@ def other_branch(name: str, driver: Json, distribution: str) -> bool:
     if found is None or own is None:
         return False
     return found.group(1) != own.group(1) or bool(_OF_ONE_KIND.match(name) and found.group(2) != own.group(2))
+
+
+def leads_elsewhere(name: str, driver: Json) -> bool:
+    """Return whether a package leads to prebuilt modules of the lock's branch, though the lock takes none that does so.
+
+    It needs one exact version of them. As soon as the locked version differs, apt would upgrade it, and with it would
+    come the newest kernel.
+    """
+    prefix = driver.get("modules_package") or ""
+    if not prefix or not name.startswith(f"{prefix}-"):
+        return False
+    locked = (driver.get("modules") or {}).get("package", "")
+    return not _ends_with_kernel(name, prefix) and (not locked or _ends_with_kernel(locked, prefix))
+
+
+def _ends_with_kernel(name: str, prefix: str) -> bool:
+    """Return whether a package of prebuilt modules is for one kernel; the others' names end with a flavour."""
+    return name[len(prefix) + 1 :][:1].isdigit()
 
 
 def source_of(driver: Json, shows: Dict[Tuple[str, str], Json]) -> str:

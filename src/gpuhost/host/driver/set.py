@@ -237,10 +237,12 @@ class DriverSet:
         ]
 
     def is_in_the_way(self, name: str, rows: Dict[str, Json]) -> bool:
-        """Return whether an installed package is of another branch than the lock's."""
+        """Return whether an installed package is of another branch than the lock's, or leads to another kernel."""
         there = rows[name]["state"] not in ("not-installed", "config-files")
-        driver = bool(packages.SOURCES.match(rows[name]["source"]))
-        return there and driver and packages.other_branch(name, self.driver, self.machine.distribution)
+        if not there or not packages.SOURCES.match(rows[name]["source"]):
+            return False
+        other = packages.other_branch(name, self.driver, self.machine.distribution)
+        return other or packages.leads_elsewhere(name, self.driver)
 
     def already(self, rows: Dict[str, Json], remove: List[Change]) -> Dict[str, str]:
         """The driver's packages that are installed and stay, by name with their version."""
