@@ -3,8 +3,9 @@
 import ctypes
 import os
 import pathlib
-from typing import Iterator, Sequence
+from typing import Sequence
 
+from ..host import cgroups
 from .darknet import convolutions
 from .networks import Layer
 
@@ -18,33 +19,10 @@ TILE_BYTES = 4 * 8 * 8
 """
 
 
-def group_limits(root: pathlib.Path) -> Iterator[int]:
-    """What the control groups of this process allow it of the memory, from its own up to the outermost, in both
-    versions of control groups; a container sees its own as the outermost, whatever path it is told.
-    """
-    listed = root / "proc/self/cgroup"
-    for line in listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            top, name = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if (folder / name).is_file():
-                allowed = (folder / name).read_text(encoding="ascii").strip()
-                if allowed != "max":
-                    yield int(allowed)
-            if folder == top:
-                break
-
-
 def machine_bytes(root: pathlib.Path = pathlib.Path("/")) -> int:
     """The machine's memory, or what this process's control groups (a container, a service) may use of it."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([physical, *group_limits(root)])
+    return min([physical, *cgroups.memory_limits(root)])
 
 
 def winograd_bytes(layers: Sequence[Layer]) -> int:
