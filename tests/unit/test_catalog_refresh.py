@@ -284,6 +284,13 @@ def test_the_index_is_the_one_that_pip_is_set_to(monkeypatch: pytest.MonkeyPatch
     assert index.address() == INDEX
 
 
+def test_a_login_in_an_address_is_shown_nowhere() -> None:
+    """pip's index may have one; nobody answers at this address."""
+    with pytest.raises(EnvironmentProblem, match="does not answer") as refused:
+        Fetch().get("https://user:s3cret@127.0.0.1/simple/p/")
+    assert "s3cret" not in f"{refused.value} {refused.value.next_step}"
+
+
 # Cards, installers and manifests, in their real formats
 
 README = """This is the source release of the NVIDIA Linux open GPU kernel modules,

@@ -27,7 +27,7 @@ def read(fetch: Fetch, tables: Mapping[str, Json], keyring: Path = KEYRING) -> I
     package = packages(fetch, suite, "main", re.compile(r"pci\.ids"))["pci.ids"]
     text = members(fetch, package, "usr/share/misc").get("pci.ids", "")
     listed = devices(text)
-    source = f"pci.ids {package['Version']} (Debian's signed package)"
+    source = f"pci.ids {package['version']} (Debian's signed package)"
     table = tables["gpus"]
     for device in sorted(set(table["devices"]) - set(listed)):
         yield Missing("gpus", ("devices", device), source)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from gpuhost.errors import ArtifactError, EnvironmentProblem
+from gpuhost.host.parse.control import stanzas
 from gpuhost.text import printable
 
 from .fetch import Fetch
@@ -25,6 +26,9 @@ SECURITY = "http://deb.debian.org/debian-security"
 SECONDS = 60
 #: A driver of the archive, by the name of its package.
 DRIVER = re.compile(r"nvidia(?:-tesla-[0-9]{3})?-driver")
+#: The fields that are read of a Release file and of a package.
+RELEASE = frozenset(("suite", "codename", "valid-until"))
+PACKAGE = frozenset(("package", "version", "depends", "filename", "sha256"))
 Stanza = Dict[str, str]
 
 
@@ -60,28 +64,13 @@ def signed_text(data: bytes, keyring: Path) -> str:
         return text.read_text(encoding="utf-8")
 
 
-def stanzas(text: str) -> Iterator[Stanza]:
-    """Yield the paragraphs of a control file, with the first line of each field."""
-    found: Stanza = {}
-    for line in text.split("\n"):
-        if not line:
-            if found:
-                yield found
-            found = {}
-        elif line[0] not in " \t":
-            key, _, value = line.partition(":")
-            found[key] = value.strip()
-    if found:
-        yield found
-
-
 def release(fetch: Fetch, base: str, suite: str, keyring: Path) -> Signed:
     """Read the Release file of a suite; one of another suite or one that has expired is an `ArtifactError`."""
     text = signed_text(fetch.get(f"{base}/dists/{suite}/InRelease"), keyring)
-    fields = next(stanzas(text), {})
-    if suite not in (fields.get("Suite"), fields.get("Codename")):
-        raise ArtifactError(f"The index of {suite} says that it is {printable(fields.get('Codename'), 40)}.")
-    until = fields.get("Valid-Until")
+    fields = next(stanzas(text, RELEASE), {})
+    if suite not in (fields.get("suite"), fields.get("codename")):
+        raise ArtifactError(f"The index of {suite} says that it is {printable(fields.get('codename'), 40)}.")
+    until = fields.get("valid-until")
     if until and email.utils.parsedate_to_datetime(until) < datetime.datetime.now(datetime.timezone.utc):
         raise ArtifactError(f"The index of {suite} was valid until {printable(until, 40)}.", "Look for an old mirror.")
     listed = re.findall(r"^ ([0-9a-f]{64}) +[0-9]+ (\S+)$", text, re.MULTILINE)
@@ -104,13 +93,13 @@ def packages(fetch: Fetch, signed: Signed, component: str, wanted: re.Pattern[st
         fetch.get(f"{signed.base}/dists/{signed.suite}/{name}"), signed.files[name], f"{signed.suite} {name}"
     )
     text = lzma.decompress(data).decode("utf-8")
-    found = (one for one in stanzas(text) if wanted.fullmatch(one.get("Package", "")))
-    return {one["Package"]: {**one, "base": signed.base, "component": component} for one in found}
+    found = (one for one in stanzas(text, PACKAGE) if wanted.fullmatch(one.get("package", "")))
+    return {one["package"]: {**one, "base": signed.base, "component": component} for one in found}
 
 
 def members(fetch: Fetch, stanza: Stanza, folder: str) -> Dict[str, str]:
     """Return the texts of the files in a folder of a package, by name; the package is held against its index."""
-    data = checked(fetch.get(f"{stanza['base']}/{stanza['Filename']}"), stanza["SHA256"], stanza["Filename"])
+    data = checked(fetch.get(f"{stanza['base']}/{stanza['filename']}"), stanza["sha256"], stanza["filename"])
     with tempfile.TemporaryDirectory() as work:
         deb, unpacked = Path(work) / "it.deb", Path(work) / "it.tar"
         deb.write_bytes(data)
@@ -131,7 +120,7 @@ def newest(found: List[Dict[str, Stanza]]) -> Dict[str, Stanza]:
     best: Dict[str, Stanza] = {}
     for suite in found:
         for name, stanza in suite.items():
-            if name not in best or later(stanza["Version"], best[name]["Version"]):
+            if name not in best or later(stanza["version"], best[name]["version"]):
                 best[name] = stanza
     return best
 
@@ -173,7 +162,7 @@ def platform_facts(base: Mapping[str, Stanza]) -> Json:
 
     own = need(base, "python3", r"\bpython(3\.[0-9]+)\b")
     return {
-        "glibc": base["libc6"]["Version"].partition("-")[0],
+        "glibc": base["libc6"]["version"].partition("-")[0],
         "pythons": [own, *(one for one in numbered(r"python(3\.[0-9]+)") if one != own)],
         "gcc": {"default": need(base, "gcc", r"\bgcc-([0-9]+)\b"), "available": numbered(r"g\+\+-([0-9]+)")},
         "opencv_wheel_libraries": [one for one in ("libgl1", "libglib2.0-0", "libglib2.0-0t64") if one in base],
@@ -182,7 +171,7 @@ def platform_facts(base: Mapping[str, Stanza]) -> Json:
 
 def need(base: Mapping[str, Stanza], package: str, wanted: str) -> str:
     """Return what the dependencies of a package name."""
-    said = re.search(wanted, base.get(package, {}).get("Depends", ""))
+    said = re.search(wanted, base.get(package, {}).get("depends", ""))
     if said is None:
         raise ArtifactError(f"Debian's index does not say what {package} depends on.", "Look what became of it.")
     return said.group(1)
@@ -202,7 +191,7 @@ def driver_findings(
     for name, stanza in sorted(found.items()):
         if not DRIVER.fullmatch(name):
             continue
-        version = stanza["Version"]
+        version = stanza["version"]
         upstream = version.partition("-")[0]
         if name not in row_of or upstream.partition(".")[0] not in tables["drivers"]["branches"]:
             yield Person("drivers", f"{platform} has {name} {version}, of which the catalog has no row or no branch")
@@ -214,11 +203,11 @@ def driver_findings(
             "package_version": version,
             "branch": upstream.partition(".")[0],
             "component": stanza["component"],
-            "sha256": stanza["SHA256"],
-            "file": stanza["Filename"],
+            "sha256": stanza["sha256"],
+            "file": stanza["filename"],
             "claims": claims,
         }
-        yield Says("drivers", place, facts, f"{source}; ids: nvidia-detect {found['nvidia-detect']['Version']}")
+        yield Says("drivers", place, facts, f"{source}; ids: nvidia-detect {found['nvidia-detect']['version']}")
 
 
 def claimed(text: Optional[str], name: str) -> List[str]:

@@ -250,6 +250,12 @@ def length(answer: Any, url: str) -> Optional[int]:
 
 def page(url: str, accept: str, most: int) -> Tuple[str, str, str]:
     """Return the text of an address, its kind, and the address that it was found at in the end."""
+    data, kind, found = body(url, accept, most)
+    return data.decode("utf-8", "replace"), kind, found
+
+
+def body(url: str, accept: str, most: int) -> Tuple[bytes, str, str]:
+    """Return what is at an address, at most `most` bytes, its kind, and the address that it was found at in the end."""
     try:
         answer = opened(url, {"Accept": accept}, most)
         with answer:
@@ -265,4 +271,4 @@ def page(url: str, accept: str, most: int) -> Tuple[str, str, str]:
         raise failed(url, error) from error
     if len(data) > most:
         raise absurd(url, f"it has more than {most} bytes")
-    return data.decode("utf-8", "replace"), answer.headers.get("Content-Type", ""), found
+    return data, answer.headers.get("Content-Type", ""), found
