@@ -14,7 +14,7 @@ from ..errors import GpuhostError, UsageError
 from ..text import printable
 from . import benchmark, benchmark_text, detecting, devices, engine, gate, options, photos, video
 from .darknet import check_size
-from .detector import Detector
+from .detector import Detector, check_settings
 from .files import nothing_written
 from .models import catalog, model_files
 from .networks import MODELS, layers_of
@@ -42,10 +42,7 @@ def _check(given: argparse.Namespace) -> None:
     check_size(given.size)
     for model in given.model:
         _check_model(model)
-    for name in ("count", "passes", "batch"):
-        value = getattr(given, name, None)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name} must be at least 1.", next_step="Leave it out for the default.")
+    options.check_least(given, 1, "count", "passes", "batch")
     budget = getattr(given, "budget", None)
     if budget is not None and not (math.isfinite(budget) and budget > 0.0):
         raise UsageError(f"A --budget of {budget} seconds is not possible.", next_step="Use a number above 0.")
@@ -122,14 +119,10 @@ def _detect(given: argparse.Namespace) -> int:
     check_size(given.size)
     _check_model(given.model)
     _check_weights(given.weights_dir)
-    for name in ("confidence", "overlap"):
-        value = getattr(given, name)
-        if not (math.isfinite(value) and 0.0 <= value <= 1.0):
-            raise UsageError(f"A {name} of {value} is not possible.", next_step="Use a number from 0 to 1.")
-    if given.batch is not None and given.batch < 1:
-        raise UsageError("--batch must be at least 1.", next_step="Leave it out for the default.")
+    check_settings(given.confidence, given.overlap, given.fit)
+    options.check_least(given, 1, "batch")
     check_offered(device_named(given.device))
-    classes = detecting.check_boxes(given)
+    classes = detecting.wanted_classes(given)
     asked = detecting.Asked(given)
 
     def opened() -> Detector:
@@ -150,7 +143,7 @@ def _detect(given: argparse.Namespace) -> int:
         code, detector = detecting.one(asked, given, opened)
     else:
         code, detector = detecting.many(asked, given, opened, Progress(sys.stderr, given.progress))
-    if detector.files.weights_kind != "real":
+    if not detector.meaningful:
         print(SYNTHETIC_WARNING, file=sys.stderr)
     return code
 

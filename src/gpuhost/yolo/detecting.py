@@ -5,13 +5,14 @@ import contextlib
 import itertools
 import json
 import sys
+from collections import Counter
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ..errors import UsageError
 from ..text import printable
-from . import draw, images, outputs, pipeline, sources, video
+from . import draw, images, options, outputs, pipeline, sources, video
 from .benchmark import decoder_threads
-from .detector import FITS, Detection, Detector, numbers_of
+from .detector import Detection, Detector, numbers_of
 from .models import class_names
 from .progress import Progress
 
@@ -32,10 +33,8 @@ class Asked:
         if self.words.count(sources.STDIN) + (str(given.list) == sources.STDIN) > 1:
             raise UsageError("Standard input can be read once only.", "Name it once.")
         sources.check(self.words)
-        for name, least in (("every", 1), ("frames", 1), ("reconnect", 0)):
-            value = getattr(given, name)
-            if value is not None and value < least:
-                raise UsageError(f"--{name} must be at least {least}.", "Leave it out for the default.")
+        options.check_least(given, 1, "every", "frames")
+        options.check_least(given, 0, "reconnect")
         self.kind = given.format or ("json" if given.json else "text")
         if given.json and self.kind != "json":
             raise UsageError(f"--json is --format json, and --format {self.kind} was asked for.", "Use one of them.")
@@ -53,12 +52,10 @@ class Asked:
             video.require()
 
 
-def check_boxes(given: argparse.Namespace) -> Tuple[str, ...]:
-    """UsageError for a fit or a class that there is not; the classes that are wanted."""
+def wanted_classes(given: argparse.Namespace) -> Tuple[str, ...]:
+    """Return the classes that are wanted; UsageError for one that there is not."""
     wanted = tuple(name.strip() for name in (given.classes or "").split(",") if name.strip())
     numbers_of(wanted, class_names())
-    if given.fit not in (None, *FITS):
-        raise UsageError(f"There is no fit {given.fit!r}.", "Use one of: {}.".format(", ".join(FITS)))
     return wanted
 
 
@@ -70,7 +67,7 @@ def head_of(detector: Detector, given: argparse.Namespace) -> Dict[str, Any]:
         "size": given.size,
         "device": detector.network.device.name,
         "weights": {"kind": detector.files.weights_kind, "sha256": detector.files.weights_sha256},
-        "meaningful": detector.files.weights_kind == "real",
+        "meaningful": detector.meaningful,
     }
 
 
@@ -79,13 +76,12 @@ def one(asked: Asked, given: argparse.Namespace, open_detector: Open) -> Tuple[i
     item = next(iter(sources.items(asked.words, asked.video)))
     picture = sources.load(item)
     detector = open_detector()
-    found = detector.boxes(detector.network.forward(detector.blob(picture)), picture.shape[1], picture.shape[0])
-    meaningful = detector.files.weights_kind == "real"
+    found = detector.detect(picture)
     seen = outputs.Seen(item, picture.shape[1], picture.shape[0], found, picture)
     if given.output is not None:
-        draw.save(given.output, draw.drawn(picture, found, meaningful), given.force)
+        draw.save(given.output, draw.drawn(picture, found, detector.meaningful), given.force)
     with contextlib.ExitStack() as stack:
-        for writer in _writers(stack, given, lambda: meaningful):
+        for writer in _writers(stack, given, detector):
             writer.add(seen)
         if given.results is None and asked.kind in ("text", "json"):
             _print_one(asked, given, detector, seen)
@@ -108,11 +104,11 @@ def _print_one(asked: Asked, given: argparse.Namespace, detector: Detector, seen
     print(f"{len(seen.found)} objects{drawn}")
 
 
-def _writers(stack: contextlib.ExitStack, given: argparse.Namespace, meaningful: Callable[[], bool]) -> List[Any]:
+def _writers(stack: contextlib.ExitStack, given: argparse.Namespace, detector: Detector) -> List[Any]:
     """Return the writers of folders; they are ended with the stack, also when it is left by Ctrl-C."""
     writers: List[Any] = []
     if given.into is not None:
-        writers.append(outputs.Drawn(given.into, given.force, meaningful))
+        writers.append(outputs.Drawn(given.into, given.force, detector.meaningful))
     if given.labels is not None:
         writers.append(outputs.Labels(given.labels, given.force))
     for writer in writers:
@@ -126,19 +122,18 @@ class Tally:
     def __init__(self) -> None:
         """Nothing yet."""
         self.pictures = self.objects = self.faults = 0
-        self.classes: Dict[str, int] = {}
+        self.classes = Counter()  # type: Counter[str]
 
     def add(self, found: List[Detection]) -> None:
         """Count one picture."""
         self.pictures += 1
         self.objects += len(found)
-        for row in found:
-            self.classes[row.label] = self.classes.get(row.label, 0) + 1
+        self.classes.update(row.label for row in found)
 
     def text(self) -> str:
         """Return the summary table."""
         rows = [("pictures", self.pictures), ("not used", self.faults), ("objects", self.objects)]
-        kinds = sorted(self.classes.items(), key=lambda pair: (-pair[1], pair[0]))
+        kinds = outputs.by_count(self.classes)
         rows += [("  " + printable(label, 40), count) for label, count in kinds[:20]]
         if len(kinds) > 20:
             rows.append(("  of other classes", sum(count for _, count in kinds[20:])))
@@ -169,7 +164,7 @@ def many(asked: Asked, given: argparse.Namespace, open_detector: Open, progress:
     detector = open_detector()
     code = DONE
     with contextlib.ExitStack() as stack:
-        writers = _writers(stack, given, lambda: detector.files.weights_kind == "real")
+        writers = _writers(stack, given, detector)
         head = head_of(detector, given)
         table = stack.enter_context(outputs.table(given.results, asked.kind, head, sys.stdout, given.force))
         for item, problem in early:

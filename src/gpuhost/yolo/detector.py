@@ -137,6 +137,15 @@ def numbers_of(names: Sequence[str], labels: Sequence[str]) -> List[int]:
     return [labels.index(name) for name in names]
 
 
+def check_settings(confidence: float, overlap: float, fit: Optional[str]) -> None:
+    """UsageError for a threshold outside 0..1, and for a fit that there is not."""
+    for name, value in (("confidence", confidence), ("overlap", overlap)):
+        if not 0.0 <= value <= 1.0:
+            raise UsageError(f"A {name} of {value} is not possible.", next_step="Use a number from 0 to 1.")
+    if fit not in (None, *FITS):
+        raise UsageError(f"There is no fit {fit!r}.", next_step="Use one of: {}.".format(", ".join(FITS)))
+
+
 class Detector:
     """A model on a device."""
 
@@ -159,11 +168,7 @@ class Detector:
         Without `fit` the picture is brought to the input as in the network's training. `multi_label` gives a place
         every class above the confidence, and `classes` leaves boxes of other names out.
         """
-        for name, value in (("confidence", confidence), ("overlap", overlap)):
-            if not 0.0 <= value <= 1.0:
-                raise UsageError(f"A {name} of {value} is not possible.", next_step="Use a number from 0 to 1.")
-        if fit not in (None, *FITS):
-            raise UsageError(f"There is no fit {fit!r}.", next_step="Use one of: {}.".format(", ".join(FITS)))
+        check_settings(confidence, overlap, fit)
         self.labels = class_names()
         self._wanted = numbers_of(classes, self.labels)
         self.fit, self.multi_label = fit or STRETCH, multi_label  # the published configurations have no letter_box
@@ -208,6 +213,11 @@ class Detector:
         else:
             answers = [self.network.forward(blob) for blob in blobs]
         return [self.boxes(heads, pixels.shape[1], pixels.shape[0]) for heads, pixels in zip(answers, pictures)]
+
+    @property
+    def meaningful(self) -> bool:
+        """Whether the boxes mean anything: synthetic weights compute, and find noise."""
+        return self.files.weights_kind == "real"
 
     def blob(self, image: Any) -> Any:
         """The network's input for the pixels of a picture."""

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 from typing import Any
 
+from ..errors import UsageError
 from .networks import MODELS
 
 DEFAULT_MODELS = ("yolov4-tiny", "yolov3")
@@ -21,6 +22,14 @@ DETECT_CODES = (
     "Exit codes: 0 done, 1 done but some pictures could not be used, 2 usage or no usable picture, 6 damaged file, "
     "7 as with bench, 130 interrupted (what was done is written)."
 )
+
+
+def check_least(given: argparse.Namespace, least: int, *names: str) -> None:
+    """UsageError for a number that is below what it may be at the least; one that was left out is not looked at."""
+    for name in names:
+        value = getattr(given, name, None)
+        if value is not None and value < least:
+            raise UsageError(f"--{name} must be at least {least}.", next_step="Leave it out for the default.")
 
 
 def _files(command: argparse.ArgumentParser, work_needed: bool) -> None:

@@ -10,7 +10,8 @@ import io
 import json
 import pathlib
 import re
-from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from collections import Counter
+from typing import IO, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import cv2
 
@@ -142,12 +143,14 @@ def _where(item: Item) -> Dict[str, Any]:
     return where
 
 
+def by_count(kinds: Mapping[str, int]) -> List[Tuple[str, int]]:
+    """Return kinds with their numbers, the most frequent first, then by name."""
+    return sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
 def counted(found: Sequence[Detection]) -> str:
     """Return how many objects of which kind there are: "3 objects: 2 person, 1 dog"."""
-    kinds: Dict[str, int] = {}
-    for row in found:
-        kinds[row.label] = kinds.get(row.label, 0) + 1
-    rows = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+    rows = by_count(Counter(row.label for row in found))
     names = ", ".join(f"{count} {printable(label, 60)}" for label, count in rows[:20])
     return f"{len(found)} objects" + (f": {names}" if names else "")
 
@@ -195,14 +198,14 @@ class Labels:
 class Drawn:
     """Writes pictures with the boxes drawn, and each video as a video (Motion JPEG in AVI)."""
 
-    def __init__(self, folder: pathlib.Path, force: bool, meaningful: Callable[[], bool]) -> None:
+    def __init__(self, folder: pathlib.Path, force: bool, meaningful: bool) -> None:
         """Write into this folder."""
         self._names, self._force, self._meaningful = Names(folder), force, meaningful
         self._video: Optional[Tuple[Tuple[str, int, int], Any, contextlib.ExitStack]] = None
 
     def add(self, seen: Seen) -> None:
         """Write one picture, or the next frame of a video."""
-        picture = draw.drawn(seen.pixels, seen.found, self._meaningful())
+        picture = draw.drawn(seen.pixels, seen.found, self._meaningful)
         if seen.item.frame is not None:
             self._frame(seen, picture)
             return
