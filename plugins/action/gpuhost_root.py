@@ -27,7 +27,7 @@ class ActionModule(ActionBase):
         except AnsibleError as error:
             said = str(error)  # Ansible's own words for a password that is missing or wrong
         else:
-            said = "" if done["stdout"].strip() == "0" else done["stderr"] or done["stdout"]
-            if not said and done["stdout"].strip() != "0":
-                said = f"exit status {done['rc']}"
-        return {**result, "changed": False, "problem": root_problem(user, said) if said else ""}
+            if done["stdout"].strip() == "0":
+                return {**result, "changed": False, "problem": ""}
+            said = done["stderr"] or done["stdout"] or f"exit status {done['rc']}"
+        return {**result, "changed": False, "problem": root_problem(user, said)}

@@ -27,12 +27,9 @@ def parse_major(said: str) -> int:
     the packager again, or "(experimental)" may follow.
     """
     first = said.splitlines()[0] if said.strip() else ""
-    bare = before = first.partition(" ")[2]
-    while True:
-        bare = re.sub(r"\([^()]*\)", " ", before)
-        if bare == before:
-            break
-        before = bare
+    bare, count = first.partition(" ")[2], 1
+    while count:  # parentheses stand in parentheses
+        bare, count = re.subn(r"\([^()]*\)", " ", bare)
     match = re.match(r"\s*([0-9]{1,3})(\.[0-9]+)*(\s|$)", bare)
     return int(match.group(1)) if match and "clang" not in first.lower() else 0
 

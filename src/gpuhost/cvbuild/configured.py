@@ -9,7 +9,6 @@ from ..errors import GpuhostError
 from ..versions import release
 from .archs import Architectures, flat
 from .failures import failure
-from .options import HAVE
 
 HEAD = re.compile(r"^--\s+General configuration for OpenCV (\S+)")
 LINE = re.compile(r"^--\s{3,}([^:]+?):\s*(.*?)\s*$")
@@ -167,6 +166,10 @@ def raise_not_found(log: str, toolkit: str) -> None:
             f"CMake does not find {', '.join(parts)} in the CUDA toolkit {toolkit}.",
             "Install the toolkit whole, or name another: --cuda DIR",
         )
+
+
+#: Switches whose result OpenCV keeps under another name (cmake/OpenCVFindLibsVideo.cmake, modules/videoio/cmake).
+HAVE = {"V4L": ("V4L", "CAMV4L", "CAMV4L2"), "1394": ("DC1394_2", "DC1394")}
 
 
 def check_asked(asked: Sequence[Tuple[str, str]], cache: str, variables: str) -> None:

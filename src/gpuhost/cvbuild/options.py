@@ -284,10 +284,6 @@ def check_modules(modules: Sequence[str]) -> Tuple[str, ...]:
     return tuple(modules)
 
 
-#: Switches whose result OpenCV keeps under another name (cmake/OpenCVFindLibsVideo.cmake, modules/videoio/cmake).
-HAVE = {"V4L": ("V4L", "CAMV4L", "CAMV4L2"), "1394": ("DC1394_2", "DC1394")}
-
-
 def effective(s: Settings) -> Dict[str, str]:
     """The value of each option as it is passed, by name."""
     return {o.name: o.value for o in options(s)}
