@@ -211,10 +211,11 @@ def test_an_option_of_a_role_is_taken_into_the_lock_once(runs: Runs) -> None:
 def test_another_card_stops_the_run(runs: Runs) -> None:
     """The message says what was locked, what is there and what to type; the lock stays as it was."""
     message = runs.second.failure("swapped")
+    typed = f"-i {runs.ansible.inventory / 'hosts.json'}"
     for words in (
         "cards: locked 10de:1c30, present 10de:2204",
         "docs/runbooks/rebuild.md",
-        "./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true",
+        f"./run ansible-playbook {typed} playbooks/plan.yml -e gpu_stack_relock=true",
         "Nothing was changed",
     ):
         assert words in message
