@@ -153,7 +153,8 @@ class Controller:
         """Run `pytest verify/` over the inventory, or one host of it; each host's report."""
         folder = self.folder / "reports"
         wanted = [only] if only else list(self.hosts)
-        names = ",".join(f"ansible://{name}" for name in wanted)
+        # A bare name is one of the inventory, as the runbook has it.
+        names = only or ",".join(f"ansible://{name}" for name in wanted)
         done = subprocess.run(
             [
                 sys.executable,

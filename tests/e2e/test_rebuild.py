@@ -165,7 +165,7 @@ def test_the_same_model_with_another_uuid(world: World) -> None:
 
 
 #: The runbook's commands that are no playbook of the other tests here.
-VERIFY = "./run pytest verify/ --hosts=ansible://HOST"
+VERIFY = "./run pytest verify/ --hosts=HOST"
 HISTORY = "./run gpuhost history HOST"
 COMPARE = './run gpuhost plan --os ubuntu-18.04 --compare "Quadro P2000" "RTX 3090"'
 LOOK = ("nvidia-smi", "journalctl -k -b | grep -i -e nvidia -e nvrm -e nouveau")
