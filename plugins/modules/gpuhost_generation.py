@@ -121,9 +121,11 @@ def collected(module, root):
 def absent(module, root):
     """Delete the store, or say that it would be deleted."""
     there = root.exists()
+    # A line for each thing that was installed: its files would fill thousands.
+    listed = [str(root), *generations.contents(root)] if there and module._diff else [str(root)]
     if there and not module.check_mode:
         generations.remove(root)
-    diff = {"before": f"{root}\n" if there else "", "after": ""}
+    diff = {"before": "\n".join([*listed, ""]) if there else "", "after": ""}
     module.exit_json(changed=there, told=f"{root} is gone.", diff=diff)
 
 

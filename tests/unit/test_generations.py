@@ -109,3 +109,21 @@ def test_tools_and_what_is_in_the_making_stay(tmp_path: Path) -> None:
     install(tmp_path, "opencv_build-3", "opencv-builder-1", "dl4cv-9")
     (tmp_path / "store/cuda-12-half").mkdir()
     assert generations.garbage(tmp_path, 5).folders == ["store/dl4cv-9"]
+
+
+def test_what_a_removal_takes_is_a_line_for_each_thing(tmp_path: Path) -> None:
+    """With its size on the disk, links not followed, however many files it has."""
+    for name in ("store/cuda-11-ab/lib", "cache/wheels", "generations/1", "state"):
+        (tmp_path / name).mkdir(parents=True)
+    for number in range(50):
+        (tmp_path / "store/cuda-11-ab/lib" / str(number)).write_bytes(b"x" * 100_000)
+    (tmp_path / "current").symlink_to("generations/1")
+    (tmp_path / "store/cuda-11-ab/link").symlink_to("/usr")
+    told = [line.split() for line in generations.contents(tmp_path)]
+    assert [Path(row[2]).relative_to(tmp_path).as_posix() for row in told] == [
+        "cache/wheels",
+        "generations",
+        "state",
+        "store/cuda-11-ab",
+    ]
+    assert 5.0 <= float(told[-1][0]) < 6.0

@@ -9,6 +9,7 @@ it from a switch; what never came into force by it is recognised by `current`.
 """
 
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -184,6 +185,21 @@ def named_by_environments(root: Path, linked: Set[str]) -> Dict[str, str]:
 def in_runpath(facts: Json) -> List[str]:
     """The store folders in the RUNPATH of a wheel's module."""
     return sorted(set(re.findall(r"store/[^/:\"]+", json.dumps(facts.get("runpath", "")))))
+
+
+def contents(root: Path) -> List[str]:
+    """Return what lies in the store, a line for each folder below its parts, with its size on the disk."""
+    parts = sorted(path for path in root.glob("*") if not path.is_symlink())
+    inner = [path for part in parts for path in (sorted(part.iterdir()) if part.name in ("store", "cache") else [part])]
+    return [f"{size(path) / 1e6:>8.1f} MB  {path}" for path in inner]
+
+
+def size(path: Path) -> int:
+    """Return how many bytes of the disk a file or a folder takes; a link is not followed."""
+    found = path.lstat().st_blocks * 512
+    for folder, folders_, names in os.walk(str(path)):  # follows no link
+        found += sum((Path(folder) / name).lstat().st_blocks * 512 for name in [*folders_, *names])
+    return found
 
 
 def remove(root: Path) -> bool:
