@@ -262,10 +262,17 @@ def test_the_index_adds_wheels_and_tells_of_releases(tables: Dict[str, Json], tm
     names += [names[0].replace("x86_64", "aarch64"), WHEEL.format("2.22.0rc0", "cp314", "cp314")]
     names += [WHEEL.format("2.23.0", "cp314", "cp314")]
     record(tmp_path, f"{INDEX}/tensorflow/", page("tensorflow", *names))
-    found = list(index.tensorflow(index.listing(Fetch(tmp_path), INDEX), tables))
+    files = index.listing(Fetch(tmp_path), INDEX)
+    found = list(index.tensorflow(files, tables, {"dl4cv-tensorflow-2.21.0-cp314"}))
     assert [f.facts["file"] for f in found if isinstance(f, Says)] == names[:1]
     assert len([f for f in found if isinstance(f, Missing)]) == len(one["wheels"])
     assert ["2.23.0" in f.text for f in found if isinstance(f, Person)] == [True]
+    unlocked = list(index.tensorflow(files, tables, set()))
+    assert not any(isinstance(f, Says) for f in unlocked)
+    assert any(
+        isinstance(f, Person) and f.text == f"{names[0]} is on the index: no environment is locked for it"
+        for f in unlocked
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from packaging.version import InvalidVersion, Version
 
 from gpuhost import strict_json
 from gpuhost.errors import EnvironmentProblem
+from gpuhost.planning import catalog
+from gpuhost.planning.environments import lock_name
 from gpuhost.text import printable
 
 from .fetch import Fetch
@@ -102,15 +104,18 @@ def python(file: str) -> List[str]:
 def read(fetch: Fetch, tables: Mapping[str, Json], index: str) -> Iterator[Finding]:
     """Yield what the index has of each project of the catalog."""
     files = listing(fetch, index)
-    yield from tensorflow(files, tables)
+    yield from tensorflow(files, tables, set(catalog.names(catalog.ENVIRONMENTS)))
     yield from opencv(files, tables)
     for name in sorted(tables):
         if name.startswith("wheels/"):
             yield from nvidia(files, name, tables[name])
 
 
-def tensorflow(files: Listing, tables: Mapping[str, Json]) -> Iterator[Finding]:
-    """Yield the wheels of TensorFlow's releases for the Pythons that some platform has."""
+def tensorflow(files: Listing, tables: Mapping[str, Json], locked: Set[str]) -> Iterator[Finding]:
+    """Yield the wheels of TensorFlow's releases for the Pythons that some platform has.
+
+    A new one for which no environment is `locked` is told only: with its row a plan could name what nothing installs.
+    """
     pythons = {p for one in tables["platforms"]["platforms"].values() for p in one["pythons"]}
     tags = {f"cp{one.replace('.', '')}" for one in pythons}
     rows = tables["tensorflow"]["releases"]
@@ -126,6 +131,9 @@ def tensorflow(files: Listing, tables: Mapping[str, Json]) -> Iterator[Finding]:
             interpreter, abi = python(name)
             fit = interpreter in tags and abi.startswith(interpreter) and not abi.endswith("t")
             if name not in known and (not fit or file["yanked"]):
+                continue
+            if name not in known and lock_name("dl4cv", "tensorflow", one["version"], interpreter) not in locked:
+                yield Person("tensorflow", f"{name} is on the index: no environment is locked for it")
                 continue
             facts = {"tag": interpreter, "file": name, "sha256": file["sha256"]}
             yield Says("tensorflow", (*place, row(file=name)), facts, source, where="tag")
