@@ -91,7 +91,9 @@ def test_a_dry_run_asks_for_the_driver_with_its_kernel_and_writes_nothing(runs: 
 
 
 def test_the_steps_stand_in_their_order(ansible: Ansible) -> None:
-    """What can refuse comes before what changes, the guard at once after the driver, the lock last; then verify/."""
+    """What can refuse comes before what changes, the guard at once after the driver, nothing in force before the
+    reboot, the lock last; then verify/.
+    """
     listed = ansible.run("-i", str(ansible.inventory / "hosts.json"), "playbooks/update.yml", "--list-tasks")
     assert listed.rc == 0, listed.out
     steps = (
@@ -103,8 +105,8 @@ def test_the_steps_stand_in_their_order(ansible: Ansible) -> None:
         "Install exactly the locked driver",
         "Hold, pin and blacklist",
         "Simulate the next updates",
-        "Put the generation in force",
         "Stop where a reboot is needed",
+        "Put the generation in force",
         "Write the lock",
         "Run verify/",
         "Remember that verify/ has passed",

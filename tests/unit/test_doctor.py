@@ -29,7 +29,8 @@ SEEN = sorted(
 )
 #: Those that are faults only because gpuhost has promised more than that CUDA works: by its record or its guard.
 PROMISED = re.compile(r"D0[234]-|D08-(newer|no-headers|no-kernel)|D10-(in-the|loaded|not)|D50-")
-OTHERWISE = {"D02-replaced-by-an-update": ["D01"]}  # without a record nobody knows that it was replaced
+#: Without a record nobody knows that it was replaced, or which kernel it was made for.
+OTHERWISE: Dict[str, List[str]] = {"D02-replaced-by-an-update": ["D01"], "D09-newer-kernel-not-booted": []}
 
 
 def first(name: str) -> Any:

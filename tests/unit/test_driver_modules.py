@@ -110,17 +110,19 @@ def test_the_common_name_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loaded", "nouveau", "words"),
+    ("loaded", "nouveau", "running", "words"),
     [
-        ("525.105.17", False, ""),
-        ("525.105.17", True, "nouveau is loaded"),
-        (None, False, "no NVIDIA module is loaded"),
-        ("470.1", False, "module 470.1 is loaded, the locked one is 525.105.17"),
+        ("525.105.17", False, "K", ""),
+        ("525.105.17", True, "K", "nouveau is loaded"),
+        (None, False, "K", "no NVIDIA module is loaded"),
+        ("470.1", False, "K", "module 470.1 is loaded, the locked one is 525.105.17"),
+        ("525.105.17", False, "J", "kernel J runs, the driver was made for K"),
+        ("525.105.17", False, "", "an unknown kernel runs, the driver was made for K"),
     ],
 )
-def test_when_a_reboot_is_needed(loaded: str, nouveau: bool, words: str) -> None:
-    """Not when the locked module is the loaded one."""
-    assert boot_needed(loaded, nouveau, SIGNED) == words
+def test_when_a_reboot_is_needed(loaded: str, nouveau: bool, running: str, words: str) -> None:
+    """Not when the locked module is the loaded one, and the kernel that it was made for is the one that runs."""
+    assert boot_needed(loaded, nouveau, SIGNED, running, "K") == words
 
 
 def test_modules_of_another_signer_are_signed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,10 @@ from gpuhost.errors import EnvironmentProblem, RefusedError
 from gpuhost.host import store
 from gpuhost.host.driver import setup as driver_setup
 from gpuhost.host.driver.setup import PENDING, RECORD, Setup
+from gpuhost.host.edges import Edges
 
 from .test_driver_modules import READY
-from .test_driver_setup import KERNEL, MEMBER, VERSION, Host
+from .test_driver_setup import DRIVER, KERNEL, MEMBER, VERSION, Host
 
 INSTALLED = "install ok installed"
 STEPS = ("preflight", "packages", "ready", "record")
@@ -166,3 +167,20 @@ def test_a_dry_run_goes_by_the_host_s_lists_like_a_real_one(host: Host, tmp_path
         setup.set.preflight()
     assert host.work.done == [["update"]]
     assert lists(setup.apt.options()) == [f"Dir::State::Lists={tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("running", "why"),
+    [(KERNEL, ""), ("4.15.0-1-generic", f"kernel 4.15.0-1-generic runs, the driver was made for {KERNEL}")],
+)
+def test_the_locked_driver_in_another_kernel_is_not_in_use(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str, why: str
+) -> None:
+    """An update to a newer kernel whose driver is of the same version ends with that kernel's boot."""
+    said = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {DRIVER['version']}  Fri\n"
+    for name, text in (("proc/driver/nvidia/version", said), ("proc/modules", "nvidia 1 0 - Live 0x0\n")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(driver_setup, "Edges", lambda root, run: Edges(str(tmp_path), run))
+    found = host.setup(running=running).hand_over()
+    assert found == {"reboot_required": why, "console_required": ""}

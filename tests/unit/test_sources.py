@@ -71,6 +71,7 @@ SICK: List[Tuple[str, Sick, Tuple[str, ...]]] = [
     ("/etc/apt/sources.list.d", None, ("host.sources-readable", "host.sources-release", "host.sources-foreign")),
     ("/proc/modules", swap("nvidia", "nouveau 1 0 - Live 0x0\nnvidia"), ("driver.nouveau",)),
     ("/proc/driver/nvidia/version", swap("525", "470"), ("driver.loaded", "cuda.driver")),
+    ("/proc/sys/kernel/osrelease", swap(K, "4.15.0-1-generic"), ("driver.loaded",)),
     ("/sys/bus/pci/devices", None, ("lock.cards", "gpu.present")),
     ("/sys/bus/pci/devices/0000:01:00.0/device", instead("0x1c30\n"), ("lock.cards",)),
     ("/sys/bus/pci/devices/0000:01:00.0/vendor", instead("0x8086\n"), ("lock.cards",)),
@@ -110,7 +111,7 @@ TOLD_ONLY = (
     "/etc/prime-discrete",
     "/proc/acpi/bbswitch",
     "/usr/bin/python3* --version",
-    "/proc/sys/kernel/*",
+    "/proc/sys/kernel/hostname",
     "/proc/cpuinfo",
     "/proc/meminfo",
 )

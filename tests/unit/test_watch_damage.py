@@ -31,7 +31,7 @@ ANSWERS: Dict[str, Answer] = {
 #: What the watch asks only whether it is there: its content may be anything.
 BY_NAME = ("boot/vmlinuz-*", "dev/nvidia*", "lib/modules/*/modules.dep", "usr/lib/*/libnvidia-ml.so.*")
 #: What the watch does not read, or reads nothing of.
-NOT_READ = ("proc/sys/kernel/osrelease", "var/lib/dpkg/status", "var/lib/dpkg/lock")
+NOT_READ = ("var/lib/dpkg/status", "var/lib/dpkg/lock")
 TRIALS, LOSSES = 60, 8
 
 

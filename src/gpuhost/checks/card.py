@@ -3,12 +3,13 @@
 import re
 from typing import List, Optional
 
+from ..host.driver.judge import another_kernel
 from ..host.probe.driver import LIBRARIES
 from ..types import Json
 from .base import RELOCK, Check, Outcome, held, on_host, skipped
 from .driver import MODPROBE, REBOOT, driver, unpacked_again, wanted
 from .found import OUTER, WSL, is_as_found, is_ours, place
-from .host import CARDS, LOADED, observation
+from .host import CARDS, LOADED, RUNNING, observation
 from .lock import installed, obeyed
 
 LOOK = on_host("dmesg | grep -E 'NVRM|Xid'")
@@ -51,8 +52,8 @@ def smi_says(seen: Json, pattern: str) -> bool:
 
 
 def loaded(seen: Json) -> Outcome:
-    """Check that the loaded kernel module is the locked driver's."""
-    version, found = wanted(seen)["version"], observation(seen)["nvidia"]
+    """Check that the loaded kernel module is the locked driver's, in the kernel that it was made for."""
+    version, found, record = wanted(seen)["version"], observation(seen)["nvidia"], driver(seen)["record"]
     required, reboot = f"driver {version} is loaded", observation(seen)["reboot_required"]
     if not found["module_loaded"]:
         others, refused = holders(seen), kernel_says(seen, REFUSED)
@@ -63,7 +64,10 @@ def loaded(seen: Json) -> Outcome:
         return held(False, required, actual, REBOOT)
     actual = f"driver {found['module_version'] or 'of unknown version'} is loaded"
     actual += f", the library is {driver(seen)['library']}" if are_apart(seen) else ""
-    return held(found["module_version"] == version, required, actual, REBOOT)
+    # A host without a record of gpuhost's says nowhere which kernel its driver was made for.
+    other = "" if record is None else another_kernel(observation(seen)["kernel"]["running"], record["kernel"])
+    actual += f", and {other}" if other else ""
+    return held(found["module_version"] == version and not other, required, actual, REBOOT)
 
 
 def holders(seen: Json) -> List[str]:
@@ -199,11 +203,11 @@ CHECKS = (
         "The driver is loaded",
         "What is installed counts only from the next boot on.",
         loaded,
-        (*LOADED, *MODPROBE),
+        (*LOADED, *RUNNING, *MODPROBE),
         ("gpu.present", "driver.signed", "driver.nouveau"),
         gpu=True,
         found=loaded_found,
-        found_sources=LOADED,
+        found_sources=(*LOADED, *RUNNING),
     ),
     Check(
         "driver.match",

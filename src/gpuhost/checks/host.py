@@ -17,6 +17,7 @@ APT = (*SOURCE_LISTS, "/var/lib/apt/lists*", "apt-get indextargets", "apt-cache 
 PACKAGES = ("dpkg --print-architecture", "dpkg-query")
 CARDS = ("/sys/bus/pci/devices*",)
 LOADED = ("/proc/modules", "/sys/module", "/proc/driver/nvidia/version")
+RUNNING = ("/proc/sys/kernel/osrelease",)
 KERNELS = ("/lib/modules*", "/boot*", "/etc/default/grub*")
 DRIVER_RECORD = "{root}/state/driver.json"
 

@@ -155,15 +155,25 @@ def told(needs: List[Need]) -> str:
     return " ".join(f"{n.diagnosis}: {n.what}. Type: {n.remedy}." for n in needs)
 
 
-def boot_needed(loaded: Optional[str], nouveau_loaded: bool, driver: Json) -> str:
-    """Why the host must be rebooted before the locked driver is in use; "" when it is."""
+def another_kernel(running: str, made: str) -> str:
+    """Why the kernel that runs is not the one that the driver was made for; "" when it is."""
+    if running == made:
+        return ""
+    return f"{'kernel ' + running if running else 'an unknown kernel'} runs, the driver was made for {made}"
+
+
+def boot_needed(loaded: Optional[str], nouveau_loaded: bool, driver: Json, running: str, boots: str) -> str:
+    """Why the host must be rebooted before the locked driver is in use; "" when it is.
+
+    Its version alone does not tell: each kernel has a module of its own, and an update may bring only a kernel.
+    """
     if nouveau_loaded:
         return "nouveau is loaded"
     if loaded is None:
         return "no NVIDIA module is loaded"
     if loaded != driver["version"]:
         return f"module {loaded} is loaded, the locked one is {driver['version']}"
-    return ""
+    return another_kernel(running, boots)
 
 
 # All of it

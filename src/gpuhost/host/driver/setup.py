@@ -82,7 +82,8 @@ class Setup:
         edges = Edges("/", self.run)
         version = edges.text("/proc/driver/nvidia/version")
         loaded = parse_module_version(version) if version is not None else None
-        reason = judge.boot_needed(loaded, "nouveau" in loaded_modules(edges), self.driver)
+        has_nouveau, running = "nouveau" in loaded_modules(edges), self.machine.running
+        reason = judge.boot_needed(loaded, has_nouveau, self.driver, running, self.set.kernel())
         if not self.owns_key() or own_key(edges)["enrolled"] is True:
             return {"reboot_required": reason, "console_required": ""}
         if module_key.is_pending(self.run):

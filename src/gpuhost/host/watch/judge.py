@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, List, NamedTuple
 
 from ...types import Json
-from ..driver.judge import Packages, altered, is_module
+from ..driver.judge import Packages, altered, another_kernel, is_module
 
 OK, BROKEN, NOTHING, UNREADABLE = "ok", "broken", "nothing to watch", "unreadable"
 #: Most of these packages are named in one sentence.
@@ -113,17 +113,22 @@ def next_boot(seen: Json, record: Json, has_card: bool) -> List[Finding]:
     if not is_module(module, record["version"]):
         there = "there is none" if module is None else f"there is {module['version'] or 'one of unknown version'}"
         return [Finding("driver.module", f"the module {record['version']} for kernel {kernel}: {there}")]
-    return now(seen, record["version"]) if has_card else []
+    return now(seen, record) if has_card else []
 
 
-def now(seen: Json, version: str) -> List[Finding]:
-    """Return findings where the driver is not loaded, not of one version with its library, or not reachable."""
+def now(seen: Json, record: Json) -> List[Finding]:
+    """Return findings where the driver is not loaded, or by another kernel, not of one version with its library, or not
+    reachable.
+    """
+    version, other = record["version"], another_kernel(seen["running"], record["kernel"])
     if seen["loaded"] is None:
         return [Finding("driver.loaded", "the nvidia module is not loaded")]
     library = seen["driver"]["library"]
     if seen["loaded"] != version:
         what = f"driver {seen['loaded'] or 'of unknown version'} is loaded, the record has {version}"
         return [Finding("driver.loaded", f"{what}; the library is {library}")]
+    if other:
+        return [Finding("driver.loaded", other)]
     if library != version:
         return [Finding("driver.match", f"the library is {library or 'missing'}, loaded is {version}")]
     count = len([name for name in seen["nodes"] if name[len("nvidia") :].isdigit()])

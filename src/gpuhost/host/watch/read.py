@@ -30,7 +30,8 @@ def read(edges: Edges, root: str) -> Json:
     number = probe_store.in_force(edges, root)
     if number is None:
         return {"generation": None, "left": left(edges, root)}
-    boots = read_kernel(edges)["boots"]
+    kernel = read_kernel(edges)
+    boots = kernel["boots"]
     return {
         "generation": number,
         "stack": probe_store.stack(edges, root, number),
@@ -40,6 +41,7 @@ def read(edges: Edges, root: str) -> Json:
             "module": module_for(edges, boots) if boots else None,
             "library": library_version(edges),
         },
+        "running": kernel["running"],
         "guard": holds(edges, root),
         "cards": [card["pci_id"] for card in sysfs_cards(edges)],
         "loaded": loaded(edges),
