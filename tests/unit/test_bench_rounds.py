@@ -197,7 +197,7 @@ def peak(count: int, monkeypatch: pytest.MonkeyPatch) -> int:
     return found
 
 
-@pytest.mark.parametrize("count", [5_000, pytest.param(20_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [3_500, pytest.param(20_000, marks=pytest.mark.full)])
 def test_a_long_run_keeps_a_few_bytes_of_each_photo(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From 1,000 photos on, the peak grows by what the figures take, 64 bytes each and copies of them; the decoded
     picture and blob of one photo would be 12 kB.

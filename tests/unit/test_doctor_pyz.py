@@ -32,9 +32,14 @@ def pyz() -> Iterator[Path]:
 
 
 def pythons() -> List[Any]:
-    """This Python, and every other one of this machine from 3.6 on."""
-    found = sorted(Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python"))
-    return [sys.executable, *(str(path) for path in found)]
+    """This Python, the oldest and the newest of this machine from 3.6 on, and in the full form all between."""
+
+    def version(path: Path) -> List[int]:
+        return [int(part) for part in path.parts[-3].split(".") if part.isdigit()]
+
+    found = sorted(Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python"), key=version)
+    between = [pytest.param(str(path), marks=pytest.mark.full) for path in found[1:-1]]
+    return [sys.executable, *map(str, found[:1] + found[1:][-1:]), *between]
 
 
 def asked(argv: List[str], **more: Any) -> Json:

@@ -24,7 +24,7 @@ from ..offered import offering
 Json = Dict[str, Any]
 TEMPLATE = "{{ lookup('pipe', 'id > /tmp/owned') }}"
 #: Texts that no place of a lock may have, whatever else is allowed there.
-PAYLOADS = [TEMPLATE, "{% raw %}", "{# x #}", "a\nb", "\x1b[2J", "x" * 5_000_000, "", "\N{RIGHT-TO-LEFT OVERRIDE}a"]
+PAYLOADS = [TEMPLATE, "{% raw %}", "{# x #}", "a\nb", "\x1b[2J", "x" * 50_000, "", "\N{RIGHT-TO-LEFT OVERRIDE}a"]
 
 
 @functools.lru_cache(maxsize=None)
@@ -47,7 +47,8 @@ def loaded(tmp_path: Path, content: Any, host: str = "box") -> Json:
     """What comes of a lock file with this content, beside the files of the locks that `made` makes."""
     for name in ("ubuntu1804-quadro-p2000", "ubuntu1804-h200", "debian12-no-gpu"):
         for beside, text in files_beside(name).items():
-            (tmp_path / beside).write_text(text, encoding="utf-8")
+            if not (tmp_path / beside).exists():
+                (tmp_path / beside).write_text(text, encoding="utf-8")
     file = tmp_path / "stack.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return lock.load(file, host)
@@ -88,6 +89,14 @@ def test_no_text_of_a_lock_can_be_a_template_or_an_escape(tmp_path: Path, name: 
             with pytest.raises(LockError) as caught:
                 loaded(tmp_path, changed(whole, path, payload))
             assert str(caught.value).isprintable() and len(str(caught.value)) < 1500, path
+
+
+def test_a_text_of_many_megabytes_is_refused_in_one_short_line(tmp_path: Path) -> None:
+    """In the first place that a lock has."""
+    whole = made()
+    with pytest.raises(LockError) as caught:
+        loaded(tmp_path, changed(whole, next(places(whole)), "x" * 5_000_000))
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1500
 
 
 @pytest.mark.parametrize("name", ["ubuntu1804-quadro-p2000", "debian12-no-gpu"])

@@ -2,8 +2,8 @@
 over.
 
 The brute force is the costly part. Cards that no constraint can tell apart (equal capability, generation,
-claiming packages and first listed driver) are grouped for it; plans are made and judged for each card by
-itself.
+claiming packages and first listed driver) are grouped for it; on two platforms, and in the full form on all, plans are
+made and judged for each card by itself.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from .independent import Ask
 
 FACTS = independent.read()
 PLATFORMS = sorted(FACTS["platforms"]["platforms"])
+#: The platforms with drivers of their own in the catalog since the first release: each card is planned by itself there.
+FIRST = ("debian-12", "ubuntu-18.04")
 DEVICES = sorted(FACTS["gpus"]["devices"])
 Signature = Tuple[str, str, Tuple[str, ...], Optional[str]]
 FITS_SCHEMA = fastjsonschema.compile(json.loads((DATA / "plan.schema.json").read_text("utf-8")))
@@ -79,12 +81,13 @@ def test_brute_force_agrees(platform: str) -> None:
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_every_card_is_planned_soundly_or_refused(platform: str) -> None:
-    """For each of the 1,172 ids: the plan passes the independent judge and its schema; what is refused is
-    what cards of the same signature are refused, of which the brute force has confirmed one."""
+    """For each of the 1,172 ids, or the first and the last of each group: the plan passes the independent judge and its
+    schema; what is refused is what cards of the same signature are refused, of which the brute force has confirmed one.
+    """
     resolver = asking.resolver()
     for devices in GROUPS.values():
         verdicts = set()
-        for device in devices:
+        for device in devices if platform in FIRST else {devices[0], devices[-1]}:
             ask = ask_for(device, platform)
             request = asking.request_of(ask)
             verdicts.add(resolver.solve(request) is not None)

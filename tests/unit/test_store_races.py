@@ -126,7 +126,7 @@ def check(root: Path, acts: Tuple[str, str], ended: List[Dict[str, Any]]) -> Non
             assert sentence.startswith("Another run is changing this host"), sentence
 
 
-@pytest.mark.parametrize("races", [40, pytest.param(300, marks=pytest.mark.full)])
+@pytest.mark.parametrize("races", [16, pytest.param(300, marks=pytest.mark.full)])
 def test_two_runs_at_once(tmp_path: Path, races: int) -> None:
     """No half generation is in force or reported, and no entry of the record is lost."""
     with workers() as pair:
