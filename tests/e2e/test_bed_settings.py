@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+from typing import List, Sequence
+
 import pytest
 
 from .beds import BedError, settings, snapshot
@@ -147,12 +152,18 @@ def test_a_snapshot_names_each_change() -> None:
     """Content, mode, link target, arrival and loss are told; a folder's size is not."""
 
     def shot(rows: str, digest: str, packages: list[str]) -> snapshot.Snapshot:
-        """A snapshot from find's rows, with one file's digest."""
-        return snapshot.Snapshot(snapshot.parse(rows, f"{digest * 64}  /a b\0"), frozenset(packages))
+        """A snapshot from find's rows, with the digest of every file."""
+        known = {path: ("", digest * 64) for path in ("/a b", "/old", "/new")}
+        entries = frozenset(snapshot.entry(row.split("|", 4), known) for row in rows.split("\0") if row)
+        return snapshot.Snapshot(entries, frozenset(packages))
 
-    before = shot("d\t0755\t4096\t/\t\0f\t0644\t3\t/a b\t\0l\t0777\t2\t/l\tto\0f\t0644\t0\t/old\t\0", "0", ["git 1"])
+    before = shot(
+        "d|0755|4096|9 1.5|/\t\0f|0644|3|9 1.5|/a b\t\0l|0777|2|9 1.5|/l\tto\0f|0644|0|9 1.5|/old\t\0", "0", ["git 1"]
+    )
     assert before.changes_to(before) == []
-    after = shot("d\t0755\t8192\t/\t\0f\t0644\t3\t/a b\t\0l\t0777\t2\t/l\tno\0f\t0600\t0\t/new\t\0", "1", ["git 2"])
+    after = shot(
+        "d|0755|8192|9 1.5|/\t\0f|0644|3|9 1.5|/a b\t\0l|0777|2|9 1.5|/l\tno\0f|0600|0|9 1.5|/new\t\0", "1", ["git 2"]
+    )
     assert before.changes_to(after) == [
         "changed /a b",
         "changed /l",
@@ -161,3 +172,25 @@ def test_a_snapshot_names_each_change() -> None:
         "package gone: git 1",
         "package new: git 2",
     ]
+
+
+def test_a_snapshot_reads_again_only_what_was_touched(tmp_path: Path) -> None:
+    """What is of the same size, and got its old time of modification back, is read again all the same."""
+    asked: List[bytes] = []
+
+    def read(argv: Sequence[str], stdin: bytes = b"") -> bytes:
+        asked.append(stdin)
+        return subprocess.run(list(argv), input=stdin, stdout=subprocess.PIPE, check=True).stdout
+
+    still, touched = tmp_path / "still", tmp_path / "a\tb\n"
+    for file in (still, touched):
+        file.write_text("one", encoding="utf-8")
+    known: snapshot.Known = {}
+    before = snapshot.take(read, [str(tmp_path)], known)
+    assert before.changes_to(snapshot.take(read, [str(tmp_path)], known)) == []
+    times = touched.stat()
+    touched.write_text("two", encoding="utf-8")
+    os.utime(str(touched), ns=(times.st_atime_ns, times.st_mtime_ns))
+    asked.clear()
+    assert before.changes_to(snapshot.take(read, [str(tmp_path)], known)) == [f"changed {touched}"]
+    assert [names for names in asked if names] == [os.fsencode(str(touched)) + b"\0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import os
@@ -59,6 +60,7 @@ class Bed:
         self.binds = dict(binds or {})
         self._logs = logs
         self.codename = codename
+        self._known: snapshot.Known = {}
         self._stack = contextlib.ExitStack()
         self._numbers = itertools.count(1)
 
@@ -204,7 +206,7 @@ class Bed:
 
     def snapshot(self, folders: Sequence[str] = snapshot.FOLDERS) -> snapshot.Snapshot:
         """All files below `folders` with mode, size and sha256, and the installed packages."""
-        return snapshot.take(lambda argv: self._read(argv, timeout=300), folders)
+        return snapshot.take(functools.partial(self._read, timeout=300), folders, self._known)
 
     def clone_project(self, source: Path = PROJECT) -> str:
         """Put a fresh `git clone` of the repository's HEAD at /root/gpuhost; the commit's name.

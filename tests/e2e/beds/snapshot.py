@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Callable, Dict, FrozenSet, List, NamedTuple, Sequence
+from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 FOLDERS = ("/boot", "/etc", "/opt", "/root", "/usr")
 
@@ -35,33 +35,43 @@ class Snapshot(NamedTuple):
         return lines + [f"package new: {row}" for row in sorted(later.packages - self.packages)]
 
 
-def take(read: Callable[[Sequence[str]], bytes], folders: Sequence[str] = FOLDERS) -> Snapshot:
+#: What was read of a file: its inode, size and time of change (ctime), and the sha256 of its content then.
+Known = Dict[str, Tuple[str, str]]
+
+
+def take(read: Callable[..., bytes], folders: Sequence[str] = FOLDERS, known: Optional[Known] = None) -> Snapshot:
     """Read a snapshot through `read`, which runs a command in the bed and returns its standard output.
 
-    A folder that does not exist counts as empty, so that its later arrival is a change. Other file systems
-    mounted below a folder are left out.
+    A folder that does not exist counts as empty, so that its later arrival is a change. Other file systems mounted
+    below a folder are left out. `known` is what earlier snapshots of this bed have read, and is brought up to date: a
+    file whose inode, size and ctime, which no program can set, are as they were is not read again.
     """
+    known = {} if known is None else known
     there = [name for name in folders if read(["sh", "-c", 'test -d "$1" && echo yes || true', "sh", name]).strip()]
     entries: FrozenSet[Entry] = frozenset()
     if there:
-        listing = read(["find", *there, "-xdev", "-printf", r"%y\t%#m\t%s\t%p\t%l\0"])
-        sums = read(["find", *there, "-xdev", "-type", "f", "-exec", "sha256sum", "--zero", "{}", "+"])
-        entries = parse(listing.decode("utf-8", "surrogateescape"), sums.decode("utf-8", "surrogateescape"))
-    rows = read(["dpkg-query", "--show", "--showformat", r"${Package}:${Architecture} ${Version} ${Status}\n"])
-    return Snapshot(entries, frozenset(rows.decode().splitlines()))
+        listing = read(["find", *there, "-xdev", "-printf", r"%y\t%#m\t%s\t%i %C@\t%p\t%l\0"])
+        rows = [row.split("\t", 4) for row in listing.decode("utf-8", "surrogateescape").split("\0") if row]
+        stamps = {row[4].rpartition("\t")[0]: f"{row[2]} {row[3]}" for row in rows if row[0] == "f"}
+        unread = [path for path, stamp in stamps.items() if known.get(path, ("",))[0] != stamp]
+        names = "".join(path + "\0" for path in unread).encode("utf-8", "surrogateescape")
+        sums = read(["xargs", "--null", "--no-run-if-empty", "sha256sum", "--zero", "--"], stdin=names)
+        for row in filter(None, sums.decode("utf-8", "surrogateescape").split("\0")):
+            known[row[66:]] = (stamps[row[66:]], row[:64])
+        entries = frozenset(entry(row, known) for row in rows)
+    packages = read(["dpkg-query", "--show", "--showformat", r"${Package}:${Architecture} ${Version} ${Status}\n"])
+    return Snapshot(entries, frozenset(packages.decode().splitlines()))
 
 
-def parse(listing: str, sums: str) -> FrozenSet[Entry]:
-    """Entries from find's listing (type, mode, size, path, link target) and sha256sum's, ended by NULs."""
-    digests = {row[66:]: row[:64] for row in sums.split("\0") if row}
-    entries = set()
-    for row in filter(None, listing.split("\0")):
-        kind, mode, size, rest = row.split("\t", 3)
-        path, _, target = rest.rpartition("\t")
-        digest = hashlib.sha256(target.encode("utf-8", "surrogateescape")).hexdigest() if kind == "l" else ""
-        # The size of a folder is the file system's business and differs between an overlay and a copy.
-        entries.add(Entry(path, kind + mode, 0 if kind == "d" else int(size), digests.get(path, digest)))
-    return frozenset(entries)
+def entry(row: Sequence[str], known: Known) -> Entry:
+    """The entry of a row of find's listing (type, mode, size, inode and ctime, path and link target)."""
+    kind, mode, size, _, rest = row
+    path, _, target = rest.rpartition("\t")
+    digest = known[path][1] if kind == "f" else ""
+    if kind == "l":
+        digest = hashlib.sha256(target.encode("utf-8", "surrogateescape")).hexdigest()
+    # The size of a folder is the file system's business and differs between an overlay and a copy.
+    return Entry(path, kind + mode, 0 if kind == "d" else int(size), digest)
 
 
 def _by_path(entries: FrozenSet[Entry]) -> Dict[str, Entry]:
