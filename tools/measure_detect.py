@@ -38,6 +38,7 @@ def resident_mb(process: int) -> float:
 def memory(label: str, words: List[str], work: Path, model: str) -> None:
     """Run `detect` on something and print its memory over the time."""
     line = [sys.executable, "-m", "gpuhost.yolo", "detect", "--work", str(work), "--model", model, "--size", "64"]
+    line += ["--weights", "synthetic"]
     begun = time.monotonic()
     readings: List[float] = []
     with (work / "rows").open("wb") as rows:
@@ -55,7 +56,7 @@ def memory(label: str, words: List[str], work: Path, model: str) -> None:
 
 def pace(folder: Path, work: Path, model: str, size: int, rounds: int, count: int) -> None:
     """Print the pictures a second of the pipeline over those of the forward passes alone, round by round."""
-    detector = Detector(model, "cpu", work, size)
+    detector = Detector(model, "cpu", work, size, weights="synthetic")
     paths = sorted(folder.iterdir())[:count]
     blob = detector.blob(photos.pixels(0))
     ratios = []

@@ -62,7 +62,7 @@ def peak(model: str, device: str, work: Path, count: int, batch: int, small: boo
     """In a process of its own: detect in the photos and print the largest resident size in MiB."""
     if small:
         setattr(memory, "machine_bytes", lambda: SMALL)  # noqa: B010 - a plain assignment is no type for mypy
-    detector = Detector(model, device, work, SIZE)
+    detector = Detector(model, device, work, SIZE, weights="synthetic")
     made = photos.make(work / "photos", count, lambda done, of: None)
     seen = sum(1 for _ in detector.run(made.paths, batch))
     mib = environment.peak_mib(Path("/proc/self/status").read_text(encoding="ascii"))

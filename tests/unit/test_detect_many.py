@@ -34,7 +34,7 @@ class Made:
 
     def __init__(self, *_: Any) -> None:
         self.network = SimpleNamespace(device=SimpleNamespace(name="cpu"), forward=lambda blob: [blob])
-        self.files = SimpleNamespace(weights_kind="real", weights_sha256="0" * 64)
+        self.files = SimpleNamespace(weights_kind="real", weights_sha256="0" * 64, notes=())
 
     def blob(self, image: Any) -> Any:
         """A blob of no meaning."""
@@ -275,6 +275,7 @@ def test_the_commands_of_the_page(words: List[str], folder: Path, monkeypatch: p
     monkeypatch.chdir(folder)
     for name in ("photo.jpg", "other.png", "photos/1.jpg", "photos/in/2.jpg"):
         jpeg(folder / name)
+    (folder / "published").mkdir()
     clip(folder / "clip.avi")
     (folder / "pictures.txt").write_text("photo.jpg\n", encoding="ascii")
     given = cli.parser().parse_args(words[2:])

@@ -10,6 +10,7 @@ import pytest
 
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.yolo import auto, detector, devices
+from gpuhost.yolo.models import class_names
 from gpuhost.yolo.network import Network, Proof
 from gpuhost.yolo.table import AUTO, DEVICES, Device, DeviceError, device_named
 
@@ -173,7 +174,8 @@ class Counting:
 @pytest.fixture(name="counting")
 def counting_detector(monkeypatch: pytest.MonkeyPatch) -> detector.Detector:
     """A detector that names a picture by its colour: the class number is the value of its pixels."""
-    monkeypatch.setattr(detector, "model_files", lambda *_: SimpleNamespace())
+    files = SimpleNamespace(size=64, labels=class_names(), letter_box=False)
+    monkeypatch.setattr(detector, "files_of", lambda *_: files)
     monkeypatch.setattr(detector, "open_network", lambda *_: Counting())
     return detector.Detector("yolov3-tiny", size=64)
 

@@ -280,7 +280,7 @@ MISTAKES: Dict[str, List[str]] = {
     "--batch": ["--batch", "0"],
     "'abacus'": ["--baseline", "abacus"],
     "no folder": ["--photos", "nowhere"],
-    "Leave --weights-dir out": ["--weights-dir", "nowhere"],
+    "that holds the published": ["--weights-dir", "nowhere"],
 }
 
 

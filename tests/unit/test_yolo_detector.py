@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gpuhost.errors import EnvironmentProblem, UsageError
 from gpuhost.yolo import detector, images, picture_header
+from gpuhost.yolo.models import class_names
 from gpuhost.yolo.photos import pixels
 
 Box = Tuple[float, float, float, float]
@@ -103,8 +104,8 @@ def still_detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> detector.
     rows = [row(0.5, 0.5, 0.25, 0.5, 0, 0.9), row(0.51, 0.5, 0.25, 0.5, 0, 0.8), row(0.5, 0.5, 0.25, 0.5, 2, 0.7),
             row(0.05, 0.95, 0.2, 0.2, 16, 0.6), row(0.95, 0.05, 0.2, 0.2, 17, 0.55),
             row(0.3, 0.3, 0.1, 0.1, 1, 0.4)]  # fmt: skip
-    files = SimpleNamespace(cfg=None, weights=None)
-    monkeypatch.setattr(detector, "model_files", lambda *_: files)
+    files = SimpleNamespace(size=64, labels=class_names(), letter_box=False)
+    monkeypatch.setattr(detector, "files_of", lambda *_: files)
     monkeypatch.setattr(detector, "open_network", lambda *_: Still(rows))
     return detector.Detector("yolov3-tiny", work=tmp_path, size=64)
 

@@ -60,7 +60,7 @@ def test_the_figures_of_each_network(model: str) -> None:
     assert darknet.yolo_heads(layers) == [head[0] for head in heads]
     for number, mask, cells, spread in heads:
         assert layers[number] == networks.Yolo(mask, anchors, spread)
-        assert shapes[number] == (255, cells)
+        assert shapes[number] == (255, cells, cells)
 
 
 def test_the_catalog_has_the_same_figures() -> None:

@@ -24,19 +24,19 @@ from gpuhost.yolo.weights import read
 #: onnx 1.23.2 with full_check; a change of the writer must pass it again (test_the_checker_accepts_it).
 GOLDEN: Dict[str, Tuple[str, str]] = {
     "yolov3": (
-        "bded2bb63abd907dd85a762844d945b7eb9f04d3223dfd9cd43608257c64ca27",
+        "6760d316f95133a1cdf5f53e954251d3c9e7fd9406fae11cb39b27d99adc5764",
         "fc74be2323da2ab1f6adcae8900e15670d02f7e254e2e0df3d39d3958ef06567",
     ),
     "yolov3-tiny": (
-        "62972b6ff1ff6a36591ead898646561480a25e00aa95bf9445d10345a037afd8",
+        "0b9a009a956c07bbc5368b2f7d3a57570f5cc2a57f85e18706b2863064d03aa6",
         "1e7f4f23644355dbbd253a598c4ce83e2c2a77e00dc99728a25a32fc31d1a44e",
     ),
     "yolov4": (
-        "0e40da1e8c5fdf3add13d28904c4495f3218edef1887e3c7730c049e74b41fba",
+        "3acf3fcc91ab31ea88b050582ad696ff07db536210e20de311f3e764f903264a",
         "e6535ac7fedd7ee358b8b49279d015ce7de483b4e74952e55d41b5669ba49953",
     ),
     "yolov4-tiny": (
-        "0530da2a060d991f4b6910d4b2ee1020c5bb36cf1d3c3fe59b6f4d7a7bc2b859",
+        "0d83354b605dc401a901f523e1b9d3674459e519b6f66613980752a8da3589b8",
         "5a6513e8005e18dc8726fe5743eb064f9a69e6ef0de3d77b8a73eefa3c5fffa3",
     ),
 }

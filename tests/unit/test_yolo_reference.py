@@ -25,27 +25,26 @@ def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [1, 3])
-def test_convolution_by_its_definition(size: int, stride: int) -> None:
+@pytest.mark.parametrize(("size", "pad"), [(1, 0), (3, 1), (3, 0), (1, 2)])
+def test_convolution_by_its_definition(size: int, stride: int, pad: int) -> None:
     """The sum over channels and taps, written out for every output value."""
     random = np.random.RandomState(size + stride)
     image, kernels = random.rand(3, 7, 6), random.rand(4, 3, size, size)
-    found = reference.convolve(image, kernels, stride)
-    pad = size // 2
+    found = reference.convolve(image, kernels, stride, pad)
     padded = np.pad(image, ((0, 0), (pad, pad), (pad, pad)), mode="constant")
     for row in range(found.shape[1]):
         for column in range(found.shape[2]):
             top, left = row * stride, column * stride
             window = padded[:, top : top + size, left : left + size]
             assert found[:, row, column] == pytest.approx((kernels * window).sum(axis=(1, 2, 3)))
-    assert found.shape == (4, (7 - 1) // stride + 1, (6 - 1) // stride + 1)
+    assert found.shape == (4, (7 + 2 * pad - size) // stride + 1, (6 + 2 * pad - size) // stride + 1)
 
 
 def test_pooling_looks_ahead() -> None:
     """Two by two with stride 1 takes the cell and its right and lower neighbours, as Darknet does."""
     image = np.arange(9.0).reshape(1, 3, 3)
-    assert reference.max_pool(image, 2, 1).tolist() == [[[4, 5, 5], [7, 8, 8], [7, 8, 8]]]
-    assert reference.max_pool(image, 2, 2).tolist() == [[[4, 5], [7, 8]]]
+    assert reference.max_pool(image, 2, 1, 1).tolist() == [[[4, 5, 5], [7, 8, 8], [7, 8, 8]]]
+    assert reference.max_pool(image, 2, 2, 1).tolist() == [[[4, 5], [7, 8]]]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -155,9 +155,10 @@ def test_other_bits_than_everywhere_are_an_error(tmp_path: Path, monkeypatch: py
 
 
 def test_real_weights_need_their_checksum(tmp_path: Path) -> None:
-    """A file under the right name with other bytes is an error, never used and never passed over."""
+    """A file under the right name with other bytes is an error, never used and never passed over; so is none."""
     assert models.real_weights("yolov3", None) is None
-    assert models.real_weights("yolov3", tmp_path) is None
+    with pytest.raises(ArtifactError, match=r"no file yolov3\.weights"):
+        models.real_weights("yolov3", tmp_path)
     (tmp_path / "yolov3.weights").write_bytes(b"not these")
     with pytest.raises(ArtifactError, match=hashlib.sha256(b"not these").hexdigest()):
         models.real_weights("yolov3", tmp_path)

@@ -49,13 +49,14 @@ def command(root: str, model: str, on: str, options: Json, generation: str = "cu
     """Return the shell command that measures one model on a host as verify/'s `options` ask, writes nothing there and
     gives its report on its output.
 
-    The published weights are used where the host has them, else the made ones.
+    The published weights are used where the host has those of the model, else the made ones.
     """
     images, seconds = options["images"], budget(options, on)
-    published = shlex.quote(f"{root}/cache/yolo/published")
+    folder = f"{root}/cache/yolo/published"
+    published, file = shlex.quote(folder), shlex.quote(f"{folder}/{model}.weights")
     own = f" --photos {shlex.quote(images)}" if images else ""
     own += "" if seconds is None else f" --budget {seconds:g}"
-    weights = f"set --; if test -d {published}; then set -- --weights-dir {published}; fi"
+    weights = f"set --; if test -f {file}; then set -- --weights-dir {published}; fi"
     program = " ".join(map(shlex.quote, detector(root, generation)))
     work = shlex.quote(f"{root}/cache/yolo")
     return (

@@ -83,10 +83,10 @@ def work_folder(root: Path = ROOT) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpuhost" / "yolo"
 
 
-def published(root: Path = ROOT) -> List[str]:
-    """The option for the published weights, where the installed stack has them."""
+def published(models: Sequence[str], root: Path = ROOT) -> List[str]:
+    """The option for the published weights, where the installed stack has them for all of these models."""
     folder = root / "cache" / "yolo" / "published"
-    return ["--weights-dir", str(folder)] if folder.is_dir() else []
+    return ["--weights-dir", str(folder)] if all((folder / f"{name}.weights").is_file() for name in models) else []
 
 
 def option_list(arguments: argparse.Namespace, names: Sequence[str]) -> List[str]:
@@ -118,6 +118,9 @@ BENCH = (
     "batch",
     "baseline",
     "read_only",
+    "cfg",
+    "weights",
+    "names",
 )
 DETECT = (
     "list",
@@ -141,6 +144,9 @@ DETECT = (
     "classes",
     "batch",
     "size",
+    "cfg",
+    "weights",
+    "names",
 )
 
 
@@ -149,7 +155,12 @@ def delegate(command: str, arguments: argparse.Namespace, rest: Sequence[str]) -
     reaches this process, and it is waited for.
     """
     folders = ["--work", str(arguments.work or work_folder())]
-    folders += ["--weights-dir", str(arguments.weights_dir)] if arguments.weights_dir else published()
+    if arguments.weights_dir:
+        folders += ["--weights-dir", str(arguments.weights_dir)]
+    elif not arguments.weights and not arguments.cfg:
+        default = options.DEFAULT_MODELS if command == "bench" else [options.DEFAULT_DETECT]
+        asked = [arguments.model] if isinstance(arguments.model, str) else arguments.model
+        folders += published(asked or default)
     line = [*start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), command, *folders, *rest]
     # Not by `host.commands`: it has the user's terminal and variables, and nothing that it says is read here.
     process = subprocess.Popen(line)  # noqa: S603 - a list, nothing is expanded

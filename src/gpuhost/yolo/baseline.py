@@ -12,16 +12,17 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .darknet import Size, sides
 from .images import ImageError
 
 
-def detect(network: Any, path: pathlib.Path, size: int, threshold: float, overlap: float) -> int:
+def detect(network: Any, path: pathlib.Path, size: Size, threshold: float, overlap: float) -> int:
     """How many boxes stay in the photo at `path`; ImageError when it cannot be read at all."""
     image = cv2.imread(str(path))
     if image is None:
         raise ImageError(f"The picture {path} cannot be read.", next_step="Leave it out, or save it again as JPEG.")
     height, width = image.shape[:2]
-    heads = network.forward(cv2.dnn.blobFromImage(image, 1 / 255.0, (size, size), swapRB=True, crop=False))
+    heads = network.forward(cv2.dnn.blobFromImage(image, 1 / 255.0, sides(size), swapRB=True, crop=False))
     boxes, scores, classes = [], [], []
     for head in heads:
         for row in head.reshape(-1, head.shape[-1]):

@@ -8,15 +8,16 @@ import pathlib
 import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from ..errors import GpuhostError
+from ..errors import GpuhostError, UsageError
 from . import benchmark_single, environment, gate, photos, pipeline
 from .benchmark_rounds import BASELINE, OFFLINE, SINGLE, Baseline, Offline, Single, Turns
 from .benchmark_single import Faults
 from .benchmark_text import as_text
+from .darknet import sides
 from .detector import Detector, require_opencv
 from .files import write_text
 from .images import ImageError
-from .models import catalog, facts_of, model_files
+from .models import Wanted, catalog, facts_of, files_of
 from .progress import Progress
 from .sampling import Sampler
 from .table import check_offered, device_named
@@ -37,12 +38,11 @@ class Settings(NamedTuple):
     seconds no further photo of a model is begun (None: all photos).
     """
 
-    models: Tuple[str, ...]
-    size: int
+    networks: Tuple[Wanted, ...]
+    size: Optional[int]
     device: str
     work: pathlib.Path
     photos: Optional[pathlib.Path]
-    weights_dir: Optional[pathlib.Path]
     number: Optional[int]
     passes: int
     report: Optional[pathlib.Path]
@@ -66,7 +66,7 @@ class Opened(NamedTuple):
     warm_ups: Dict[str, Dict[str, Any]]
 
 
-def _open(model: str, settings: Settings, paths: Tuple[pathlib.Path, ...], faults: Faults) -> Opened:
+def _open(wanted: Wanted, settings: Settings, paths: Tuple[pathlib.Path, ...], faults: Faults) -> Opened:
     """Open the networks and run each until its time rests.
 
     The pipeline has a network of its own when it takes several photos at once: OpenCV sets a network up again
@@ -74,7 +74,10 @@ def _open(model: str, settings: Settings, paths: Tuple[pathlib.Path, ...], fault
     """
 
     def opened(device: str) -> Detector:
-        return Detector(model, device, settings.work, settings.size, settings.weights_dir)
+        return Detector(
+            wanted.model, device, settings.work, settings.size, wanted.weights_dir,
+            weights=wanted.weights, cfg=wanted.cfg, names=wanted.names,
+        )  # fmt: skip
 
     names = MODES[settings.mode]
     detector = opened(settings.device)
@@ -142,16 +145,27 @@ def _offline_steps(
 
 
 def _measure_model(
-    model: str, settings: Settings, chosen: photos.PhotoSet, faults: Faults, entry: Dict[str, Any], progress: Progress
+    wanted: Wanted,
+    settings: Settings,
+    chosen: photos.PhotoSet,
+    faults: Faults,
+    entry: Dict[str, Any],
+    progress: Progress,
 ) -> None:
     """Fill `entry` with everything about one model; what is there when the work is interrupted stays
     valid.
     """
+    model = wanted.title
     entry.update(model=model, size=settings.size, device=settings.device, device_asked=settings.device)
     entry.update(mode=settings.mode, passes=settings.passes, budget_s=settings.budget, complete=False)
     progress.say(f"{model}: files, device and correctness")
-    require_opencv(facts_of(model)["opencv_minimum"], model)
-    files = model_files(model, settings.size, settings.work, settings.weights_dir)
+    if wanted.cfg is None:
+        require_opencv(facts_of(model)["opencv_minimum"], model)
+    files = files_of(wanted, settings.size, settings.work)
+    width, height = sides(files.size)
+    if width != height:
+        raise UsageError(f"{model} has an input of {width} x {height} pixels.", next_step="Measure it with --size N.")
+    entry["size"] = width
     entry["cfg"] = {"sha256": files.cfg_sha256}
     entry["weights"] = {
         "kind": files.weights_kind,
@@ -162,7 +176,7 @@ def _measure_model(
     # OpenCV's packed weights take several times the size of the file.
     entry["gate"] = gate.check(files, settings.work)
     progress.say(f"{model}: network and warm-up")
-    detector, turns, batch, warm_ups = _open(model, settings, chosen.paths, faults)
+    detector, turns, batch, warm_ups = _open(wanted, settings, chosen.paths, faults)
     network = detector.network
     entry["device"] = network.device.name
     entry["proof"] = None if network.proof is None else dict(network.proof._asdict())
@@ -222,10 +236,10 @@ def run(settings: Settings, progress: Progress, show: Callable[[str], None]) -> 
         chosen = choose_photos(settings, progress)
         faults = Faults(len(chosen.paths))
         report["photos"] = {"kind": chosen.kind, "count": len(chosen.paths), "sha256": chosen.sha256}
-        for model in settings.models:
+        for wanted in settings.networks:
             entry: Dict[str, Any] = {}
             report["models"].append(entry)
-            _measure_model(model, settings, chosen, faults, entry, progress)
+            _measure_model(wanted, settings, chosen, faults, entry, progress)
             show(as_text(entry))
         report["complete"] = True
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ import json
 import math
 import pathlib
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import cv2
 
@@ -16,7 +16,7 @@ from . import benchmark, benchmark_text, detecting, devices, engine, gate, optio
 from .darknet import check_size
 from .detector import Detector, check_settings
 from .files import nothing_written
-from .models import catalog, model_files
+from .models import DEFAULT_SIZE, SYNTHETIC, Wanted, catalog, model_files
 from .networks import MODELS, layers_of
 from .progress import Progress
 from .table import check_offered, device_named
@@ -26,7 +26,7 @@ ENVIRONMENT = 7
 INTERRUPTED = 130
 SYNTHETIC_WARNING = (
     "WARNING: these are synthetic weights. They compute like real ones and detect NOTHING MEANINGFUL: "
-    "boxes, names and scores are noise. For real detections give --weights-dir a folder with the published file."
+    "boxes, names and scores are noise. For real detections give --weights a weight file."
 )
 
 
@@ -39,7 +39,8 @@ def _check_model(model: str) -> None:
 
 def _check(given: argparse.Namespace) -> None:
     """UsageError for numbers and names that cannot be meant, before any work is done."""
-    check_size(given.size)
+    if given.size is not None:
+        check_size(given.size)
     for model in given.model:
         _check_model(model)
     options.check_least(given, 1, "count", "passes", "batch")
@@ -59,19 +60,18 @@ def _check_weights(folder: Optional[pathlib.Path]) -> None:
     if folder is not None and not folder.is_dir():
         raise UsageError(
             f"There is no folder {folder}.",
-            next_step="Leave --weights-dir out for synthetic weights.",
+            next_step="Name the folder that holds the published NAME.weights.",
         )
 
 
 def _settings(given: argparse.Namespace) -> benchmark.Settings:
     """What the options ask to measure."""
     return benchmark.Settings(
-        models=tuple(given.model),
+        networks=_networks(given),
         size=given.size,
         device=given.device,
         work=given.work,
         photos=given.photos,
-        weights_dir=given.weights_dir,
         number=given.count if given.count is not None or given.photos is not None else photos.COUNT,
         passes=given.passes,
         report=None if str(given.json) == "-" else given.json,
@@ -80,6 +80,24 @@ def _settings(given: argparse.Namespace) -> benchmark.Settings:
         baseline=given.baseline or (None if given.baseline is None else given.device),
         budget=given.budget,
     )
+
+
+def _networks(given: argparse.Namespace) -> Tuple[Wanted, ...]:
+    """The networks that the options name. A benchmark makes weights where none are named."""
+    if given.cfg is not None:
+        return (Wanted("", given.cfg, given.weights, given.names),)
+    weights = given.weights or (None if given.weights_dir is not None else SYNTHETIC)
+    return tuple(Wanted(model, None, weights, given.names, given.weights_dir) for model in given.model)
+
+
+def _check_own(given: argparse.Namespace) -> None:
+    """UsageError for options about the network that contradict one another."""
+    if given.cfg is not None and given.model:
+        raise UsageError("--cfg and --model name two networks.", next_step="Give one of them.")
+    if given.weights is not None and given.weights_dir is not None:
+        raise UsageError("--weights and --weights-dir name two kinds of weights.", next_step="Give one of them.")
+    if isinstance(given.model, list) and len(given.model) > 1 and given.weights not in (None, SYNTHETIC):
+        raise UsageError("One --weights does not fit several networks.", next_step="Name one --model.")
 
 
 def _bench(given: argparse.Namespace) -> int:
@@ -116,8 +134,12 @@ def _tell_unusable(found: Dict[str, Any]) -> int:
 
 def _detect(given: argparse.Namespace) -> int:
     """Find the objects in pictures; draw them, print them."""
-    check_size(given.size)
-    _check_model(given.model)
+    if given.size is not None:
+        check_size(given.size)
+    _check_own(given)
+    given.model = given.model or ("" if given.cfg else options.DEFAULT_DETECT)
+    if given.cfg is None:
+        _check_model(given.model)
     _check_weights(given.weights_dir)
     check_settings(given.confidence, given.overlap, given.fit)
     options.check_least(given, 1, "batch")
@@ -126,7 +148,7 @@ def _detect(given: argparse.Namespace) -> int:
     asked = detecting.Asked(given)
 
     def opened() -> Detector:
-        return Detector(
+        detector = Detector(
             given.model,
             given.device,
             given.work,
@@ -137,7 +159,13 @@ def _detect(given: argparse.Namespace) -> int:
             given.fit,
             given.multi_label,
             classes,
+            given.weights,
+            given.cfg,
+            given.names,
         )
+        for note in detector.files.notes:
+            print(f"note: {note}", file=sys.stderr)
+        return detector
 
     if asked.one:
         code, detector = detecting.one(asked, given, opened)
@@ -153,7 +181,9 @@ def _prepare(given: argparse.Namespace) -> int:
     progress = Progress(sys.stderr, given.progress)
     for model in given.model:
         progress.say(f"{model}: network and weights")
-        files = model_files(model, given.size, given.work, given.weights_dir)
+        files = model_files(
+            model, given.size or DEFAULT_SIZE, given.work, given.weights_dir, given.weights or SYNTHETIC
+        )
         gate.config(files, given.work)
         engine.prepare(files)
         print(f"{model}: {files.cfg}, {files.weights_kind} weights {files.weights}")
@@ -187,7 +217,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if given.command is None:
             raise UsageError("There is no command.", next_step="Type one of: bench, detect, devices, prepare.")
         if given.command in ("bench", "prepare"):
-            given.model = given.model or list(options.DEFAULT_MODELS)
+            if given.command == "bench":
+                _check_own(given)
+            given.model = given.model or ([] if getattr(given, "cfg", None) else list(options.DEFAULT_MODELS))
             _check(given)
         run = {"bench": _bench, "detect": _detect, "devices": _devices, "prepare": _prepare}[given.command]
         return run(given)

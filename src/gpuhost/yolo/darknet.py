@@ -2,21 +2,31 @@
 bytes, operations.
 """
 
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Sequence, Tuple, Union
 
 from ..errors import UsageError
-from .networks import CLASSES, STRIDE, Conv, Layer, MaxPool, Route, Shortcut, Upsample, Yolo
+from .networks import STRIDE, AvgPool, Conv, Layer, MaxPool, Region, Reorg, Route, Scale, Shortcut, Upsample, Yolo
 
 HEADER_BYTES = 20
 """Darknet's weight file header: three int32 (version) and one uint64 (images seen)."""
 LARGEST_SIDE = 4096
 
 
+Size = Union[int, Tuple[int, int]]
+"""A network's input in pixels: the side of a square, or width and height."""
+
+
+def sides(size: Size) -> Tuple[int, int]:
+    """Width and height of an input."""
+    return (size, size) if isinstance(size, int) else size
+
+
 class Shape(NamedTuple):
-    """A layer's output: channels, and the height and width in cells (all inputs here are square)."""
+    """A layer's output: channels, and the height and width in cells."""
 
     channels: int
-    side: int
+    rows: int
+    columns: int
 
 
 class ConvShape(NamedTuple):
@@ -25,12 +35,16 @@ class ConvShape(NamedTuple):
     layer: int
     conv: Conv
     inputs: int
-    side: int
+
+    @property
+    def depth(self) -> int:
+        """How many input channels one filter sees."""
+        return self.inputs // self.conv.groups
 
     @property
     def fan_in(self) -> int:
         """How many products one output value sums."""
-        return self.inputs * self.conv.size * self.conv.size
+        return self.depth * self.conv.size * self.conv.size
 
     @property
     def parameters(self) -> int:
@@ -53,39 +67,72 @@ def absolute(index: int, source: int) -> int:
     return index + source if source < 0 else source
 
 
-def shapes_of(layers: Sequence[Layer], size: int) -> List[Shape]:
-    """The output shape of each layer for a square RGB input of `size` pixels."""
-    shapes: List[Shape] = []
-    last = Shape(3, check_size(size))
-    for index, layer in enumerate(layers):
-        if isinstance(layer, Conv):
-            last = Shape(layer.filters, (last.side - 1) // layer.stride + 1)
-        elif isinstance(layer, MaxPool):
-            last = Shape(last.channels, (last.side - 1) // layer.stride + 1)
-        elif isinstance(layer, Upsample):
-            last = Shape(last.channels, last.side * layer.stride)
-        elif isinstance(layer, Route):
-            joined = [shapes[absolute(index, source)] for source in layer.sources]
-            if len({shape.side for shape in joined}) != 1:
-                raise ValueError(f"layer {index} joins maps of different sizes")
-            last = Shape(sum(shape.channels for shape in joined) // layer.groups, joined[0].side)
-        elif isinstance(layer, Shortcut) and shapes[absolute(index, layer.source)] != last:
+def _windows(last: Shape, channels: int, size: int, padding: int, stride: int) -> Shape:
+    """The shape behind windows of `size` cells; `padding` is that of both sides together."""
+    rows, columns = ((side + padding - size) // stride + 1 for side in last[1:])
+    return Shape(channels, rows, columns)
+
+
+def shape_behind(index: int, layer: Layer, last: Shape, shapes: Sequence[Shape]) -> Shape:
+    """The output shape of one layer behind the shape `last`; ValueError where what it joins does not fit."""
+    if isinstance(layer, Conv):
+        return _windows(last, layer.filters, layer.size, 2 * layer.padding, layer.stride)
+    if isinstance(layer, MaxPool):
+        return _windows(last, last.channels, layer.size, layer.padding, layer.stride)
+    if isinstance(layer, AvgPool):
+        return Shape(last.channels, 1, 1)
+    if isinstance(layer, Upsample):
+        return Shape(last.channels, last.rows * layer.stride, last.columns * layer.stride)
+    if isinstance(layer, Reorg):
+        if any(side % layer.stride for side in last[1:]):
+            raise ValueError(f"layer {index} reorganises a map that its stride does not divide")
+        return Shape(last.channels * layer.stride**2, last.rows // layer.stride, last.columns // layer.stride)
+    if isinstance(layer, Route):
+        joined = [shapes[absolute(index, source)] for source in layer.sources]
+        if len({shape[1:] for shape in joined}) != 1:
+            raise ValueError(f"layer {index} joins maps of different sizes")
+        return Shape(sum(shape.channels for shape in joined) // layer.groups, *joined[0][1:])
+    if isinstance(layer, Shortcut):
+        if shapes[absolute(index, layer.source)][1:] != last[1:]:
             raise ValueError(f"layer {index} adds maps of different shapes")
+    elif isinstance(layer, Scale):
+        source = shapes[absolute(index, layer.source)]
+        if last != (Shape(source.channels, 1, 1) if layer.channels else source):
+            raise ValueError(f"layer {index} multiplies maps of different shapes")
+        return source
+    return last
+
+
+def shapes_of(layers: Sequence[Layer], size: Size) -> List[Shape]:
+    """The output shape of each layer for an RGB input of `size` pixels."""
+    width, height = sides(check_size(size) if isinstance(size, int) else size)
+    shapes: List[Shape] = []
+    last = Shape(3, height, width)
+    for index, layer in enumerate(layers):
+        last = shape_behind(index, layer, last, shapes)
         shapes.append(last)
     return shapes
 
 
-def convolutions(layers: Sequence[Layer], size: int = 416) -> List[ConvShape]:
-    """The convolutions in file order, each with its input channels and its output's side for an input
-    of `size`.
-    """
-    shapes = shapes_of(layers, size)
-    found = []
+def channels_of(layers: Sequence[Layer]) -> List[int]:
+    """The output channels of each layer, which no input size changes."""
+    found: List[int] = []
+    last = 3
     for index, layer in enumerate(layers):
         if isinstance(layer, Conv):
-            inputs = shapes[index - 1].channels if index else 3
-            found.append(ConvShape(index, layer, inputs, shapes[index].side))
+            last = layer.filters
+        elif isinstance(layer, Reorg):
+            last *= layer.stride**2
+        elif isinstance(layer, Route):
+            last = sum(found[absolute(index, source)] for source in layer.sources) // layer.groups
+        found.append(last)
     return found
+
+
+def convolutions(layers: Sequence[Layer]) -> List[ConvShape]:
+    """The convolutions in file order, each with its input channels."""
+    entering = [3, *channels_of(layers)]
+    return [ConvShape(index, layer, entering[index]) for index, layer in enumerate(layers) if isinstance(layer, Conv)]
 
 
 def count_parameters(layers: Sequence[Layer]) -> int:
@@ -98,16 +145,31 @@ def weight_bytes(layers: Sequence[Layer]) -> int:
     return HEADER_BYTES + 4 * count_parameters(layers)
 
 
-def count_flops(layers: Sequence[Layer], size: int) -> int:
+def count_flops(layers: Sequence[Layer], size: Size) -> int:
     """Operations of one forward pass as Darknet counts them: two per multiply-accumulate, convolutions
     only.
     """
-    return sum(2 * shape.conv.filters * shape.fan_in * shape.side**2 for shape in convolutions(layers, size))
+    cells = [shape.rows * shape.columns for shape in shapes_of(layers, size)]
+    return sum(2 * shape.conv.filters * shape.fan_in * cells[shape.layer] for shape in convolutions(layers))
 
 
 def yolo_heads(layers: Sequence[Layer]) -> List[int]:
     """The numbers of the detection layers, in the order of the file."""
-    return [index for index, layer in enumerate(layers) if isinstance(layer, Yolo)]
+    return [index for index, layer in enumerate(layers) if isinstance(layer, (Yolo, Region))]
+
+
+def heads_of(layers: Sequence[Layer]) -> List[Union[Yolo, Region]]:
+    """The detection layers, in the order of the file."""
+    return [layer for layer in layers if isinstance(layer, (Yolo, Region))]
+
+
+def is_plain(layers: Sequence[Layer], index: int) -> bool:
+    """Whether OpenCV computes the head `index` itself: a yolo layer behind a bare convolution. The others it is given
+    as a route, and `heads` makes their boxes.
+    """
+    head, before = layers[index], layers[index - 1]
+    bare = isinstance(before, Conv) and before.activation == "linear" and not before.normalised
+    return isinstance(head, Yolo) and bare and not head.new_coords
 
 
 def _section(kind: str, **values: object) -> str:
@@ -117,40 +179,55 @@ def _section(kind: str, **values: object) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _layer_text(layer: Layer) -> str:
-    """The section that describes one layer."""
+def _number(value: float) -> str:
+    """A number as short as it can be written without a loss."""
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _layer_text(layer: Layer, plain: bool) -> str:
+    """The section that describes one layer; a head that is not `plain` only passes on what enters it."""
     if isinstance(layer, Conv):
-        normalised: Optional[int] = 1 if layer.normalised else None
+        padding = {"pad": 1} if layer.pad is None else {"padding": layer.pad}
         return _section(
             "convolutional",
-            batch_normalize=normalised,
+            batch_normalize=1 if layer.normalised else None,
             filters=layer.filters,
             size=layer.size,
             stride=layer.stride,
-            pad=1,
+            **padding,
+            groups=layer.groups if layer.groups > 1 else None,
             activation=layer.activation,
         )
     if isinstance(layer, MaxPool):
-        return _section("maxpool", size=layer.size, stride=layer.stride)
+        return _section("maxpool", size=layer.size, stride=layer.stride, padding=layer.pad)
+    if isinstance(layer, AvgPool):
+        return _section("avgpool")
     if isinstance(layer, Upsample):
         return _section("upsample", stride=layer.stride)
+    if isinstance(layer, Reorg):
+        return _section("reorg", stride=layer.stride)
     if isinstance(layer, Shortcut):
-        return _section("shortcut", **{"from": layer.source, "activation": "linear"})
+        return _section("shortcut", **{"from": layer.source, "activation": layer.activation})
+    if isinstance(layer, Scale):
+        kind = "scale_channels" if layer.channels else "sam"
+        return _section(kind, **{"from": layer.source, "activation": layer.activation})
     if isinstance(layer, Route):
         grouped = layer.groups > 1
         return _section(
             "route",
             layers=",".join(str(source) for source in layer.sources),
             groups=layer.groups if grouped else None,
-            group_id=layer.groups - 1 if grouped else None,
+            group_id=layer.share if grouped else None,
         )
+    if isinstance(layer, Region) or not plain:
+        return _section("route", layers=-1)
     # OpenCV's region layer would suppress boxes on the CPU in the middle of the network, and would zero every
     # score of 0.2 or less. Both are the detector's work, done once after the last head.
     return _section(
         "yolo",
         mask=",".join(str(number) for number in layer.mask),
-        anchors=",".join(f"{width},{height}" for width, height in layer.anchors),
-        classes=CLASSES,
+        anchors=",".join(_number(value) for anchor in layer.anchors for value in anchor),
+        classes=layer.classes,
         num=len(layer.anchors),
         scale_x_y=layer.scale_x_y if layer.scale_x_y != 1.0 else None,
         thresh=0,
@@ -158,8 +235,8 @@ def _layer_text(layer: Layer) -> str:
     )
 
 
-def cfg_text(layers: Sequence[Layer], size: int) -> str:
-    """The configuration file of this network for a square input of `size` pixels, one image at a time."""
-    check_size(size)
-    sections = [_section("net", batch=1, subdivisions=1, width=size, height=size, channels=3)]
-    return "\n".join(sections + [_layer_text(layer) for layer in layers])
+def cfg_text(layers: Sequence[Layer], size: Size) -> str:
+    """The configuration file of this network for an input of `size` pixels, one image at a time."""
+    width, height = sides(check_size(size) if isinstance(size, int) else size)
+    sections = [_section("net", batch=1, subdivisions=1, width=width, height=height, channels=3)]
+    return "\n".join(sections + [_layer_text(layer, is_plain(layers, index)) for index, layer in enumerate(layers)])

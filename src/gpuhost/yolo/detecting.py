@@ -13,7 +13,7 @@ from ..text import printable
 from . import draw, images, options, outputs, pipeline, sources, video
 from .benchmark import decoder_threads
 from .detector import Detection, Detector, numbers_of
-from .models import class_names
+from .models import Wanted, class_names
 from .progress import Progress
 
 DONE, SOME_UNUSABLE, INTERRUPTED = 0, 1, 130
@@ -53,9 +53,12 @@ class Asked:
 
 
 def wanted_classes(given: argparse.Namespace) -> Tuple[str, ...]:
-    """Return the classes that are wanted; UsageError for one that there is not."""
+    """Return the classes that are wanted; UsageError for one that the published networks do not have. Those of other
+    networks are known when their files are read.
+    """
     wanted = tuple(name.strip() for name in (given.classes or "").split(",") if name.strip())
-    numbers_of(wanted, class_names())
+    if given.cfg is None and given.names is None:
+        numbers_of(wanted, class_names())
     return wanted
 
 
@@ -63,8 +66,8 @@ def head_of(detector: Detector, given: argparse.Namespace) -> Dict[str, Any]:
     """Return what JSON says of the whole run."""
     return {
         "schema": 1,
-        "model": given.model,
-        "size": given.size,
+        "model": Wanted(given.model, given.cfg).title,
+        "size": detector.size if isinstance(detector.size, int) else list(detector.size),
         "device": detector.network.device.name,
         "weights": {"kind": detector.files.weights_kind, "sha256": detector.files.weights_sha256},
         "meaningful": detector.meaningful,

@@ -9,8 +9,10 @@ import numpy as np
 from ..errors import EnvironmentProblem, UsageError
 from ..text import printable
 from . import images
+from .darknet import Size, sides
 from .devices import open_network
-from .models import class_names, facts_of, model_files
+from .models import SYNTHETIC, Wanted, facts_of, files_of
+from .networks import Layer, Route, Scale, Yolo
 
 CONFIDENCE = 0.5
 MOST_CANDIDATES = 30000
@@ -46,26 +48,30 @@ def _pixels(picture: Picture) -> Any:
     return images.check_pixels(picture)
 
 
-def to_blob(image: Any, size: int, fit: str = STRETCH) -> Any:
-    """The network's input for a picture (height, width, 3), blue first: stretched to a square, or with its own
-    proportions on grey; red first, values in 0..1, (1, 3, size, size).
+def to_blob(image: Any, size: Size, fit: str = STRETCH) -> Any:
+    """The network's input for a picture (height, width, 3), blue first: stretched over the whole of it, or with its own
+    proportions on grey; red first, values in 0..1, (1, 3, height, width).
     """
-    if fit == STRETCH:
-        return cv2.dnn.blobFromImage(image, 1 / 255.0, (size, size), swapRB=True, crop=False)
+    width, height = sides(size)
     left, top, wide, high = placed(image.shape[1], image.shape[0], size, fit)
-    blob = np.full((1, 3, size, size), 0.5, dtype=np.float32)
     inner = cv2.dnn.blobFromImage(image, 1 / 255.0, (wide, high), swapRB=True, crop=False)
+    if (wide, high) == (width, height):
+        return inner
+    blob = np.full((1, 3, height, width), 0.5, dtype=np.float32)
     blob[:, :, top : top + high, left : left + wide] = inner
     return blob
 
 
-def placed(width: int, height: int, size: int, fit: str) -> Tuple[int, int, int, int]:
+def placed(width: int, height: int, size: Size, fit: str) -> Tuple[int, int, int, int]:
     """Return where a picture of `width` x `height` lies in the network's input: left, top, width, height."""
+    across, down = sides(size)
     if fit == STRETCH:
-        return 0, 0, size, size
-    longest = max(width, height)
-    wide, high = max(1, width * size // longest), max(1, height * size // longest)
-    return (size - wide) // 2, (size - high) // 2, wide, high
+        return 0, 0, across, down
+    if across * height <= down * width:
+        wide, high = across, max(1, height * across // width)
+    else:
+        wide, high = max(1, width * down // height), down
+    return (across - wide) // 2, (down - high) // 2, wide, high
 
 
 def decode(
@@ -126,6 +132,18 @@ def require_opencv(minimum: str, model: str, version: str = cv2.__version__) -> 
         )
 
 
+def opencv_minimum(layers: Sequence[Layer]) -> str:
+    """The first OpenCV that computes all of `layers`: 4.2 knows what YOLOv3 has, 4.4 what YOLOv4 added."""
+    for layer in layers:
+        if isinstance(layer, Scale) or (isinstance(layer, Route) and layer.groups > 1):
+            return "4.4.0"
+        if isinstance(layer, Yolo) and layer.scale_x_y != 1.0:
+            return "4.4.0"
+        if getattr(layer, "activation", "linear") not in ("linear", "leaky"):
+            return "4.4.0"
+    return "4.2.0"
+
+
 def numbers_of(names: Sequence[str], labels: Sequence[str]) -> List[int]:
     """The numbers of some classes; UsageError for a name that the network does not have."""
     unknown = [name for name in names if name not in labels]
@@ -151,30 +169,39 @@ class Detector:
 
     def __init__(
         self,
-        model: str,
+        model: str = "",
         device: str = "cpu",
         work: Union[str, pathlib.Path] = "yolo-work",
-        size: int = 416,
+        size: Optional[int] = None,
         weights_dir: Optional[pathlib.Path] = None,
         confidence: float = CONFIDENCE,
         overlap: float = OVERLAP,
         fit: Optional[str] = None,
         multi_label: bool = False,
         classes: Sequence[str] = (),
+        weights: Optional[str] = None,
+        cfg: Optional[pathlib.Path] = None,
+        names: Optional[pathlib.Path] = None,
     ) -> None:
-        """Prepare the model's files in `work` and open the network; `size` is the input side in pixels,
-        the thresholds are in 0..1. With the device `auto`, `network.trials` says what was tried and chosen.
+        """Prepare the network's files in `work` and open it. It is one of MODELS, or the Darknet configuration `cfg`;
+        `weights` is a file or the word `synthetic`, `weights_dir` the folder of the published ones, `names` the file
+        with the names of the classes. `size` is the input's side in pixels, the thresholds are in 0..1. With the
+        device `auto`, `network.trials` says what was tried and chosen.
 
         Without `fit` the picture is brought to the input as in the network's training. `multi_label` gives a place
         every class above the confidence, and `classes` leaves boxes of other names out.
         """
         check_settings(confidence, overlap, fit)
-        self.labels = class_names()
+        wanted = Wanted(model, cfg, weights, names, weights_dir)
+        if cfg is None:
+            require_opencv(facts_of(model)["opencv_minimum"], model)
+        self.files = files_of(wanted, size, pathlib.Path(work))
+        if cfg is not None:
+            require_opencv(opencv_minimum(self.files.layers), wanted.title)
+        self.labels = self.files.labels
         self._wanted = numbers_of(classes, self.labels)
-        self.fit, self.multi_label = fit or STRETCH, multi_label  # the published configurations have no letter_box
-        require_opencv(facts_of(model)["opencv_minimum"], model)
-        self.files = model_files(model, size, pathlib.Path(work), weights_dir)
-        self.size, self.confidence, self.overlap = size, confidence, overlap
+        self.fit, self.multi_label = fit or (LETTERBOX if self.files.letter_box else STRETCH), multi_label
+        self.size, self.confidence, self.overlap = self.files.size, confidence, overlap
         self.network = open_network(self.files, device)
 
     def detect(self, image: Picture) -> List[Detection]:
@@ -217,7 +244,7 @@ class Detector:
     @property
     def meaningful(self) -> bool:
         """Whether the boxes mean anything: synthetic weights compute, and find noise."""
-        return self.files.weights_kind == "real"
+        return self.files.weights_kind != SYNTHETIC
 
     def blob(self, image: Any) -> Any:
         """The network's input for the pixels of a picture."""
@@ -246,7 +273,8 @@ class Detector:
         """What `decode` finds, of the wanted classes, in pixels of a picture of `width` x `height`."""
         left, top, wide, high = placed(width, height, self.size, self.fit)
         across, down = width / wide, height / high
-        boxes, scores, classes = decode(heads, self.size * across, self.size * down, self.confidence, self.multi_label)
+        columns, rows = sides(self.size)
+        boxes, scores, classes = decode(heads, columns * across, rows * down, self.confidence, self.multi_label)
         boxes -= np.array([left * across, top * down, 0, 0], dtype=np.float32)
         if self._wanted:
             chosen = np.isin(classes, self._wanted)

@@ -18,7 +18,7 @@ import numpy as np
 from ..host.files import temporary
 from . import auto, engine_onnxruntime, engine_openvino
 from .counter import stream, uniforms
-from .darknet import cfg_text
+from .darknet import Size, cfg_text, sides
 from .files import write_text
 from .memory import give_back
 from .models import ModelFiles
@@ -62,9 +62,10 @@ def gate_for(device: Device, convolutions: int) -> float:
     return GATE_REDUCED["shallow" if convolutions <= 30 else "deep"]
 
 
-def noise_blob(size: int) -> Any:
-    """A fixed input of the shape (1, 3, size, size), float32 in [0, 1)."""
-    return uniforms(stream(PROBE_SIZE, size), 3 * size * size).reshape(1, 3, size, size)
+def noise_blob(size: Size) -> Any:
+    """A fixed input of the shape (1, 3, height, width), float32 in [0, 1)."""
+    width, height = sides(size)
+    return uniforms(stream(PROBE_SIZE, width), 3 * width * height).reshape(1, 3, height, width)
 
 
 def open_network(files: ModelFiles, device: str, cv: Any = cv2) -> Network:
@@ -183,7 +184,7 @@ def probe_files(folder: pathlib.Path) -> ModelFiles:
     cfg, weights, layers = folder / "probe.cfg", folder / "probe.weights", layers_of(PROBE)
     write_text(cfg, cfg_text(layers, PROBE_SIZE))
     made = write_weights(weights, layers)
-    return ModelFiles(PROBE, PROBE_SIZE, layers, cfg, "", weights, made.sha256, "synthetic")
+    return ModelFiles(PROBE, PROBE_SIZE, layers, cfg, "", weights, made.sha256, "synthetic", ())
 
 
 def survey(cv: Any = cv2) -> List[Dict[str, Any]]:

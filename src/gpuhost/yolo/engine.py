@@ -9,10 +9,11 @@ from typing import Any, Callable, List
 
 import cv2
 
+from .darknet import heads_of, sides
 from .heads import rows_of
 from .models import ModelFiles
 from .network import Network, one_line
-from .networks import Yolo
+from .networks import Reorg
 from .onnx_writer import WRITER, write_onnx
 from .table import ENGINES, Device, DeviceError
 
@@ -24,12 +25,12 @@ class EngineNetwork(Network):
         """Wrap the engine's `run`; its loader fills in library, errors and settings."""
         super().__init__(device, load_s)
         self._run = run
-        self._yolos = [layer for layer in files.layers if isinstance(layer, Yolo)]
-        self._side = files.size
+        self._heads = heads_of(files.layers)
+        self._size = files.size
 
     def forward_batch(self, blobs: Any) -> List[List[Any]]:
         """As Network says."""
-        heads = [rows_of(raw, yolo, self._side) for raw, yolo in zip(self._run(blobs), self._yolos)]
+        heads = [rows_of(raw, head, self._size) for raw, head in zip(self._run(blobs), self._heads)]
         return [[head[number] for head in heads] for number in range(len(blobs))]
 
     def raw_heads(self, blob: Any) -> List[Any]:
@@ -38,9 +39,15 @@ class EngineNetwork(Network):
 
 
 def onnx_file(files: ModelFiles) -> pathlib.Path:
-    """See that the network is beside its configuration as ONNX; its path. One serves every input size."""
-    path = files.cfg.parent / f"{files.model}-{files.weights_sha256[:12]}-{WRITER}.onnx"
-    write_onnx(path, files.layers, files.weights)
+    """See that the network is beside its configuration as ONNX; its path. One serves every input size, but for a
+    network with a Reorg.
+    """
+    fixed = any(isinstance(layer, Reorg) for layer in files.layers)
+    name = f"{files.model}-{files.weights_sha256[:12]}-{WRITER}" + (
+        "-{}x{}".format(*sides(files.size)) if fixed else ""
+    )
+    path = files.cfg.parent / (name + ".onnx")
+    write_onnx(path, files.layers, files.weights, files.size)
     return path
 
 

@@ -3,6 +3,7 @@
 import time
 from typing import Any, List
 
+from .darknet import sides
 from .engine import EngineNetwork, imported, onnx_file, threads
 from .models import ModelFiles
 from .network import refused
@@ -22,7 +23,8 @@ def load(files: ModelFiles, device: Device) -> EngineNetwork:
     options.intra_op_num_threads = threads()
     # Threads that wait do not spin: beside other work that took half of the processor from this very network.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_free_dimension_override_by_name("side", files.size)
+    for name_of_side, side in zip(("width", "height"), sides(files.size)):
+        options.add_free_dimension_override_by_name(name_of_side, side)
     started = time.perf_counter()
     try:
         session = library.InferenceSession(str(path), options, providers=[device.target])

@@ -3,6 +3,7 @@
 import time
 from typing import Any, Dict, List
 
+from .darknet import sides
 from .engine import EngineNetwork, imported, onnx_file, threads
 from .models import ModelFiles
 from .network import refused
@@ -29,9 +30,10 @@ def load(files: ModelFiles, device: Device) -> EngineNetwork:
     if device.target == "CPU":
         options["INFERENCE_NUM_THREADS"] = threads()
     started = time.perf_counter()
+    width, height = sides(files.size)
     try:
         model = core.read_model(str(path))
-        model.reshape([-1, 3, files.size, files.size])
+        model.reshape([-1, 3, height, width])
         request = core.compile_model(model, device.target, options).create_infer_request()
     except RuntimeError as problem:
         raise refused(device, name, problem) from problem

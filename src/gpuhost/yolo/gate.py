@@ -3,10 +3,11 @@
 import pathlib
 from typing import Any, Dict
 
+import cv2
 import numpy as np
 
 from ..errors import EnvironmentProblem
-from .darknet import cfg_text
+from .darknet import Size, cfg_text, shapes_of, sides
 from .detector import to_blob
 from .devices import GATE_FP32, cpu_raw_heads
 from .files import write_text
@@ -21,10 +22,21 @@ SIZE = 128
 
 def config(files: ModelFiles, work: pathlib.Path) -> pathlib.Path:
     """See that the description of the small network is in `work`; its path."""
-    path, text = work / f"{files.model}-{SIZE}.cfg", cfg_text(files.layers, SIZE)
+    size = size_of(files)
+    told = str(size) if isinstance(size, int) else "{}x{}".format(*size)
+    path, text = work / f"{files.model}-{told}.cfg", cfg_text(files.layers, size)
     if not path.is_file() or path.read_bytes() != text.encode("utf-8"):
         write_text(path, text)
     return path
+
+
+def size_of(files: ModelFiles) -> Size:
+    """The input's size at which the network is checked: SIZE, or its own where its layers do not fit that one."""
+    try:
+        fits = min(min(shape) for shape in shapes_of(files.layers, SIZE)) > 0
+    except ValueError:
+        fits = False
+    return SIZE if fits else files.size
 
 
 def check(files: ModelFiles, work: pathlib.Path) -> Dict[str, Any]:
@@ -34,10 +46,12 @@ def check(files: ModelFiles, work: pathlib.Path) -> Dict[str, Any]:
     The reference makes its own input from the pixels, so that a wrong scale or order of colours shows
     as well. EnvironmentProblem when a head is further off than GATE_FP32.
     """
-    small = files._replace(cfg=config(files, work), size=SIZE)
-    piece = np.ascontiguousarray(pixels(0)[:SIZE, :SIZE])
+    small = files._replace(cfg=config(files, work), size=size_of(files))
+    width, height = sides(small.size)
+    piece = cv2.resize(pixels(0), (width, height)) if width > SIZE or height > SIZE else pixels(0)[:height, :width]
+    piece = np.ascontiguousarray(piece)
     give_back()  # What the model before left; this and the device after it need the room.
-    found = cpu_raw_heads(small, to_blob(piece, SIZE))
+    found = cpu_raw_heads(small, to_blob(piece, small.size))
     expected = forward(files.layers, files.weights, piece[:, :, ::-1].transpose(2, 0, 1) / 255.0)
     give_back()
     errors = [relative_error(ours, theirs) for ours, theirs in zip(found, expected)]
@@ -48,4 +62,4 @@ def check(files: ModelFiles, work: pathlib.Path) -> Dict[str, Any]:
             f"where {GATE_FP32:.0e} is the limit.",
             next_step="Use another build of OpenCV; its speed means nothing while its result is wrong.",
         )
-    return {"against": "numpy float64", "size": SIZE, "rel2": errors, "limit": GATE_FP32, "passed": True}
+    return {"against": "numpy float64", "size": width, "rel2": errors, "limit": GATE_FP32, "passed": True}

@@ -28,7 +28,7 @@ def machine_bytes(root: pathlib.Path = pathlib.Path("/")) -> int:
 def winograd_bytes(layers: Sequence[Layer]) -> int:
     """What OpenCV's packed 3 x 3 filters of this network take."""
     filters = [shape for shape in convolutions(layers) if shape.conv.size == 3 and shape.conv.stride == 1]
-    return sum(TILE_BYTES * shape.conv.filters * shape.inputs for shape in filters)
+    return sum(TILE_BYTES * shape.conv.filters * shape.depth for shape in filters)
 
 
 def winograd_fits(layers: Sequence[Layer]) -> bool:

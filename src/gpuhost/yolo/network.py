@@ -7,6 +7,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Type
 import cv2
 
 from ..errors import EnvironmentProblem
+from .darknet import heads_of, is_plain, yolo_heads
+from .heads import rows_of
 from .memory import winograd_fits
 from .models import ModelFiles
 from .table import Device, DeviceError
@@ -43,7 +45,7 @@ class Network(abc.ABC):
         self.trials: List[Dict[str, Any]] = []
 
     def forward(self, blob: Any) -> List[Any]:
-        """Run one blob (1, 3, side, side); each head's boxes: (rows, 85) of centre x, y, width, height
+        """Run one blob (1, 3, height, width); each head's boxes: (rows, 85) of centre x, y, width, height
         in 0..1, objectness, scores.
         """
         return self.forward_batch(blob)[0]
@@ -60,27 +62,32 @@ class Network(abc.ABC):
 class OpenCvNetwork(Network):
     """A network that OpenCV runs."""
 
-    def __init__(self, net: Any, device: Device, load_s: float) -> None:
+    def __init__(self, net: Any, files: ModelFiles, device: Device, load_s: float) -> None:
         """Wrap a loaded `net`."""
         super().__init__(device, load_s)
-        self._net = net
-        self._outputs = list(net.getUnconnectedOutLayersNames())
+        self._net, self._size = net, files.size
+        self._heads = heads_of(files.layers)
+        plain = [is_plain(files.layers, index) for index in yolo_heads(files.layers)]
+        numbers = [(index, own) for index, own in zip(yolo_heads(files.layers), plain)]
+        self._outputs = [f"yolo_{index}" if own else f"identity_{index}" for index, own in numbers]
+        self._raw = [f"conv_{index - 1}" if own else f"identity_{index}" for index, own in numbers]
+        self._plain = plain
 
     def forward_batch(self, blobs: Any) -> List[List[Any]]:
         """As Network says. OpenCV sets the network up again whenever the number of blobs changes."""
-        heads = [head.reshape(len(blobs), -1, head.shape[-1]) for head in self._run(blobs, self._outputs)]
+        heads = []
+        for found, head, plain in zip(self._run(blobs, self._outputs), self._heads, self._plain):
+            heads.append(found.reshape(len(blobs), -1, found.shape[-1]) if plain else rows_of(found, head, self._size))
         return [[head[number] for head in heads] for number in range(len(blobs))]
 
     def raw_heads(self, blob: Any) -> List[Any]:
         """As Network says. Asking for other layers makes OpenCV set the network up again."""
-        names = set(self._net.getLayerNames())
-        wanted = ["conv_{}".format(int(name.split("_")[-1]) - 1) for name in self._outputs]
-        if not names.issuperset(wanted):
+        if not set(self._net.getLayerNames()).issuperset(self._raw):
             raise EnvironmentProblem(
                 "This OpenCV names the layers of a Darknet network in a way that is not known here.",
                 next_step="Use an OpenCV from 4.2 to 4.14.",
             )
-        return self._run(blob, wanted)
+        return self._run(blob, self._raw)
 
     def _run(self, blob: Any, names: List[str]) -> List[Any]:
         self._net.setInput(blob)
@@ -110,7 +117,7 @@ def load(files: ModelFiles, device: Device, cv: Any = cv2, winograd: Optional[bo
     allowed = winograd_fits(files.layers) if winograd is None else winograd
     if hasattr(net, "enableWinograd"):
         net.enableWinograd(allowed)
-    network = OpenCvNetwork(net, device, time.perf_counter() - started)
+    network = OpenCvNetwork(net, files, device, time.perf_counter() - started)
     network.library, network.errors = f"OpenCV {cv.__version__}", (cv.error,)
     network.settings = {"winograd": allowed and hasattr(net, "enableWinograd")}
     return network

@@ -6,7 +6,7 @@ from 0 and are the ones a configuration file has; a negative number counts back 
 it.
 """
 
-from typing import Callable, Dict, List, NamedTuple, Tuple, Union
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from ..errors import UsageError
 
@@ -17,8 +17,8 @@ STRIDE = 32
 
 
 class Conv(NamedTuple):
-    """A convolution with "same" padding, then batch normalisation (unless it is a head), then the
-    activation.
+    """A convolution, padded by half its size unless `pad` says otherwise, then batch normalisation (unless it is
+    a head), then the activation.
     """
 
     filters: int
@@ -26,13 +26,28 @@ class Conv(NamedTuple):
     stride: int = 1
     activation: str = "leaky"
     normalised: bool = True
+    groups: int = 1
+    pad: Optional[int] = None
+
+    @property
+    def padding(self) -> int:
+        """Cells on each side."""
+        return self.size // 2 if self.pad is None else self.pad
 
 
 class MaxPool(NamedTuple):
-    """Maximum over a `size` x `size` window, padded so that a stride of 1 keeps the map's size."""
+    """Maximum over a `size` x `size` window, padded so that a stride of 1 keeps the map's size unless `pad` (both
+    sides together) says otherwise.
+    """
 
     size: int
     stride: int
+    pad: Optional[int] = None
+
+    @property
+    def padding(self) -> int:
+        """Cells on both sides together; the smaller half lies in front."""
+        return self.size - 1 if self.pad is None else self.pad
 
 
 class Upsample(NamedTuple):
@@ -42,31 +57,70 @@ class Upsample(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Earlier layers joined along the channels; with `groups`, only the last of that many equal shares
-    of them.
+    """Earlier layers joined along the channels; with `groups`, only one of that many equal shares of them: the last,
+    unless `group` says otherwise.
     """
 
     sources: Tuple[int, ...]
     groups: int = 1
+    group: Optional[int] = None
+
+    @property
+    def share(self) -> int:
+        """The number of the share that is taken."""
+        return self.groups - 1 if self.group is None else self.group
 
 
 class Shortcut(NamedTuple):
-    """The sum of the layer before and the layer `source`."""
+    """The sum of the layer before and the layer `source`, over the channels that both have; the others stay as the
+    layer before has them.
+    """
 
     source: int
+    activation: str = "linear"
+
+
+class Scale(NamedTuple):
+    """The layer `source` times the layer before: cell by cell (Darknet's `sam`), or with `channels` one
+    factor a channel (`scale_channels`).
+    """
+
+    source: int
+    channels: bool
+    activation: str = "linear"
+
+
+class AvgPool(NamedTuple):
+    """The mean of each channel."""
+
+
+class Reorg(NamedTuple):
+    """Darknet's `reorg`: `stride` x `stride` neighbouring cells of the reshaped map become channels."""
+
+    stride: int
 
 
 class Yolo(NamedTuple):
     """A detection head: which of the anchors (width, height in pixels of the input) it predicts, and
-    the spread of centres.
+    the spread of centres. With `new_coords` the layer before has applied the logistic function, and a size is
+    (2 x) squared in place of e to the x.
     """
 
     mask: Tuple[int, ...]
-    anchors: Tuple[Tuple[int, int], ...]
+    anchors: Tuple[Tuple[float, float], ...]
     scale_x_y: float = 1.0
+    classes: int = CLASSES
+    new_coords: bool = False
 
 
-Layer = Union[Conv, MaxPool, Upsample, Route, Shortcut, Yolo]
+class Region(NamedTuple):
+    """The detection head of YOLOv2: anchors in cells, one softmax over the classes of each box."""
+
+    anchors: Tuple[Tuple[float, float], ...]
+    classes: int
+
+
+Layer = Union[Conv, MaxPool, AvgPool, Upsample, Reorg, Route, Shortcut, Scale, Yolo, Region]
 
 _ANCHORS_V3 = ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326))
 _ANCHORS_V4 = (

@@ -34,7 +34,12 @@ def check_least(given: argparse.Namespace, least: int, *names: str) -> None:
 
 def _files(command: argparse.ArgumentParser, work_needed: bool) -> None:
     """Where the files are, and how large the network's input is."""
-    command.add_argument("--size", type=int, default=416, help="input side in pixels, a multiple of 32 (default: 416)")
+    command.add_argument(
+        "--size",
+        type=int,
+        metavar="N",
+        help="input side in pixels, a multiple of 32 (default: 416, or what --cfg says)",
+    )
     command.add_argument(
         "--work",
         type=pathlib.Path,
@@ -46,8 +51,19 @@ def _files(command: argparse.ArgumentParser, work_needed: bool) -> None:
         "--weights-dir",
         type=pathlib.Path,
         metavar="DIR",
-        help="folder that may hold the published NAME.weights (default: synthetic weights)",
+        help="folder that holds the published NAME.weights",
     )
+    command.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="weight file of the network; the word synthetic: weights that are made and detect nothing",
+    )
+
+
+def _own(command: argparse.ArgumentParser) -> None:
+    """A network of the user's own."""
+    command.add_argument("--cfg", type=pathlib.Path, metavar="FILE", help="Darknet configuration, in place of --model")
+    command.add_argument("--names", type=pathlib.Path, metavar="FILE", help="names of its classes, one a line")
 
 
 def _several(command: argparse.ArgumentParser) -> None:
@@ -75,6 +91,7 @@ def add_bench(command: argparse.ArgumentParser, work_needed: bool = True) -> Non
     command.epilog = BENCH_CODES
     _files(command, work_needed)
     _several(command)
+    _own(command)
     command.add_argument(
         "--device", default="cpu", metavar="NAME", help="where to compute; `devices` lists them (default: cpu)"
     )
@@ -134,7 +151,6 @@ def add_detect(command: argparse.ArgumentParser, work_needed: bool = True) -> No
     _results(command)
     command.add_argument(
         "--model",
-        default=DEFAULT_DETECT,
         metavar="NAME",
         help="{} (default: {})".format(", ".join(MODELS), DEFAULT_DETECT),
     )
@@ -157,6 +173,7 @@ def add_detect(command: argparse.ArgumentParser, work_needed: bool = True) -> No
         "--batch", type=int, metavar="N", help="pictures in a forward pass (default: 8 on a card, 1 on a processor)"
     )
     _files(command, work_needed)
+    _own(command)
 
 
 def _results(command: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Sequence
 import numpy as np
 
 from .darknet import absolute
-from .networks import Conv, Layer, MaxPool, Route, Shortcut, Upsample, Yolo
+from .networks import AvgPool, Conv, Layer, MaxPool, Region, Reorg, Route, Scale, Shortcut, Upsample, Yolo
 from .weights import ConvWeights, read
 
 EPSILON = 1e-6
@@ -29,17 +29,25 @@ def _leaky(values: Any) -> Any:
     return np.where(values > 0, values, 0.1 * values)
 
 
+def _logistic(values: Any) -> Any:
+    """1 / (1 + e^-x), by tanh, which overflows nowhere."""
+    return 0.5 + 0.5 * np.tanh(0.5 * values)
+
+
 ACTIVATIONS: Dict[str, Callable[[Any], Any]] = {
     "leaky": _leaky,
     "mish": _mish,
     "linear": lambda values: values,
+    "relu": lambda values: np.maximum(values, 0.0),
+    "logistic": _logistic,
+    "swish": lambda values: values * _logistic(values),
+    "tanh": np.tanh,
 }
 
 
-def convolve(image: Any, weights: Any, stride: int) -> Any:
-    """Cross-correlate `image` (c, h, w) with `weights` (n, c, k, k), zero padding k // 2, as one matrix product."""
+def convolve(image: Any, weights: Any, stride: int, pad: int) -> Any:
+    """Cross-correlate `image` (c, h, w) with `weights` (n, c, k, k), zero padding `pad`, as one matrix product."""
     filters, channels, size, _ = weights.shape
-    pad = size // 2
     padded = np.pad(image, ((0, 0), (pad, pad), (pad, pad)), mode="constant")
     rows, columns = ((side + 2 * pad - size) // stride + 1 for side in image.shape[1:])
     taps = [
@@ -53,25 +61,36 @@ def convolve(image: Any, weights: Any, stride: int) -> Any:
 
 def _convolution(image: Any, conv: Conv, arrays: ConvWeights) -> Any:
     """One convolution layer: weights, batch normalisation or bias, activation."""
-    result = convolve(image, arrays["weights"].astype(np.float64), conv.stride)
+    weights = arrays["weights"].astype(np.float64)
+    parts = zip(np.split(image, conv.groups), np.split(weights, conv.groups))
+    result = np.concatenate([convolve(part, own, conv.stride, conv.padding) for part, own in parts])
     column = {name: values.astype(np.float64).reshape(-1, 1, 1) for name, values in arrays.items() if name != "weights"}
     if conv.normalised:
         result = (result - column["means"]) / np.sqrt(column["variances"] + EPSILON) * column["scales"]
     return ACTIVATIONS[conv.activation](result + column["biases"])
 
 
-def max_pool(image: Any, size: int, stride: int) -> Any:
-    """The largest value of each window; size - 1 cells of padding in all, the smaller half in front."""
-    before = (size - 1) // 2
-    after = size - 1 - before
+def max_pool(image: Any, size: int, stride: int, padding: int) -> Any:
+    """The largest value of each window; `padding` cells in all, the smaller half in front."""
+    before = padding // 2
+    after = padding - before
     padded = np.pad(image, ((0, 0), (before, after), (before, after)), mode="constant", constant_values=-np.inf)
-    rows, columns = ((side - 1) // stride + 1 for side in image.shape[1:])
+    rows, columns = ((side + padding - size) // stride + 1 for side in image.shape[1:])
     windows = [
         padded[:, down : down + stride * rows : stride, right : right + stride * columns : stride]
         for down in range(size)
         for right in range(size)
     ]
     return np.maximum.reduce(windows)
+
+
+def reorganised(image: Any, stride: int) -> Any:
+    """Darknet's reorg: the values are taken for a map of fewer channels that is `stride` times as wide and high; each
+    of its blocks becomes one cell of as many channels, and the values are taken for a map of the wanted shape.
+    """
+    channels, rows, columns = image.shape
+    blocks = image.reshape(channels // stride**2, rows, stride, columns, stride).transpose(2, 4, 0, 1, 3)
+    return blocks.reshape(channels * stride**2, rows // stride, columns // stride)
 
 
 def forward(layers: Sequence[Layer], weights: pathlib.Path, image: Any) -> List[Any]:
@@ -87,15 +106,24 @@ def forward(layers: Sequence[Layer], weights: pathlib.Path, image: Any) -> List[
             _, arrays = next(arrays_of)
             last = _convolution(last, layer, arrays)
         elif isinstance(layer, MaxPool):
-            last = max_pool(last, layer.size, layer.stride)
+            last = max_pool(last, layer.size, layer.stride, layer.padding)
         elif isinstance(layer, Upsample):
             last = last.repeat(layer.stride, axis=1).repeat(layer.stride, axis=2)
         elif isinstance(layer, Route):
             joined = [outputs[absolute(index, source)] for source in layer.sources]
-            last = np.concatenate([part[-(part.shape[0] // layer.groups) :] for part in joined])
+            last = np.split(np.concatenate(joined), layer.groups)[layer.share]
         elif isinstance(layer, Shortcut):
-            last = last + outputs[absolute(index, layer.source)]
-        elif isinstance(layer, Yolo):
+            other, last = outputs[absolute(index, layer.source)], last.copy()
+            both = min(len(other), len(last))
+            last[:both] += other[:both]
+            last = ACTIVATIONS[layer.activation](last)
+        elif isinstance(layer, Scale):
+            last = ACTIVATIONS[layer.activation](outputs[absolute(index, layer.source)] * last)
+        elif isinstance(layer, AvgPool):
+            last = last.mean(axis=(1, 2), keepdims=True)
+        elif isinstance(layer, Reorg):
+            last = reorganised(last, layer.stride)
+        elif isinstance(layer, (Yolo, Region)):
             heads.append(last)
         outputs.append(last)
     return heads

@@ -9,12 +9,12 @@ columns).
 
 import pathlib
 import struct
-from typing import Any, Dict, Iterator, Sequence, Tuple
+from typing import Any, Container, Dict, Iterator, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from ..errors import ArtifactError
-from .darknet import ConvShape, convolutions, count_parameters
+from .darknet import ConvShape, convolutions
 from .networks import Layer
 
 FLOAT = np.dtype("<f4")
@@ -60,9 +60,9 @@ def _damaged(path: pathlib.Path, reason: str) -> ArtifactError:
     )
 
 
-def check_length(path: pathlib.Path, layers: Sequence[Layer]) -> int:
-    """The offset of the first value when the file's length is exactly what `layers` need, else
-    ArtifactError.
+def check_length(path: pathlib.Path, layers: Sequence[Layer], without: Container[int] = ()) -> int:
+    """The offset of the first value when the file's length is exactly what `layers` (but for those with the numbers
+    `without`) need, else ArtifactError.
 
     Darknet and OpenCV both read on without a word when a file is too long, and Darknet does so when it
     is too short.
@@ -70,10 +70,30 @@ def check_length(path: pathlib.Path, layers: Sequence[Layer]) -> int:
     if not path.is_file():
         raise ArtifactError(f"There is no weight file {path}.", next_step="Run `prepare` first.")
     start = _values_start(path)
-    expected, found = start + 4 * count_parameters(layers), path.stat().st_size
+    count = sum(shape.parameters for shape in convolutions(layers) if shape.layer not in without)
+    expected, found = start + 4 * count, path.stat().st_size
     if found != expected:
         raise _damaged(path, f"it has {found} bytes where {expected} belong")
     return start
+
+
+def completed(
+    path: pathlib.Path, layers: Sequence[Layer], inserted: Mapping[int, Tuple[Tuple[float, ...], float]]
+) -> Iterator[bytes]:
+    """The weight file `path`, piece by piece, with the constants of the `inserted` convolutions in their places."""
+    start = check_length(path, layers, inserted)
+    yield header()
+    with path.open("rb") as handle:
+        handle.seek(start)
+        for shape in convolutions(layers):
+            if shape.layer in inserted:
+                weights, bias = inserted[shape.layer]
+                filters = shape.conv.filters
+                yield (
+                    np.full(filters, bias, dtype=FLOAT).tobytes() + np.tile(np.array(weights, FLOAT), filters).tobytes()
+                )
+            else:
+                yield handle.read(4 * shape.parameters)
 
 
 def read(path: pathlib.Path, layers: Sequence[Layer]) -> Iterator[Tuple[ConvShape, ConvWeights]]:
