@@ -9,7 +9,7 @@ from typing import Any, Dict
 from gpuhost.planning import lock
 
 Json = Dict[str, Any]
-NO_CARDS: Json = {"gpus": []}
+NO_CARDS: Json = {"gpus": [], "platform": {}}
 
 
 def of(plan: Json, host: str = "box") -> Json:

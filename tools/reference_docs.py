@@ -484,7 +484,9 @@ LINES: Dict[str, str] = {
 
 def lock_page() -> str:
     """A lock, line by line."""
-    made = lock.make("gpu1", {"gpus": []}, planned("ubuntu-18.04", ["Quadro P2000"], {"tensorflow": "2.13"}))
+    made = lock.make(
+        "gpu1", {"gpus": [], "platform": {}}, planned("ubuntu-18.04", ["Quadro P2000"], {"tensorflow": "2.13"})
+    )
     card = {"pci_address": "0000:01:00.0", "pci_id": "10de:1c30", "uuid": "GPU-00000000-0000-4000-8000-000000000000"}
     told = json.loads(lock.text({**made, "cards": [card]}))[lock.KEY]
     files = lock.files(made)

@@ -15,7 +15,8 @@ from ansible.utils.unsafe_proxy import wrap_var
 from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.checks.host import dpkg_busy
 from gpuhost.errors import GpuhostError, UsageError
-from gpuhost.planning import contents, detector, lock, plan, preflight, rebuild, rollback, specs, update
+from gpuhost.planning import contents, detector, lock, plan, platforms, preflight, rebuild, rollback, specs, update
+from gpuhost.planning.catalog import shipped
 from gpuhost.planning.offers import resolver_for
 from gpuhost.planning.request import left_out, request_of, wishes
 from gpuhost.planning.resolve import resolver
@@ -149,6 +150,8 @@ def problems(
     os_release: Optional[str] = None,
     core: str = "",
     observation: Optional[Dict[str, Any]] = None,
+    installs: bool = False,
+    untested: Any = "",
 ) -> Dict[str, Any]:
     """Return what forbids a run on a host (`problems`), what is worth a word (`remarks`), and whether its packages are
     being changed just now (`busy`), as far as what is given says.
@@ -160,10 +163,15 @@ def problems(
     if observation is None:
         return known
     return {
-        "problems": known["problems"] + preflight.problems(observation),
+        "problems": known["problems"] + preflight.problems(observation, untested=str(untested) if installs else None),
         "remarks": preflight.remarks(observation),
         "busy": dpkg_busy(observation),
     }
+
+
+def taken_as(observation: Dict[str, Any], wanted: str) -> Dict[str, Any]:
+    """Return the observation of a host of an unknown release as one of the wanted platform's."""
+    return platforms.taken_as(shipped(), observation, str(wanted))
 
 
 def make_benchmark(
@@ -204,6 +212,7 @@ class FilterModule:
             "gpuhost_rebuild": told(make_rebuild),
             "gpuhost_rollback": told(make_rollback),
             "gpuhost_update": told(make_update),
+            "gpuhost_taken_as": told(taken_as),
             "gpuhost_specs": told(specs.of_lock),
             "gpuhost_problems": told(problems),
             "gpuhost_detector": told(detector.files),

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.play
 
 P2000, FOREIGN = offering(observed("ubuntu1804-quadro-p2000")), observed("ubuntu1804-foreign-sources")
 CPU = observed("debian12-no-gpu")
+#: A derivative of Debian 12, as `gpu_stack_as` has it read.
+TAKEN = {**CPU, "platform": {**CPU["platform"], "own": "linuxmint-6"}}
 
 
 def with_card(pci_id: str) -> Dict[str, Any]:
@@ -37,6 +39,8 @@ CASES: Dict[str, Any] = {
     "wish": (P2000, {"gpu_stack_wanted": {"tensorflow": "2.13", "opencv": ">=4.5"}}, ""),
     "part": (P2000, {"gpu_stack_without": ["opencv", "tensorflow"]}, ""),
     "ignored": (P2000, {"gpu_stack_ignore_gpus": True}, ""),
+    "taken": (TAKEN, {"gpu_stack_root_needed": True, "gpu_stack_untested": "linuxmint-6"}, ""),
+    "untested": (TAKEN, {"gpu_stack_root_needed": True}, "-e gpu_stack_untested=linuxmint-6"),
     "swapped": (P2000, {}, ""),
     "relocked": (P2000, {}, ""),
     "damaged": (CPU, {}, ""),
@@ -87,10 +91,11 @@ def runs(ansible: Ansible) -> Runs:
     for name, (observation, variables, _) in CASES.items():
         host(ansible, name, observation, **variables)
     host(ansible, "checked", P2000)
+    ansible.host("mistaken", gpu_stack_as="ubuntu-99")
     role: List[Dict[str, Any]] = [{"role": "gpu_stack"}]
     first = ansible.play(
         [
-            {"hosts": "gpu_hosts:!checked", "roles": role},
+            {"hosts": "gpu_hosts:!checked:!mistaken", "roles": role},
             {"hosts": "checked", "roles": role, "check_mode": True, "diff": True},
             {"hosts": "cpu", "tasks": [{"import_role": {"name": "gpu_stack", "tasks_from": "controller"}}]},
             {
@@ -100,6 +105,8 @@ def runs(ansible: Ansible) -> Runs:
                     for name in ("opencv", "tensorflow")
                 ],
             },
+            # The last: a play whose every host fails ends the run.
+            {"hosts": "mistaken", "roles": [{"role": "gpu_facts"}]},
         ]
     )
     locks = texts(ansible)
@@ -249,3 +256,8 @@ def test_this_controller_is_accepted(runs: Runs) -> None:
     """The entry point `controller` ran on this machine: package, os-release and Python were found."""
     assert "Check that the target has a Python" in runs.first.out
     assert runs.first.failure("cpu") == ""
+
+
+def test_a_platform_to_take_a_host_for_is_one_that_is_known(runs: Runs) -> None:
+    """It is looked at when the host is read, before anything is planned."""
+    assert "The platform 'ubuntu-99' is not in the catalog" in runs.first.failure("mistaken")

@@ -50,10 +50,11 @@ def test_a_busy_dpkg_is_no_broken_one() -> None:
 def test_an_unknown_platform_ends_it() -> None:
     """One sentence with the platforms that are supported; nothing else can be judged, and there is no remark."""
     observation = observed("ubuntu1804-foreign-sources")
-    observation["platform"]["id"] = "ubuntu-16.04"
+    observation["platform"].update(id="fedora-41", distribution="fedora", codename="", pretty_name="Fedora Linux 41")
     (problem,) = preflight.problems(observation)
     known = ", ".join(shipped().platforms["platforms"])
-    assert problem == f"The platform ubuntu-16.04 is not supported; supported are {known}."
+    told = "Fedora Linux 41 (fedora-41) is not in the catalog, and neither Debian nor Ubuntu."
+    assert problem == f"{told} These are known: {known}."
     assert preflight.remarks(observation) == []
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..errors import UnreadableError, UsageError
 from ..host.probe.machine import observe
-from ..planning import compare, plan
+from ..planning import compare, plan, platforms
 from ..planning.candidates import COMPONENTS, WITHOUT_GPU, Request
 from ..planning.gpus import Gpu, parse
 from ..planning.offers import resolver_for
@@ -33,6 +33,9 @@ def add_parser(commands: Any) -> None:
         epilog="Exit codes: 0 planned, 2 usage, 3 refused, 4 this machine could not be read, 5 damaged catalog.",
     )
     p.add_argument("--os", metavar="PLATFORM", help="the platform, such as ubuntu-18.04 (default: this machine's)")
+    p.add_argument(
+        "--as", metavar="PLATFORM", help="take this machine, whose release is not known, for one of PLATFORM"
+    )
     p.add_argument(
         "--gpu",
         action="append",
@@ -82,7 +85,7 @@ def asked_for(arguments: argparse.Namespace) -> Dict[str, str]:
 def without(arguments: argparse.Namespace, component: str) -> str:
     """The same command line with a component left out."""
     words = ["gpuhost", "plan"]
-    for name in ("os", "observation", *COMPONENTS, "kernel"):
+    for name in ("os", "as", "observation", *COMPONENTS, "kernel"):
         if getattr(arguments, name) is not None and name != component:
             words += [f"--{name}", getattr(arguments, name)]
     for card in arguments.gpu or ():
@@ -124,20 +127,22 @@ def requested(found: Resolver, arguments: argparse.Namespace) -> Tuple[Resolver,
         if arguments.observation is not None:
             raise UsageError("--observation has no say beside both --os and cards.", "Leave one of them out.")
         return found, request_from(found, arguments.os, typed, asked, **given)
+    taken = getattr(arguments, "as")
+    if taken is not None and arguments.os is not None:
+        raise UsageError("--as and --os both say for which platform to plan.", "Leave one of them out.")
     own = typed is None and arguments.os is None
     observation = observe(offers=own) if arguments.observation is None else load(arguments.observation)
+    if taken is not None:
+        observation = platforms.taken_as(found.catalog, observation, taken)
+    unknown = platforms.unknown(found.catalog, observation["platform"], "--as ")
+    if unknown is not None and arguments.os is None:
+        raise unknown
     if typed is None:
         request = request_of(found, observation, asked, platform=arguments.os, **given)
         own = own and "offers" in observation
         return resolver_for(observation, asked, own and bool(request.gpus)), request
     refuse_architecture(observation)
-    here = str(observation["platform"]["id"])
-    if here not in found.catalog.platforms["platforms"]:
-        raise UsageError(
-            f"This machine's platform ({here}) is not in the catalog.",
-            "Say for which one to plan: --os ubuntu-18.04",
-        )
-    return found, request_from(found, here, typed, asked, **given)
+    return found, request_from(found, str(observation["platform"]["id"]), typed, asked, **given)
 
 
 def run(arguments: argparse.Namespace, out: Console) -> int:

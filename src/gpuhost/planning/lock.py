@@ -73,7 +73,9 @@ def make(host: str, observation: Json, plan: Json) -> Json:
     that is installed for it.
     """
     cards = [] if not plan["gpus"] else cards_of(observation)
-    return {"schema": SCHEMA, "host": host, "cards": cards, "plan": plan, **contents.of(plan)}
+    own = observation["platform"].get("own")
+    taken = {"own_platform": own} if own else {}
+    return {"schema": SCHEMA, "host": host, **taken, "cards": cards, "plan": plan, **contents.of(plan)}
 
 
 def files(lock: Json) -> Dict[str, str]:

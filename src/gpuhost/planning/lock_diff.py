@@ -45,6 +45,7 @@ def machine(old: Json, new: Json) -> List[Change]:
     for part, before, after in (
         ("host", old["host"], new["host"]),
         ("platform", old["plan"]["platform"], new["plan"]["platform"]),
+        ("own_platform", old.get("own_platform"), new.get("own_platform")),
         ("asked", old["plan"]["asked"], new["plan"]["asked"]),
     ):
         if before != after:

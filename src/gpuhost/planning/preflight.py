@@ -23,6 +23,7 @@ from ..host.parse.machine import parse_os_release
 from ..text import printable
 from ..types import Json
 from ..versions import release
+from . import platforms
 from .catalog import Catalog, shipped
 
 #: A user's name that may stand in a command; the host says it.
@@ -84,14 +85,18 @@ def platform_row(catalog: Catalog, observation: Json) -> Optional[Json]:
     return None if row is None else {**row, "codenames": catalog.platforms["codenames"]}
 
 
-def problems(observation: Json, catalog: Optional[Catalog] = None) -> List[str]:
-    """Everything that forbids a run, each with the command that mends it."""
+def problems(observation: Json, catalog: Optional[Catalog] = None, untested: Optional[str] = None) -> List[str]:
+    """Everything that forbids a run, each with the command that mends it.
+
+    `untested` is for a run that installs: what was typed of a host that is taken for another platform.
+    """
     catalog = catalog or shipped()
-    found = []
+    found: List[str] = []
     row = platform_row(catalog, observation)
     if row is None:
-        known = ", ".join(catalog.platforms["platforms"])
-        return [f"The platform {observation['platform']['id']} is not supported; supported are {known}."]
+        return [str(platforms.unknown(catalog, observation["platform"], "-e gpu_stack_as="))]
+    if untested is not None:
+        found += filter(None, [platforms.untested(observation, untested)])
     if observation["machine"] != "x86_64":
         found.append(f"The machine is {observation['machine']}; every artifact of the catalog is for x86_64.")
     found += [f"{s['what']} {s['do']}: {s['remedy']}" for s in foreign_sources(observation, row)]

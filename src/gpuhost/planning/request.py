@@ -133,7 +133,11 @@ def refuse_contradiction(observation: Json) -> None:
 
 def remarks(observation: Json) -> Tuple[Tuple[str, str], ...]:
     """What is to be said of a machine beside the plan for it."""
-    found = [
+    found = []
+    own = observation["platform"].get("own")
+    if own:
+        found.append(("platform", f"{own} is taken for {observation['platform']['id']}, which nobody has tried"))
+    found += [
         ("gpu", f"{card['pci_address']} ({card['pci_id']}) is kept for a virtual machine ({keeper(card)}): left alone")
         for card in observation["other_functions"]
         if card["kind"] == "passed-through"

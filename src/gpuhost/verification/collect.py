@@ -18,6 +18,8 @@ from ..diagnoses import verdict as checks
 from ..errors import LockError
 from ..host.answer import read_answers, read_object
 from ..planning import lock as locks
+from ..planning import platforms
+from ..planning.catalog import shipped
 from ..shipping import answers, bundle
 from ..types import Json
 from .expected import expected
@@ -115,7 +117,9 @@ class Host:
         if "machine" in self.seen:
             return
         say(f"{self.name}: reading the host")
-        self.seen["machine"] = machine(self._run, self._options.root)
+        self.seen["machine"] = found = machine(self._run, self._options.root)
+        if "observation" in found:
+            found["observation"] = platforms.as_locked(shipped(), found["observation"], self.seen["lock"])
         self.seen["expected"] = expected(self.seen["lock"], self.seen["machine"])
         self.seen.update(as_found(self.seen))
         self.seen["earlier"] = self._earlier(self.seen)

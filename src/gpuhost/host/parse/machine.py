@@ -27,10 +27,15 @@ _OBSERVED_PACKAGE = re.compile(
 _DPKG_FIELDS = 5
 
 
+#: A derivative of either says UBUNTU_CODENAME or DEBIAN_CODENAME.
+DISTRIBUTIONS = ("ubuntu", "debian")
+
+
 def parse_os_release(text: str) -> Dict[str, str]:
     """The platform from the text of os-release: id, distribution, version, codename, pretty_name.
 
-    `id` joins ID and VERSION_ID as in "ubuntu-18.04"; a rolling release has no VERSION_ID and is ID alone.
+    `id` joins ID and VERSION_ID as in "ubuntu-18.04"; a rolling release has no VERSION_ID and is ID alone. Of a
+    derivative that names the release it is made from, distribution and codename are that release's.
     Format: os-release(5), shell-like assignments. Raises UnreadableError when there is no ID, or one that
     os-release(5) does not allow.
     """
@@ -58,12 +63,17 @@ def parse_os_release(text: str) -> Dict[str, str]:
             "than letters, digits, . _ and -.",
             next_step="Restore /etc/os-release: apt-get install --reinstall base-files.",
         )
+    for name in () if distribution in DISTRIBUTIONS else DISTRIBUTIONS:
+        made_from = fields.get(name.upper() + "_CODENAME")
+        if made_from:
+            distribution, codename = name, made_from
+            break
     return {
         "id": identity,
         "distribution": distribution,
         "version": version,
         "codename": codename,
-        "pretty_name": fields.get("PRETTY_NAME") or f"{distribution} {version}".strip(),
+        "pretty_name": fields.get("PRETTY_NAME") or f"{fields['ID']} {version}".strip(),
     }
 
 
