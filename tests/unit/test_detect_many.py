@@ -20,6 +20,7 @@ from gpuhost.cli import bench as cli_bench
 from gpuhost.cli import main as cli
 from gpuhost.yolo import commands, detecting, draw, images, options, outputs, photos, sources, video
 from gpuhost.yolo import detector as detector_module
+from gpuhost.yolo.darknet import Size, sides
 from gpuhost.yolo.detector import Detection
 from gpuhost.yolo.networks import MODELS
 
@@ -231,6 +232,8 @@ BAD_WORDS: Dict[str, List[str]] = {
     "--reconnect must be": ["x.jpg", "--reconnect", "-1"],
     "--batch must be": ["x.jpg", "--batch", "0"],
     "A overlap of 2": ["x.jpg", "--overlap", "2"],
+    "input size of 416x is": ["x.jpg", "--size", "416x"],
+    "input size of 300 pixels": ["x.jpg", "--size", "416x300"],
     "no fit 'crop'": ["x.jpg", "--fit", "crop"],
     "knows no unicorn": ["x.jpg", "--classes", "car,unicorn"],
     "-o takes one picture": ["x.jpg", "y.jpg", "-o", "out.jpg"],
@@ -393,16 +396,19 @@ def test_a_build_without_video_says_so(capsys: pytest.CaptureFixture[str]) -> No
 # ---- boxes ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("size", [416, (416, 256), (96, 416)])
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (1000, 10), (1, 1), (3000, 1000)])
 @pytest.mark.parametrize("fit", detector_module.FITS)
-def test_a_box_comes_back_to_where_it_was(fit: str, width: int, height: int) -> None:
-    """What is drawn at a place of the picture is found at the same place, in either fit."""
+def test_a_box_comes_back_to_where_it_was(fit: str, width: int, height: int, size: Size) -> None:
+    """What is drawn at a place of the picture is found at the same place, in either fit and any input."""
     made = detector_module.Detector.__new__(detector_module.Detector)
-    made.size, made.fit, made.confidence, made.overlap = 416, fit, 0.1, 0.3
+    made.size, made.fit, made.confidence, made.overlap = size, fit, 0.1, 0.3
     made.multi_label, made._wanted, made.labels = False, [], ["a"]
-    left, top, wide, high = detector_module.placed(width, height, 416, fit)
-    row = np.zeros((1, 6), dtype=np.float32)
-    row[0] = [(left + 0.5 * wide) / 416, (top + 0.25 * high) / 416, 0.5 * wide / 416, 0.25 * high / 416, 0.9, 0.9]
+    left, top, wide, high = detector_module.placed(width, height, size, fit)
+    across, down = sides(size)
+    assert left >= 0 and top >= 0 and left + wide <= across and top + high <= down
+    place = [(left + 0.5 * wide) / across, (top + 0.25 * high) / down, 0.5 * wide / across, 0.25 * high / down]
+    row = np.array([[*place, 0.9, 0.9]], dtype=np.float32)
     (found,) = made.boxes([row], width, height)
     assert found.box == pytest.approx((0.25 * width, 0.125 * height, 0.5 * width, 0.25 * height), abs=1e-3 * width)
 

@@ -13,7 +13,7 @@ from . import benchmark_single, environment, gate, photos, pipeline
 from .benchmark_rounds import BASELINE, OFFLINE, SINGLE, Baseline, Offline, Single, Turns
 from .benchmark_single import Faults
 from .benchmark_text import as_text
-from .darknet import sides
+from .darknet import Size, sides
 from .detector import Detector, require_opencv
 from .files import write_text
 from .images import ImageError
@@ -39,7 +39,7 @@ class Settings(NamedTuple):
     """
 
     networks: Tuple[Wanted, ...]
-    size: Optional[int]
+    size: Optional[Size]
     device: str
     work: pathlib.Path
     photos: Optional[pathlib.Path]

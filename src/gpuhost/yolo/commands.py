@@ -13,7 +13,7 @@ import cv2
 from ..errors import GpuhostError, UsageError
 from ..text import printable
 from . import benchmark, benchmark_text, detecting, devices, engine, gate, options, photos, video
-from .darknet import check_size
+from .darknet import typed
 from .detector import Detector, check_settings
 from .files import nothing_written
 from .models import DEFAULT_SIZE, SYNTHETIC, Wanted, catalog, model_files
@@ -39,8 +39,6 @@ def _check_model(model: str) -> None:
 
 def _check(given: argparse.Namespace) -> None:
     """UsageError for numbers and names that cannot be meant, before any work is done."""
-    if given.size is not None:
-        check_size(given.size)
     for model in given.model:
         _check_model(model)
     options.check_least(given, 1, "count", "passes", "batch")
@@ -134,8 +132,6 @@ def _tell_unusable(found: Dict[str, Any]) -> int:
 
 def _detect(given: argparse.Namespace) -> int:
     """Find the objects in pictures; draw them, print them."""
-    if given.size is not None:
-        check_size(given.size)
     _check_own(given)
     given.model = given.model or ("" if given.cfg else options.DEFAULT_DETECT)
     if given.cfg is None:
@@ -216,6 +212,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         if given.command is None:
             raise UsageError("There is no command.", next_step="Type one of: bench, detect, devices, prepare.")
+        if getattr(given, "size", None) is not None:
+            given.size = typed(given.size)
         if given.command in ("bench", "prepare"):
             if given.command == "bench":
                 _check_own(given)

@@ -2,9 +2,11 @@
 bytes, operations.
 """
 
+import re
 from typing import List, NamedTuple, Sequence, Tuple, Union
 
 from ..errors import UsageError
+from ..text import printable
 from .networks import STRIDE, AvgPool, Conv, Layer, MaxPool, Region, Reorg, Route, Scale, Shortcut, Upsample, Yolo
 
 HEADER_BYTES = 20
@@ -60,6 +62,23 @@ def check_size(size: int) -> int:
             next_step=f"Use a multiple of {STRIDE} from {STRIDE} to {LARGEST_SIDE}, such as 416.",
         )
     return size
+
+
+def told(size: Size) -> str:
+    """An input as somebody types it: 416, or 608x352."""
+    width, height = sides(size)
+    return str(width) if width == height else f"{width}x{height}"
+
+
+def typed(text: str) -> Size:
+    """The input that somebody typed; UsageError when it cannot be one."""
+    if not re.fullmatch("[0-9]{1,5}(x[0-9]{1,5})?", text):
+        raise UsageError(
+            f"An input size of {printable(text, 40)} is not possible.", next_step="Use one such as 416, or 608x352."
+        )
+    width, _, height = text.partition("x")
+    size = (check_size(int(width)), check_size(int(height or width)))
+    return size[0] if size[0] == size[1] else size
 
 
 def absolute(index: int, source: int) -> int:

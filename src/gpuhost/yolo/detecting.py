@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..text import printable
 from . import draw, images, options, outputs, pipeline, sources, video
 from .benchmark import decoder_threads
+from .darknet import sides
 from .detector import Detection, Detector, numbers_of
 from .models import Wanted, class_names
 from .progress import Progress
@@ -64,10 +65,11 @@ def wanted_classes(given: argparse.Namespace) -> Tuple[str, ...]:
 
 def head_of(detector: Detector, given: argparse.Namespace) -> Dict[str, Any]:
     """Return what JSON says of the whole run."""
+    width, height = sides(detector.size)
     return {
         "schema": 1,
         "model": Wanted(given.model, given.cfg).title,
-        "size": detector.size if isinstance(detector.size, int) else list(detector.size),
+        "size": width if width == height else [width, height],
         "device": detector.network.device.name,
         "weights": {"kind": detector.files.weights_kind, "sha256": detector.files.weights_sha256},
         "meaningful": detector.meaningful,

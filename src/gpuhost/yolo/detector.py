@@ -172,7 +172,7 @@ class Detector:
         model: str = "",
         device: str = "cpu",
         work: Union[str, pathlib.Path] = "yolo-work",
-        size: Optional[int] = None,
+        size: Optional[Size] = None,
         weights_dir: Optional[pathlib.Path] = None,
         confidence: float = CONFIDENCE,
         overlap: float = OVERLAP,
@@ -185,8 +185,8 @@ class Detector:
     ) -> None:
         """Prepare the network's files in `work` and open it. It is one of MODELS, or the Darknet configuration `cfg`;
         `weights` is a file or the word `synthetic`, `weights_dir` the folder of the published ones, `names` the file
-        with the names of the classes. `size` is the input's side in pixels, the thresholds are in 0..1. With the
-        device `auto`, `network.trials` says what was tried and chosen.
+        with the names of the classes. `size` is the input in pixels, the side of a square or (width, height), the
+        thresholds are in 0..1. With the device `auto`, `network.trials` says what was tried and chosen.
 
         Without `fit` the picture is brought to the input as in the network's training. `multi_label` gives a place
         every class above the confidence, and `classes` leaves boxes of other names out.

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from ..errors import EnvironmentProblem
-from .darknet import Size, cfg_text, shapes_of, sides
+from .darknet import Size, cfg_text, shapes_of, sides, told
 from .detector import to_blob
 from .devices import GATE_FP32, cpu_raw_heads
 from .files import write_text
@@ -23,8 +23,7 @@ SIZE = 128
 def config(files: ModelFiles, work: pathlib.Path) -> pathlib.Path:
     """See that the description of the small network is in `work`; its path."""
     size = size_of(files)
-    told = str(size) if isinstance(size, int) else "{}x{}".format(*size)
-    path, text = work / f"{files.model}-{told}.cfg", cfg_text(files.layers, size)
+    path, text = work / f"{files.model}-{told(size)}.cfg", cfg_text(files.layers, size)
     if not path.is_file() or path.read_bytes() != text.encode("utf-8"):
         write_text(path, text)
     return path

@@ -16,7 +16,7 @@ from ..reading import UnfitFile, content
 from ..text import printable
 from . import cfg_network, synthetic
 from .cfg_sections import LARGEST_FILE
-from .darknet import Size, cfg_text, heads_of, shapes_of, weight_bytes
+from .darknet import Size, cfg_text, check_size, heads_of, shapes_of, sides, told, weight_bytes
 from .files import whole_file, write_text
 from .networks import CLASSES, Layer, layers_of
 from .weights import check_length, completed
@@ -170,8 +170,8 @@ def _cfg_file(path: pathlib.Path, text: str) -> pathlib.Path:
     return path
 
 
-def files_of(wanted: Wanted, size: Optional[int], work: pathlib.Path) -> ModelFiles:
-    """See that the files of the network are in `work`, for a square input of `size` pixels, or for the configuration's
+def files_of(wanted: Wanted, size: Optional[Size], work: pathlib.Path) -> ModelFiles:
+    """See that the files of the network are in `work`, for an input of `size` pixels, or for the configuration's
     own (416 without one). Nothing stands in for weights that are not there: made ones are asked for by name.
     """
     if wanted.cfg is not None:
@@ -180,7 +180,7 @@ def files_of(wanted: Wanted, size: Optional[int], work: pathlib.Path) -> ModelFi
     return files if wanted.names is None else files._replace(labels=labels_of(wanted.names, CLASSES))
 
 
-def _files_of_cfg(wanted: Wanted, cfg: pathlib.Path, size: Optional[int], work: pathlib.Path) -> ModelFiles:
+def _files_of_cfg(wanted: Wanted, cfg: pathlib.Path, size: Optional[Size], work: pathlib.Path) -> ModelFiles:
     """See that the files of a network of the user's own are in `work`."""
     if wanted.weights in (None, SYNTHETIC):
         raise UsageError(
@@ -190,7 +190,7 @@ def _files_of_cfg(wanted: Wanted, cfg: pathlib.Path, size: Optional[int], work: 
     weights = pathlib.Path(str(wanted.weights))
     data = _own_file(cfg, LARGEST_FILE, "configuration")
     network = cfg_network.read(data, str(cfg))
-    sides_of = (network.width, network.height) if size is None else (size, size)
+    sides_of = (network.width, network.height) if size is None else sides(size)
     try:
         smallest = min(min(shape) for shape in shapes_of(network.layers, sides_of))
     except ValueError as problem:
@@ -211,7 +211,7 @@ def _files_of_cfg(wanted: Wanted, cfg: pathlib.Path, size: Optional[int], work: 
                     handle.write(piece)
         weights = whole
     text = cfg_text(network.layers, sides_of)
-    path = _cfg_file(work / "{}-{}x{}.cfg".format(model, *sides_of), text)
+    path = _cfg_file(work / f"{model}-{told(sides_of)}.cfg", text)
     return ModelFiles(
         model, sides_of, network.layers, path, sha256(path), weights, digest, OWN, labels, tuple(network.notes),
         network.letter_box,
@@ -220,15 +220,15 @@ def _files_of_cfg(wanted: Wanted, cfg: pathlib.Path, size: Optional[int], work: 
 
 def _unfit_size(cfg: pathlib.Path, size: Tuple[int, int], problem: str) -> UsageError:
     """The error for an input size that the network cannot have."""
-    told = "{} x {}".format(*size)
     return UsageError(
-        f"{printable(cfg, 300)} cannot have an input of {told} pixels: {problem}.", next_step="Leave --size out."
+        f"{printable(cfg, 300)} cannot have an input of {size[0]} x {size[1]} pixels: {problem}.",
+        next_step="Leave --size out.",
     )
 
 
 def model_files(
     model: str,
-    size: int,
+    size: Size,
     work: pathlib.Path,
     weights_dir: Optional[pathlib.Path] = None,
     weights: Optional[str] = SYNTHETIC,
@@ -237,6 +237,8 @@ def model_files(
     with the published ones in `weights_dir`, else, where `weights` is SYNTHETIC, with made ones.
     """
     layers = layers_of(model)
+    for side in sides(size):
+        check_size(side)
     own = None if weights in (None, SYNTHETIC) else pathlib.Path(str(weights))
     real = None if own else real_weights(model, weights_dir)
     if own is None and real is None and weights != SYNTHETIC:
@@ -246,7 +248,7 @@ def model_files(
             f"type --weights {SYNTHETIC} to see it run on weights that detect nothing.",
         )
     digest = _weights_of_user(own, layers) if own else ""
-    cfg = _cfg_file(work / f"{model}-{size}.cfg", cfg_text(layers, size))
+    cfg = _cfg_file(work / f"{model}-{told(size)}.cfg", cfg_text(layers, size))
     chosen = own or real or synthetic_weights(model, work)
     check_length(chosen, layers)
     kind = OWN if own else "real" if real else SYNTHETIC

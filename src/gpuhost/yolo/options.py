@@ -36,9 +36,8 @@ def _files(command: argparse.ArgumentParser, work_needed: bool) -> None:
     """Where the files are, and how large the network's input is."""
     command.add_argument(
         "--size",
-        type=int,
-        metavar="N",
-        help="input side in pixels, a multiple of 32 (default: 416, or what --cfg says)",
+        metavar="N|WxH",
+        help="input in pixels, in multiples of 32: a square's side, or both (default: 416, or what --cfg says)",
     )
     command.add_argument(
         "--work",
