@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict
 
 import cv2
 import numpy as np
@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from gpuhost.errors import ArtifactError, UsageError
 from gpuhost.yolo import cfg_network, devices, reference
 from gpuhost.yolo.cfg_sections import MOST_SECTIONS
-from gpuhost.yolo.darknet import cfg_text, convolutions, count_parameters, yolo_heads
+from gpuhost.yolo.darknet import cfg_text, count_parameters, yolo_heads
 from gpuhost.yolo.models import Wanted, files_of
 
-REAL = Path(__file__).parents[1] / "data" / "darknet-cfg"
+from .small_networks import NETWORKS, REAL, read, small, weights_for
+
 #: What cannot be computed here, and the line that says so.
 REFUSED = {
     "Gaussian_yolov3_BDD": (608, "Gaussian_yolo"),
@@ -64,58 +65,6 @@ def test_every_real_configuration_is_read_or_refused_at_its_line() -> None:
         with pytest.raises(UsageError, match=words) as caught:
             real(name)
         assert caught.value.message.startswith(f"{name}.cfg:{line}: ") and caught.value.next_step
-
-
-def weights_for(folder: Path, network: cfg_network.CfgNetwork) -> Path:
-    """A weight file of random values that keep the maps near 1, as somebody's training would write it: without the
-    convolutions that are inserted here.
-    """
-    path, random = folder / "random.weights", np.random.RandomState(0)
-    values = [np.zeros(0)]
-    for shape in convolutions(network.layers):
-        if shape.layer not in network.inserted:
-            filters = shape.conv.filters
-            values.append(random.normal(0, 0.5, filters))
-            if shape.conv.normalised:
-                values += [random.uniform(0.5, 1.5, filters), random.normal(0, 0.1, filters)]
-                values.append(random.uniform(0.5, 1.5, filters))
-            values.append(random.normal(0, shape.fan_in**-0.5, filters * shape.fan_in))
-    path.write_bytes(np.array([0, 2, 0, 0, 0], dtype="<i4").tobytes() + np.concatenate(values).astype("<f4").tobytes())
-    return path
-
-
-SMALL: Dict[str, List[str]] = {
-    "net": ["batch=64", "subdivisions=16", "width=64", "height=64", "channels=3", "steps=400,450", "scales=.1,.1"],
-    "one": ["batch_normalize=1", "filters=8", "size=3", "stride=2", "pad=1", "activation=leaky"],
-    "pool": ["size=2", "stride=2"],
-    "deep": ["filters=16", "size=3", "stride=1", "pad=1", "activation=leaky"],
-    "out": ["size=1", "stride=1", "pad=1", "filters=21", "activation=linear"],
-    "yolo": ["mask=3,4,5", "anchors=4,5, 8,9, 12,14, 16,20, 24,28, 40,44", "classes=2", "num=6", "random=0"],
-    "up": ["stride=2"],
-    "yolo2": ["mask=0,1,2", "anchors=4,5, 8,9, 12,14, 16,20, 24,28, 40,44", "classes=2", "num=6"],
-}
-KINDS = (
-    ("net", "net"), ("convolutional", "one"), ("maxpool", "pool"), ("convolutional", "deep"), ("maxpool", "pool"),
-    ("convolutional", "out"), ("yolo", "yolo"), ("route", "-3"), ("upsample", "up"), ("route", "-1,2"),
-    ("convolutional", "out"), ("yolo", "yolo2"),
-)  # fmt: skip
-
-
-def small(changes: Any = (), kinds: Tuple[Tuple[str, str], ...] = KINDS) -> str:
-    """The small network with two heads; `changes` are pairs of what to replace in its text."""
-    lines: List[str] = []
-    for kind, key in kinds:
-        lines += [f"[{kind}]", *SMALL.get(key, [f"layers={key}"]), ""]
-    text = "\n".join(lines) + "\n"
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    return text
-
-
-def read(text: Any) -> cfg_network.CfgNetwork:
-    """The network of a text."""
-    return cfg_network.read(text if isinstance(text, bytes) else text.encode("utf-8"), "birds.cfg")
 
 
 PLAIN = read(small()).layers
@@ -240,53 +189,6 @@ def test_a_long_network_is_read_at_once() -> None:
 # ---- the same network on every engine -------------------------------------------------------------------------------
 
 
-def region(anchors: str = "1,1, 2,3") -> str:
-    """A YOLOv2 head with a reorg before it."""
-    return small(kinds=(*KINDS[:2], ("convolutional", "deep"))) + (
-        "[reorg]\nstride=2\n[route]\nlayers=-1\n[convolutional]\nfilters=14\nsize=1\n"
-        f"activation=linear\n[region]\nanchors={anchors}\nclasses=2\nnum=2\nsoftmax=1\n"
-    )
-
-
-def attention() -> str:
-    """Squeeze and excitation, a sum over some channels, `sam`, and a share of the channels."""
-    head = "[convolutional]\nfilters=21\nsize=1\nactivation=logistic\n[yolo]\nmask=0,1,2\nanchors=4,5,8,9,12,14\n"
-    return small(kinds=KINDS[:2]) + (
-        "[avgpool]\n[convolutional]\nfilters=8\nsize=1\nactivation=logistic\n[scale_channels]\nfrom=0\n"
-        "[convolutional]\nfilters=12\nsize=3\npad=1\nactivation=swish\n[shortcut]\nfrom=0\nactivation=leaky\n"
-        "[convolutional]\nfilters=6\nsize=3\npad=1\nactivation=tanh\n[shortcut]\nfrom=-2\nactivation=linear\n"
-        "[convolutional]\nfilters=6\nsize=1\nactivation=logistic\n[sam]\nfrom=-2\n[dropout]\n"
-        "[route]\nlayers=-1\ngroups=3\ngroup_id=1\n" + head + "classes=2\nnum=3\nnew_coords=1\nscale_x_y=2.0\n"
-    )
-
-
-def shortcut() -> str:
-    """Sums over the channels that two maps have in common: of fewer channels than the layer before, and of more."""
-    return small(kinds=KINDS[:2]) + (
-        "[convolutional]\nfilters=12\nsize=3\npad=1\nactivation=leaky\n[shortcut]\nfrom=-2\nactivation=leaky\n"
-        "[convolutional]\nfilters=6\nsize=1\nactivation=linear\n[shortcut]\nfrom=-2\nactivation=linear\n"
-        "[convolutional]\nfilters=21\nsize=1\nactivation=linear\n"
-        "[yolo]\nmask=0,1,2\nanchors=4,5,8,9,12,14\nclasses=2\nnum=3\n"
-    )
-
-
-NETWORKS: Dict[str, str] = {
-    "plain": small(),
-    "wide": small([("width=64", "width=96")]),
-    "one channel": small([("channels=3", "channels=1")]),
-    "relu": small([("leaky", "relu")]),
-    "relu6": small([("leaky", "relu6")]),
-    "mish": small([("leaky", "mish")]),
-    "swish": small([("leaky", "swish")]),
-    "scale_x_y": small([("num=6", "num=6\nscale_x_y=1.1")]),
-    "pad 0": small([("size=3\nstride=1\npad=1", "size=3\nstride=1\npad=0\npadding=2")]),
-    "maxpool padding": small([("size=2\nstride=2", "size=3\nstride=2\npadding=2")]),
-    "shortcut": shortcut(),
-    "region": region(),
-    "attention": attention(),
-}
-
-
 def prepared(text: str, folder: Path) -> Any:
     """The files of a network with random weights."""
     cfg = folder / "birds.cfg"
@@ -310,6 +212,21 @@ def test_every_engine_and_plain_numpy_agree(name: str, tmp_path: Path) -> None:
     for heads in others:
         for found, right in zip(heads, first):
             np.testing.assert_allclose(found, right, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["scale_x_y", "new_coords", "mish", "swish", "wide"])
+def test_opencv_alone_gives_the_same_boxes(name: str, tmp_path: Path) -> None:
+    """Its importer and its layers on the very file, without suppression, for what came after the Darknet in C."""
+    text = NETWORKS[name].replace("num=6", "num=6\nthresh=0\nnms_threshold=0")
+    files = prepared(text, tmp_path)
+    net = cv2.dnn.readNetFromDarknet(str(tmp_path / "birds.cfg"), str(tmp_path / "random.weights"))
+    blob = np.random.RandomState(3).rand(1, 3, *files.size[::-1]).astype(np.float32)
+    net.setInput(blob)
+    expected = net.forward(net.getUnconnectedOutLayersNames())
+    for device in ("cpu", "onnxruntime"):
+        for found, right in zip(devices.open_network(files, device).forward(blob), expected):
+            assert found.shape == right.shape
+            np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-5)
 
 
 def test_grey_and_relu6_by_their_definitions(tmp_path: Path) -> None:

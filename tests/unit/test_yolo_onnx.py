@@ -192,36 +192,46 @@ def test_the_checker_accepts_it(model: str, tmp_path: Path) -> None:
     onnx.checker.check_model(str(graph), full_check=True)
 
 
-def plain_rows(raw: Any, head: Yolo, side: int) -> List[List[float]]:
+def plain_rows(raw: Any, head: Yolo, size: Tuple[int, int]) -> List[List[float]]:
     """Boxes of one picture by their definition, one value at a time, in double precision."""
     _, down, across = raw.shape
-    rows = []
+    rows, depth = [], 5 + head.classes
     for y in range(down):
         for x in range(across):
             for place, anchor in enumerate(head.mask):
-                cell = [float(value) for value in raw[85 * place : 85 * (place + 1), y, x]]
-                sure = [1 / (1 + np.exp(-value)) for value in cell]
+                cell = [float(value) for value in raw[depth * place : depth * (place + 1), y, x]]
+                sure = cell if head.new_coords else [1 / (1 + np.exp(-value)) for value in cell]
+                grown = [4 * value**2 if head.new_coords else np.exp(value) for value in cell[2:4]]
                 wide, high = head.anchors[anchor]
                 centre = [(value - 0.5) * head.scale_x_y + 0.5 for value in sure[:2]]
                 box = [(x + centre[0]) / across, (y + centre[1]) / down]
-                box += [np.exp(cell[2]) * wide / side, np.exp(cell[3]) * high / side]
+                box += [grown[0] * wide / size[0], grown[1] * high / size[1]]
                 rows.append([*box, sure[4], *(value * sure[4] for value in sure[5:])])
     return rows
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 3), st.sampled_from([1.0, 1.05, 1.2]), st.integers(1, 2)
+    st.integers(0, 10**6),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.sampled_from([1.0, 1.05, 1.2, 2.0]),
+    st.integers(1, 2),
+    st.booleans(),
 )
-def test_boxes_by_their_definition(seed: int, down: int, across: int, spread: float, batch: int) -> None:
-    """Any grid, any spread of centres, each picture of a batch for itself; the input stays as it is."""
-    head = Yolo((2, 0), ((10, 14), (23, 27), (37, 58)), spread)
-    raw = (np.random.RandomState(seed).randn(batch, 170, down, across) * 3).astype(np.float32)
+def test_boxes_by_their_definition(
+    seed: int, down: int, across: int, spread: float, batch: int, new_coords: bool
+) -> None:
+    """Any grid, any spread of centres, both kinds of values, each picture of a batch for itself; the input stays."""
+    head = Yolo((2, 0), ((10, 14), (23, 27), (37, 58)), spread, 4, new_coords)
+    random = np.random.RandomState(seed)
+    raw = random.rand(batch, 18, down, across) if new_coords else random.randn(batch, 18, down, across) * 3
+    raw, size = raw.astype(np.float32), (416, 288)
     before = raw.copy()
-    found = heads.rows_of(raw, head, 416)
-    assert found.dtype == np.float32 and found.shape == (batch, down * across * 2, 85)
+    found = heads.rows_of(raw, head, size)
+    assert found.dtype == np.float32 and found.shape == (batch, down * across * 2, 9)
     for ours, theirs in zip(found, raw):
-        np.testing.assert_allclose(ours, plain_rows(theirs.astype(np.float64), head, 416), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(ours, plain_rows(theirs.astype(np.float64), head, size), rtol=1e-5, atol=1e-6)
     assert np.array_equal(raw, before)
 
 
