@@ -116,7 +116,11 @@ def snapshot(platform: str) -> Dict[str, Any]:
                 found.append(
                     package(f"linux-signatures-nvidia-{kernel['release']}", version, "linux-restricted-signatures")
                 )
-    return offers(platform, found, ("non-free",) if platform.startswith("debian") else ("restricted",))
+    return offers(
+        platform,
+        found,
+        ("contrib", "non-free", "non-free-firmware") if platform.startswith("debian") else ("restricted",),
+    )
 
 
 def offering(observation: Dict[str, Any]) -> Dict[str, Any]:

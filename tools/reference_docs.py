@@ -264,7 +264,7 @@ def known_failures() -> str:
         lines.append(f"| {one.id} | {' | '.join(cells)} |")
     lines += ["", "## What was staged", "", "| id | check | fault | remedy |", "|---" * 4 + "|"]
     for row in sorted(healed, key=lambda row: row["diagnosis"]):
-        remedy = row["remedy"].replace("|", r"\|")
+        remedy = row["remedy"].replace("|", r"\|").replace("\n", "`<br>`")
         lines.append(f"| {row['diagnosis']} | `{row['check']}` | {row['fault']} | `{remedy}` |")
     return "\n".join(lines) + "\n"
 

@@ -37,7 +37,7 @@ KINDS = {NAME: Kind("1c30", HWE, True, "525.105.17", "archive")}
 LEFT_OUT = ["opencv.installed", "tensorflow.gpu"]
 MODULE = f"/lib/modules/{HWE}/kernel/nvidia-525/nvidia.ko"
 BLACKLISTS = "grep -rlE '^blacklist nouveau' /etc/modprobe.d /lib/modprobe.d"
-ON_HOST, THEN_HERE = "On the host: ", " ; then here: "
+ON_HOST, THEN_HERE = "On the host: ", "\nThen here: "
 
 
 class Fault(NamedTuple):

@@ -252,7 +252,7 @@ class TestAccident:
         bed = world.beds["p2000"]
         refused = world.controller.run(*SITE, "--limit", "p2000").failure("p2000")
         assert "D08" in refused, refused
-        command = re.findall(r"On the host: (apt-get purge .*?) # or here:", refused)[0]
+        command = re.findall(r"On the host, as root:\s+(apt-get purge .*?)\s+Or here:", refused)[0]
         bed.run(["sh", "-c", f"{command} --yes"])
         world.controller.ok(*SITE, "--limit", "p2000")
         found = packages(bed)

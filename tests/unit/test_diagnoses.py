@@ -76,7 +76,7 @@ def test_the_remedy_of_a_known_failure_is_a_command(name: str) -> None:
         if found.diagnosis is not None:
             here = found.remediation
             if here.startswith("On the host: "):
-                command, _, here = here[len("On the host: ") :].partition(" ; then here: ")
+                command, _, here = here[len("On the host: ") :].partition("\nThen here: ")
                 assert command
             assert not here or here.startswith("./run "), found.remediation
 
@@ -115,7 +115,7 @@ def test_a_hosts_words_stay_words_in_a_remedy(name: str, changes: Dict[str, Any]
     failures = [r for r in judged(seen).values() if r.status == FAIL]
     assert failures
     for found in failures:
-        command = found.remediation.replace("On the host: ", "").partition(" ; then here: ")[0]
+        command = found.remediation.replace("On the host: ", "").partition("\nThen here: ")[0]
         for text in re.sub(r"'(?:[^']|'\"'\"')*'", "", command).split():
             assert "touch" not in text, found.remediation
 

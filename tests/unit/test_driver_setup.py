@@ -80,7 +80,7 @@ class Host:
         """The driver is offered and nothing of it is installed."""
         self.root = folder / "opt"
         self.work = Played(folder)
-        self.component = "restricted"
+        self.component, self.driver = "restricted", DRIVER
         self.offers = {
             "nvidia-driver-525": [VERSION],
             "linux-modules-nvidia-525-generic-hwe-18.04": ["5.4.0-150.167"],
@@ -133,7 +133,7 @@ class Host:
     def setup(self, **asked: Any) -> Setup:
         """What is asked of this host; `boots` is the kernel that it will boot."""
         machine = Machine("bed", asked.pop("boots", KERNEL), "ubuntu", "disabled", asked.pop("running", KERNEL))
-        return Setup({"root": str(self.root), "driver": DRIVER, **asked}, machine, self.work, self.run)
+        return Setup({"root": str(self.root), "driver": self.driver, **asked}, machine, self.work, self.run)
 
     def keep(self, *members: Dict[str, Any]) -> None:
         """Put .debs of the set into the host's cache."""
@@ -219,6 +219,15 @@ def test_what_apt_cannot_do_is_told_in_its_words(host: Host) -> None:
         host.setup().set.exact_set()
 
 
+def test_a_component_that_a_dependency_is_in_is_named_and_nothing_is_said_to_be_mixed(host: Host) -> None:
+    """Debian's driver needs packages of contrib: apt says of them what it says of mixed sources."""
+    host.component, host.driver = "non-free", {**DRIVER, "component": "non-free"}
+    host.simulated = "E: Unable to correct problems, you have held broken packages."
+    with pytest.raises(RefusedError, match="components contrib and non-free-firmware of the archive") as refused:
+        host.setup().set.exact_set()
+    assert "D06" not in str(refused.value)
+
+
 def test_a_hold_of_somebody_else_is_respected(host: Host) -> None:
     """A hold of our own guard is not: it exists for this very lock."""
     host.dpkg["nvidia-driver-525"] = ("525.1", "hold ok installed")
@@ -294,7 +303,7 @@ def test_a_newer_kernel_is_removed_only_while_another_one_runs(
         with pytest.raises(RefusedError) as refused:
             host.setup(boots=newer, running=running).set.preflight()
         told[running] = refused.value.next_step
-    assert told[KERNEL] == f"On the host: apt-get purge linux-image-{newer}  # or here: {RELOCK}"
+    assert told[KERNEL] == f"On the host, as root:\napt-get purge linux-image-{newer}\nOr here:\n{RELOCK}"
     assert told[newer] == RELOCK
 
 

@@ -20,7 +20,7 @@ from ..example_hosts import NAMES, folder_of, observed
 Json = Dict[str, Any]
 HOST = "ubuntu1804-foreign-sources"
 UBUNTU = shipped().platforms["platforms"]["ubuntu-18.04"]
-COMMAND = re.compile(r"(?:[Rr]emove it: )(.*) && apt-get update$")
+COMMAND = re.compile(r"[Rr]emove it:\n  (.*) && apt-get update$")
 OWN = "http://ubuntu-archive.example/ubuntu"
 
 
@@ -168,7 +168,7 @@ def test_a_personal_archive_that_apt_has_not_read_stops_the_run() -> None:
     (problem,) = preflight.problems(observation)
     assert "ppa.example" in problem
     assert "not read yet" in problem
-    assert "Let apt read it: apt-get update. Or remove it: rm /etc/apt/sources.list.d/ppa.list" in problem
+    assert "Let apt read it:\n  apt-get update\nOr remove it:\n  rm /etc/apt/sources.list.d/ppa.list" in problem
     assert preflight.remarks(observation) == []
 
 

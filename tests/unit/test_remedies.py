@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpuhost.checks import sources
-from gpuhost.checks.base import LONGEST, NOT_PLAIN, TOO_LONG, whole_command
+from gpuhost.checks.base import LONGEST, NOT_PLAIN, TOO_LONG, on_host, told_lines, whole_command
 from gpuhost.diagnoses import by_hand, compute
 from gpuhost.host.driver import judge
 from gpuhost.host.driver.offer import ADDED
@@ -80,7 +80,7 @@ def harm_of(before: str, written: List[str], meant: List[str]) -> Iterator[str]:
     is_python = meant[1:3] == ["-m", "pip"]
     if program not in PROGRAMS and not is_python:
         yield f"starts {program}"
-    if before == ";" and meant[:2] != ["chmod", "-f"]:
+    if before == ";":
         yield "goes on after a failure"
     for word in meant[1:]:
         forced = re.match(r"-+(no-)?(force|allow|yes|assume-yes|trusted|noconfirm|non-interactive|nogpg)|-y$", word)
@@ -138,13 +138,15 @@ def harm_of(before: str, written: List[str], meant: List[str]) -> Iterator[str]:
             yield f"writes {meant[at + 1]}"
 
 
+NO_SHELL = ["no shell reads it"]
+
+
 def harms(command: str) -> List[str]:
     """What of the law a remedy breaks."""
     found = []
     done = subprocess.run(["bash", "-n", "-c", command], stderr=subprocess.PIPE, check=False)
     if done.returncode or "\n" in command:
-        found.append("no shell reads it")
-        return found
+        return NO_SHELL
     if re.search(r"\|\s*(sudo )?(ba|da)?sh\b|disable-validation|sb=0|sig_enforce=0", command):
         found.append("runs what it fetches, or switches Secure Boot off")
     for simple in words_of(command):
@@ -155,7 +157,7 @@ def harms(command: str) -> List[str]:
 def commands(remedy: str) -> List[str]:
     """The shell's part of a remedy: for the host, and for the project's folder."""
     if remedy.startswith(ON_HOST):
-        command, _, here = remedy[len(ON_HOST) :].partition(" ; then here: ")
+        command, _, here = remedy[len(ON_HOST) :].partition("\nThen here: ")
         return [command, *commands(here)]
     start = remedy.find("./run ")
     return [] if start < 0 else [remedy[start:].partition(". ")[0].partition("  #")[0]]
@@ -196,9 +198,7 @@ def of_preflight() -> Iterator[str]:
     """What preflight and the driver's role say."""
     for host in NAMES:
         for problem in preflight.problems(observed(host)):
-            for command in re.findall(
-                r"(?:[Rr]emove it|Let apt read it|Mend it|in its place): (.*?)(?:\. Or |$)", problem
-            ):
+            for command in re.findall(r"(?m)(?:[Rr]emove it|Let apt read it|Mend it|in its place):\n  (.*)$", problem):
                 yield ON_HOST + command
 
 
@@ -235,6 +235,50 @@ def test_no_remedy_can_harm(of: Any) -> None:
         if "./run pytest" not in command and found:
             bad[command] = found
     assert bad == {}
+
+
+def joined(command: str) -> bool:
+    """Return whether a line goes on with another command whatever became of the one before."""
+    tokens = list(shlex.shlex(command, posix=False, punctuation_chars=True))
+    return any(
+        ";" in token and (tokens[at + 1 :] or ["}"])[0] != "}" for at, token in enumerate(tokens) if token[0] in ";&|"
+    )
+
+
+@pytest.mark.parametrize("of", [of_verify, of_doctor, of_preflight, of_judge])
+def test_each_command_stands_on_a_line_of_its_own(of: Any) -> None:
+    """To be copied: no other command behind a semicolon, and no sentence; where it is typed stands above it."""
+    bad = set()
+    for remedy in of():
+        lines = told_lines(remedy)
+        for at, line in enumerate(lines):
+            typed = line.startswith(("  ", "./run ")) and line.strip() not in (TOO_LONG, NOT_PLAIN)
+            if typed and (
+                joined(line) or re.search(r"[.]$|[.] [A-Z]", line.partition("#")[0]) or harms(line) == NO_SHELL
+            ):
+                bad.add(line)
+            if not typed and ("./run " in line or (line.startswith("On the host") and at + 1 == len(lines))):
+                bad.add(line)
+    assert bad == set()
+
+
+@pytest.mark.parametrize(
+    "remedy", [on_host("rm '/etc/a\n./run x'", "./run y"), whole_command("On the host: rm 'a\nThen here: b'")]
+)
+def test_a_hosts_word_makes_no_second_line(remedy: str) -> None:
+    """Half a command, and another one below it."""
+    assert remedy == NOT_PLAIN
+
+
+def test_a_remedy_in_two_places_is_shown_line_by_line() -> None:
+    """The place, the command; the next place, its command."""
+    remedy = whole_command(on_host("ldconfig", "./run ansible-playbook playbooks/cuda.yml"))
+    assert told_lines(remedy) == [
+        "On the host:",
+        "  ldconfig",
+        "Then here:",
+        "  ./run ansible-playbook playbooks/cuda.yml",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a check is, and what comes out of one. Pure; no check opens a file or runs a command."""
 
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+import re
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..credentials import without_secrets
 from ..text import printable
@@ -41,11 +42,26 @@ class Outcome(NamedTuple):
 
 #: What a remedy for a root shell of the host begins with.
 ON_HOST = "On the host: "
+#: What the line of a remedy begins with that is typed in this folder afterwards.
+THEN_HERE = "Then here: "
+#: The line breaks that a remedy may have: the project's own, and none of a host's.
+_BREAK = re.compile(rf"\n(?=(?:{THEN_HERE})?\./run )")
 
 
 def on_host(command: str, then_here: str = "") -> str:
-    """The remedy that is a command for a root shell of the host, and then one for this folder."""
-    return f"{ON_HOST}{command}" + (f" ; then here: {then_here}" if then_here else "")
+    """Return the remedy that is a command for a root shell of the host, and then one for this folder."""
+    if "\n" in command:  # a host's word: it must not look like the second line
+        return NOT_PLAIN
+    return f"{ON_HOST}{command}" + (f"\n{THEN_HERE}{then_here}" if then_here else "")
+
+
+def told_lines(remedy: str) -> List[str]:
+    """Return a remedy as lines to show: each command stands alone on its own, indented below where it is typed."""
+    told = []
+    for line in remedy.split("\n"):
+        place = next((place for place in (ON_HOST, THEN_HERE) if line.startswith(place)), "")
+        told += [place.strip(), f"  {line[len(place) :]}"] if place else [line]
+    return told
 
 
 def held(ok: bool, required: str, actual: str, remediation: str) -> Outcome:
@@ -122,4 +138,4 @@ def whole_command(text: str) -> str:
     plain = text.replace("  # ", " # ")
     if len(plain) > LONGEST:
         return TOO_LONG
-    return plain if printable(plain) == plain else NOT_PLAIN
+    return plain if all(printable(line) == line for line in _BREAK.split(plain)) else NOT_PLAIN

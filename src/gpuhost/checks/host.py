@@ -140,7 +140,7 @@ def dpkg_problems(observation: Json) -> List[str]:
     whole = ("installed", "config-files", "not-installed")
     half = [name for name, package in observation["packages"].items() if package["state"] not in whole]
     said = ", ".join(half) or "; ".join(observation["dpkg_audit"][:1])
-    return [f"dpkg is not in order ({said}). Mend it: dpkg --configure -a && apt-get -f install"] if said else []
+    return [f"dpkg is not in order ({said}). Mend it:\n  dpkg --configure -a && apt-get -f install"] if said else []
 
 
 def dpkg(seen: Json) -> Outcome:
@@ -148,7 +148,7 @@ def dpkg(seen: Json) -> Outcome:
     required, found = "every package is whole", observation(seen)
     if dpkg_busy(found):
         return held(
-            False, required, "another process is changing packages", "Wait, then verify again: ./run pytest verify/"
+            False, required, "another process is changing packages", "Wait, then verify again:\n./run pytest verify/"
         )
     wrong = " ".join(dpkg_problems(found))
     return held(not wrong, required, wrong or "in order", on_host("dpkg --configure -a && apt-get -f install"))

@@ -121,7 +121,7 @@ def generation(seen: Json) -> Outcome:
         return held(False, required, f"the record of generation {number} (stack.json) is missing or damaged", INSTALL)
     told = changes(stack, seen["lock"])
     actual = "; ".join(told[:3]) + (f"; {len(told) - 3} more" if len(told) > 3 else "")
-    remedy = f"Carry the lock out: {INSTALL}. If the lock was edited by mistake, restore it from git."
+    remedy = f"Carry the lock out; if it was edited by mistake, restore it from git first:\n{INSTALL}"
     return held(not told, required, actual or f"generation {number}", remedy)
 
 
@@ -172,7 +172,8 @@ def rights_remedy(root: str, above: Sequence[str]) -> str:
     told += [
         f"chown -R root:root {own}",
         f"chmod -R u=rwX,go=rX {own}",
-        f"chmod -f 600 {lock} ; chmod -f 700 {temporary}",
+        f"{{ test ! -e {lock} || chmod 600 {lock}; }}",
+        f"{{ test ! -e {temporary} || chmod 700 {temporary}; }}",
     ]
     return on_host(" && ".join(told))
 

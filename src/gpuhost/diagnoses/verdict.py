@@ -142,7 +142,7 @@ def not_read(check: Check, missing: List[Json], seen: Json, earlier: Dict[str, R
     for name, found in earlier.items():
         if found.status == FAIL and rests_on(BY_ID[name], first["what"], seen):
             return result(check, skipped(check.title, f"{NOT_REACHED}{name}: {told}", f"First mend {name}."))
-    remedy = "Mend what the line says on the host, then verify again: ./run pytest verify/"
+    remedy = "Mend what the line says on the host, then verify again:\n./run pytest verify/"
     return result(check, Outcome(FAIL, f"{check.title}, seen in what the host says", told, remedy))
 
 

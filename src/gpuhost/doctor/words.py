@@ -87,7 +87,8 @@ def finding(found: Json, colour: str) -> Iterator[str]:
     rows: List[List[str]] = [["seen", found["actual"]], ["wanted", found["required"]]]
     for source in found["evidence"]:
         rows += [[source["source"] if number == 0 else "", f"| {line}"] for number, line in enumerate(source["lines"])]
-    rows += [["why", found["cause"]], ["fix", found["fix"]], ["type", found["remedy"]]]
+    rows += [["why", found["cause"]], ["fix", found["fix"]]]
+    rows += [["" if number else "type", line] for number, line in enumerate(found["remedy"].split("\n"))]
     more = len(found["follows"]) - FEW
     follows = ", ".join(found["follows"][:FEW]) + (f" and {more} more" if more > 0 else "")
     rows += [["follows", f"not reached: {follows}"]] if follows else []

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import RefusedError, UnreadableError
-from ..host.driver.offer import COMPONENTS, component_lines, component_step
+from ..host.driver.offer import component_lines, component_step, parts
 from ..host.parse.versions import compare_versions, sort_versions
 from ..types import Json
 from .candidates import driven, served, snapshot
@@ -19,7 +19,7 @@ from .catalog import Catalog, shipped
 from .resolve import Resolver, resolver
 from .versions import admits, specifier
 
-AGAIN = "On the host: apt-get update. Then plan again."
+AGAIN = "On the host, as root:\napt-get update\nThen plan again."
 #: Suites whose packages apt does not take by itself.
 _HELD_BACK = ("-backports", "-proposed", "-proposed-updates")
 _DRIVERS = {
@@ -87,10 +87,11 @@ def refuse_missing_component(catalog: Catalog, observation: Json, offers: Json) 
     packages = catalog.drivers["archives"][observation["platform"]["id"]]
     # Ubuntu's long-term branches are in restricted; without multiverse a host has fewer of the others to choose from.
     needed = {row["component"] for row in packages if row.get("support") in (None, "LTSB")}
-    missing = sorted(needed - {name for archive in offers["archives"] for name in archive["components"]})
+    named = {name for archive in offers["archives"] for name in archive["components"]}
+    missing = sorted({part for component in needed for part in parts(component)} - named)
     if missing:
         sites = sorted({archive["site"] for archive in offers["archives"]})
-        words = COMPONENTS.get(missing[0], missing[0])
+        words = " ".join(part for component in sorted(needed) for part in parts(component))
         lines = component_lines(observation["apt"]["sources"], words, sites)
         raise RefusedError(
             f"The driver is in the component {missing[0]} of the archive, and no apt source of this host names it. "

@@ -47,8 +47,8 @@ def controller_problem(os_release: str, core: str) -> str:
         return ""
     return (
         f"ansible-core {core} needs Python {needed} on the target, {row['name']} has {row['pythons'][0]}. "
-        "Remove .venv and run again with a Python whose ansible-core can: "
-        "GPUHOST_PYTHON=python3.11 ./run ... (3.8, 3.10, 3.11 or 3.12 will do)."
+        "Remove .venv and run again with a Python whose ansible-core can (3.8, 3.10, 3.11 or 3.12 will do): "
+        "GPUHOST_PYTHON=python3.11 ./run ..."
     )
 
 
@@ -99,9 +99,10 @@ def problems(observation: Json, catalog: Optional[Catalog] = None, untested: Opt
         found += filter(None, [platforms.untested(observation, untested)])
     if observation["machine"] != "x86_64":
         found.append(f"The machine is {observation['machine']}; every artifact of the catalog is for x86_64.")
-    found += [f"{s['what']} {s['do']}: {s['remedy']}" for s in foreign_sources(observation, row)]
+    found += [f"{s['what']} {s['do']}:\n  {s['remedy']}" for s in foreign_sources(observation, row)]
     found += [
-        f"{s['what']} Let apt read it: {UPDATE}. Or remove it: {s['remedy']}" for s in unknown_sources(observation, row)
+        f"{s['what']} Let apt read it:\n  {UPDATE}\nOr remove it:\n  {s['remedy']}"
+        for s in unknown_sources(observation, row)
     ]
     found += [
         f"{p['file']} line {p['line']} cannot be read as an apt source ({p['error']}). Correct it."

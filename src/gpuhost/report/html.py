@@ -8,6 +8,7 @@ from typing import Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..checks.base import told_lines
 from ..diagnoses.verdict import meaning
 from ..planning.candidates import COMPONENTS, NAMES
 from ..types import Json
@@ -42,6 +43,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["ms"] = milliseconds
+    environment.filters["told_lines"] = told_lines
     return environment
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import __version__
-from ..checks.base import FAIL, LONGEST, PASS, SKIP, Result
+from ..checks.base import FAIL, LONGEST, PASS, SKIP, Result, told_lines
 from ..checks.benchmark import times
 from ..diagnoses import verdict as checks
 from ..errors import EnvironmentProblem
@@ -163,7 +163,7 @@ def ending(report: Json, page: Path) -> List[str]:
     return [
         *lines,
         f"  report  {page}",
-        *(f"  {'next' if not n else '':8}{text}" for n, text in enumerate(step.split("\n"))),
+        *(f"  {'next' if not n else '':8}{text}" for n, text in enumerate(told_lines(step))),
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from ..checks import benchmark as checks_benchmark
 from ..checks import environments as checks_environments
 from ..checks import found as checks_found
-from ..checks.base import INSTALL, Check, Result, on_host
+from ..checks.base import INSTALL, Check, Result, on_host, told_lines
 from ..diagnoses import verdict as checks
 from ..errors import LockError
 from ..host.answer import read_answers, read_object
@@ -254,10 +254,11 @@ def benchmark(run: Run, root: str, options: Json, model: str, on: str, at: str =
 
 def describe(value: Any) -> str:
     """A result as a failure or a line of a log shows it."""
+    remedy = value.remediation and "\n            ".join(told_lines(value.remediation))
     rows = [
         ("required", value.required),
         ("actual", value.actual),
-        ("remedy", value.remediation),
+        ("remedy", remedy),
         ("diagnosis", value.diagnosis),
     ]
     return "\n".join([f"{value.id}: {value.title}", *(f"  {name:<10}{text}" for name, text in rows if text)])

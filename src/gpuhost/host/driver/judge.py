@@ -13,6 +13,8 @@ from ..guard.rules import is_family
 from ..parse.kernels import headers_package
 from .modules import asks_for_signature
 
+#: The remedy of what the role itself sets right.
+AGAIN = "run the same command again"
 CANONICAL = "Canonical"  # in the name of the signer of Ubuntu's own modules
 
 
@@ -95,11 +97,11 @@ def unready(state: Json, driver: Json, secure_boot: str, subject: str = "") -> L
     if module["open"] != (driver["kernel_modules"] == "open"):
         is_open = "open" if module["open"] else "proprietary"
         what = f"the module for kernel {kernel} is of the {is_open} kind, the lock has {driver['kernel_modules']}"
-        found.append(Need("D13", what, "run the same command again"))
+        found.append(Need("D13", what, AGAIN))
     found += signature(module, kernel, driver, secure_boot, subject)
     if state["library"] != driver["version"]:
         what = f"the driver's library is {state['library'] or 'not there'}, the lock has {driver['version']}"
-        found.append(Need("D01", what, "run the same command again"))
+        found.append(Need("D01", what, AGAIN))
     found += nouveau(state)
     return found
 
@@ -137,13 +139,13 @@ def signature(module: Json, kernel: str, driver: Json, secure_boot: str, subject
     if subject and module["signer"] == subject:
         return []
     what = f"Secure Boot is on and the module for kernel {kernel} is signed by {signer}, not by this machine's own key"
-    return [Need("D11", what, "run the same command again")]
+    return [Need("D11", what, AGAIN)]
 
 
 def nouveau(state: Json) -> List[Need]:
     """What would let nouveau take the card first."""
     if not state["nouveau"]["blacklisted"]:
-        return [Need("D10", "nouveau is not kept from loading", "run the same command again")]
+        return [Need("D10", "nouveau is not kept from loading", AGAIN)]
     if state["nouveau"]["in_initramfs"]:
         what = f"the initramfs of kernel {state['kernel']} still loads nouveau"
         return [Need("D10", what, f"update-initramfs -u -k {shlex.quote(str(state['kernel']))}")]
@@ -151,8 +153,9 @@ def nouveau(state: Json) -> List[Need]:
 
 
 def told(needs: List[Need]) -> str:
-    """The needs as one text: each with its diagnosis, and what to type."""
-    return " ".join(f"{n.diagnosis}: {n.what}. Type: {n.remedy}." for n in needs)
+    """Return the needs as lines: each with its diagnosis, and what to type on a line of its own."""
+    rows = [(n, f". {AGAIN[0].upper()}{AGAIN[1:]}." if n.remedy == AGAIN else f":\n  {n.remedy}") for n in needs]
+    return "\n".join(f"{n.diagnosis}: {n.what}{rest}" for n, rest in rows) + "\n"
 
 
 def another_kernel(running: str, made: str) -> str:

@@ -23,17 +23,25 @@ COMPONENTS = {"non-free": "contrib non-free non-free-firmware"}
 
 
 def component_missing(apt: Apt, driver: Json) -> Optional[RefusedError]:
-    """The refusal when no source names the component that the driver is in; None when one does."""
+    """Return the refusal when no source names a component that the driver needs; None when all are named."""
     component = driver.get("component")
-    if component is None or any(index.split()[1].endswith("/" + component) for index in apt.own_indexes()):
+    there = {index.split()[1].rpartition("/")[2] for index in apt.own_indexes()}
+    missing = [] if component is None else [part for part in parts(component) if part not in there]
+    if not missing:
         return None
     edges = Edges("/", apt.run)
     sources = read_apt(edges, apt.distribution, read_indexes(edges))["sources"]
-    lines = component_lines(sources, COMPONENTS.get(str(component), str(component)), apt.own_sites())
+    lines = component_lines(sources, " ".join(parts(str(component))), apt.own_sites())
+    named = "component" if len(missing) == 1 else "components"
     text = (
-        f"{driver['package']} is in the component {component} of the archive, and no apt source of this host names it."
+        f"{driver['package']} needs what is in the {named} {' and '.join(missing)} of the archive, and no apt source of"
     )
-    return RefusedError(text + " Nothing was changed.", component_step(str(component), lines))
+    return RefusedError(f"{text} this host names that. Nothing was changed.", component_step(missing[0], lines))
+
+
+def parts(component: str) -> List[str]:
+    """Return the components that a driver in this one needs."""
+    return COMPONENTS.get(component, component).split()
 
 
 def component_step(component: str, lines: List[str]) -> str:

@@ -107,7 +107,7 @@ class DriverSet:
         newer = sorted(name for name in theirs if installed_version(listed, name) is not None)
         if not newer:
             return by_hand
-        return f"On the host: apt-get purge {' '.join(map(shlex.quote, newer))}  # or here: {RELOCK}"
+        return f"On the host, as root:\napt-get purge {' '.join(map(shlex.quote, newer))}\nOr here:\n{RELOCK}"
 
     def preflight(self) -> ExactSet:
         """Refuse what cannot end well; else what is to be done."""
@@ -147,7 +147,11 @@ class DriverSet:
                 return self.foretold()
             back = {deb["name"]: self.apt.bring_back(deb) for deb in debs}
         words = [str(self.apt.place(back[n])) if n in back else word for n, word in named(names)]
-        install, remove = self.apt.simulate(words + others)
+        try:
+            install, remove = self.apt.simulate(words + others)
+        except RefusedError as refused:
+            # What the driver needs may be in a component that no source names: then nothing is mixed.
+            raise component_missing(self.apt, self.driver) or refused from None
         mine = [] if self.driver["source"] != "archive" else sorted(self.already(rows, remove).items())
         shows = self.apt.show([(c.name, c.new) for c in install if c.name not in back] + mine)
         shows.update({(deb["name"], deb["version"]): deb for deb in back.values()})
