@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import RefusedError, UnreadableError
-from ..host.driver.offer import component_lines, component_step, parts
+from ..host.driver.offer import component_lines, component_step, parts, unnamed
 from ..host.parse.versions import compare_versions, sort_versions
 from ..types import Json
 from .candidates import driven, served, snapshot
@@ -94,8 +94,7 @@ def refuse_missing_component(catalog: Catalog, observation: Json, offers: Json) 
         words = " ".join(part for component in sorted(needed) for part in parts(component))
         lines = component_lines(observation["apt"]["sources"], words, sites)
         raise RefusedError(
-            f"The driver is in the component {missing[0]} of the archive, and no apt source of this host names it. "
-            "Nothing was changed.",
+            unnamed("The driver", missing),
             f"{component_step(missing[0], lines)}\nThen plan again.",
         )
 

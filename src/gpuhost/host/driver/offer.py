@@ -32,11 +32,14 @@ def component_missing(apt: Apt, driver: Json) -> Optional[RefusedError]:
     edges = Edges("/", apt.run)
     sources = read_apt(edges, apt.distribution, read_indexes(edges))["sources"]
     lines = component_lines(sources, " ".join(parts(str(component))), apt.own_sites())
+    return RefusedError(unnamed(driver["package"], missing), component_step(missing[0], lines))
+
+
+def unnamed(driver: str, missing: List[str]) -> str:
+    """Return in words that no source names the components that a driver needs."""
     named = "component" if len(missing) == 1 else "components"
-    text = (
-        f"{driver['package']} needs what is in the {named} {' and '.join(missing)} of the archive, and no apt source of"
-    )
-    return RefusedError(f"{text} this host names that. Nothing was changed.", component_step(missing[0], lines))
+    text = f"{driver} needs what is in the {named} {', '.join(missing)} of the archive, and no apt source of this host"
+    return f"{text} names that. Nothing was changed."
 
 
 def parts(component: str) -> List[str]:
