@@ -23,6 +23,7 @@ from gpuhost.cli import main as cli
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.yolo import commands, draw, images, options, photos
 from gpuhost.yolo.detector import Detection
+from gpuhost.yolo.models import synthetic_weights
 
 SOURCE = Path(gpuhost.__file__).resolve().parent.parent
 PHOTO = photos.pixels(0)
@@ -205,6 +206,11 @@ MISTAKES: Dict[str, List[str]] = {
     "no model 'yolov9'": ["--model", "yolov9"],
     "no device 'tpu'": ["--device", "tpu"],
     "no folder nowhere": ["--weights-dir", "nowhere"],
+    "--cfg and --model name two": ["--cfg", "x.cfg", "--model", "yolov3"],
+    "two kinds of weights": ["--weights", "x.weights", "--weights-dir", "."],
+    "no configuration x.cfg": ["--cfg", "x.cfg", "--weights", "x.weights"],
+    "no weights for x.cfg": ["--cfg", "x.cfg", "--weights", "synthetic"],
+    "no file of names x.names": ["--names", "x.names"],
     "input size of 100": ["--size", "100"],
     "input size of 0": ["--size", "0"],
 }
@@ -217,6 +223,44 @@ def test_a_mistake_ends_with_2_before_any_work(
     """One line that names it."""
     assert detect(tmp_path / "work", str(photo), *MISTAKES[message]) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("damage", ["nothing", "another case", "a dangling link", "a folder", "four bytes more"])
+def test_missing_weights_never_become_noise(
+    damage: str, work: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither in the folder of the published ones nor as a file of one's own."""
+    file = tmp_path / "yolov4-tiny.weights"
+    if damage == "another case":
+        (tmp_path / "YOLOv4-tiny.weights").write_bytes(b"1")
+    elif damage == "a dangling link":
+        file.symlink_to("nowhere")
+    elif damage == "a folder":
+        file.mkdir()
+    elif damage == "four bytes more":
+        file.write_bytes(synthetic_weights("yolov4-tiny", work).read_bytes() + bytes(4))
+    for given in (["--weights-dir", str(tmp_path)], ["--weights", str(file)]):
+        assert detect(work, str(photo), *given) == 6
+        said = capsys.readouterr()
+        assert "yolov4-tiny.weights" in said.err and not said.out
+
+
+def test_no_weights_at_all(tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The three ways to have some are told."""
+    assert commands.main(["detect", "--work", str(tmp_path), str(photo)]) == 2
+    said = capsys.readouterr().err
+    assert all(words in said for words in ("no weights for yolov4-tiny", "--weights-dir", "--weights synthetic"))
+
+
+def test_weights_of_ones_own_for_a_published_network(
+    work: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the right length they are taken whatever their checksum, and their boxes are meant."""
+    own = work / "own.weights"
+    own.write_bytes(synthetic_weights("yolov4-tiny", work).read_bytes()[:-4] + bytes(4))
+    assert detect(work, str(photo), "--json", "--weights", str(own)) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["weights"]["kind"] == "own" and "NOTHING MEANINGFUL" not in said.err
 
 
 def test_a_photo_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,8 +176,9 @@ def files_of(wanted: Wanted, size: Optional[Size], work: pathlib.Path) -> ModelF
     """
     if wanted.cfg is not None:
         return _files_of_cfg(wanted, wanted.cfg, size, work)
+    labels = tuple(class_names()) if wanted.names is None else labels_of(wanted.names, CLASSES)
     files = model_files(wanted.model, DEFAULT_SIZE if size is None else size, work, wanted.weights_dir, wanted.weights)
-    return files if wanted.names is None else files._replace(labels=labels_of(wanted.names, CLASSES))
+    return files._replace(labels=labels)
 
 
 def _files_of_cfg(wanted: Wanted, cfg: pathlib.Path, size: Optional[Size], work: pathlib.Path) -> ModelFiles:
