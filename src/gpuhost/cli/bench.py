@@ -147,6 +147,8 @@ DETECT = (
     "cfg",
     "weights",
     "names",
+    "onnx",
+    "layout",
 )
 
 
@@ -157,7 +159,7 @@ def delegate(command: str, arguments: argparse.Namespace, rest: Sequence[str]) -
     folders = ["--work", str(arguments.work or work_folder())]
     if arguments.weights_dir:
         folders += ["--weights-dir", str(arguments.weights_dir)]
-    elif not arguments.weights and not arguments.cfg:
+    elif not arguments.weights and not arguments.cfg and not getattr(arguments, "onnx", None):
         default = options.DEFAULT_MODELS if command == "bench" else [options.DEFAULT_DETECT]
         asked = [arguments.model] if isinstance(arguments.model, str) else arguments.model
         folders += published(asked or default)

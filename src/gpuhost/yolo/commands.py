@@ -92,6 +92,11 @@ def _check_own(given: argparse.Namespace) -> None:
     """UsageError for options about the network that contradict one another."""
     if given.cfg is not None and given.model:
         raise UsageError("--cfg and --model name two networks.", next_step="Give one of them.")
+    onnx = getattr(given, "onnx", None)
+    if onnx is not None and (given.cfg or given.model or given.weights or given.weights_dir):
+        raise UsageError("--onnx is a network with its weights.", next_step="Leave --cfg, --model and --weights out.")
+    if onnx is None and getattr(given, "layout", None):
+        raise UsageError("--layout is that of an ONNX model.", next_step="Name one: --onnx FILE")
     if given.weights is not None and given.weights_dir is not None:
         raise UsageError("--weights and --weights-dir name two kinds of weights.", next_step="Give one of them.")
     if isinstance(given.model, list) and len(given.model) > 1 and given.weights not in (None, SYNTHETIC):
@@ -133,8 +138,9 @@ def _tell_unusable(found: Dict[str, Any]) -> int:
 def _detect(given: argparse.Namespace) -> int:
     """Find the objects in pictures; draw them, print them."""
     _check_own(given)
-    given.model = given.model or ("" if given.cfg else options.DEFAULT_DETECT)
-    if given.cfg is None:
+    own = given.cfg or given.onnx
+    given.model = given.model or ("" if own else options.DEFAULT_DETECT)
+    if not own:
         _check_model(given.model)
     _check_weights(given.weights_dir)
     check_settings(given.confidence, given.overlap, given.fit)
@@ -158,6 +164,8 @@ def _detect(given: argparse.Namespace) -> int:
             given.weights,
             given.cfg,
             given.names,
+            given.onnx,
+            given.layout,
         )
         for note in detector.files.notes:
             print(f"note: {note}", file=sys.stderr)

@@ -58,7 +58,7 @@ def wanted_classes(given: argparse.Namespace) -> Tuple[str, ...]:
     networks are known when their files are read.
     """
     wanted = tuple(name.strip() for name in (given.classes or "").split(",") if name.strip())
-    if given.cfg is None and given.names is None:
+    if given.cfg is None and given.onnx is None and given.names is None:
         numbers_of(wanted, class_names())
     return wanted
 
@@ -68,7 +68,7 @@ def head_of(detector: Detector, given: argparse.Namespace) -> Dict[str, Any]:
     width, height = sides(detector.size)
     return {
         "schema": 1,
-        "model": Wanted(given.model, given.cfg).title,
+        "model": Wanted(given.model, given.cfg).title if given.onnx is None else printable(given.onnx.name, 80),
         "size": width if width == height else [width, height],
         "device": detector.network.device.name,
         "weights": {"kind": detector.files.weights_kind, "sha256": detector.files.weights_sha256},

@@ -11,8 +11,10 @@ from ..text import printable
 from . import images
 from .darknet import Size, sides
 from .devices import open_network
-from .models import SYNTHETIC, Wanted, facts_of, files_of
+from .models import SYNTHETIC, ModelFiles, Wanted, facts_of, files_of
+from .network import Network
 from .networks import Layer, Route, Scale, Yolo
+from .onnx_network import Asked, open_onnx
 
 CONFIDENCE = 0.5
 MOST_CANDIDATES = 30000
@@ -182,8 +184,11 @@ class Detector:
         weights: Optional[str] = None,
         cfg: Optional[pathlib.Path] = None,
         names: Optional[pathlib.Path] = None,
+        onnx: Optional[pathlib.Path] = None,
+        layout: Optional[str] = None,
     ) -> None:
-        """Prepare the network's files in `work` and open it. It is one of MODELS, or the Darknet configuration `cfg`;
+        """Prepare the network's files in `work` and open it. It is one of MODELS, the Darknet configuration `cfg`, or
+        the exported model `onnx`, whose `layout` is told apart by itself where it can be;
         `weights` is a file or the word `synthetic`, `weights_dir` the folder of the published ones, `names` the file
         with the names of the classes. `size` is the input in pixels, the side of a square or (width, height), the
         thresholds are in 0..1. With the device `auto`, `network.trials` says what was tried and chosen.
@@ -192,17 +197,27 @@ class Detector:
         every class above the confidence, and `classes` leaves boxes of other names out.
         """
         check_settings(confidence, overlap, fit)
-        wanted = Wanted(model, cfg, weights, names, weights_dir)
-        if cfg is None:
-            require_opencv(facts_of(model)["opencv_minimum"], model)
-        self.files = files_of(wanted, size, pathlib.Path(work))
-        if cfg is not None:
-            require_opencv(opencv_minimum(self.files.layers), wanted.title)
+        if onnx is not None:
+            self.network: Network
+            self.network, self.files = open_onnx(Asked(onnx, names, size, layout), device)
+        else:
+            self.files = self._darknet_files(Wanted(model, cfg, weights, names, weights_dir), size, pathlib.Path(work))
         self.labels = self.files.labels
         self._wanted = numbers_of(classes, self.labels)
         self.fit, self.multi_label = fit or (LETTERBOX if self.files.letter_box else STRETCH), multi_label
         self.size, self.confidence, self.overlap = self.files.size, confidence, overlap
-        self.network = open_network(self.files, device)
+        if onnx is None:
+            self.network = open_network(self.files, device)
+
+    @staticmethod
+    def _darknet_files(wanted: Wanted, size: Optional[Size], work: pathlib.Path) -> ModelFiles:
+        """The files of a Darknet network, once this OpenCV is known to be new enough for it."""
+        if wanted.cfg is None:
+            require_opencv(facts_of(wanted.model)["opencv_minimum"], wanted.model)
+        files = files_of(wanted, size, work)
+        if wanted.cfg is not None:
+            require_opencv(opencv_minimum(files.layers), wanted.title)
+        return files
 
     def detect(self, image: Picture) -> List[Detection]:
         """The objects in a picture: an array as cv2.imread returns it, or the path of a file.

@@ -6,7 +6,7 @@ The facts (addresses, checksums, class names) stand in data/yolo.json; this is t
 import hashlib
 import json
 import pathlib
-from typing import Any, Container, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Container, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
@@ -127,10 +127,13 @@ def synthetic_weights(model: str, work: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def _own_file(path: pathlib.Path, limit: int, what: str) -> bytes:
-    """The bytes of a file that the user named; UsageError when it cannot be used."""
+_Read = TypeVar("_Read")
+
+
+def file_of_user(path: pathlib.Path, what: str, read: Callable[[pathlib.Path], _Read]) -> _Read:
+    """What `read` makes of a file that the user named; UsageError when it cannot be used."""
     try:
-        return content(path, limit)
+        return read(path)
     except FileNotFoundError as problem:
         raise UsageError(f"There is no {what} {printable(path, 300)}.", next_step="Check the name.") from problem
     except (UnfitFile, OSError) as problem:
@@ -140,19 +143,29 @@ def _own_file(path: pathlib.Path, limit: int, what: str) -> bytes:
         ) from problem
 
 
-def labels_of(path: pathlib.Path, classes: int) -> Tuple[str, ...]:
-    """The names of the classes in a file, one a line; UsageError unless there are exactly so many."""
+def names_of(path: pathlib.Path) -> Tuple[str, ...]:
+    """The names of the classes in a file, one a line; UsageError when it has none, or an empty line between them."""
     try:
-        text = _own_file(path, LARGEST_NAMES, "file of names").decode("utf-8-sig")
+        text = file_of_user(path, "file of names", lambda one: content(one, LARGEST_NAMES)).decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise UsageError(f"{printable(path, 300)} is not UTF-8 text.", next_step="Save it as UTF-8.") from problem
     names = [printable(line, 200) for line in text.replace("\r\n", "\n").rstrip().split("\n")]
-    if len(names) != classes or not all(names):
+    if not all(names):
         raise UsageError(
-            f"{printable(path, 300)} has {sum(map(bool, names))} names, and the network has {classes} classes.",
-            next_step="Give the file of names that the network was trained with, one name a line.",
+            f"{printable(path, 300)} has an empty line where a name belongs.", next_step="Write one name a line."
         )
     return tuple(names)
+
+
+def labels_of(path: pathlib.Path, classes: int) -> Tuple[str, ...]:
+    """The names of the classes in a file; UsageError unless there are exactly so many."""
+    names = names_of(path)
+    if len(names) != classes:
+        raise UsageError(
+            f"{printable(path, 300)} has {len(names)} names, and the network has {classes} classes.",
+            next_step="Give the file of names that the network was trained with, one name a line.",
+        )
+    return names
 
 
 def _weights_of_user(path: pathlib.Path, layers: Sequence[Layer], inserted: Container[int] = ()) -> str:
@@ -189,7 +202,7 @@ def _files_of_cfg(wanted: Wanted, cfg: pathlib.Path, size: Optional[Size], work:
             next_step="Name the file that the training wrote: --weights FILE",
         )
     weights = pathlib.Path(str(wanted.weights))
-    data = _own_file(cfg, LARGEST_FILE, "configuration")
+    data = file_of_user(cfg, "configuration", lambda one: content(one, LARGEST_FILE))
     network = cfg_network.read(data, str(cfg))
     sides_of = (network.width, network.height) if size is None else sides(size)
     try:

@@ -173,6 +173,15 @@ def add_detect(command: argparse.ArgumentParser, work_needed: bool = True) -> No
     )
     _files(command, work_needed)
     _own(command)
+    command.add_argument(
+        "--onnx",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="exported detection model (YOLOv5 to v11), in place of --model",
+    )
+    command.add_argument(
+        "--layout", metavar="HOW", help="what it gives: v5, v8 or end2end (default: told apart by its shape)"
+    )
 
 
 def _results(command: argparse.ArgumentParser) -> None:

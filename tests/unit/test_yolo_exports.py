@@ -1,0 +1,185 @@
+"""ONNX detection models: graphs that give what the exports of YOLOv5, v8 and v10 give, on every engine here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuhost.errors import UsageError
+from gpuhost.yolo import commands, onnx_network, onnx_reader
+from gpuhost.yolo.detector import Detector
+from gpuhost.yolo.onnx_writer import IR_VERSION, OPSET, node
+from gpuhost.yolo.protobuf import block, integer, text
+
+SIDE = 64
+NAMES = "{0: 'blue tit', 1: \"robin's nest\", 2: 'wren'}"
+BOX, SCORES = (32.0, 24.0, 16.0, 8.0), (0.1, 0.9, 0.3)
+"""Centre and size in pixels of the input, and the score of each class."""
+ENGINES = ("cpu", "onnxruntime", "openvino")
+
+
+def value_info(field: int, name: str, shape: Sequence[Union[int, str]], kind: int = 1) -> bytes:
+    """A ValueInfoProto."""
+    sides = b"".join(block(1, text(2, one) if isinstance(one, str) else integer(1, one)) for one in shape)
+    return block(field, text(1, name) + block(2, block(1, integer(1, kind) + block(2, sides))))
+
+
+def constant(name: str, values: Any, kind: int = 1) -> bytes:
+    """A TensorProto inside its GraphProto."""
+    sides = b"".join(integer(1, side) for side in values.shape)
+    return block(5, sides + integer(2, kind) + text(8, name) + block(9, values.tobytes()))
+
+
+def model(
+    rows: Any, metadata: Optional[Dict[str, str]] = None, side: Union[int, str] = SIDE, more: bytes = b""
+) -> bytes:
+    """A model that gives `rows` times the brightness of its picture: the same for a white one."""
+    nodes = node("GlobalAveragePool", ["images"], "mean") + node("Reshape", ["mean", "flat"], "three")
+    kept = np.zeros(rows.shape, "<f4")
+    if rows.shape[1:] == (300, 6):  # the number of a class does not grow with anything
+        kept[..., 5] = rows[..., 5]
+    nodes += node("ReduceMean", ["three"], "one", axes=[2], keepdims=1) + node("Mul", ["one", "rows"], "bright")
+    nodes += node("Add", ["bright", "kept"], "output0") + constant("kept", kept)
+    nodes += constant("flat", np.array([1, 1, 3], "<i8"), 7) + constant("rows", rows.astype("<f4") - kept)
+    nodes += value_info(11, "images", [1, 3, side, side]) + value_info(12, "output0", rows.shape) + more
+    said = b"".join(block(14, text(1, key) + text(2, value)) for key, value in (metadata or {}).items())
+    return integer(1, IR_VERSION) + block(8, integer(2, OPSET)) + block(7, nodes + text(2, "x")) + said
+
+
+def rows(layout: str, classes: int = 3) -> Any:
+    """The output of a layout, with the one box in it."""
+    cells = onnx_network.cells_of(SIDE)[0]
+    if layout == "v8":
+        found = np.zeros((1, 4 + classes, cells))
+        found[0, :, 7] = [*BOX, *SCORES]
+    elif layout == "v5":
+        found = np.zeros((1, 3 * cells, 5 + classes))
+        found[0, 7] = [*BOX, 0.9, *(score / 0.9 for score in SCORES)]
+    else:
+        found = np.zeros((1, 300, 6))
+        found[0, 0] = [24.0, 20.0, 40.0, 28.0, 0.9, 1]
+    return found
+
+
+def saved(folder: Path, data: bytes) -> Path:
+    """The model as a file."""
+    path = folder / "birds.onnx"
+    path.write_bytes(data)
+    return path
+
+
+WHITE = np.full((SIDE, 2 * SIDE, 3), 255, dtype=np.uint8)
+"""Letterboxed, half of the input is grey: the brightness is 0.75."""
+
+
+@pytest.mark.parametrize("device", ENGINES)
+@pytest.mark.parametrize("layout", onnx_network.LAYOUTS)
+def test_each_layout_is_told_apart_on_each_engine(layout: str, device: str, tmp_path: Path) -> None:
+    """The one box, named, in pixels of a picture that is stretched to twice its width."""
+    path = saved(tmp_path, model(rows(layout), {"names": NAMES, "task": "detect"}))
+    made = Detector(onnx=path, device=device, work=tmp_path, fit="stretch")
+    (found,) = made.detect(WHITE)
+    assert made.network.layout == layout and made.labels == ("blue tit", "robin's nest", "wren")
+    assert found.label == "robin's nest" and found.score == pytest.approx(0.9, abs=1e-5)
+    assert found.box == pytest.approx((48, 20, 32, 8), abs=1e-3)
+    wide = Detector(onnx=path, device=device, work=tmp_path)
+    assert wide.fit == "letterbox" and wide.network.library.split()[0] in ("OpenCV", "ONNX", "OpenVINO")
+
+
+def test_an_open_size_and_names_of_a_file(tmp_path: Path) -> None:
+    """An export with open sides takes the size that is asked for; its file of names is used."""
+    path, names = saved(tmp_path, model(rows("v8"), side="height")), tmp_path / "names"
+    names.write_text("a\nb\nc\n", encoding="ascii")
+    made = Detector(onnx=path, device="onnxruntime", work=tmp_path, names=names, size=SIDE, fit="stretch")
+    assert [one.label for one in made.detect(WHITE)] == ["b"]
+    unnamed = Detector(onnx=path, device="onnxruntime", work=tmp_path, size=SIDE)
+    assert unnamed.labels == ("class 0", "class 1", "class 2")
+
+
+def test_several_labels_of_a_place(tmp_path: Path) -> None:
+    """Each class above the confidence."""
+    path = saved(tmp_path, model(rows("v8"), {"names": NAMES}))
+    made = Detector(onnx=path, device="onnxruntime", work=tmp_path, fit="stretch", multi_label=True, confidence=0.2)
+    assert [one.label for one in made.detect(WHITE)] == ["robin's nest", "wren"]
+
+
+ELSEWHERE = block(5, text(8, "w") + block(13, text(1, "location") + text(2, "../../etc/shadow")))
+WRONG: Dict[str, Any] = {
+    "is not an ONNX model": (b"\x89PNG\r\n\x1a\n" + b"x" * 100, []),
+    "is empty or larger": (b"", []),
+    "it holds no network": (integer(1, 7), []),
+    "exported for 'segment'": (model(rows("v8"), {"task": "segment"}), []),
+    "which is none of the known layouts": (model(np.zeros((1, 9, 50))), []),
+    "3 classes, and there are 2 names": (model(rows("v8"), {"names": "['a', 'b']"}), []),
+    "does not say how many classes": (model(rows("end2end")), []),
+    "300 x 6, which is none": (model(np.full((1, 300, 6), 0.3), {"names": "['a', 'b']"}), []),
+    "no layout 'v6'": (model(rows("v8")), ["--layout", "v6"]),
+    "was exported for 64 x 64": (model(rows("v8")), ["--size", "96"]),
+    "not a detection model with its boxes": (model(np.zeros((1, 3, 4, 4))), []),
+    "weights from another folder": (model(rows("v8"), more=ELSEWHERE), []),
+    "--onnx is a network with its weights": (model(rows("v8")), ["--weights", "x"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_what_is_not_understood_ends_with_2(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line that names it."""
+    data, more = WRONG[words]
+    photo = tmp_path / "white.png"
+    cv2.imwrite(str(photo), WHITE)
+    line = ["detect", "--work", str(tmp_path), "--onnx", str(saved(tmp_path, data)), "--device", "onnxruntime"]
+    assert commands.main([*line, *more, str(photo)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON names the file, its size and its checksum."""
+    photo, path = tmp_path / "white.png", saved(tmp_path, model(rows("v5"), {"names": NAMES}))
+    cv2.imwrite(str(photo), WHITE)
+    line = ["detect", "--work", str(tmp_path), "--onnx", str(path), "--device", "onnxruntime", "--fit", "stretch"]
+    assert commands.main([*line, "--json", "--classes", "wren,robin's nest", str(photo)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["model"], said["size"], said["weights"]["kind"], said["meaningful"]) == ("birds.onnx", 64, "own", True)
+    assert [one["label"] for one in said["detections"]] == ["robin's nest"]
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        (NAMES, ("blue tit", "robin's nest", "wren")),
+        ("['a', 'b']", ("a", "b")),
+        ("", None),
+        ("{1: 'a'}", None),
+        ("{0: ''}", None),
+        ("[" * 100000, None),
+        ("__import__('os')", None),
+        ("{0: '\x1b[2J'}", ("\ufffd[2J",)),
+    ],
+)
+def test_names_of_the_metadata(said: str, names: Any) -> None:
+    """Never evaluated, and safe on a terminal."""
+    assert onnx_reader.OnnxModel([], {"names": said}).names == names
+
+
+@given(st.binary(max_size=200), st.integers(0, 400))
+def test_any_bytes_are_read_or_refused(data: bytes, cut: int) -> None:
+    """Alone, and in the middle of a model; no other exception."""
+    whole = model(np.zeros((1, 5, 4)))
+    for one in (data, whole[:cut] + data + whole[cut:], whole[:cut]):
+        try:
+            onnx_reader.read(memoryview(one), "x")
+        except UsageError as problem:
+            assert problem.next_step
+
+
+def test_a_value_that_is_no_number_is_no_box() -> None:
+    """Its row is left out."""
+    values: List[List[float]] = [[*BOX, 0.9, 1.0], [np.nan, *BOX[1:], 0.9, 1.0]]
+    assert len(onnx_network.rows_of(np.array(values), "v5", SIDE, 1)) == 1
