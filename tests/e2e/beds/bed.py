@@ -246,6 +246,10 @@ class Bed:
         (root / "etc/resolv.conf").write_text(servers)
         (root / "etc/hostname").write_text(self.name + "\n")
         (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n::1 localhost\n")
+        # Packing an initramfs as small as can be took half of a kernel's installation (measured: 100 s against 48).
+        initramfs = root / "etc/initramfs-tools/conf.d/bed"
+        initramfs.parent.mkdir(parents=True, exist_ok=True)
+        initramfs.write_text("COMPRESS=gzip\nCOMPRESSLEVEL=1\n")
         texts = [path.read_text() for path in _pip_files() if path.is_file()]
         conf = settings.pip_conf(texts, self._visible())
         if conf:
