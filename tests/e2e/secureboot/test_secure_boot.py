@@ -335,7 +335,8 @@ def test_a_later_kernel_has_no_module_until_the_remedy(prepared: Prepared, knowi
         assert broken["remediation"] == DRIVER.replace("playbooks/", own + "playbooks/")
         # DKMS finds its build done, as the headers come: it was made outside, where compiling takes minutes.
         machine.run(["sh", "-c", f"cd /var/lib/dkms/nvidia-current/*/ && mv {root.LATER}/built {kernel}"])
-        done = play(prepared, machine, *shlex.split(broken["remediation"])[2:])
+        *own_words, playbook = shlex.split(broken["remediation"])[2:]
+        done = play(prepared, machine, playbook, *own_words)
         # What is left to do is said in its last sentence.
         assert "Reboot this host, then type the same command again" in done.failure("debian"), done.out[-3000:]
         machine.off()
