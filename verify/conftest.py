@@ -47,6 +47,11 @@ ORDER = (
     "test_tensorflow",
     "test_benchmark",
 )
+#: Set by Ctrl-C.
+CALLED_OFF = threading.Event()
+#: A pipe that ends what runs on the hosts, in whichever thread, when something is written into it.
+OVER = os.pipe()
+EXIT_INTERRUPTED = 130  # what a shell says of it; pytest's own is 2
 HOSTS = pytest.StashKey[Dict[str, checks_collect.Host]]()
 BEAT_S = 30.0
 #: The options that ask for a new measurement.
@@ -184,7 +189,7 @@ def bounded_local(backend: BaseBackend, command: str, *words: str) -> CommandRes
         argv = ["/bin/sh", "-c", line.decode("utf-8")]  # as testinfra does; it has quoted the line
         # In our own session: ssh may ask its user, on the terminal, and Ctrl-C reaches it.
         own = {"env": dict(os.environ), "start_new_session": False}
-        code, out, err = commands.bounded(argv, most=MOST_SAID, **own)
+        code, out, err = commands.bounded(argv, most=MOST_SAID, over=OVER[0], **own)
     except commands.TooMuch:
         code, out, err = 1, "", f"It said more than {MOST_SAID >> 20} MB, which is not taken."
     return backend.result(code, line, out, err)
@@ -287,7 +292,7 @@ def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
             names.append(given["check"])
     known = request.config.stash[HOSTS]
     known.update((identity, verification(host, request.config)) for identity, host in hosts.items())
-    made = Crew(known, dict.fromkeys(names))
+    made = Crew(known, dict.fromkeys(names), lambda: os.close(OVER[1]))
     yield made
     made.close()
 
@@ -317,8 +322,24 @@ def hold(host: Any, crew: Crew, request: pytest.FixtureRequest) -> Callable[[str
     return judge
 
 
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Note Ctrl-C; pytest calls its own reasons to stop by the same name."""
+    if excinfo.type is KeyboardInterrupt:
+        CALLED_OFF.set()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End with the exit code that Ctrl-C has elsewhere."""
+    if CALLED_OFF.is_set():
+        session.exitstatus = EXIT_INTERRUPTED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write the report of each host; print its table and where the report is."""
+    if CALLED_OFF.is_set():
+        terminalreporter.write_line("Interrupted. Nothing was changed, and no report was written; what ran on a host")
+        terminalreporter.write_line("was ended. The same command begins anew: ./run pytest verify/")
+        return
     folder = reports_folder(config)
     for host in config.stash[HOSTS].values():
         made = report.make(host)

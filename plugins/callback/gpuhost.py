@@ -13,9 +13,10 @@ import contextlib
 import functools
 import os
 import re
+import signal
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Tuple
 
 from ansible import constants, context
 from ansible.playbook.task_include import TaskInclude
@@ -61,6 +62,11 @@ EVENTS = (
 )
 #: Seconds after which the time that a task took is told.
 WORTH_TELLING = 5
+INTERRUPTED = 130
+LEFT_TO_DO = (
+    "Interrupted. Nothing more is begun. What a host has begun to install or to build it brings to its end; the same "
+    "command again waits for that, and goes on from there."
+)
 _COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
 
 
@@ -180,9 +186,19 @@ class CallbackModule(Cleaned):
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Load the filters' part of the package: Ansible forks a process for every task, and that one inherits it."""
         load()
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a run in the background
+            signal.signal(signal.SIGINT, functools.partial(self._interrupted, os.getpid()))
         if self._display.verbosity > 0:
             self.set_option("display_ok_hosts", True)
         super().v2_playbook_on_start(playbook)
+
+    def _interrupted(self, main: int, *_: Any) -> NoReturn:
+        """End the run at Ctrl-C, and say what is left to do; Ansible's own exit code for it is 99."""
+        if os.getpid() != main:  # a process that was forked for a task
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what has begun is ended once
+        self._display.error(LEFT_TO_DO, wrap_text=False)
+        raise SystemExit(INTERRUPTED)
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         """Note when a task began; what may last tells its steps itself."""

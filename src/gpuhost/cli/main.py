@@ -24,6 +24,7 @@ from .output import emit
 
 #: The script ./run of a checkout, in which this file is src/gpuhost/cli/main.py.
 FRONT_DOOR = Path(__file__).resolve().parents[3] / "run"
+EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 1  # the same as rich has, which prints the tables
 
 
@@ -59,6 +60,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return error.exit_code
     except OSError as error:
         return unwritten(error)
+    except KeyboardInterrupt:
+        step = "Type the same command again."
+        render.show_error(render.console(stderr=True), "Interrupted. What was started is ended.", step)
+        return EXIT_INTERRUPTED
 
 
 def explained(step: str) -> str:

@@ -9,6 +9,7 @@ The result has the form that `diagnoses.verdict` judges, without a lock, and bes
 """
 
 import functools
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -48,20 +49,27 @@ FILES: Tuple[Tuple[str, str], ...] = (
 
 
 def collect(
-    releases: Json, root: str = "/", run: Run = run_command, cuda: Callable[[], Optional[Json]] = probe_cuda.cuda
+    releases: Json, root: str = "/", run: Optional[Run] = None, cuda: Callable[[], Optional[Json]] = probe_cuda.cuda
 ) -> Json:
     """Return what the checks judge of the machine whose files lie below `root` and whose commands `run` runs.
 
     `releases` has the `codenames` of all releases of each distribution, and the `platforms` that gpuhost provisions.
     """
+    over, end = os.pipe()
+    # In this order: what ends the commands of the threads, which no signal reaches, is closed before they are awaited.
+    with os.fdopen(over, "rb"), ThreadPoolExecutor(2) as pool, os.fdopen(end, "wb"):
+        return together(releases, root, run or functools.partial(run_command, over=over), cuda, pool)
+
+
+def together(releases: Json, root: str, run: Run, cuda: Callable[[], Optional[Json]], pool: ThreadPoolExecutor) -> Json:
+    """Return the same; what takes long is read in two threads at once."""
     heard: Dict[str, List[str]] = {}
     listening = functools.partial(heard_run, run, heard)
     edges = Edges(root, listening)
     where = surroundings(edges)
-    with ThreadPoolExecutor(2) as pool:
-        observing = pool.submit(observe, root, listening, False)
-        own = pool.submit(own_parts, edges)
-        observation, state = observing.result(), own.result()
+    observing = pool.submit(observe, root, listening, False)
+    own = pool.submit(own_parts, edges)
+    observation, state = observing.result(), own.result()
     state["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
     state["problems"] = edges.problems
     machine = {"observation": observation, "installed": state}

@@ -7,11 +7,17 @@ Runs on the target: Python 3.6, standard library.
 import json
 import os
 import re
+import select
+import signal
+import threading
+import time
 from typing import Any, Callable, Dict, List, Optional
 
 from .. import strict_json
 
 MARK = "gpuhost-answer: "
+#: How long a program whose answer nobody reads any more may take to end what it has started.
+_GRACE_S = 5.0
 #: Escapes as they are, or half of a surrogate pair, which stands for a byte of a file's name that is not UTF-8.
 _ESCAPES = re.compile(r"(\\ud[89ab]..\\ud[c-f]..|\\[^u])|\\ud[89a-f]..")
 
@@ -28,6 +34,7 @@ def channel() -> Callable[[Dict[str, Any]], None]:
     """
     out = os.dup(1)
     os.dup2(2, 1)
+    end_with_reader(out)
 
     def answer(value: Dict[str, Any]) -> None:
         data = line(value).encode("ascii")
@@ -35,6 +42,23 @@ def channel() -> Callable[[Dict[str, Any]], None]:
             data = data[os.write(out, data) :]
 
     return answer
+
+
+def end_with_reader(descriptor: int) -> None:
+    """Interrupt this process, as Ctrl-C does, as soon as nobody reads this output of it any more.
+
+    Of a connection that has ended nothing else tells a program on a host, until it writes.
+    """
+
+    def wait() -> None:
+        watched = select.poll()
+        watched.register(descriptor, 0)  # only what is always told: an error, and the end of the reader
+        if watched.poll()[0][1] & (select.POLLERR | select.POLLHUP):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(_GRACE_S)
+            os._exit(128 + signal.SIGINT)  # in the middle of a long computation no signal is looked at
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def read_answers(output: str) -> List[Dict[str, Any]]:

@@ -101,18 +101,24 @@ def _session(argv: Sequence[str], ending: int, **options: Any) -> "Iterator[subp
 # A short command, for its answer
 
 
-def bounded(argv: Sequence[str], timeout: Optional[float] = None, most: int = MOST, **options: Any) -> Result:
+def bounded(
+    argv: Sequence[str], timeout: Optional[float] = None, most: int = MOST, over: Optional[int] = None, **options: Any
+) -> Result:
     """Run a command and return its exit status and both outputs. `options` are those of `start`.
 
     Raises OSError where it cannot be started, `TooMuch` as soon as one output has more than `most` bytes, and
     subprocess.TimeoutExpired after `timeout` seconds; it is killed first, with all that it has started.
+    The same is done where the descriptor `over` becomes readable: KeyboardInterrupt, in a thread too, which no signal
+    reaches.
     """
     with _session(argv, signal.SIGKILL, **options) as process:
-        out, err = _collect(process, most, timeout)
+        out, err = _collect(process, most, timeout, over)
     return process.returncode, text(out), text(err)
 
 
-def _collect(process: "subprocess.Popen[bytes]", most: int, timeout: Optional[float]) -> Tuple[bytes, bytes]:
+def _collect(
+    process: "subprocess.Popen[bytes]", most: int, timeout: Optional[float], over: Optional[int]
+) -> Tuple[bytes, bytes]:
     """Return both outputs of a process at its end."""
     until = None if timeout is None else time.monotonic() + timeout
     kept: Dict[Any, bytearray] = {}
@@ -121,11 +127,15 @@ def _collect(process: "subprocess.Popen[bytes]", most: int, timeout: Optional[fl
             if stream is not None:
                 kept[stream] = bytearray()
                 waiting.register(stream, selectors.EVENT_READ)
-        while waiting.get_map():
+        if over is not None:
+            waiting.register(over, selectors.EVENT_READ)
+        while any(key.fileobj in kept for key in waiting.get_map().values()):
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 raise subprocess.TimeoutExpired(process.args, timeout or 0)
             for key, _ in waiting.select(left):
+                if key.fileobj == over:
+                    raise KeyboardInterrupt
                 block = os.read(key.fd, _BLOCK)
                 if not block:
                     waiting.unregister(key.fileobj)
@@ -137,14 +147,14 @@ def _collect(process: "subprocess.Popen[bytes]", most: int, timeout: Optional[fl
     return out, err
 
 
-def run_command(argv: Sequence[str], timeout: float) -> Result:
+def run_command(argv: Sequence[str], timeout: float, over: Optional[int] = None) -> Result:
     """Run a command as `bounded` does, and tell by its exit status what went wrong, as a shell would.
 
     What cannot be started, does not end or says too much has the status 127, 126, 124 or 125, and the reason as its
     error output.
     """
     try:
-        return bounded(argv, timeout)
+        return bounded(argv, timeout, over=over)
     except FileNotFoundError:
         return NOT_FOUND, "", f"{argv[0]} is not installed"
     except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Dict, Iterable, List, Optional
+from typing import Callable, Dict, Iterable, List, Optional
 
 from ..checks.base import Result
 from ..diagnoses import verdict as checks
@@ -22,8 +22,13 @@ AT_ONCE = 16
 class Crew:
     """The hosts that are being collected, by any key."""
 
-    def __init__(self, hosts: Dict[str, Host], names: Iterable[str]) -> None:
-        """Begin at once; `names` are the checks for which it has to be collected."""
+    def __init__(
+        self, hosts: Dict[str, Host], names: Iterable[str], call_off: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begin at once; `names` are the checks for which it has to be collected. `call_off` makes every command of a
+        host fail, the one that runs and those that come.
+        """
+        self._call_off = call_off
         self._lines: queue.Queue[Optional[str]] = queue.Queue()
         wanted = [name for name in names if not checks.BY_ID[name].part.startswith("benchmark")]
         self._pool = ThreadPoolExecutor(max_workers=max(1, min(AT_ONCE, len(hosts))))
@@ -45,7 +50,8 @@ class Crew:
         job.result()
 
     def close(self) -> None:
-        """Let go of the threads; what has not begun is left out."""
+        """Let go of the threads; what has not begun is left out, and what they wait for is ended."""
+        self._call_off()
         for job in self._jobs.values():
             job.cancel()
         self._pool.shutdown(wait=True)

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import cv2
 
 from ..errors import GpuhostError, UsageError
+from ..host.answer import end_with_reader
 from ..text import printable
 from . import benchmark, benchmark_text, detecting, devices, engine, gate, options, photos, video
 from .darknet import typed
@@ -109,6 +110,8 @@ def _bench(given: argparse.Namespace) -> int:
     lines = sys.stderr if to_output else sys.stdout
     settings = _settings(given)
     device_named(settings.device)
+    if to_output:
+        end_with_reader(sys.stdout.fileno())
     with contextlib.ExitStack() as stack:
         if given.read_only:
             stack.enter_context(nothing_written(given.work))
