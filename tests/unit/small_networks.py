@@ -101,9 +101,16 @@ def new_coords() -> str:
     return small([("activation=linear", "activation=logistic"), ("num=6", "num=6\nnew_coords=1\nscale_x_y=2.0")])
 
 
+def tall() -> str:
+    """An input that is higher than wide, a mask out of order, a dropout between, and another activation."""
+    changes = [("height=64", "height=96"), ("mask=3,4,5", "mask=5,3,4"), ("activation=leaky", "activation=logistic")]
+    return small([*changes, ("[upsample]", "[dropout]\nprobability=.5\n\n[upsample]")])
+
+
 NETWORKS: Dict[str, str] = {
     "plain": small(),
     "wide": small([("width=64", "width=96")]),
+    "tall": tall(),
     "one channel": small([("channels=3", "channels=1")]),
     "relu": small([("leaky", "relu")]),
     "relu6": small([("leaky", "relu6")]),

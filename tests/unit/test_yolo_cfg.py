@@ -93,6 +93,7 @@ ALIKE: Dict[str, Any] = {
     "max short": small([("[maxpool]", "[max]")]),
     "twice, the first counts": small([("filters=8", "filters=8\nfilters=9")]),
     "unknown option": small([("filters=8", "filters=8\ncolour=blue")]),
+    "random": small([("random=0", "random=1")]),
     "more anchors than num": small([("40,44", "40,44, 1,1")]),
     "iou_thresh": small([("num=6", "num=6\niou_thresh=0.213\niou_loss=ciou")]),
     "dilation 1": small([("filters=8", "filters=8\ndilation=1\nxnor=0")]),
@@ -111,6 +112,11 @@ def test_what_is_passed_over_is_told_with_its_line(name: str) -> None:
     """Nothing is passed over in silence."""
     notes = read(ALIKE[name]).notes
     assert notes and all(note.startswith("birds.cfg:") for note in notes)
+
+
+def test_silu_is_swish() -> None:
+    """Two names of one function."""
+    assert read(NETWORKS["swish"].replace("swish", "silu")).layers == read(NETWORKS["swish"]).layers
 
 
 BAD: Dict[str, Any] = {

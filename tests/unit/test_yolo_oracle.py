@@ -27,7 +27,7 @@ PROGRAM = Path(__file__).with_name("darknet_in_c.py")
 pytestmark = pytest.mark.skipif(
     not LIBRARY.is_file(), reason="the original Darknet is not here: apt install darknet (Debian 12)"
 )
-KNOWN = ("plain", "wide", "one channel", "relu", "pad 0", "maxpool padding", "shortcut", "region")
+KNOWN = ("plain", "wide", "tall", "one channel", "relu", "pad 0", "maxpool padding", "shortcut", "region")
 """Of the networks that other engines are held against, those without what came after 2018."""
 
 
