@@ -71,7 +71,7 @@ def ubuntu(packages: List[Json], kernels: List[Json], boots: str = NOW, leads: s
 
 def debian(packages: List[Json], kernel: str) -> Json:
     """Return a host on Debian 12, whose module is built by DKMS."""
-    found = {**offers(DEBIAN, packages, ("non-free",))}
+    found = {**offers(DEBIAN, packages, ("contrib", "non-free", "non-free-firmware"))}
     leading = [row for row in metas("amd64", DEBIAN_NOW, "6.1.56") if row["package"].endswith("-amd64")]
     found["kernels"] = {
         "leading": [{key: row[key] for key in ("package", "version", "depends")} for row in leading[:3]],
