@@ -146,9 +146,9 @@ def told(step: Callable[[], Any]) -> Any:
 
 
 def shown(lines: Any) -> None:
-    """Lines that a playbook prints hold nothing that moves a cursor; a command begins a line, two columns in."""
+    """What a playbook prints holds nothing that moves a cursor, but where a remedy's commands stand on their lines."""
     for text in lines or []:
-        assert text.replace("\n  ", "").isprintable(), ascii(text)[:300]
+        assert text.replace("\n", "").isprintable(), ascii(text)[:300]
 
 
 def followed(name: str, answer: Json) -> None:
