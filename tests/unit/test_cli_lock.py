@@ -83,6 +83,8 @@ def test_checking(gpuhost: Any) -> None:
     save(Path("locks/b/stack.json"), P2000)
     assert gpuhost("check") == (0, "locks/a/stack.json: whole and closed\nlocks/b/stack.json: whole and closed\n", "")
     beside = next(path for path in good.parent.iterdir() if path.name.startswith("pylock.dl4cv"))
+    told = json.loads(gpuhost("check", "--json")[1])
+    assert told == [{"file": f"locks/{name}/stack.json", "problem": ""} for name in ("a", "b")]
     assert gpuhost("check", str(beside))[:2] == (0, "locks/a/stack.json: whole and closed\n")
     beside.write_bytes(beside.read_bytes() + b"\n")
     code, out, err = gpuhost("check")

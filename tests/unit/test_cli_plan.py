@@ -121,6 +121,7 @@ USAGE = [
     (["--os", "ubuntu-18.04", "--gpu", ""], "No card called", "lspci"),
     (["--os", "ubuntu-99", "--gpu", "Quadro P2000"], "ubuntu-99", "debian-12"),
     (["--os", "", "--gpu", "Quadro P2000"], "The platform ''", "Known are"),
+    ([*P2000, "--tensorflow", "latest"], "specifier for tensorflow", "Write a version (--tensorflow 2.15)"),
     (["--os", "", "--gpu", "none"], "The platform ''", "Known are"),
     (["--os", ""], "The platform ''", "Known are"),
     ([*P2000, "--cuda", ">>3"], ">>3", "PEP 440"),

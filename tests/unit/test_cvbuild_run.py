@@ -14,7 +14,7 @@ from typing import Any, Optional
 import pytest
 
 from gpuhost.cli import opencv as cli_opencv
-from gpuhost.cvbuild import compilers, failures, machine, make, proof, resources
+from gpuhost.cvbuild import cli, compilers, failures, machine, make, proof, resources
 from gpuhost.cvbuild.wheel import facts_of
 
 from .workshop import OBJECTS, Workshop, cudnn, elf, toolkit
@@ -314,6 +314,18 @@ def test_a_wheel_for_elsewhere_does_not_ask_about_here(
     rest = shop.arguments()[2:]
     assert cli_opencv.main(["--arch-bin", "7.5", "--elsewhere", "--dry-run", *rest]) == 0
     assert "-DCUDA_ARCH_BIN=7.5 " in capsys.readouterr().out
+
+
+def test_a_dry_run_where_no_toolkit_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """It is for what a plan would install, and says so; without a card too, the card is what is asked for."""
+    monkeypatch.setattr(cli, "platform_here", lambda: "debian-12")
+    rest = ["--elsewhere", "--dry-run", "--root", str(tmp_path)]
+    assert cli_opencv.main(["--arch-bin", "7.5", *rest]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"No toolkit is installed in {tmp_path}: this is for CUDA 1")
+    assert "-DCUDA_ARCH_BIN=7.5 " in told
+    says(capsys, "D25-detection-failed", cli_opencv.main(rest), 4)
+    says(capsys, "D21-toolkit-incomplete", cli_opencv.main(["--arch-bin", "7.5", "--elsewhere", *rest[2:]]), 7)
 
 
 def test_unreadable_card(shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

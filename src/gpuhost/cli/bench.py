@@ -1,4 +1,4 @@
-"""`gpuhost bench`, `gpuhost bench compare`, `gpuhost bench picture` and `gpuhost detect`.
+"""`gpuhost bench`, `gpuhost bench compare`, `gpuhost bench picture`, `gpuhost detect` and `gpuhost devices`.
 
 Measuring and detecting need NumPy and OpenCV: they are done by a Python that has them, the one that gpuhost
 installed on this machine or else the present one.
@@ -56,6 +56,9 @@ def add_parsers(commands: Any) -> None:
     detect = commands.add_parser("detect", help="find the objects in pictures and videos", allow_abbrev=False)
     options.add_detect(detect, work_needed=False)
     detect.set_defaults(run=run_detect)
+    devices = commands.add_parser("devices", help="list where bench and detect can compute on this machine")
+    options.add_devices(devices)
+    devices.set_defaults(run=run_devices)
 
 
 def python_with_opencv(root: Path = ROOT) -> str:
@@ -163,7 +166,12 @@ def delegate(command: str, arguments: argparse.Namespace, rest: Sequence[str]) -
         default = options.DEFAULT_MODELS if command == "bench" else [options.DEFAULT_DETECT]
         asked = [arguments.model] if isinstance(arguments.model, str) else arguments.model
         folders += published(asked or default)
-    line = [*start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), command, *folders, *rest]
+    return carried_out([command, *folders, *rest])
+
+
+def carried_out(words: Sequence[str]) -> int:
+    """Run a command line of `python -m gpuhost.yolo`; as `delegate`."""
+    line = [*start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), *words]
     # Not by `host.commands`: it has the user's terminal and variables, and nothing that it says is read here.
     process = subprocess.Popen(line)  # noqa: S603 - a list, nothing is expanded
     while True:
@@ -202,6 +210,11 @@ def report_option(path: Optional[Path]) -> List[str]:
 def run_detect(arguments: argparse.Namespace) -> int:
     """`gpuhost detect`."""
     return delegate("detect", arguments, [*option_list(arguments, DETECT), "--", *arguments.photo])
+
+
+def run_devices(arguments: argparse.Namespace) -> int:
+    """`gpuhost devices`."""
+    return carried_out(["devices", *(["--json"] if arguments.json else [])])
 
 
 def compare_module() -> Any:

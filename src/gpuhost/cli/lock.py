@@ -37,18 +37,17 @@ def add_parser(commands: Any) -> None:
     ):
         p = does.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.")
         p.add_argument("locks", metavar="FILE|HOST", help=WHICH, **more)
-        common(p, json_too=name == "show")
+        common(p)
     p = does.add_parser("diff", help="say in sentences what two locks differ in", description="OLD against NEW.")
     p.add_argument("locks", metavar="FILE|HOST", nargs=2, help=WHICH)
-    common(p, json_too=True)
+    common(p)
     top.set_defaults(run=lambda typed: RUN[typed.does](typed, terminal.console(), terminal.console(stderr=True)))
 
 
-def common(p: argparse.ArgumentParser, json_too: bool) -> None:
+def common(p: argparse.ArgumentParser) -> None:
     """The options of every one of them."""
     p.add_argument("--locks", dest="folder", type=Path, default=Path("locks"), metavar="DIR", help="default: locks")
-    if json_too:
-        p.add_argument("--json", action="store_true", help="print JSON")
+    p.add_argument("--json", action="store_true", help="print JSON")
 
 
 def place(text: str, folder: Path) -> Path:
@@ -121,25 +120,35 @@ def diff(arguments: argparse.Namespace, out: Console, err: Console) -> int:
 
 def check(arguments: argparse.Namespace, out: Console, err: Console) -> int:
     """`gpuhost lock check`: every lock is judged, the first bad one does not end it."""
-    bad = 0
+    bad, told = 0, []
     for file in places(arguments):
+        wrong = ""
         try:
             lacking = specs.problems(lock.load(file))
             if lacking:
                 raise LockError(f"The lock {file} is not closed. {' '.join(lacking)}")
         except GpuhostError as error:
-            bad = error.exit_code
-            err.print(Text(f"error: {error}"), soft_wrap=True)
-        else:
-            out.print(Text(f"{file}: whole and closed"), soft_wrap=True)
+            bad, wrong = error.exit_code, str(error)
+        told.append({"file": str(file), "problem": wrong})
+        if not arguments.json:
+            (err if wrong else out).print(
+                Text(f"error: {wrong}" if wrong else f"{file}: whole and closed"), soft_wrap=True
+            )
+    if arguments.json:
+        emit(told)
     return bad
 
 
 def upgrade(arguments: argparse.Namespace, out: Console, err: Console) -> int:
     """`gpuhost lock upgrade`."""
+    told = []
     for file in places(arguments):
         done = lock_files.upgrade(file)
-        out.print(Text(f"{file}: {'upgraded' if done else 'is of this release'}"), soft_wrap=True)
+        told.append({"file": str(file), "upgraded": done})
+        if not arguments.json:
+            out.print(Text(f"{file}: {'upgraded' if done else 'is of this release'}"), soft_wrap=True)
+    if arguments.json:
+        emit(told)
     return 0
 
 

@@ -44,6 +44,7 @@ def add_parser(commands: Any) -> None:
         help="the folder that holds another machine's files; no command of it is run",
     )
     p.add_argument("-o", "--output", metavar="FILE", help="a new file to write (default: the standard output)")
+    p.add_argument("--json", action="store_true", help="print an error as JSON too; the observation always is")
     p.set_defaults(run=run)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 from ..cvbuild import cli
 from ..cvbuild.failures import failure
@@ -11,7 +11,10 @@ from ..errors import UnreadableError
 from ..host.probe.machine import observe
 from ..planning.catalog import shipped
 from ..planning.gpus import from_observation, parse
+from ..planning.plan import make as made_plan
 from ..planning.recipes import make, newest_for, toolkit_row
+from ..planning.request import request_from
+from ..planning.resolve import resolver
 
 
 class Catalog:
@@ -36,6 +39,16 @@ class Catalog:
         if row is None:
             raise failure("B-usage", f"The catalog has no CUDA {series}.", "gpuhost plan names those it has.")
         return list(row["capabilities"])
+
+    def toolkit(self, platform: str, cards: List[str]) -> Tuple[str, str]:
+        """Return the CUDA and the cuDNN that a plan has for cards on a platform."""
+        found = resolver()
+        gpus = [parse(shipped(), card) for card in cards]
+        plan = made_plan(found, request_from(found, platform, gpus, {}, without=frozenset(["tensorflow"])))
+        if plan["status"] != "planned":
+            step = f"See why: gpuhost plan {' '.join('--gpu ' + card for card in cards)} --without tensorflow"
+            raise failure("B-usage", "No CUDA fits these cards on this platform.", step)
+        return str(plan["cuda"]["version"]), str(plan["cudnn"]["version"])
 
     def recipe(self, opencv: str, cuda: str, cudnn: str, platform: str, cards: List[str]) -> Recipe:
         """Return the recipe of an OpenCV release ("" for the newest that fits) for cards on a platform."""

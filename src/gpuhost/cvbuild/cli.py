@@ -138,6 +138,9 @@ class Known(Protocol):
     def builds(self, series: str) -> List[str]:
         """Return the capabilities that a toolkit's series builds for."""
 
+    def toolkit(self, platform: str, cards: List[str]) -> Tuple[str, str]:
+        """Return the CUDA and the cuDNN that a plan has for cards on a platform."""
+
     def recipe(self, opencv: str, cuda: str, cudnn: str, platform: str, cards: List[str]) -> Recipe:
         """Return the recipe of an OpenCV release ("" for the newest that fits) for cards on a platform."""
 
@@ -180,6 +183,20 @@ def places(arguments: argparse.Namespace) -> Tuple[Path, make.Places]:
     work = (arguments.work or cache / "opencv").absolute()
     return root, make.Places(
         work, cache / "artifacts", cache / "wheels" / "opencv", (arguments.ccache or cache / "ccache").absolute()
+    )
+
+
+def assume(arguments: argparse.Namespace, root: Path, cards: List[str]) -> None:
+    """Assume, for a dry run where no toolkit is installed and none was named, the one that a plan would install."""
+    named = arguments.cuda or arguments.cudnn or arguments.assume_cuda or arguments.assume_cudnn or arguments.recipe
+    if named or not arguments.dry_run or (root / "current" / "cuda").exists():
+        return
+    if not cards:
+        archs.choose([], [], [], "0.0", [], "")  # refuses, and says how to name a card
+    arguments.assume_cuda, arguments.assume_cudnn = known(arguments).toolkit(platform_here(), cards)
+    print(
+        f"No toolkit is installed in {root}: this is for CUDA {arguments.assume_cuda} and cuDNN {arguments.assume_cudnn}, "
+        "as a plan has them. To install both: ./run ansible-playbook site.yml"
     )
 
 
@@ -231,6 +248,7 @@ def planned(arguments: argparse.Namespace) -> Tuple[plan.Plan, make.Places, List
         here: List[str] = []
     else:
         cards, here = chosen_cards(arguments)
+    assume(arguments, root, cards)
     kit, cudnn = tool_kit(arguments, root)
     recipe = the_recipe(arguments, kit, cudnn, cards)
     who = f"CUDA {kit.series} and OpenCV {recipe.opencv}"

@@ -288,7 +288,7 @@ def written(path: Path) -> Json:
     except FileNotFoundError:
         raise LockError(f"There is no lock {path}.", "Make one: ./run ansible-playbook playbooks/plan.yml") from None
     except (OSError, ValueError) as error:
-        raise LockError(f"The lock {path} cannot be read: {printable(error, 200)}.", "Restore it from git.") from None
+        raise LockError(f"The lock {path} cannot be read: {printable(error, 200)}.", AGAIN) from None
     if not isinstance(value, dict) or set(value) != {KEY} or not isinstance(value[KEY], dict):
         raise LockError(f"The lock {path} is damaged: it is not an object with the one key {KEY}.", AGAIN)
     return dict(value[KEY])

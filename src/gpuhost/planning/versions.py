@@ -10,6 +10,9 @@ from packaging.version import InvalidVersion, Version
 
 from ..errors import UsageError
 
+#: A version of each component, to show how one is written.
+EXAMPLES = {"driver": "535", "cuda": "11.8", "cudnn": "8.9", "opencv": "4.11", "tensorflow": "2.15"}
+
 
 @functools.lru_cache(maxsize=None)
 def version(text: str) -> Version:
@@ -32,7 +35,8 @@ def specifier(component: str, text: str) -> SpecifierSet:
     except (InvalidSpecifier, InvalidVersion):
         raise UsageError(
             f"'{text}' is not a version or a specifier for {component}.",
-            f"Write a version (--{component} 11.8) or a PEP 440 specifier (--{component} '>=11.2,<12').",
+            f"Write a version (--{component} {EXAMPLES[component]}) or a PEP 440 specifier "
+            f"(--{component} '>={EXAMPLES[component]}'). Without --{component} it is the newest that fits.",
         ) from None
 
 
