@@ -19,6 +19,7 @@ import pytest
 
 import gpuhost
 from gpuhost.cli import bench as cli_bench
+from gpuhost.cli import child
 from gpuhost.cli import main as cli
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.yolo import commands, draw, images, options, photos
@@ -375,8 +376,8 @@ def test_every_option_of_the_commands_is_passed_on() -> None:
 
 def test_a_signal_is_told_as_a_shell_does() -> None:
     """And an exit code as it is."""
-    assert cli_bench.ended(7) == 7
-    assert cli_bench.ended(-signal.SIGKILL) == 137
+    assert child.ended(7) == 7
+    assert child.ended(-signal.SIGKILL) == 137
 
 
 def test_images_of_the_library_are_checked_too() -> None:

@@ -22,6 +22,7 @@ from gpuhost.report import fleet as report_fleet
 from gpuhost.report import history, report
 from gpuhost.report import html as report_html
 from gpuhost.report import picture as report_picture
+from gpuhost.report import stack as report_stack
 from gpuhost.report import swap as report_swap
 from gpuhost.verification.collect import Host, Options
 
@@ -324,3 +325,25 @@ def test_what_a_run_ends_with(tmp_path: Path) -> None:
     told = report.ending(broken, page)
     assert f"  first   {first['id']}: {first['actual']}" in told
     assert told[-1].strip().endswith(first["remediation"].split("\n")[-1])
+
+
+def test_the_picture_of_the_stack(tmp_path: Path) -> None:
+    """Each part stands on what it needs; a CPU host has its environments only, and one without a lock no picture."""
+    layers = report_stack.layers(made(tmp_path, "gpu"))
+    names = [[box.title.split(" ")[0] for box in layer] for layer in layers]
+    assert names == [["opencv_cuda:", "dl4cv:"], ["CUDA", "cuDNN"], ["driver"], ["GeForce"]]
+    assert {box.status for layer in layers for box in layer} == {"pass"}
+    assert "loads the CUDA libraries of the host's toolkit" in layers[0][0].found
+    assert [[box.status for box in layer] for layer in report_stack.layers(made(tmp_path, "cpu"))] == [
+        ["pass", "pass"],
+        [""],
+    ]
+    assert report_stack.layers(made(tmp_path, "cpu", "box", without_lock)) == []
+    broken = made(tmp_path, "gpu")
+    for check in broken["checks"]:
+        if check["id"] == "driver.match":
+            check.update(status="fail", actual="<b>the library is another</b>")
+    assert [box.status for box in report_stack.layers(broken)[2]] == ["fail"]
+    assert "&lt;b&gt;the library is another" in report_html.page(broken) and "<b>the library" not in report_html.page(
+        broken
+    )

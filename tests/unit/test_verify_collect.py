@@ -383,9 +383,7 @@ def test_a_processor_measures_for_half_a_minute(options: Options, device: str, t
 
 
 def test_a_generation_that_has_a_benchmark_is_not_measured_again(tmp_path: Path) -> None:
-    """What a kept report of it measured counts, with its time, also where --no-benchmark asks for none; --benchmark asks
-    anew.
-    """
+    """What a kept report of it measured counts, with its time, with --no-benchmark too; --benchmark asks anew."""
     seen = cpu_host()
     earlier = {"models": [row for one in seen["benchmark"].values() for row in rows(one, "2026-11-01T00:00:00Z")]}
     file = save(tmp_path / "stack.json", seen["lock"])

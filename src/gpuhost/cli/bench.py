@@ -10,7 +10,6 @@ import argparse
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +23,7 @@ from ..shipping import answers
 from ..text import printable_lines
 from ..types import Json
 from ..yolo import options
+from .child import waited
 
 ROOT = Path("/opt/gpuhost")
 SOURCE = Path(__file__).resolve().parents[2]
@@ -171,19 +171,7 @@ def delegate(command: str, arguments: argparse.Namespace, rest: Sequence[str]) -
 
 def carried_out(words: Sequence[str]) -> int:
     """Run a command line of `python -m gpuhost.yolo`; as `delegate`."""
-    line = [*start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), *words]
-    # Not by `host.commands`: it has the user's terminal and variables, and nothing that it says is read here.
-    process = subprocess.Popen(line)  # noqa: S603 - a list, nothing is expanded
-    while True:
-        try:
-            return ended(process.wait())
-        except KeyboardInterrupt:
-            continue
-
-
-def ended(code: int) -> int:
-    """The exit code; a process that a signal ended gets what a shell says of it."""
-    return code if code >= 0 else 128 - code
+    return waited([*start(python_with_opencv(), str(SOURCE), "gpuhost.yolo"), *words])
 
 
 def run_bench(arguments: argparse.Namespace) -> int:

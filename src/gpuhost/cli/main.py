@@ -20,6 +20,7 @@ from . import history as cli_history
 from . import lock as cli_lock
 from . import observe as cli_observe
 from . import plan as cli_plan
+from . import verify as cli_verify
 from .output import emit
 
 #: The script ./run of a checkout, in which this file is src/gpuhost/cli/main.py.
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     cli_plan.add_parser(commands)
     cli_observe.add_parser(commands)
     cli_bench.add_parsers(commands)
+    cli_verify.add_parsers(commands)
     cli_history.add_parser(commands)
     cli_doctor.add_parser(commands)
     cli_lock.add_parser(commands)

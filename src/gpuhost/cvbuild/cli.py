@@ -195,8 +195,8 @@ def assume(arguments: argparse.Namespace, root: Path, cards: List[str]) -> None:
         archs.choose([], [], [], "0.0", [], "")  # refuses, and says how to name a card
     arguments.assume_cuda, arguments.assume_cudnn = known(arguments).toolkit(platform_here(), cards)
     print(
-        f"No toolkit is installed in {root}: this is for CUDA {arguments.assume_cuda} and cuDNN {arguments.assume_cudnn}, "
-        "as a plan has them. To install both: ./run ansible-playbook site.yml"
+        f"No toolkit is installed in {root}: this is for CUDA {arguments.assume_cuda} and cuDNN "
+        f"{arguments.assume_cudnn}, as a plan has them. To install both: ./run ansible-playbook site.yml"
     )
 
 

@@ -12,7 +12,7 @@ from ..checks.base import told_lines
 from ..diagnoses.verdict import meaning
 from ..planning.candidates import COMPONENTS, NAMES
 from ..types import Json
-from . import history
+from . import history, stack
 from .picture import milliseconds, picture, trend
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -69,6 +69,7 @@ def page(report: Json, kept: Sequence[Json] = ()) -> str:
             failed=[c for c in report["checks"] if c["status"] == "fail"],
             count={status: sum(c["status"] == status for c in report["checks"]) for status in ("pass", "fail", "skip")},
             components=[(NAMES[c], component(report, c)) for c in COMPONENTS],
+            stack=stack.layers(report),
             picture=picture(report["benchmark"]),
             trend=trend(kept),
         )

@@ -1,0 +1,72 @@
+"""The picture of the stack at the top of a page: cards, driver, toolkit and environments as boxes, the card below.
+
+What stands in a box is what checks found, so a box is as good as the worst of them.
+"""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple, Tuple
+
+from ..checks.base import FAIL, PASS
+from ..planning.candidates import NAMES
+from ..types import Json
+
+#: The boxes of each layer: the component, what it is called after, and the checks whose findings stand in it.
+LAYERS: Tuple[Tuple[Tuple[str, str, Tuple[str, ...]], ...], ...] = (
+    (
+        ("opencv", "opencv_cuda", ("opencv.computes", "opencv.built", "opencv.libraries")),
+        ("tensorflow", "dl4cv", ("tensorflow.computes", "tensorflow.gpu", "tensorflow.own")),
+    ),
+    (("cuda", "", ("cuda.toolkit",)), ("cudnn", "", ("cudnn.version",))),
+    (("driver", "", ("driver.loaded", "driver.match")),),
+)
+#: Checks that hold which files are loaded: what they require says from where.
+LOADED = {"opencv.libraries", "tensorflow.own"}
+
+
+class Box(NamedTuple):
+    """One part of the stack: its name and version, what was found of it, and the worst status of that."""
+
+    title: str
+    status: str
+    found: List[str]
+
+
+def layers(report: Json) -> List[List[Box]]:
+    """Return the boxes of a report, the uppermost layer first; [] without a plan."""
+    plan = report["plan"]
+    if plan is None:
+        return []
+    rows = {check["id"]: check for check in report["checks"]}
+    made = []
+    for layer in LAYERS:
+        boxes = [
+            box(f"{name}: {NAMES[part]}" if name else NAMES[part], plan["components"][part], names, rows)
+            for part, name, names in layer
+            if plan["components"].get(part)
+        ]
+        if boxes:
+            made.append(boxes)
+    cards = plan["gpus"] or ["processor"]
+    return [
+        *made,
+        [Box(", ".join(cards), status_of([rows["gpu.present"]] if plan["gpus"] and "gpu.present" in rows else []), [])],
+    ]
+
+
+def box(title: str, version: str, names: Tuple[str, ...], rows: Json) -> Box:
+    """Return the box of a component."""
+    asked = [rows[name] for name in names if rows.get(name, {}).get("status") in (PASS, FAIL)]
+    found = [loaded(row) if row["id"] in LOADED and row["status"] == PASS else row["actual"] for row in asked]
+    return Box(f"{title} {version}", status_of(asked), found)
+
+
+def loaded(row: Json) -> str:
+    """Return from where libraries are loaded, by what a passed check required."""
+    return f"loads {row['required']}"
+
+
+def status_of(rows: List[Json]) -> str:
+    """Return the worst status of some checks; '' without any, where nothing was proven."""
+    statuses = [row["status"] for row in rows]
+    return FAIL if FAIL in statuses else PASS if PASS in statuses else ""
