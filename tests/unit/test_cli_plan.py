@@ -63,12 +63,32 @@ def real(arguments: List[str], source: Path = SOURCE, **environment: str) -> Ans
         ("bookworm", "debian-12"),
         ("Bionic", "ubuntu-18.04"),
         ("Ubuntu 18.04 LTS", "ubuntu-18.04"),
+        ("Ubuntu 18.04.6 LTS", "ubuntu-18.04"),
+        ("ubuntu1804", "ubuntu-18.04"),
+        ("18.04", "ubuntu-18.04"),
+        ("Ubuntu Bionic", "ubuntu-18.04"),
+        ("debian-12.5", "debian-12"),
+        ("Debian GNU/Linux 12 (bookworm)", "debian-12"),
     ],
 )
 def test_platforms_as_people_type_them(gpuhost: Any, text: str, platform: str) -> None:
     """In any case and spelling, or by the code name."""
     code, out, _ = gpuhost("--os", text, "--gpu", "none", "--json")
     assert (code, json.loads(out)["platform"]) == (0, platform)
+
+
+def test_a_wrong_command_line_is_told_as_json_where_json_was_asked_for(gpuhost: Any) -> None:
+    """As every other error; otherwise as argparse tells it."""
+    code, out, err = gpuhost("--json", "--nope")
+    assert (code, err) == (2, "") and json.loads(out)["error"]["message"] == "unrecognized arguments: --nope"
+    code, out, err = gpuhost("--nope")
+    assert (code, out) == (2, "") and err.startswith("usage: ") and "--nope" in err
+
+
+def test_a_comparison_says_once_what_holds_for_both(gpuhost: Any) -> None:
+    """Of when the archive's list is."""
+    _, out, _ = gpuhost("--os", "ubuntu-18.04", "--compare", "GTX 750 Ti", "Quadro P2000")
+    assert out.count("what the archive has is as of") == 1
 
 
 def test_a_card_gets_its_stack(gpuhost: Any) -> None:

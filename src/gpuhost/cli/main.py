@@ -9,12 +9,13 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import NoReturn, Optional, Sequence
 
 from .. import __version__
-from ..errors import EnvironmentProblem, GpuhostError
+from ..errors import EnvironmentProblem, GpuhostError, UsageError
 from ..report import terminal as render
 from . import bench as cli_bench
+from . import completion as cli_completion
 from . import doctor as cli_doctor
 from . import history as cli_history
 from . import lock as cli_lock
@@ -29,9 +30,26 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 1  # the same as rich has, which prints the tables
 
 
-def parser() -> argparse.ArgumentParser:
+class WrongUsage(Exception):
+    """A command line that argparse cannot take, with the parser that says so."""
+
+    def __init__(self, parser: Parser, message: str) -> None:
+        """Keep both."""
+        super().__init__(message)
+        self.parser, self.message = parser, message
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, which leaves it to `main` in which form an error is told; the commands' parsers do as well."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print."""
+        raise WrongUsage(self, message)
+
+
+def parser() -> Parser:
     """The command line's grammar; each command brings its own."""
-    top = argparse.ArgumentParser(prog="gpuhost", description="A lockfile for GPU hosts.")
+    top = Parser(prog="gpuhost", description="A lockfile for GPU hosts.")
     top.add_argument("--version", action="version", version=f"gpuhost {__version__}")
     commands = top.add_subparsers(dest="command", metavar="command")
     top.set_defaults(run=lambda _: top.print_help())
@@ -42,12 +60,20 @@ def parser() -> argparse.ArgumentParser:
     cli_history.add_parser(commands)
     cli_doctor.add_parser(commands)
     cli_lock.add_parser(commands)
+    cli_completion.add_parsers(commands, parser)
     return top
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The entry point: every known failure becomes one paragraph and its exit code."""
-    arguments = parser().parse_args(argv)
+    try:
+        arguments = parser().parse_args(argv)
+    except WrongUsage as wrong:
+        step = f"See {wrong.parser.prog} --help."
+        if "--json" in (sys.argv[1:] if argv is None else argv):
+            emit({"error": {"message": wrong.message, "next_step": step, "exit_code": UsageError.exit_code}})
+            return UsageError.exit_code
+        argparse.ArgumentParser.error(wrong.parser, wrong.message)
     try:
         code = arguments.run(arguments) or 0
         sys.stdout.flush()

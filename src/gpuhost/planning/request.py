@@ -65,11 +65,14 @@ def refuse_nothing(request: Request) -> None:
 
 
 def platform_named(catalog: Catalog, text: str) -> str:
-    """The platform that a person means, by its id or its code name, in any case and spelling; else a `UsageError`."""
+    """Return the platform that a person means, by its id, version, point release, code name or as os-release has it, in
+    any case and spelling; else a `UsageError`.
+    """
     known = catalog.platforms["platforms"]
-    plain = re.sub(r"[\s_-]+|lts$", "", text.casefold())
+    plain = re.sub(r"[\s_-]+|gnu/linux|\(.*\)|lts\b", "", text.casefold())
     for name, row in known.items():
-        if plain in (name.replace("-", ""), row["codename"]):
+        version = re.escape(row["version"]).replace(r"\.", r"\.?")
+        if re.fullmatch(rf"({row['distribution']})?({version}(\.[0-9]+)?|{row['codename']})", plain):
             return str(name)
     raise UsageError(f"The platform '{text}' is not in the catalog.", f"Known are {', '.join(known)} (--os).")
 

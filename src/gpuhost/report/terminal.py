@@ -118,12 +118,9 @@ def show_comparison(console: Console, comparison: Json, markdown: bool = False) 
     why = [[shown(f"{reason['text']}; needs: {reason['needs']}") for reason in c["plan"]["reasons"]] for c in columns]
     rows.add_row("why not", *[cell(markdown, *reasons) or "-" for reasons in why])
     console.print(rows)
-    for column in columns:
-        for note in column["plan"]["notes"]:
-            console.print(
-                f"[dim]{'unverified' if note['unverified'] else 'note'}:[/] {shown(note['text'])}",
-                highlight=False,
-            )
+    notes = [(note["unverified"], note["text"]) for column in columns for note in column["plan"]["notes"]]
+    for unverified, text in dict.fromkeys(notes):
+        console.print(f"[dim]{'unverified' if unverified else 'note'}:[/] {shown(text)}", highlight=False)
 
 
 def show_error(console: Console, message: str, next_step: str) -> None:
