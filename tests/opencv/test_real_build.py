@@ -17,6 +17,7 @@ from typing import List
 
 import pytest
 
+from gpuhost.cvbuild import unity
 from gpuhost.cvbuild.sources import is_sealed
 from gpuhost.cvbuild.wheel import facts_of
 from gpuhost.host import venvs
@@ -69,6 +70,20 @@ def test_the_build_left_the_sources_alone(root: Path, wheel: Path) -> None:
     """Nothing is written into them, else a resumed build would be refused."""
     [sdist] = recipes.sources_of(recipes.row_of(shipped(), "4.14"))
     assert is_sealed(root / "cache" / "opencv" / "sources" / sdist["sha256"][:12])
+
+
+def test_each_cuda_file_is_compiled_once(root: Path, wheel: Path) -> None:
+    """A few merged files hold all of the sources' CUDA files; only these are compile steps."""
+    work = root / "cache" / "opencv"
+    build = work / facts_of(wheel)["key"][:16] / "build"
+    compiled = sorted(path.name for path in build.rglob("*.cu.o"))
+    assert compiled == [f"cuda_compile_1_generated_gpuhost_cuda_{number}.cu.o" for number in (0, 0, 1)]
+    merged = "".join(path.read_text() for path in build.rglob(f"{unity.MERGED}*.cu"))
+    [sdist] = recipes.sources_of(recipes.row_of(shipped(), "4.14"))
+    modules = next((work / "sources" / sdist["sha256"][:12]).glob("*/opencv/modules"))
+    of_modules = [path for name in ("core", "dnn") for path in (modules / name / "src" / "cuda").glob("*.cu")]
+    assert sorted(merged.splitlines()) == sorted(f'#include "{path}"' for path in of_modules)
+    assert len(of_modules) == 27
 
 
 def test_the_same_key_is_not_built_again(command: List[str], wheel: Path) -> None:

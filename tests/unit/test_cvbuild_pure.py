@@ -9,7 +9,18 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost.cvbuild import archs, code_in, compilers, configured, failures, machine, options, progress, resources
+from gpuhost.cvbuild import (
+    archs,
+    code_in,
+    compilers,
+    configured,
+    failures,
+    machine,
+    options,
+    progress,
+    resources,
+    unity,
+)
 from gpuhost.cvbuild import sources as sources_of
 from gpuhost.cvbuild.archs import Architectures
 from gpuhost.errors import GpuhostError
@@ -121,6 +132,14 @@ def test_an_old_release_gets_no_option_that_it_does_not_know() -> None:
     assert "ENABLE_CUDA_FIRST_CLASS_LANGUAGE" not in old
     assert old["OPENCV_DNN_CUDA"] == "ON"
     assert old["WITH_PROTOBUF"] == "ON", "without it an old release leaves the module dnn out"
+
+
+def test_files_are_compiled_together_where_the_sources_were_tried() -> None:
+    """A release that nobody built this way is built file by file; the key holds all that the hooks say."""
+    assert unity.hooks("4.13.0") == {} and unity.word("4.13.0") == ""
+    said = unity.hooks("4.14.0")
+    assert set(said) == {"PRE_CREATE_MODULE_LIBRARY.cmake", "POST_CREATE_MODULE_LIBRARY.cmake"}
+    assert unity.word("4.14.0").split() == " ".join(text for _, text in sorted(said.items())).split()
 
 
 def test_a_users_option_replaces_ours_but_not_the_plan() -> None:

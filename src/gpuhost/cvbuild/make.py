@@ -90,8 +90,8 @@ def write_wrapper(plan: Plan, places: Places) -> None:
         flags=system_headers(plan),
     )
     files.write_whole(path, text, 0o755)
-    hooks = hooks_folder(places.work, plan.key)
-    files.write_whole(hooks / "POST_CREATE_MODULE_LIBRARY.cmake", unity.hook(plan.recipe.opencv))
+    for name, said in unity.hooks(plan.recipe.opencv).items():
+        files.write_whole(hooks_folder(places.work, plan.key) / name, said)
 
 
 def build(

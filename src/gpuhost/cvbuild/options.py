@@ -45,7 +45,7 @@ class Settings(NamedTuple):
     python_library: str
     numpy_include: str
     rpath: str
-    hooks: str  # the folder of unity.py's hook; empty: no hook
+    hooks: str  # the folder of unity.py's hooks; empty: none
     ccache: bool
 
 

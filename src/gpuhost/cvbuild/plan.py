@@ -48,7 +48,7 @@ class Plan(NamedTuple):
 
     def settings(self, contrib: str, work: Path) -> options.Settings:
         """What the option table takes, with this machine's places."""
-        hooks = str(hooks_folder(work, self.key)) if unity.hook(self.recipe.opencv) else ""
+        hooks = str(hooks_folder(work, self.key)) if unity.hooks(self.recipe.opencv) else ""
         return settings(self, contrib, words=False, hooks=hooks)
 
     def configure(self, work: Path) -> List[str]:
