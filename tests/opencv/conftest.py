@@ -15,8 +15,11 @@ from gpuhost.planning import opencv as opencv_plan
 from gpuhost.planning import toolkits as toolkit_specs
 from gpuhost.planning.environments import load_environment, lock_digest
 
-PYTHON = "/usr/bin/python3.11"
-PLAN: Dict[str, Any] = {"opencv": {"python": "3.11", "artifacts": [{"package_version": "4.14.0.94"}]}}
+#: The release's own Python: 3.11 on Debian 12, 3.13 on Debian 13.
+PYTHON = os.path.realpath("/usr/bin/python3")
+PLAN: Dict[str, Any] = {
+    "opencv": {"python": PYTHON.rpartition("python")[2], "artifacts": [{"package_version": "4.14.0.94"}]}
+}
 
 
 class Tools(NamedTuple):

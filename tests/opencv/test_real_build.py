@@ -1,7 +1,8 @@
 """A real build: OpenCV with CUDA and cuDNN from the sdist and NVIDIA's wheels, without a card, installed and proved.
 
-`bash .ci/run build` runs it. It wants Debian 12 with g++, ccache and libpython3.11-dev, and about 8 GB. What it
-downloads and compiles stays below GPUHOST_BUILD_CACHE (~/.cache/gpuhost-build), so that only a first run is a long one.
+`bash .ci/run build` runs it on Debian 12, test_debian_13.py on Debian 13. It wants g++, ccache and the headers of the
+release's own Python (libpython3.11-dev, libpython3.13-dev), and about 8 GB. What it downloads and compiles stays below
+GPUHOST_BUILD_CACHE (~/.cache/gpuhost-build), so that only a first run is a long one.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ from .conftest import PLAN, PYTHON, Tools, say
 pytestmark = pytest.mark.build
 ROOT = Path(__file__).resolve().parents[2]
 CARD = "7.5"
+#: Which CUDA the build information names, and how many cards there are.
+COUNT = """
+import re, cv2
+cuda = re.search(r"NVIDIA CUDA: *YES [(]ver ([0-9.]+)", cv2.getBuildInformation())[1]
+print(cuda, cv2.cuda.getCudaEnabledDeviceCount())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +116,11 @@ def test_it_installs_and_is_proved(root: Path, command: List[str], wheel: Path) 
     assert "the library holds code for exactly sm_75" in said
     assert "a small Darknet network runs on the processor" in said
     assert "NOT PROVED: no card here" in said or "a network on CUDA (fp32)" in said
+    ran = subprocess.run([str(folder / "bin" / "python"), "-c", COUNT], stdout=subprocess.PIPE, text=True, check=True)
+    cuda, devices = ran.stdout.split()
+    # -1 is OpenCV's word for a machine without a driver.
+    assert cuda == "13.0" and int(devices) >= -1
+    say(f"cv2 of {folder.name}: CUDA {cuda}, getCudaEnabledDeviceCount() = {devices}")
 
 
 def test_what_only_a_card_can_prove_is_told(tmp_path: Path, tools: Tools, wheel: Path) -> None:
