@@ -399,12 +399,13 @@ def test_a_build_without_video_says_so(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize("size", [416, (416, 256), (96, 416)])
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (1000, 10), (1, 1), (3000, 1000)])
 @pytest.mark.parametrize("fit", detector_module.FITS)
-def test_a_box_comes_back_to_where_it_was(fit: str, width: int, height: int, size: Size) -> None:
-    """What is drawn at a place of the picture is found at the same place, in either fit and any input."""
+@pytest.mark.parametrize("border", [detector_module.DARKNET, detector_module.EXPORTED])
+def test_a_box_comes_back_to_where_it_was(border: Any, fit: str, width: int, height: int, size: Size) -> None:
+    """What is drawn at a place of the picture is found at the same place, in either fit, border and any input."""
     made = detector_module.Detector.__new__(detector_module.Detector)
     made.size, made.fit, made.confidence, made.overlap = size, fit, 0.1, 0.3
-    made.multi_label, made._wanted, made.labels = False, [], ["a"]
-    left, top, wide, high = detector_module.placed(width, height, size, fit)
+    made.multi_label, made._wanted, made.labels, made._border = False, [], ["a"], border
+    left, top, wide, high = detector_module.placed(width, height, size, fit, border)
     across, down = sides(size)
     assert left >= 0 and top >= 0 and left + wide <= across and top + high <= down
     place = [(left + 0.5 * wide) / across, (top + 0.25 * high) / down, 0.5 * wide / across, 0.25 * high / down]

@@ -103,6 +103,28 @@ def test_an_open_size_and_names_of_a_file(tmp_path: Path) -> None:
     assert unnamed.labels == ("class 0", "class 1", "class 2")
 
 
+def test_an_open_size_is_that_of_the_metadata(tmp_path: Path) -> None:
+    """Where nobody asks for another; it is written as height and width."""
+    path = saved(tmp_path, model(rows("v8"), {"imgsz": f"[{SIDE}, {SIDE}]"}, side="height"))
+    assert Detector(onnx=path, device="onnxruntime", work=tmp_path).size == SIDE
+    assert onnx_reader.OnnxModel([], {"imgsz": "[320, 640]"}).size == (640, 320)
+    assert onnx_reader.OnnxModel([], {"imgsz": "[" * 9999}).size is None
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "placed"),
+    [(512, 256, (0, 16, 64, 32)), (300, 219, (0, 8, 64, 47)), (219, 300, (8, 0, 47, 64))],
+)
+def test_a_letterbox_is_that_of_the_exporter(width: int, height: int, placed: Any, tmp_path: Path) -> None:
+    """Its grey of 114, and its rounding: the numbers are those of LetterBox of ultralytics 8.4.190."""
+    made = Detector(onnx=saved(tmp_path, model(rows("v8"), {"names": NAMES})), device="onnxruntime", work=tmp_path)
+    blob = made.blob(np.full((height, width, 3), 255, dtype=np.uint8))[0, 0]
+    white = np.argwhere(blob == 1)
+    (top, left), (bottom, right) = white.min(axis=0), white.max(axis=0)
+    assert (left, top, right - left + 1, bottom - top + 1) == placed
+    assert np.allclose(blob[blob != 1] * 255, 114, atol=1e-4)
+
+
 def test_several_labels_of_a_place(tmp_path: Path) -> None:
     """Each class above the confidence."""
     path = saved(tmp_path, model(rows("v8"), {"names": NAMES}))
@@ -155,6 +177,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     [
         (NAMES, ("blue tit", "robin's nest", "wren")),
         ("['a', 'b']", ("a", "b")),
+        ("{0: 'a', 2: 'c', 1: 'b'}", ("a", "b", "c")),
+        ("{0: 'a', 1: 'b', 1: 'c'}", None),
         ("", None),
         ("{1: 'a'}", None),
         ("{0: ''}", None),

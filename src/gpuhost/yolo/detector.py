@@ -32,6 +32,20 @@ Picture = Any
 """The path of a file (str or Path), or an array as cv2.imread returns it."""
 
 
+class Border(NamedTuple):
+    """How a letterboxed picture was made in training: the grey around it in 0..1, and whether its sides and its place
+    are rounded to the nearest pixel, else down.
+    """
+
+    grey: float
+    nearest: bool
+
+
+DARKNET = Border(0.5, False)
+EXPORTED = Border(114 / 255, True)
+"""Of YOLOv5 and all that came after it."""
+
+
 class Detection(NamedTuple):
     """One object: its box (left, top, width, height) in pixels of the original picture, its class, and
     the score in 0..1.
@@ -50,25 +64,29 @@ def _pixels(picture: Picture) -> Any:
     return images.check_pixels(picture)
 
 
-def to_blob(image: Any, size: Size, fit: str = STRETCH) -> Any:
+def to_blob(image: Any, size: Size, fit: str = STRETCH, border: Border = DARKNET) -> Any:
     """The network's input for a picture (height, width, 3), blue first: stretched over the whole of it, or with its own
     proportions on grey; red first, values in 0..1, (1, 3, height, width).
     """
     width, height = sides(size)
-    left, top, wide, high = placed(image.shape[1], image.shape[0], size, fit)
+    left, top, wide, high = placed(image.shape[1], image.shape[0], size, fit, border)
     inner = cv2.dnn.blobFromImage(image, 1 / 255.0, (wide, high), swapRB=True, crop=False)
     if (wide, high) == (width, height):
         return inner
-    blob = np.full((1, 3, height, width), 0.5, dtype=np.float32)
+    blob = np.full((1, 3, height, width), border.grey, dtype=np.float32)
     blob[:, :, top : top + high, left : left + wide] = inner
     return blob
 
 
-def placed(width: int, height: int, size: Size, fit: str) -> Tuple[int, int, int, int]:
+def placed(width: int, height: int, size: Size, fit: str, border: Border = DARKNET) -> Tuple[int, int, int, int]:
     """Return where a picture of `width` x `height` lies in the network's input: left, top, width, height."""
     across, down = sides(size)
     if fit == STRETCH:
         return 0, 0, across, down
+    if border.nearest:
+        scale = min(across / width, down / height)
+        wide, high = max(1, round(width * scale)), max(1, round(height * scale))
+        return max(0, round((across - wide) / 2 - 0.1)), max(0, round((down - high) / 2 - 0.1)), wide, high
     if across * height <= down * width:
         wide, high = across, max(1, height * across // width)
     else:
@@ -205,6 +223,7 @@ class Detector:
         self.labels = self.files.labels
         self._wanted = numbers_of(classes, self.labels)
         self.fit, self.multi_label = fit or (LETTERBOX if self.files.letter_box else STRETCH), multi_label
+        self._border = DARKNET if onnx is None else EXPORTED
         self.size, self.confidence, self.overlap = self.files.size, confidence, overlap
         if onnx is None:
             self.network = open_network(self.files, device)
@@ -263,7 +282,7 @@ class Detector:
 
     def blob(self, image: Any) -> Any:
         """The network's input for the pixels of a picture."""
-        return to_blob(image, self.size, self.fit)
+        return to_blob(image, self.size, self.fit, self._border)
 
     def boxes(self, heads: Sequence[Any], width: int, height: int) -> List[Detection]:
         """What `heads` say about a picture of `width` x `height` pixels; boxes are cut at its edges."""
@@ -286,7 +305,7 @@ class Detector:
 
     def _candidates(self, heads: Sequence[Any], width: int, height: int) -> Tuple[Any, Any, Any]:
         """What `decode` finds, of the wanted classes, in pixels of a picture of `width` x `height`."""
-        left, top, wide, high = placed(width, height, self.size, self.fit)
+        left, top, wide, high = placed(width, height, self.size, self.fit, self._border)
         across, down = width / wide, height / high
         columns, rows = sides(self.size)
         boxes, scores, classes = decode(heads, columns * across, rows * down, self.confidence, self.multi_label)

@@ -205,7 +205,9 @@ def _described(path: pathlib.Path) -> onnx_reader.OnnxModel:
 
 
 def _input_of(path: pathlib.Path, model: onnx_reader.OnnxModel, size: Optional[Size]) -> Tuple[str, Size]:
-    """The name of the model's input and its size: as it is fixed there, else as asked for, else 640."""
+    """The name of the model's input and its size: as it is fixed there, else as asked for, else as the metadata tells,
+    else 640.
+    """
     name = printable(path, 300)
     task = model.metadata.get("task", "detect")
     if task != "detect":
@@ -217,7 +219,9 @@ def _input_of(path: pathlib.Path, model: onnx_reader.OnnxModel, size: Optional[S
         raise UsageError(f"{name} takes another number type than float32.", next_step="Export it without half or int8.")
     height, width = entry.shape[2:]
     if not width or not height:
-        return entry.name, size or DEFAULT_SIZE
+        if size is not None:
+            return entry.name, size
+        width, height = model.size or (DEFAULT_SIZE, DEFAULT_SIZE)
     if not (0 < width <= 8192 and 0 < height <= 8192):
         raise UsageError(f"{name} wants pictures of {width} x {height} pixels.", next_step="Export it smaller.")
     if size is not None and sides(size) != (width, height):

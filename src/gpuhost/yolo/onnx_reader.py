@@ -14,6 +14,7 @@ from ..text import printable
 FLOAT = 1
 _NAME = re.compile(r"""(?:([0-9]{1,6})\s*:\s*)?('[^'\\\n]{0,200}'|"[^"\\\n]{0,200}")""")
 """A name in quotes, behind its number where the names are a dictionary of Python."""
+_SIZE = re.compile(r"\[([1-9][0-9]{0,4}), ([1-9][0-9]{0,4})\]\Z")
 LONGEST_TEXT = 1 << 20
 MOST_NODES = 1 << 20
 
@@ -39,9 +40,18 @@ class OnnxModel(NamedTuple):
         found = [(key, ast.literal_eval(name)) for key, name in _NAME.findall(said)]
         if said[:1] not in ("{", "[") or not found or not all(name for _, name in found):
             return None
-        if said[0] == "{" and [key for key, _ in found] != [str(number) for number in range(len(found))]:
-            return None
+        if said[0] == "{":
+            # Somebody's data.yaml sets the order, and may have 10 before 2.
+            found.sort(key=lambda pair: int(pair[0] or 0))
+            if [key for key, _ in found] != [str(number) for number in range(len(found))]:
+                return None
         return tuple(printable(name, 200) for _, name in found)
+
+    @property
+    def size(self) -> Optional[Tuple[int, int]]:
+        """The width and height of the input for which an export of Ultralytics was made, None without them."""
+        said = _SIZE.match(self.metadata.get("imgsz", ""))
+        return (int(said.group(2)), int(said.group(1))) if said else None
 
 
 class _Damaged(ValueError):
