@@ -19,7 +19,7 @@ SOURCES = sorted(path for top in ("src", "plugins", "verify", "build") for path 
 #: Who else starts a process, with the reason.
 EXCEPTIONS = {
     "src/gpuhost/host/commands.py": "the runner",
-    "src/gpuhost/cli/bench.py": "its child has the user's terminal, and nothing of it is read",
+    "src/gpuhost/cli/child.py": "its child has the user's terminal, and nothing of it is read",
 }
 #: A shell that starts a child, says something and waits.
 FAMILY = "sleep 600 & echo said; wait"

@@ -46,7 +46,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     """`gpuhost verify`."""
     if not CHECKS.is_dir():
         raise EnvironmentProblem("verify/ is not part of an installed package.", "Use ./run pytest verify/")
-    return waited([sys.executable, "-m", "pytest", str(CHECKS), *arguments.words])
+    return waited([sys.executable, "-I", "-m", "pytest", str(CHECKS), *arguments.words])
 
 
 def run_report(arguments: argparse.Namespace) -> int:
