@@ -22,7 +22,9 @@ def test_verify_hands_every_word_to_pytest(monkeypatch: pytest.MonkeyPatch, caps
     words = ["--hosts=web", "-q", "--help", "-k", "driver or cuda"]
     assert typed(capsys, "verify", *words)[0] == 1
     assert typed(capsys, "verify")[0] == 1
-    assert [line[1:] for line in lines] == [["-m", "pytest", str(cli_verify.CHECKS), *more] for more in (words, [])]
+    assert [line[1:] for line in lines] == [
+        ["-I", "-m", "pytest", str(cli_verify.CHECKS), *more] for more in (words, [])
+    ]
 
 
 def test_the_last_report_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
