@@ -224,6 +224,14 @@ def test_the_projects_files_are_found_from_elsewhere_and_own_ones_come_first(rea
     assert out == "site.yml\n"
 
 
+def test_a_command_that_is_called_like_a_folder_is_the_command(ready):
+    """`gpuhost verify`, called in the folder above the project's."""
+    (ready.project / "verify").mkdir()
+    (ready.bin / "gpuhost").write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
+    (ready.bin / "gpuhost").chmod(0o755)
+    assert ready.run("gpuhost", "verify", "verify/test_host.py")[1] == "verify|verify/test_host.py|"
+
+
 def test_what_would_end_it_halfway_is_told_at_once(bed):
     """A small disk, a clock of the past and a processor without packages; nothing is made."""
     bed.python()

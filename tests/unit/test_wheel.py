@@ -44,6 +44,11 @@ ANSWERS: Dict[str, List[Any]] = {
     ],
     "doctor": [(["--message", "no CUDA-capable device is detected"], 1, "D08"), (["--message", "well"], 3, "")],
     "observe": [([], 0, '"platform"'), (["--root", "no-such"], 2, "is not a folder")],
+    "devices": [([], 7, CLONE)],
+    "verify": [([], 7, "verify/ is not part of an installed package")],
+    "report": [([], 2, "There is no report of localhost")],
+    "completion": [([], 0, "complete")],
+    "manual": [([], 0, ".SH COMMANDS")],
     "history": [([], 2, CLONE), (["box"], 2, CLONE), (["--reports", "/dev/null"], 2, CLONE)],
     "lock": [(["check"], 2, "There is no lock in locks."), (["show", "box"], 8, "There is no lock")],
 }
