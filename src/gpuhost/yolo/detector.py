@@ -14,7 +14,7 @@ from .devices import open_network
 from .models import SYNTHETIC, ModelFiles, Wanted, facts_of, files_of
 from .network import Network
 from .networks import Layer, Route, Scale, Yolo
-from .onnx_network import Asked, open_onnx
+from .onnx_network import END2END, Asked, open_onnx
 
 CONFIDENCE = 0.5
 MOST_CANDIDATES = 30000
@@ -97,7 +97,7 @@ def placed(width: int, height: int, size: Size, fit: str, border: Border = DARKN
 def decode(
     heads: Sequence[Any], width: float, height: float, confidence: float, multi_label: bool = False
 ) -> Tuple[Any, Any, Any]:
-    """The candidates with a score above `confidence`, the surest MOST_CANDIDATES of them.
+    """The candidates that have an area and a score above `confidence`, the surest MOST_CANDIDATES of them.
 
     Heads are (rows, 5 + classes) as Network.forward returns them. A row is its best class alone, or with `multi_label`
     each that is above. Returns boxes, float32 (n, 4) of left, top, width, height in pixels of a picture of
@@ -106,6 +106,8 @@ def decode(
     rows = np.concatenate([head.reshape(-1, head.shape[-1]) for head in heads])
     # A class score is at most its row's objectness, so most rows go before their 80 scores are looked at.
     rows = rows[rows[:, 4] > confidence]
+    # A box turned inside out is none, and OpenCV's suppression takes two of them for the same one.
+    rows = rows[(rows[:, 2:4] > 0).all(axis=1)]
     if multi_label:
         numbers, classes = np.nonzero(rows[:, 5:] > confidence)
         rows, scores = rows[numbers], rows[numbers, 5 + classes]
@@ -175,10 +177,10 @@ def numbers_of(names: Sequence[str], labels: Sequence[str]) -> List[int]:
     return [labels.index(name) for name in names]
 
 
-def check_settings(confidence: float, overlap: float, fit: Optional[str]) -> None:
+def check_settings(confidence: float, overlap: Optional[float], fit: Optional[str]) -> None:
     """UsageError for a threshold outside 0..1, and for a fit that there is not."""
     for name, value in (("confidence", confidence), ("overlap", overlap)):
-        if not 0.0 <= value <= 1.0:
+        if value is not None and not 0.0 <= value <= 1.0:
             raise UsageError(f"A {name} of {value} is not possible.", next_step="Use a number from 0 to 1.")
     if fit not in (None, *FITS):
         raise UsageError(f"There is no fit {fit!r}.", next_step="Use one of: {}.".format(", ".join(FITS)))
@@ -195,7 +197,7 @@ class Detector:
         size: Optional[Size] = None,
         weights_dir: Optional[pathlib.Path] = None,
         confidence: float = CONFIDENCE,
-        overlap: float = OVERLAP,
+        overlap: Optional[float] = None,
         fit: Optional[str] = None,
         multi_label: bool = False,
         classes: Sequence[str] = (),
@@ -211,20 +213,25 @@ class Detector:
         with the names of the classes. `size` is the input in pixels, the side of a square or (width, height), the
         thresholds are in 0..1. With the device `auto`, `network.trials` says what was tried and chosen.
 
-        Without `fit` the picture is brought to the input as in the network's training. `multi_label` gives a place
+        Without `fit` the picture is brought to the input as in the network's training, and without `overlap` boxes are
+        suppressed above OVERLAP, or not at all where the model has done so itself. `multi_label` gives a place
         every class above the confidence, and `classes` leaves boxes of other names out.
         """
         check_settings(confidence, overlap, fit)
+        self.network: Network
+        suppressed = False
         if onnx is not None:
-            self.network: Network
-            self.network, self.files = open_onnx(Asked(onnx, names, size, layout), device)
+            exported, self.files = open_onnx(Asked(onnx, names, size, layout), device)
+            self.network, suppressed = exported, exported.layout == END2END
         else:
             self.files = self._darknet_files(Wanted(model, cfg, weights, names, weights_dir), size, pathlib.Path(work))
         self.labels = self.files.labels
         self._wanted = numbers_of(classes, self.labels)
         self.fit, self.multi_label = fit or (LETTERBOX if self.files.letter_box else STRETCH), multi_label
         self._border = DARKNET if onnx is None else EXPORTED
-        self.size, self.confidence, self.overlap = self.files.size, confidence, overlap
+        self.size, self.confidence = self.files.size, confidence
+        # Nothing shares more than all of its union.
+        self.overlap = overlap if overlap is not None else 1.0 if suppressed else OVERLAP
         if onnx is None:
             self.network = open_network(self.files, device)
 
@@ -285,13 +292,17 @@ class Detector:
         return to_blob(image, self.size, self.fit, self._border)
 
     def boxes(self, heads: Sequence[Any], width: int, height: int) -> List[Detection]:
-        """What `heads` say about a picture of `width` x `height` pixels; boxes are cut at its edges."""
+        """What `heads` say about a picture of `width` x `height` pixels; boxes are cut at its edges, and what lies
+        beyond them, in the grey, is left out.
+        """
         boxes, scores, classes = self._candidates(heads, width, height)
         found = []
         for number in suppress(boxes, scores, classes, self.overlap):
             left, top, wide, high = (float(value) for value in boxes[number])
             right, bottom = min(left + wide, float(width)), min(top + high, float(height))
             left, top = max(left, 0.0), max(top, 0.0)
+            if right <= left or bottom <= top:
+                continue
             class_id = int(classes[number])
             found.append(
                 Detection(

@@ -123,10 +123,15 @@ def load(files: ModelFiles, device: Device, cv: Any = cv2, winograd: Optional[bo
     return network
 
 
-def refused(device: Device, library: str, problem: Exception) -> DeviceError:
+def refused(
+    device: Device,
+    library: str,
+    problem: Exception,
+    next_step: str = "Use another --device, or another release of that library.",
+) -> DeviceError:
     """The error for a device that made `library` (name and version) raise."""
     reason = f"{library} refuses the device {device.name}: {one_line(problem)}."
-    return DeviceError("refused", reason, "Use another --device, or another release of that library.")
+    return DeviceError("refused", reason, next_step)
 
 
 def one_line(problem: Exception) -> str:

@@ -25,7 +25,8 @@ from .network import Network, refused
 from .table import AUTO, DEVICES, OPENCV, Device, check_offered, device_named
 
 Run = Callable[[Any], List[Any]]
-LAYOUTS = ("v5", "v8", "end2end")
+END2END = "end2end"
+LAYOUTS = ("v5", "v8", END2END)
 DEFAULT_SIZE = 640
 LARGEST = 4 << 30
 STRIDES = ((8, 16, 32), (8, 16, 32, 64))
@@ -47,8 +48,10 @@ def cells_of(size: Size) -> Tuple[int, ...]:
     return tuple(sum((width // step) * (height // step) for step in steps) for steps in STRIDES)
 
 
-def layout_of(shape: Tuple[int, ...], size: Size) -> Optional[str]:
-    """The layout of an output of `shape`, None where it is not one of LAYOUTS without a doubt."""
+def layout_of(shape: Tuple[int, ...], size: Size, suppressed: bool = False) -> Optional[str]:
+    """The layout of an output of `shape`, None where it is not one of LAYOUTS without a doubt. `suppressed` is what the
+    metadata says: a small input leaves a row for each place, and then the shape alone does not tell.
+    """
     if len(shape) != 3:
         return None
     cells = cells_of(size)
@@ -56,8 +59,8 @@ def layout_of(shape: Tuple[int, ...], size: Size) -> Optional[str]:
         return "v8"
     if shape[1] in [3 * one for one in cells] and shape[2] > 5:
         return "v5"
-    if shape[2] == 6 and shape[1] not in cells:
-        return "end2end"
+    if shape[2] == 6 and (suppressed or shape[1] not in cells):
+        return END2END
     return None
 
 
@@ -106,12 +109,14 @@ class OnnxNetwork(Network):
         self._run, self._asked, self._size = run, asked, size
         self.layout, self.classes = "", 0
 
-    def recognise(self, known: Optional[int]) -> None:
-        """Run once, and see what the model gives; `known` is the number of classes that others tell of."""
+    def recognise(self, known: Optional[int], suppressed: bool) -> None:
+        """Run once, and see what the model gives; `known` is the number of classes that others tell of, and
+        `suppressed` whether the metadata speaks of finished boxes.
+        """
         started = time.perf_counter()
         output = self._boxes(noise_blob(self._size))
         self.first_forward_s = time.perf_counter() - started
-        self.layout = self._asked.layout or layout_of(output.shape, self._size) or ""
+        self.layout = self._asked.layout or layout_of(output.shape, self._size, suppressed) or ""
         if not self.layout:
             raise self._unknown(output.shape)
         found = classes_of(output.shape, self.layout)
@@ -167,7 +172,9 @@ def _by_opencv(path: pathlib.Path, device: Device) -> Tuple[Run, str, Tuple[Any,
         net.setPreferableBackend(getattr(cv2.dnn, device.backend))
         net.setPreferableTarget(getattr(cv2.dnn, device.target))
     except (cv2.error, AttributeError) as problem:
-        raise refused(device, library, problem) from problem
+        raise refused(
+            device, library, problem, "Export it without dynamic and nms, or use --device onnxruntime or openvino."
+        ) from problem
 
     def run(blob: Any) -> List[Any]:
         net.setInput(blob)
@@ -176,7 +183,18 @@ def _by_opencv(path: pathlib.Path, device: Device) -> Tuple[Run, str, Tuple[Any,
     return run, library, (cv2.error,)
 
 
-def _open(asked: Asked, size: Size, entry: str, known: Optional[int], device: Device) -> OnnxNetwork:
+class _Described(NamedTuple):
+    """What the file says: the name of its input, the input's size, the number of classes, and whether the boxes come
+    suppressed.
+    """
+
+    entry: str
+    size: Size
+    classes: Optional[int]
+    suppressed: bool
+
+
+def _open(asked: Asked, said: _Described, device: Device) -> OnnxNetwork:
     """The model on one row of the device table, run once."""
     check_offered(device)
     started = time.perf_counter()
@@ -184,18 +202,18 @@ def _open(asked: Asked, size: Size, entry: str, known: Optional[int], device: De
         run, library, errors = _by_opencv(asked.path, device)
     else:
         engine = {"onnxruntime": engine_onnxruntime, "openvino": engine_openvino}[device.engine]
-        run, library, errors = engine.plain(asked.path, device, entry, size)
-    network = OnnxNetwork(run, asked, size, device)
+        run, library, errors = engine.plain(asked.path, device, said.entry, said.size)
+    network = OnnxNetwork(run, asked, said.size, device)
     network.load_s = time.perf_counter() - started
     network.library, network.errors = library, errors
     try:
-        network.recognise(known)
+        network.recognise(said.classes, said.suppressed)
     except errors as problem:
         raise refused(device, library, problem) from problem
     return network
 
 
-def _described(path: pathlib.Path) -> onnx_reader.OnnxModel:
+def _read(path: pathlib.Path) -> onnx_reader.OnnxModel:
     """What the file says of itself."""
     file_of_user(path, "ONNX model", reading.check)
     with path.open("rb") as handle:
@@ -236,13 +254,14 @@ def open_onnx(asked: Asked, device: str) -> Tuple[OnnxNetwork, ModelFiles]:
     if asked.layout not in (None, *LAYOUTS):
         known_ones = ", ".join(LAYOUTS)
         raise UsageError(f"There is no layout {asked.layout!r}.", next_step=f"Use one of: {known_ones}.")
-    model = _described(asked.path)
+    model = _read(asked.path)
     entry, size = _input_of(asked.path, model, asked.size)
     labels = names_of(asked.names) if asked.names is not None else model.names
-    row, known = device_named(device), None if labels is None else len(labels)
+    row = device_named(device)
+    said = _Described(entry, size, None if labels is None else len(labels), model.suppressed)
 
     def opened(one: Device) -> OnnxNetwork:
-        return _open(asked, size, entry, known, one)
+        return _open(asked, said, one)
 
     found: Any = auto.fastest(DEVICES, opened, noise_blob(size)) if row == AUTO else opened(row)
     if labels is None:

@@ -48,6 +48,11 @@ class OnnxModel(NamedTuple):
         return tuple(printable(name, 200) for _, name in found)
 
     @property
+    def suppressed(self) -> bool:
+        """Whether an export of Ultralytics gives finished boxes: its head makes them, or what `nms=True` put behind."""
+        return self.metadata.get("end2end") == "True" or "'nms': True" in self.metadata.get("args", "")
+
+    @property
     def size(self) -> Optional[Tuple[int, int]]:
         """The width and height of the input for which an export of Ultralytics was made, None without them."""
         said = _SIZE.match(self.metadata.get("imgsz", ""))

@@ -160,8 +160,8 @@ def add_detect(command: argparse.ArgumentParser, work_needed: bool = True) -> No
     command.add_argument(
         "--overlap",
         type=float,
-        default=OVERLAP,
-        help=f"of two boxes of a class that share more than this, one stays, 0 to 1 (default: {OVERLAP})",
+        help=f"of two boxes of a class that share more than this, one stays, 0 to 1 (default: {OVERLAP}; an end2end "
+        "model has chosen itself)",
     )
     command.add_argument(
         "--fit", metavar="HOW", help="stretch or letterbox: the picture's way into the network (default: as trained)"
