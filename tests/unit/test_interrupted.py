@@ -56,7 +56,12 @@ def waits(line: List[str], ready: int, env: Dict[str, str]) -> subprocess.Popen[
     """Start a command as a shell with a terminal does, in a group of its own; return it when its program runs."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_", "CI"))}
     outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(line, cwd=ROOT, env={**kept, **env}, text=True, start_new_session=True, **outputs)
+    # Where the suite itself runs in the background of a shell, Ctrl-C is ignored, and so it would be here.
+    kept_signal = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(line, cwd=ROOT, env={**kept, **env}, text=True, start_new_session=True, **outputs)
+    finally:
+        signal.signal(signal.SIGINT, kept_signal)
     assert select.select([ready], [], [], LIMIT_S)[0], "it was not started"
     assert os.read(ready, 100) == b"up\n"
     return process
