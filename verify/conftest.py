@@ -25,7 +25,7 @@ from testinfra.backend.base import BaseBackend, CommandResult
 
 from gpuhost.checks.base import FAIL, SKIP
 from gpuhost.checks.benchmark import BUDGET_S, PHOTOS
-from gpuhost.errors import GpuhostError
+from gpuhost.errors import EXIT_INTERRUPTED, GpuhostError
 from gpuhost.host import commands
 from gpuhost.planning import lock as locks
 from gpuhost.planning import typed
@@ -49,9 +49,8 @@ ORDER = (
 )
 #: Set by Ctrl-C.
 CALLED_OFF = threading.Event()
-#: A pipe that ends what runs on the hosts, in whichever thread, when something is written into it.
+#: A pipe that ends what runs on the hosts, in whichever thread, when its other end is closed.
 OVER = os.pipe()
-EXIT_INTERRUPTED = 130  # what a shell says of it; pytest's own is 2
 HOSTS = pytest.StashKey[Dict[str, checks_collect.Host]]()
 BEAT_S = 30.0
 #: The options that ask for a new measurement.
@@ -329,7 +328,7 @@ def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> N
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End with the exit code that Ctrl-C has elsewhere."""
+    """End with the exit code that Ctrl-C has elsewhere; pytest's own is 2."""
     if CALLED_OFF.is_set():
         session.exitstatus = EXIT_INTERRUPTED
 

@@ -24,6 +24,7 @@ from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.utils import color
 
 from gpuhost.credentials import without_secrets
+from gpuhost.errors import EXIT_INTERRUPTED
 from gpuhost.planning import typed
 from gpuhost.text import printable, printable_lines
 
@@ -62,7 +63,6 @@ EVENTS = (
 )
 #: Seconds after which the time that a task took is told.
 WORTH_TELLING = 5
-INTERRUPTED = 130
 LEFT_TO_DO = (
     "Interrupted. Nothing more is begun. What a host has begun to install or to build it brings to its end; the same "
     "command again waits for that, and goes on from there."
@@ -198,7 +198,7 @@ class CallbackModule(Cleaned):
             raise KeyboardInterrupt
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what has begun is ended once
         self._display.error(LEFT_TO_DO, wrap_text=False)
-        raise SystemExit(INTERRUPTED)
+        raise SystemExit(EXIT_INTERRUPTED)
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         """Note when a task began; what may last tells its steps itself."""

@@ -5,6 +5,9 @@ Kept to Python 3.6 and the standard library, because modules that run on a targe
 
 from .credentials import without_secrets
 
+#: The exit code of a program that Ctrl-C has ended: what a shell says of it.
+EXIT_INTERRUPTED = 130
+
 
 class GpuhostError(Exception):
     """A failure that is told to the user in one paragraph, without a traceback."""

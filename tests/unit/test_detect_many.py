@@ -442,5 +442,5 @@ def test_the_two_homes_of_the_options_agree() -> None:
     """The options are read where OpenCV is not."""
     assert options.OVERLAP == detector_module.OVERLAP and video.Settings().reconnect == options.RECONNECT
     assert len(outputs.COCO_IDS) == 80 and len(set(draw.SUFFIXES) - set(photos.SUFFIXES)) == 0
-    assert set(MODELS) and detecting.INTERRUPTED == commands.INTERRUPTED
+    assert set(MODELS) and detecting.EXIT_INTERRUPTED == commands.EXIT_INTERRUPTED
     assert sources.is_url("rtsp://x") and not sources.is_url("c:/x")

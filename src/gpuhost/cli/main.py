@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn, Optional, Sequence
 
 from .. import __version__
-from ..errors import EnvironmentProblem, GpuhostError, UsageError
+from ..errors import EXIT_INTERRUPTED, EnvironmentProblem, GpuhostError, UsageError
 from ..report import terminal as render
 from . import bench as cli_bench
 from . import completion as cli_completion
@@ -26,7 +26,6 @@ from .output import emit
 
 #: The script ./run of a checkout, in which this file is src/gpuhost/cli/main.py.
 FRONT_DOOR = Path(__file__).resolve().parents[3] / "run"
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 1  # the same as rich has, which prints the tables
 
 
@@ -71,8 +70,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except WrongUsage as wrong:
         step = f"See {wrong.parser.prog} --help."
         if "--json" in (sys.argv[1:] if argv is None else argv):
-            emit({"error": {"message": wrong.message, "next_step": step, "exit_code": UsageError.exit_code}})
-            return UsageError.exit_code
+            return told_as_json(UsageError(wrong.message), step)
         argparse.ArgumentParser.error(wrong.parser, wrong.message)
     try:
         code = arguments.run(arguments) or 0
@@ -81,10 +79,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except GpuhostError as error:
         step = explained(error.next_step)
         if True in (getattr(arguments, "json", None), getattr(arguments, "as_json", None)):
-            told = {"message": error.message, "next_step": step, "exit_code": error.exit_code}
-            emit({"error": told})
-        else:
-            render.show_error(render.console(stderr=True), error.message, step)
+            return told_as_json(error, step)
+        render.show_error(render.console(stderr=True), error.message, step)
         return error.exit_code
     except OSError as error:
         return unwritten(error)
@@ -92,6 +88,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         step = "Type the same command again."
         render.show_error(render.console(stderr=True), "Interrupted. What was started is ended.", step)
         return EXIT_INTERRUPTED
+
+
+def told_as_json(error: GpuhostError, step: str) -> int:
+    """Print an error with what to do next as JSON; return its exit code."""
+    emit({"error": {"message": error.message, "next_step": step, "exit_code": error.exit_code}})
+    return error.exit_code
 
 
 def explained(step: str) -> str:

@@ -371,4 +371,4 @@ def main(argv: Optional[Sequence[str]] = None, catalog: Optional[Known] = None) 
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: the same command goes on where this one stopped\n")
-        return 130
+        return errors.EXIT_INTERRUPTED

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import cv2
 
-from ..errors import GpuhostError, UsageError
+from ..errors import EXIT_INTERRUPTED, GpuhostError, UsageError
 from ..host.answer import end_with_reader
 from ..text import printable
 from . import benchmark, benchmark_text, detecting, devices, engine, gate, options, photos, video
@@ -24,7 +24,6 @@ from .table import check_offered, device_named
 
 SOME_UNUSABLE = 1
 ENVIRONMENT = 7
-INTERRUPTED = 130
 SYNTHETIC_WARNING = (
     "WARNING: these are synthetic weights. They compute like real ones and detect NOTHING MEANINGFUL: "
     "boxes, names and scores are noise. For real detections give --weights a weight file."
@@ -247,4 +246,4 @@ def main(arguments: Optional[List[str]] = None) -> int:
             "error: interrupted; what was measured so far is in the --json file, if one was asked for.",
             file=sys.stderr,
         )
-        return INTERRUPTED
+        return EXIT_INTERRUPTED

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from ..errors import UsageError
+from ..errors import EXIT_INTERRUPTED, UsageError
 from ..text import printable
 from . import draw, images, options, outputs, pipeline, sources, video
 from .benchmark import decoder_threads
@@ -17,7 +17,7 @@ from .detector import Detection, Detector, numbers_of
 from .models import Wanted, class_names
 from .progress import Progress
 
-DONE, SOME_UNUSABLE, INTERRUPTED = 0, 1, 130
+DONE, SOME_UNUSABLE = 0, 1
 NAMED = 20
 """Pictures that could not be used, told one by one; the others are counted."""
 Open = Callable[[], Detector]
@@ -177,10 +177,10 @@ def many(asked: Asked, given: argparse.Namespace, open_detector: Open, progress:
         try:
             _through(detector, itertools.chain(first, items), given, table, writers, tally, progress)
         except KeyboardInterrupt:
-            code = INTERRUPTED
+            code = EXIT_INTERRUPTED
     progress.close()
     print(tally.text(), file=sys.stderr)
-    if code == INTERRUPTED:
+    if code == EXIT_INTERRUPTED:
         print(f"error: interrupted; the {tally.pictures} pictures so far are written.", file=sys.stderr)
     elif tally.faults:
         total = tally.pictures + tally.faults

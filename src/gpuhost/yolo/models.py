@@ -96,13 +96,13 @@ def real_weights(model: str, folder: Optional[pathlib.Path]) -> Optional[pathlib
     """
     if folder is None:
         return None
-    if not (folder / (model + ".weights")).is_file():
+    path = folder / (model + ".weights")
+    if not path.is_file():
         raise ArtifactError(
             f"There is no file {model}.weights in {printable(folder, 300)}.",
             next_step=f"Put it there, name another with --weights FILE, or type --weights {SYNTHETIC} to measure only.",
         )
-    path, expected = folder / (model + ".weights"), facts_of(model)["weights"]
-    found = sha256(path)
+    expected, found = facts_of(model)["weights"], sha256(path)
     if found != expected["sha256"]:
         raise ArtifactError(
             "{} is not the published weight file: its SHA-256 is {}, not {}.".format(path, found, expected["sha256"]),

@@ -19,6 +19,8 @@ from .commands import BedError, host, wait_until
 # A bare Debian 12 of the smallest variant with what booting (systemd, dbus) and fetching (apt, git,
 # ca-certificates) need. No Python: the toolkit has to bring its own.
 PACKAGES = ("apt", "ca-certificates", "dbus", "git", "systemd", "systemd-sysv")
+# Packing as small as can be took half of a kernel's installation (measured: 100 s against 48).
+QUICK_INITRAMFS = "COMPRESS=gzip\nCOMPRESSLEVEL=1\n"
 #: A Quadro P2000, by its PCI device id.
 P2000 = "0x1c30"
 # Part of the cache key: raise it when what _build() does to a root changes.

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from . import signing
 from .archive import HOST, KEYRING, PRO_HOST, Archive
-from .base import BUILD_SECONDS, BaseRoot, cache_root, require_tools
+from .base import BUILD_SECONDS, QUICK_INITRAMFS, BaseRoot, cache_root, require_tools
 from .bed import ROOT_ENVIRONMENT, Bed
 from .commands import BedError, host
 from .firmware import Firmware
@@ -78,7 +78,7 @@ FILES = {
     "etc/dpkg/origins/ubuntu": "Vendor: Ubuntu\nVendor-URL: http://www.ubuntu.com/\nParent: Debian\n",
     "etc/apt/apt.conf.d/20auto-upgrades": AUTO_UPGRADES,
     "etc/apt/apt.conf.d/50unattended-upgrades": UNATTENDED,
-    "etc/initramfs-tools/conf.d/ubuntu": "COMPRESS=gzip\nCOMPRESSLEVEL=1\n",
+    "etc/initramfs-tools/conf.d/ubuntu": QUICK_INITRAMFS,
     "etc/initramfs-tools/hooks/splash": SPLASH,
 }
 
