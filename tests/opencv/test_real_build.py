@@ -13,6 +13,7 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import List
 
@@ -172,7 +173,9 @@ print("frames", len(means), "middle", float(net.forward()[0, 0, 4, 4]))
 
 @pytest.mark.full
 def test_the_profile_video(command: List[str], root: Path, tmp_path: Path) -> None:
-    """Built with FFmpeg, V4L and protobuf; without a card it reads a video and an ONNX network."""
+    """Built with FFmpeg, V4L and protobuf; without a card it reads a video and an ONNX network, and the detector finds
+    with it what prove_on_card.py asks of a card.
+    """
     done = subprocess.run([*command, "--profile", "video"], stdout=subprocess.PIPE, check=False)
     assert done.returncode == 0
     facts = facts_of(Path(done.stdout.decode().strip()))
@@ -184,3 +187,7 @@ def test_the_profile_video(command: List[str], root: Path, tmp_path: Path) -> No
     ran = subprocess.run([python, "-c", VIDEO_AND_ONNX, str(tmp_path)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "frames 10 middle 13.5\n"
+    tool = runpy.run_path(str(ROOT / "tools" / "prove_on_card.py"))
+    found = tool["detected"](Path(python), tmp_path / "work", (), time.monotonic() + 600, {"cpu": tool["SINGLE"]})
+    assert [row for row in found if not row[2].startswith("passed")] == []
+    assert {"face", "video", "ONNX: v5", "ONNX: v8", "ONNX: end2end"} <= {row[0] for row in found}

@@ -178,7 +178,7 @@ def test_this_build_refuses_what_it_lacks() -> None:
     rows = {row["name"]: row for row in devices.survey()}
     assert list(rows) == [row.name for row in table.DEVICES]
     assert rows["cpu"]["available"] and rows["cpu"]["code"] is None
-    for name in ("cuda", "cuda_fp16", "myriad", "openvino_gpu", "openvino_npu"):
+    for name in ("cuda", "cuda_fp16", "myriad", "onnxruntime_cuda", "openvino_gpu", "openvino_npu"):
         assert not rows[name]["available"]
         assert rows[name]["reason"] and rows[name]["next_step"]
 
@@ -187,6 +187,7 @@ def test_gates_by_device_and_depth() -> None:
     """Single precision on the CPU; on others TF32 or half precision is allowed for, more in a deep network."""
     assert devices.gate_for(table.device_named("cpu"), 110) == 5e-4
     assert devices.gate_for(table.device_named("cuda"), 21) == 0.02
+    assert devices.gate_for(table.device_named("onnxruntime_cuda"), 21) == 0.02
     assert devices.gate_for(table.device_named("cuda_fp16"), 75) == 0.1
     assert devices.gate_for(table.device_named("openvino_npu"), 75) == 0.1
     for name in ("onnxruntime", "openvino", "openvino_gpu"):

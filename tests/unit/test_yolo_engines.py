@@ -26,6 +26,8 @@ from gpuhost.yolo.files import nothing_written
 from gpuhost.yolo.models import ModelFiles, model_files
 from gpuhost.yolo.photos import pixels
 
+from .workshop import elf
+
 ENGINES = ("onnxruntime", "openvino")
 TINIES = ("yolov3-tiny", "yolov4-tiny")
 SIDE = 128
@@ -110,6 +112,76 @@ def test_a_broken_package_is_refused(
     with pytest.raises(devices.DeviceError, match="libstrange") as caught:
         devices.open_network(probe, name)
     assert caught.value.code == "broken_package"
+
+
+CARD = {"name": "Quadro P2000", "capability": "6.1", "error": None}
+SEEN = {
+    "error": None,
+    "ended": None,
+    "init": {"code": 0, "name": "CUDA_SUCCESS", "text": "no error"},
+    "devices": [CARD],
+}
+
+
+def gpu_library(folder: Path, code: List[str], taken: str = "CUDAExecutionProvider") -> Any:
+    """ONNX Runtime with its provider for cards: the real one of this Python, whose build holds `code` and whose session
+    says that it took the provider `taken`.
+    """
+    real = pytest.importorskip("onnxruntime")
+    (folder / "capi").mkdir()
+    (folder / engine_onnxruntime.PROVIDER).write_bytes(elf(code))
+
+    class Session(real.InferenceSession):  # type: ignore[misc]
+        def __init__(self, path: str, options: Any, providers: List[str]) -> None:
+            assert providers == ["CUDAExecutionProvider"]
+            super().__init__(path, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> List[str]:
+            return [taken, "CPUExecutionProvider"]
+
+    own = {"__file__": str(folder / "__init__.py"), "__version__": "1.23.2", "InferenceSession": Session}
+    return SimpleNamespace(**{**vars(real), **own})
+
+
+@pytest.mark.parametrize(
+    ("code", "seen", "taken", "kind", "words"),
+    [
+        (["sm_60"], SEEN, "CUDAExecutionProvider", "", ""),
+        (["sm_75", "sm_90"], SEEN, "CUDAExecutionProvider", "no_code", r"P2000 \(6\.1\): it holds sm_75, sm_90"),
+        ([], SEEN, "CUDAExecutionProvider", "no_code", "it holds none"),
+        (["sm_60"], {**SEEN, "devices": []}, "CUDAExecutionProvider", "no_card", "finds no card: no error"),
+        (
+            ["sm_60"],
+            {"error": "libcuda.so.1: cannot open", "ended": None, "init": None, "devices": []},
+            "CUDAExecutionProvider",
+            "no_card",
+            "cannot open",
+        ),
+        (["sm_60"], SEEN, "CPUExecutionProvider", "fell_back", "took CPUExecutionProvider in place of CUDA"),
+    ],
+)
+def test_onnx_runtime_on_a_card_that_it_has_code_for(
+    code: List[str], seen: Any, taken: str, kind: str, words: str, probe: ModelFiles, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Asked for a card it cannot use it would compute on the processor, with a warning on its log."""
+    library = gpu_library(tmp_path, code, taken)
+    monkeypatch.setattr(engine_onnxruntime, "imported", lambda device: library)
+    monkeypatch.setattr(engine_onnxruntime, "cuda", lambda: seen)
+    if not kind:
+        opened = devices.open_network(probe, "onnxruntime_cuda")
+        assert opened.proof is not None and opened.settings["providers"][0] == "CUDAExecutionProvider"
+        return
+    with pytest.raises(devices.DeviceError, match=words) as caught:
+        devices.open_network(probe, "onnxruntime_cuda")
+    assert caught.value.code == kind
+
+
+def test_onnx_runtime_without_cuda_is_no_device_for_a_card(probe: ModelFiles) -> None:
+    """The package of this Python, which has none."""
+    with pytest.raises(devices.DeviceError, match="built without CUDA") as caught:
+        devices.open_network(probe, "onnxruntime_cuda")
+    assert caught.value.code == "not_built"
 
 
 def test_a_device_that_openvino_does_not_find_is_refused(probe: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:

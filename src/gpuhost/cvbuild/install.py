@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Sequence
 
-from ..host import files
+from ..host import fatbin, files
 from ..host.commands import CommandFailed
 from . import code_in, machine, proof
 from .archs import must_cover
@@ -51,7 +51,7 @@ def prove(wheel: Path, environment: Path, cards: Sequence[str]) -> Proven:
     return proof.prove(python_of(environment), facts, cards)
 
 
-def look_into(wheel: Path, folder: Path) -> code_in.Library:
+def look_into(wheel: Path, folder: Path) -> fatbin.Library:
     """What the module in a wheel holds, read from its own bytes."""
     with zipfile.ZipFile(str(wheel)) as archive:
         name = next(n for n in archive.namelist() if n.startswith("cv2/cv2") and n.endswith(".so"))

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from ..host import files
+from ..host import fatbin, files
 from ..host.commands import CommandFailed
 from ..types import Json
 from . import code_in, commands, configured, keys, options, progress, resources, sources, unity, wheel
@@ -271,7 +271,7 @@ def pack(plan: Plan, places: Places, work: Work) -> str:
     return wheel.make(package, name, facts, plan.python.numpy, licences, work.folder).name
 
 
-def facts_of(plan: Plan, library: code_in.Library, stamps: Json) -> Json:
+def facts_of(plan: Plan, library: fatbin.Library, stamps: Json) -> Json:
     """What the wheel tells about itself; the same for the same key, so no time and no path of the build machine."""
     return {
         "schema": 1,

@@ -82,7 +82,7 @@ def _open(wanted: Wanted, settings: Settings, paths: Tuple[pathlib.Path, ...], f
     names = MODES[settings.mode]
     detector = opened(settings.device)
     on = detector.network.device.name
-    batch = settings.batch or (BATCH_ON_CARD if on.startswith("cuda") else 1)
+    batch = settings.batch or (BATCH_ON_CARD if detector.network.device.on_card else 1)
     ways: List[Any] = []
     warm_ups: Dict[str, Dict[str, Any]] = {}
     if SINGLE in names:

@@ -206,7 +206,7 @@ def _through(
     progress: Progress,
 ) -> None:
     """Send the pictures through the network, and hand each to the writers."""
-    on_card = detector.network.device.name.startswith("cuda")
+    on_card = detector.network.device.on_card
     batch = given.batch or (8 if on_card else 1)
     finished = pipeline.detect_all(detector, items, batch, decoder_threads(), sources.load, keep=given.into is not None)
     with contextlib.closing(finished):  # type: ignore[type-var]

@@ -56,8 +56,8 @@ PROBE_SIZE = 64
 
 def gate_for(device: Device, convolutions: int) -> float:
     """The largest relative error to the CPU that `device` may have with a network of so many convolutions."""
-    # CUDA's fp32 is in the reduced group, because cuDNN may use TF32 for it on capability 8.0 and later.
-    if device.precision == "fp32" and not device.backend.endswith("CUDA"):
+    # A card's fp32 is in the reduced group, because cuDNN may use TF32 for it on capability 8.0 and later.
+    if device.precision == "fp32" and not device.on_card:
         return GATE_FP32
     return GATE_REDUCED["shallow" if convolutions <= 30 else "deep"]
 

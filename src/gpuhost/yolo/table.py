@@ -28,6 +28,11 @@ class Device(NamedTuple):
         """Who computes: `opencv`, or the name of the engine's package."""
         return OPENCV if self.backend.startswith("DNN_") else self.backend
 
+    @property
+    def on_card(self) -> bool:
+        """Whether it is an NVIDIA card: it takes several pictures at once, and may compute in TF32."""
+        return "CUDA" in self.backend + self.target
+
 
 DEVICES = (
     Device("cuda", "DNN_BACKEND_CUDA", "DNN_TARGET_CUDA", "fp32", "NVIDIA card through cuDNN"),
@@ -47,6 +52,7 @@ DEVICES = (
         "Intel Movidius Myriad X through OpenVINO",
     ),
     Device("onnxruntime", "onnxruntime", "CPUExecutionProvider", "fp32", "processor, ONNX Runtime"),
+    Device("onnxruntime_cuda", "onnxruntime", "CUDAExecutionProvider", "fp32", "NVIDIA card through ONNX Runtime"),
     Device("openvino", "openvino", "CPU", "fp32", "processor, OpenVINO"),
     Device("openvino_gpu", "openvino", "GPU", "fp32", "Intel graphics through OpenVINO"),
     Device("openvino_npu", "openvino", "NPU", "fp16", "Intel neural processor through OpenVINO"),
@@ -114,7 +120,7 @@ def _check_package(device: Device) -> None:
 
 def _not_offered(device: Device, cv: Any) -> DeviceError:
     """Why the target of `device` is missing from what this build offers, as far as it can be told."""
-    if not device.name.startswith("cuda"):
+    if not device.on_card:
         reason = f"This OpenCV {cv.__version__} has no working plugin for the device {device.name}."
         return DeviceError("not_offered", reason, "Use --device cpu or cuda.")
     built = any(
