@@ -31,6 +31,7 @@ for minor in 9 10 11 12 13 14; do
     compile "py3$minor.txt" "3.$minor" x86_64-manylinux_2_28 controller.in dev.in
 done
 compile lint.txt 3.11 x86_64-manylinux_2_28 lint.in
+compile service.txt 3.11 x86_64-manylinux_2_28 service.in
 
 if grep -nE 'https?:|file:' ./*.txt; then
     echo "a set names an index: only names, versions and hashes belong there" >&2

@@ -11,7 +11,7 @@ CORES = {
     "py38": (2, 13), "py39": (2, 15), "py310": (2, 16), "py311": (2, 16), "py312": (2, 16), "py313": (2, 19),
     "py314": (2, 19), "lint": (2, 16),
 }  # fmt: skip
-SETS = sorted([*CORES, "pip"])
+SETS = sorted([*CORES, "pip", "service"])
 
 
 def rows(name):

@@ -72,7 +72,7 @@ class Bed:
                 (self.bin / tool).symlink_to(found)
         self.project = folder / "a project"
         (self.project / "requirements").mkdir(parents=True)
-        for name in ("pip", "lint", "py38", "py311", "py313"):
+        for name in ("pip", "lint", "service", "py38", "py311", "py313"):
             (self.project / "requirements" / (name + ".txt")).write_text("# " + name + "\n")
         (self.project / "pyproject.toml").write_text("[project]\n")
         shutil.copy(str(RUN), str(self.project / "run"))
@@ -716,10 +716,11 @@ def test_missing_requirements_file(bed):
     assert "requirements/py312.txt is missing" in err
 
 
-def test_linters_have_an_environment_of_their_own(ready):
-    assert ready.run("true", env={"GPUHOST_SET": "lint"})[0] == 0
-    assert ready.calls() == ["python3.11 venv", "pip pip.txt", "pip lint.txt"]
-    assert (ready.project / ".venv-lint").exists()
+@pytest.mark.parametrize("name", ["lint", "service"])
+def test_linters_and_the_service_have_environments_of_their_own(ready, name):
+    assert ready.run("true", env={"GPUHOST_SET": name})[0] == 0
+    assert ready.calls() == ["python3.11 venv", "pip pip.txt", f"pip {name}.txt"]
+    assert (ready.project / f".venv-{name}").exists()
     assert ready.run("true") == (0, "", "")
 
 

@@ -1,4 +1,6 @@
-"""The files of this package that a target needs to run the detector, the watch or the builder, as text by path."""
+"""The files of this package that a target needs to run the detector, the service, the watch or the builder, as text by
+path.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,8 @@ from functools import partial
 from typing import Any, Callable, Dict, Optional
 
 from .. import __version__
+from ..diagnoses import table
+from ..diagnoses.base import always
 from ..errors import UsageError
 from ..host.watch.install import LAUNCHER
 from ..planning import recipes
@@ -27,6 +31,24 @@ from gpuhost.host.watch.run import main
 
 sys.exit(main(sys.argv[1:]))
 """
+#: The same for the service. Its keys are made by the system's Python, which may be 3.6; all else needs 3.8.
+SERVICE_LAUNCHER = "gpuhost-service.py"
+_SERVICE = """\
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+if sys.argv[1:2] == ["keys"]:
+    from gpuhost.host.service.keys import main
+    sys.argv.pop(1)
+else:
+    from gpuhost.service.run import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+#: Which diagnosis stands at which check, for the service's /readyz.
+DIAGNOSES = "gpuhost/service/diagnoses.json"
+KEYS = "host.service.keys"
 
 
 def program(name: str, lock: Optional[Json] = None) -> Dict[str, Any]:
@@ -34,7 +56,7 @@ def program(name: str, lock: Optional[Json] = None) -> Dict[str, Any]:
 
     `lock` is that of the host that builds; only the builder needs it.
     """
-    programs: Dict[str, Callable[[], Dict[str, Any]]] = {"yolo": yolo, "watch": watch}
+    programs: Dict[str, Callable[[], Dict[str, Any]]] = {"yolo": yolo, "watch": watch, "service": service}
     if lock:
         programs["opencv-builder"] = partial(opencv, lock)
     if name not in programs:
@@ -57,6 +79,33 @@ def yolo() -> Dict[str, Any]:
 def watch() -> Dict[str, Any]:
     """The watch's program with the modules that it needs, as `described` tells it."""
     return described({**bundle.files("host.watch.run"), LAUNCHER: _LAUNCHER})
+
+
+def service() -> Dict[str, Any]:
+    """The detection service with the detector, the program that makes its keys, and the table of diagnoses."""
+    keys = [KEYS] if bundle.file_of(KEYS).is_file() else []
+    files = bundle.files(*bundle.modules("service"), *bundle.modules("yolo"), *keys)
+    files[f"gpuhost/{YOLO_DATA}"] = (bundle.PACKAGE / YOLO_DATA).read_text(encoding="utf-8")
+    files[DIAGNOSES] = json.dumps(diagnoses(), indent=1, sort_keys=True) + "\n"
+    return described({**files, SERVICE_LAUNCHER: _SERVICE})
+
+
+def diagnoses() -> Json:
+    """Return the diagnoses as the service tells them: by id, and which one a failed check points to by itself.
+
+    A check whose causes only a closer look tells apart points to none.
+    """
+    checks: Json = {}
+    for one in table.TABLE:
+        for sign in one.signs:
+            checks.setdefault(sign.check, []).append((one.id, sign.seen is always))
+    pointing = {
+        check: [name for name, sure in found if sure or len(found) == 1][:1] for check, found in sorted(checks.items())
+    }
+    rows = {
+        name: {"title": one.title, "fix": one.fix, "messages": list(one.messages)} for name, one in table.BY_ID.items()
+    }
+    return {"schema": 1, "checks": {check: found[0] for check, found in pointing.items() if found}, "diagnoses": rows}
 
 
 def opencv(lock: Json) -> Dict[str, Any]:

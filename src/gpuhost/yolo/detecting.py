@@ -12,7 +12,6 @@ from ..errors import EXIT_INTERRUPTED, UsageError
 from ..text import printable
 from . import draw, images, options, outputs, pipeline, sources, video
 from .benchmark import decoder_threads
-from .darknet import sides
 from .detector import Detection, Detector, numbers_of
 from .models import Wanted, class_names
 from .progress import Progress
@@ -65,15 +64,8 @@ def wanted_classes(given: argparse.Namespace) -> Tuple[str, ...]:
 
 def head_of(detector: Detector, given: argparse.Namespace) -> Dict[str, Any]:
     """Return what JSON says of the whole run."""
-    width, height = sides(detector.size)
-    return {
-        "schema": 1,
-        "model": Wanted(given.model, given.cfg).title if given.onnx is None else printable(given.onnx.name, 80),
-        "size": width if width == height else [width, height],
-        "device": detector.network.device.name,
-        "weights": {"kind": detector.files.weights_kind, "sha256": detector.files.weights_sha256},
-        "meaningful": detector.meaningful,
-    }
+    title = Wanted(given.model, given.cfg).title if given.onnx is None else printable(given.onnx.name, 80)
+    return outputs.head(detector, title)
 
 
 def one(asked: Asked, given: argparse.Namespace, open_detector: Open) -> Tuple[int, Detector]:

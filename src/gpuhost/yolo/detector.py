@@ -291,11 +291,14 @@ class Detector:
         """The network's input for the pixels of a picture."""
         return to_blob(image, self.size, self.fit, self._border)
 
-    def boxes(self, heads: Sequence[Any], width: int, height: int) -> List[Detection]:
-        """What `heads` say about a picture of `width` x `height` pixels; boxes are cut at its edges, and what lies
-        beyond them, in the grey, is left out.
+    def boxes(
+        self, heads: Sequence[Any], width: int, height: int, confidence: Optional[float] = None
+    ) -> List[Detection]:
+        """What `heads` say about a picture of `width` x `height` pixels, above the detector's own confidence unless
+        another one is given; boxes are cut at its edges, and what lies beyond them, in the grey, is left out.
         """
-        boxes, scores, classes = self._candidates(heads, width, height)
+        least = self.confidence if confidence is None else confidence
+        boxes, scores, classes = self._candidates(heads, width, height, least)
         found = []
         for number in suppress(boxes, scores, classes, self.overlap):
             left, top, wide, high = (float(value) for value in boxes[number])
@@ -314,12 +317,12 @@ class Detector:
             )
         return found
 
-    def _candidates(self, heads: Sequence[Any], width: int, height: int) -> Tuple[Any, Any, Any]:
+    def _candidates(self, heads: Sequence[Any], width: int, height: int, confidence: float) -> Tuple[Any, Any, Any]:
         """What `decode` finds, of the wanted classes, in pixels of a picture of `width` x `height`."""
         left, top, wide, high = placed(width, height, self.size, self.fit, self._border)
         across, down = width / wide, height / high
         columns, rows = sides(self.size)
-        boxes, scores, classes = decode(heads, columns * across, rows * down, self.confidence, self.multi_label)
+        boxes, scores, classes = decode(heads, columns * across, rows * down, confidence, self.multi_label)
         boxes -= np.array([left * across, top * down, 0, 0], dtype=np.float32)
         if self._wanted:
             chosen = np.isin(classes, self._wanted)

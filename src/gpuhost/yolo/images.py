@@ -63,10 +63,21 @@ def decode(data: bytes, name: str = "given") -> Any:
     """The pixels of an encoded picture: uint8 (height, width, 3), blue first; grey, alpha and 16 bits
     are brought to that.
     """
+    return pixels_of(data, header_of(data, name), name)
+
+
+def header_of(
+    data: bytes, name: str = "given", limits: picture_header.Limits = picture_header.DEFAULT
+) -> picture_header.Header:
+    """What an encoded picture would cost; ImageError for one that is not read, or does not keep the limits."""
     try:
-        header = picture_header.read(data)
+        return picture_header.read(data, limits)
     except picture_header.Unfit as problem:
         raise bad(name, str(problem), problem.next_step) from problem
+
+
+def pixels_of(data: bytes, header: picture_header.Header, name: str = "given") -> Any:
+    """The pixels of an encoded picture whose header was read, as `decode` gives them."""
     try:
         image, said = _listener.call(lambda: cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR))
     except cv2.error as problem:

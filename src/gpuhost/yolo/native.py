@@ -89,7 +89,7 @@ class Listener:
     def __init__(self) -> None:
         """Have nobody inside. The pipe is made by the first call."""
         self._turn = threading.Condition()
-        self._inside, self._alone = 0, False
+        self._inside, self._alone, self._asking = 0, False, 0
         self._said = 0
         self._text = ""
         self._pipe: List[int] = []
@@ -112,8 +112,11 @@ class Listener:
     def _entered(self, alone: bool) -> Iterator[None]:
         """Have the error stream lead into the pipe within the block, which has it for itself where it asks for it."""
         with self._turn:
-            while self._alone or (alone and self._inside):
+            self._asking += alone
+            # Who has to be alone is let in first: callers that overlap for ever would keep it out for ever.
+            while self._alone or (self._inside if alone else self._asking):
                 self._turn.wait()
+            self._asking -= alone
             if not self._inside:
                 self._redirect()
             self._inside, self._alone = self._inside + 1, alone
@@ -150,11 +153,11 @@ class Listener:
             data = os.read(self._pipe[0], _ROOM)
         except BlockingIOError:
             return
-        lines = data.splitlines(keepends=True)
-        theirs = [line for line in lines if _THEIRS.match(line.decode("utf-8", "replace"))]
+        theirs, others = [], []  # type: Tuple[List[bytes], List[bytes]]
+        for line in data.splitlines(keepends=True):
+            (theirs if _THEIRS.match(line.decode("utf-8", "replace")) else others).append(line)
         if theirs:
             self._said += 1
             self._text = b"".join(theirs).decode("utf-8", "replace")
-        for line in lines:
-            if line not in theirs:
-                os.write(self._saved, line)
+        if others:
+            os.write(self._saved, b"".join(others))

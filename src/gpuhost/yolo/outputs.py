@@ -19,7 +19,8 @@ from ..errors import UsageError
 from ..host.files import make_folder, remove
 from ..text import printable
 from . import draw
-from .detector import Detection
+from .darknet import sides
+from .detector import Detection, Detector
 from .files import whole_file, write_text
 from .networks import MODELS
 from .sources import Item
@@ -38,6 +39,19 @@ class Seen(NamedTuple):
     height: int
     found: Sequence[Detection]
     pixels: Any = None
+
+
+def head(detector: Detector, title: str) -> Dict[str, Any]:
+    """Return what JSON says of the network, beside what it found."""
+    width, height = sides(detector.size)
+    return {
+        "schema": 1,
+        "model": title,
+        "size": width if width == height else [width, height],
+        "device": detector.network.device.name,
+        "weights": {"kind": detector.files.weights_kind, "sha256": detector.files.weights_sha256},
+        "meaningful": detector.meaningful,
+    }
 
 
 def boxes(found: Sequence[Detection]) -> List[Dict[str, Any]]:
