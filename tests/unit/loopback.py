@@ -46,7 +46,7 @@ class Loopback:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            do_GET = do_POST = answer  # noqa: N815 - the names that the standard library looks for
+            do_GET = do_POST = answer
 
             def log_message(self, *_: Any) -> None:
                 """Say nothing."""
@@ -57,7 +57,7 @@ class Loopback:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
 
-    def __enter__(self) -> "Loopback":
+    def __enter__(self) -> Loopback:
         """Serve."""
         self.thread.start()
         return self

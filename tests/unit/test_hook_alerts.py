@@ -20,7 +20,7 @@ from gpuhost.service.hook_settings import Receiver
 from .loopback import Loopback, Request
 from .vendor import certificate
 
-SECRET = "a secret of enough bytes"
+SIGNING = "a secret of enough bytes"
 NOW = 1796040000.0
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "service-cameras.md"
 
@@ -39,7 +39,7 @@ def alert(camera: str = "1", event: int = 7) -> Alert:
 
 def sender(url: str, pauses: List[float], depth: int = 64, said: Any = None) -> Sender:
     """A sender whose pauses are noted and not waited."""
-    return Sender(Receiver(url, SECRET), depth, said or (lambda text: None), lambda: NOW, pauses.append)
+    return Sender(Receiver(url, SIGNING), depth, said or (lambda text: None), lambda: NOW, pauses.append)
 
 
 def documented() -> Any:
@@ -74,14 +74,14 @@ def test_a_receiver_can_tell_that_it_is_from_here_and_new(server: Loopback) -> N
         "meaningful": True,
         "objects": [{"label": "person", "score": 0.8765, "box": [0.1, 0.2, 0.3, 0.4]}],
     }
-    assert SECRET not in str(request)
+    assert SIGNING not in str(request)
     assert not accepted("another secret of it", stamp, signature, body, NOW, set())
-    assert not accepted(SECRET, stamp, signature, body.replace(b"door", b"yard"), NOW, set())
-    assert not accepted(SECRET, str(int(NOW) + 1), signature, body, NOW, set())
-    assert not accepted(SECRET, stamp, signature, body, NOW + 301, set())
-    assert not accepted(SECRET, stamp, "", body, NOW, set())
-    assert accepted(SECRET, stamp, signature, body, NOW + 299, seen)
-    assert not accepted(SECRET, stamp, signature, body, NOW + 299, seen), "a replay"
+    assert not accepted(SIGNING, stamp, signature, body.replace(b"door", b"yard"), NOW, set())
+    assert not accepted(SIGNING, str(int(NOW) + 1), signature, body, NOW, set())
+    assert not accepted(SIGNING, stamp, signature, body, NOW + 301, set())
+    assert not accepted(SIGNING, stamp, "", body, NOW, set())
+    assert accepted(SIGNING, stamp, signature, body, NOW + 299, seen)
+    assert not accepted(SIGNING, stamp, signature, body, NOW + 299, seen), "a replay"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,9 @@ def test_a_receiver_that_is_away_is_tried_three_times_and_named() -> None:
     assert pauses == list(alerts.PAUSES_S) and url in said[0] and "refused" in said[0]
 
 
-@pytest.mark.parametrize("answer", [b"no http\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 3000000, b"HTTP/1.1 99999 \r\n\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"no http\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 3000000, b"HTTP/1.1 99999 \r\n\r\n"]
+)
 def test_a_receiver_that_answers_nonsense_is_one_that_did_not_take_it(answer: bytes, server: Loopback) -> None:
     """However long: of an answer only its beginning is read."""
 
@@ -138,14 +140,14 @@ def test_https_is_checked_against_the_certificates_of_the_settings(tmp_path: Pat
     server.server.socket = context.wrap_socket(server.server.socket, server_side=True)
     url = server.url.replace("http:", "https:")
     with server:
-        assert Sender(Receiver(url, SECRET, crt), 8, lambda text: None, pause=lambda s: None).deliver(alert())
+        assert Sender(Receiver(url, SIGNING, crt), 8, lambda text: None, pause=lambda s: None).deliver(alert())
         said: List[str] = []
-        assert not Sender(Receiver(url, SECRET), 8, said.append, pause=lambda s: None).deliver(alert())
+        assert not Sender(Receiver(url, SIGNING), 8, said.append, pause=lambda s: None).deliver(alert())
     assert len(server.requests) == 1 and "certificate" in said[0].lower()
 
 
 def test_the_queue_is_bounded_and_the_newest_of_a_camera_wins(server: Loopback) -> None:
-    """While the receiver takes its time: what waits is bounded, and a storm of one camera leaves the other its place."""
+    """While the receiver takes its time: what waits is bounded, and a storm leaves the other camera its place."""
     hold, held = threading.Event(), threading.Event()
 
     def slow(handler: Any) -> None:
@@ -177,7 +179,7 @@ def test_the_queue_is_bounded_and_the_newest_of_a_camera_wins(server: Loopback) 
 def test_closing_ends_a_pause(server: Loopback) -> None:
     """The service does not wait for a receiver that is away."""
     server.answers = [503] * 3
-    made = Sender(Receiver(server.url, SECRET), 8, lambda text: None)
+    made = Sender(Receiver(server.url, SIGNING), 8, lambda text: None)
     alerts_pauses, alerts.PAUSES_S = alerts.PAUSES_S, (3600.0, 3600.0)
     try:
         made.put(alert())

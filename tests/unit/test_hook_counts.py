@@ -203,13 +203,15 @@ def test_what_waits_is_bounded_and_what_is_lost_is_counted(tmp_path: Path, clock
     assert (made.waiting, made.lost) == (MOST_WAITING, 7)
 
 
-@pytest.mark.parametrize("content", [b"no database at all, but long enough to be read as one" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"no database at all, but long enough to be read as one" * 100, b"SQLite format 3\0" + b"\xff" * 5000]
+)
 def test_a_damaged_file_is_named_and_left_as_it_is(content: bytes, tmp_path: Path, clock: Clock) -> None:
     """Somebody may want to recover it."""
     path = tmp_path / "counts.db"
     path.write_bytes(content)
     made = opened(path, clock)
-    with pytest.raises(CountsProblem, match="counts.db cannot be read") as told:
+    with pytest.raises(CountsProblem, match=r"counts\.db cannot be read") as told:
         made.record(shot(1), "e1", [RIGHT])
     assert "Move the file away" in told.value.next_step and path.read_bytes() == content
     path.rename(tmp_path / "old")

@@ -314,7 +314,7 @@ def test_a_polygon_may_be_concave() -> None:
 @given(st.integers(1, 8), st.integers(1, 4), st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
 def test_the_newest_of_each_camera_stays(depth: int, per_camera: int, rows: List[Tuple[str, bool]]) -> None:
     """The bounds hold, order is kept, and of each camera it is the oldest that goes."""
-    queue: "NewestWins[Tuple[str, int]]" = NewestWins(depth, per_camera)
+    queue: NewestWins[Tuple[str, int]] = NewestWins(depth, per_camera)
     model: List[Tuple[str, int]] = []
     for number, (camera, take) in enumerate(rows):
         gone = queue.put(camera, (camera, number))
@@ -331,7 +331,7 @@ def test_the_newest_of_each_camera_stays(depth: int, per_camera: int, rows: List
 
 def test_a_storm_of_one_camera_leaves_the_others_their_places() -> None:
     """200 pictures in a moment."""
-    queue: "NewestWins[str]" = NewestWins(8, 100)
+    queue: NewestWins[str] = NewestWins(8, 100)
     queue.put("quiet", "quiet")
     for number in range(200):
         queue.put("storm", str(number))

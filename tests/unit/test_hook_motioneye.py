@@ -27,15 +27,19 @@ QUERY = "camera=1&event=07&what=motion+at+door&twice=1&twice=2"
 JPEG = b"\xff\xd8\xff\xe0 not really\r\n--a picture\xff\xd9"
 
 
+def told_to(python: Path, method: str, url: str, home: Path) -> str:
+    """Run motionEye's web hook, as Motion does; what it says on its error stream."""
+    program = "import sys; from motioneye import meyectl; sys.exit(meyectl.main())"
+    (home / "motioneye.conf").write_text("log_level quiet\n", encoding="ascii")
+    line = [str(python), "-c", program, "webhook", "-c", str(home / "motioneye.conf"), method, url]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, cwd=str(home)).stderr
+
+
 def told(python: Path, method: str, home: Path) -> Request:
-    """What motionEye's web hook sends; Motion runs the same command."""
+    """What motionEye's web hook sends."""
     with Loopback() as server:
-        program = "import sys; from motioneye import meyectl; sys.exit(meyectl.main())"
-        url = f"{server.url}/hooks/motioneye?{QUERY}"
-        (home / "motioneye.conf").write_text("log_level quiet\n", encoding="ascii")
-        line = [str(python), "-c", program, "webhook", "-c", str(home / "motioneye.conf"), method, url]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, cwd=str(home))
-        assert len(server.requests) == 1, done.stderr
+        said = told_to(python, method, f"{server.url}/hooks/motioneye?{QUERY}", home)
+        assert len(server.requests) == 1, said
         return server.requests[0]
 
 
@@ -78,9 +82,7 @@ def test_motioneye_sends_what_is_recorded(method: str, motioneye: Path, tmp_path
 @pytest.mark.install
 def test_motioneye_keeps_the_command_whole(motioneye: Path) -> None:
     """It cuts commands at each ;, and takes what looks like its own web hook for that when it reads them back."""
-    program = (
-        "import json, sys; from motioneye import utils; print(json.dumps(utils.split_semicolon(sys.argv[1])))"
-    )
+    program = "import json, sys; from motioneye import utils; print(json.dumps(utils.split_semicolon(sys.argv[1])))"
     done = subprocess.run(
         [str(motioneye), "-c", program, hook_forms.COMMAND], capture_output=True, text=True, timeout=60, check=True
     )
@@ -89,7 +91,9 @@ def test_motioneye_keeps_the_command_whole(motioneye: Path) -> None:
 
 def filled_in(url: str, picture: Path) -> str:
     """The command as Motion runs it: its conversion specifiers replaced."""
-    line = hook_forms.COMMAND.replace("http://HOST:PORT", url).replace("KEY", "secret-of-door").replace("%f", str(picture))
+    line = (
+        hook_forms.COMMAND.replace("http://HOST:PORT", url).replace("KEY", "secret-of-door").replace("%f", str(picture))
+    )
     for sign, text in {"%t": "1", "%v": "07", "%Y": "2026", "%m": "11", "%d": "29"}.items():
         line = line.replace(sign, text)
     for sign, text in {"%H": "14", "%M": "03", "%S": "05", "%q": "02"}.items():

@@ -13,17 +13,17 @@ from gpuhost.errors import UsageError
 from gpuhost.service import hook_settings
 from gpuhost.service.hook_settings import Rule
 
-SECRET = "a secret of enough bytes"
+SIGNING = "a secret of enough bytes"
 GOOD = {
     "database": "/var/lib/x/counts.db",
     "days": 7,
     "rule": {"labels": ["car", "person"], "score": 0.6, "cooldown_s": 30},
     "cameras": {"door/1": {"polygon": [[0, 0], [1, 0], [1, 1]], "moved": 0.2}, "yard.pi/front": {"labels": None}},
     "alerts": [
-        {"url": "https://example.org/hook?a=b", "secret": SECRET},
-        {"url": "http://127.0.0.1:9000/", "secret": SECRET},
-        {"url": "http://[::1]/", "secret": SECRET},
-        {"url": "http://receiver.lan/", "secret": SECRET, "insecure": True},
+        {"url": "https://example.org/hook?a=b", "secret": SIGNING},
+        {"url": "http://127.0.0.1:9000/", "secret": SIGNING},
+        {"url": "http://[::1]/", "secret": SIGNING},
+        {"url": "http://receiver.lan/", "secret": SIGNING, "insecure": True},
     ],
 }
 
@@ -54,16 +54,18 @@ def test_a_camera_has_the_common_rule_but_for_what_it_says_itself() -> None:
     assert [row.url for row in found.alerts] == [row["url"] for row in GOOD["alerts"]]  # type: ignore[index]
 
 
-def test_nothing_is_needed() -> None:
-    """An empty object is the defaults: no receiver, the same rule for every camera."""
-    found = hook_settings.from_json({})
+def test_nothing_is_needed_but_that_there_is_something() -> None:
+    """The defaults: no receiver, the same rule for every camera. Without settings there are no hooks."""
+    found = hook_settings.from_json({"enabled": True})
     assert found == hook_settings.HookSettings() and found.alerts == () and found.rule_of("a", "b") == Rule()
+    assert not hook_settings.from_json({}).enabled and hook_settings.from_json({"days": 3}).enabled
 
 
 @pytest.mark.parametrize(
     ("path", "value", "names"),
     [
         ("dayz", 3, "dayz"),
+        ("enabled", "no", "hooks.enabled"),
         ("days", 0, "hooks.days"),
         ("days", True, "hooks.days"),
         ("days", 1.5, "hooks.days"),
@@ -116,4 +118,4 @@ def test_the_example_of_the_page_is_taken() -> None:
 def test_no_secret_is_printed() -> None:
     """Settings end in tracebacks and logs."""
     found = hook_settings.from_json(GOOD)
-    assert SECRET not in repr(found) and "a=b" not in repr(found)
+    assert SIGNING not in repr(found) and "a=b" not in repr(found)

@@ -85,7 +85,7 @@ class Sender:
     ) -> None:
         """Start nothing yet. `pause` waits between tries; without one `close` ends the waiting."""
         self._receiver, self._say, self._wall = receiver, say, wall
-        self._queue: "NewestWins[Alert]" = NewestWins(depth, PER_CAMERA)
+        self._queue: NewestWins[Alert] = NewestWins(depth, PER_CAMERA)
         self._changed = threading.Condition()
         self._ending = threading.Event()
         self._pause = pause or self._ending.wait
@@ -138,17 +138,17 @@ class Sender:
         body = body_of(alert, secrets.token_hex(16))
         problem = ""
         for pause in (*PAUSES_S, None):
+            status = 0
             try:
                 status = self._post(body)
             except (OSError, http.client.HTTPException, ValueError, https.TooSlow, https.TooMuch) as error:
-                status, problem = None, https.said(error) or type(error).__name__
+                problem = https.said(error) or type(error).__name__
             else:
                 if 200 <= status < 300:
                     return True
-                problem = f"it answers {status}"
-                if 300 <= status < 400:
-                    problem += ", and no redirect is followed"
-            if status is not None and status not in PASSING:
+                moved = ", and no redirect is followed" if 300 <= status < 400 else ""
+                problem = f"it answers {status}{moved}"
+            if status and status not in PASSING:
                 break
             if pause is not None:
                 self._pause(pause)
@@ -197,8 +197,6 @@ class Sender:
         return made
 
 
-def senders(
-    receivers: Sequence[Receiver], depth: int, say: Say, wall: Callable[[], float] = time.time
-) -> List[Sender]:
+def senders(receivers: Sequence[Receiver], depth: int, say: Say, wall: Callable[[], float] = time.time) -> List[Sender]:
     """Return one sender for each receiver, so that one that is away holds up no other."""
     return [Sender(receiver, depth, say, wall) for receiver in receivers]

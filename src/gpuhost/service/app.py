@@ -18,7 +18,7 @@ from ..text import printable
 from ..types import Json
 from ..yolo import outputs
 from ..yolo.images import ImageError
-from . import asked, described, form
+from . import asked, described, form, hooks
 from .answers import Refused, deepstack, meaningful, own
 from .health import REFUSED, Health
 from .jobs import GONE, Done, Dropped, Failed, Jobs
@@ -69,6 +69,7 @@ class Service:
         self.health = Health(settings.records)
         self.log = Log(log_to, self.metrics.unlogged)
         self.jobs = Jobs(settings, self.health, self.metrics, opener, self.end)
+        self.hooks = hooks.Door(settings, self.jobs, self.health, self.keys, self.log)
         self._ending = False
 
     def end(self, why: str) -> None:
@@ -226,7 +227,7 @@ class Service:
             "generation": "" if self.settings.generation is None else str(self.settings.generation),
         }
         text = self.metrics.text(self.health.is_ready, self.jobs.inside, self.settings.depth, info)
-        return Response(text, 200, media_type=CONTENT_TYPE)
+        return Response(text + self.hooks.metrics(), 200, media_type=CONTENT_TYPE)
 
     def _may_see(self, request: Request) -> bool:
         """Return whether the asker may know what is wrong with the host."""
@@ -299,6 +300,7 @@ def create(settings: Settings, opener: Opener = open_all, log_to: int = 1) -> Fa
         finally:
             service.health.stop()
             watching.cancel()
+            await service.hooks.close()
             service.jobs.stop()
             service.log.write(event="end", why="asked to")
 
@@ -313,6 +315,7 @@ def create(settings: Settings, opener: Opener = open_all, log_to: int = 1) -> Fa
     )
     app.state.service = service
     _routes(app, service)
+    hooks.add(app, service.hooks, _answering)
     app.add_middleware(Told, service=service)
     app.add_exception_handler(HTTPException, _no_route)
     app.openapi = lambda: _document(app)

@@ -28,7 +28,7 @@ _JOURNAL_BYTES = 1 << 20
 #: Deleting in pieces keeps a transaction, and so the journal, small.
 _PIECE = 500
 _PRUNE_EVERY = 200
-_TABLES = f"""
+_TABLES = """
 CREATE TABLE frames (device TEXT, camera TEXT, event INTEGER, frame TEXT, hour INTEGER,
     PRIMARY KEY (device, camera, event, frame)) WITHOUT ROWID;
 CREATE INDEX frames_by_hour ON frames (hour);
@@ -38,7 +38,6 @@ CREATE INDEX objects_by_hour ON objects (hour);
 CREATE TABLE clock (believed INTEGER);
 CREATE VIEW counts AS SELECT datetime(hour, 'unixepoch') AS hour, device, camera, label, how, direction,
     count(*) AS objects FROM objects GROUP BY 1, 2, 3, 4, 5, 6;
-PRAGMA user_version = {SCHEMA};
 """
 
 
@@ -91,7 +90,7 @@ class Counts:
         self._wall, self._monotonic = wall, monotonic
         self._turn = threading.Lock()
         self._file: Optional[sqlite3.Connection] = None
-        self._waiting: "OrderedDict[Tuple[str, Picture], _Event]" = OrderedDict()
+        self._waiting: OrderedDict[Tuple[str, Picture], _Event] = OrderedDict()
         self._clock: Optional[Tuple[float, float]] = None
         self._since = monotonic()
         self._writes = 0
@@ -139,8 +138,8 @@ class Counts:
         """Return the counts of the hours that begin in a time, in order."""
         with self._turn, self._using() as file:
             rows = file.execute(
-                "SELECT hour, device, camera, label, how, direction, count(*) FROM objects WHERE hour >= ? AND hour < ? "
-                "GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6",
+                "SELECT hour, device, camera, label, how, direction, count(*) FROM objects "
+                "WHERE hour >= ? AND hour < ? GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6",
                 (since, until),
             )
             return [Row(*row) for row in rows]
@@ -188,7 +187,7 @@ class Counts:
             file.execute(f"PRAGMA max_page_count = {self._pages}")
             version = file.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
-                file.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+                file.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
             elif version != SCHEMA:
                 raise sqlite3.DatabaseError(f"its schema is {version}, and this release writes {SCHEMA}")
         except BaseException:

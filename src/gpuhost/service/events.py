@@ -59,7 +59,7 @@ class _Camera:
 
     def __init__(self) -> None:
         """Nothing yet."""
-        self.events: "OrderedDict[int, _Event]" = OrderedDict()
+        self.events: OrderedDict[int, _Event] = OrderedDict()
         self.newest: Optional[_Event] = None
         self.places: List[Place] = []
         self.told_at: Dict[str, float] = {}
@@ -77,7 +77,7 @@ class Watcher:
     def __init__(self, settings: HookSettings, new_episode: Callable[[], str]) -> None:
         """Begin without a memory; `new_episode` makes a name that was never given before."""
         self._settings, self._new_episode = settings, new_episode
-        self._cameras: "OrderedDict[Tuple[str, str], _Camera]" = OrderedDict()
+        self._cameras: OrderedDict[Tuple[str, str], _Camera] = OrderedDict()
         self._arrived = 0
 
     def picture(

@@ -11,6 +11,7 @@ from typing import NamedTuple, Optional
 from urllib.parse import parse_qsl
 
 from ..text import printable
+from .asked import SECRETS
 from .form import PICTURE, Form, Unfit
 from .hook_settings import CAMERA
 
@@ -22,13 +23,11 @@ COMMAND = (
 )
 FIELDS = ("key", "camera", "event", "frame")
 TYPE_THIS = f"In motionEye switch 'Call A Web Hook' off, and type under File Storage, 'Run A Command': {COMMAND}"
-_EVENT = re.compile(r"[0-9]{1,10}")
-_FRAME = re.compile(r"[0-9]{1,32}")
+EVENT = re.compile(r"[0-9]{1,10}")
+FRAME = re.compile(r"[0-9]{1,32}")
 _UNREPLACED = re.compile(r"%[A-Za-z]")
 _MOVIE_NAMES = (".mp4", ".mkv", ".avi", ".mov", ".flv", ".webm", ".mpg", ".ogg", ".swf")
 _LONGEST_FIELD = 200
-#: Names under which people put a key into an address.
-_SECRET_NAMES = ("key", "api_key", "apikey", "token", "password", "secret")
 _WEBHOOK_KINDS = ("text/plain", "application/x-www-form-urlencoded", "application/json")
 
 
@@ -48,7 +47,7 @@ class Sent(NamedTuple):
 def refuse_keys_in_address(query: str) -> None:
     """Refuse an address that holds a key: it stands in the logs of the device and of every proxy by now."""
     names = {name.lower() for name, _ in parse_qsl(query, keep_blank_values=True)}
-    if names & set(_SECRET_NAMES):
+    if names & SECRETS:
         message = "A key does not belong into an address, where every log keeps it."
         raise Unfit(message, f"Revoke this key and make another. {TYPE_THIS}", 422)
 
@@ -78,10 +77,10 @@ def key_of(form: Form) -> str:
 def sent(form: Form) -> Sent:
     """Return the picture in a form whose key was found good; `Unfit` for every other form."""
     camera = _matching(form, "camera", CAMERA, "1 to 40 letters, digits, _ and -")
-    event = _matching(form, "event", _EVENT, "the number that Motion writes for %v")
+    event = _matching(form, "event", EVENT, "the number that Motion writes for %v")
     order = None
     if "frame" in form.fields:
-        order = int(_matching(form, "frame", _FRAME, "the number that Motion writes for %Y%m%d%H%M%S%q"))
+        order = int(_matching(form, "frame", FRAME, "the number that Motion writes for %Y%m%d%H%M%S%q"))
     data = _picture(form)
     return Sent(camera, int(event), hashlib.sha256(data).hexdigest(), order, data)
 

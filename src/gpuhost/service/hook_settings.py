@@ -16,7 +16,7 @@ from ..credentials import without_secrets
 from ..errors import UsageError
 from ..text import printable
 from ..types import Json
-from .settings import NAME
+from .settings import NAME, Settings
 
 Point = Tuple[float, float]
 
@@ -60,8 +60,12 @@ class Receiver:
 
 @dataclass(frozen=True)
 class HookSettings:
-    """All of them. `depth` and `per_camera` bound the pictures that wait, `alert_depth` the alerts of one receiver."""
+    """All of them. Without any, or with `enabled` false, there are no hooks.
 
+    `depth` and `per_camera` bound the pictures that wait, `alert_depth` the alerts of one receiver.
+    """
+
+    enabled: bool = True
     database: Path = Path("/var/lib/gpuhost-detect/counts.db")
     days: int = 30
     megabytes: int = 64
@@ -79,12 +83,24 @@ class HookSettings:
         return self.cameras.get(f"{device}/{camera}", self.rule)
 
 
+def of(settings: Settings) -> HookSettings:
+    """Return the hooks' part of the service's settings; `UsageError` for what is not possible."""
+    found = from_json(settings.hooks)
+    names = [one.name for one in settings.models]
+    if found.model is not None and found.model not in names:
+        raise wrong("hooks.model", f"one of the models: {', '.join(names)}")
+    return found
+
+
 def from_json(value: Any) -> HookSettings:
     """Return the settings in a JSON object; `UsageError` names the first one that is not possible."""
     given = _object(value, "hooks", [f.name for f in fields(HookSettings)])
+    if not given:
+        return HookSettings(enabled=False)
     rule = _rule(given.get("rule", {}), Rule(), "hooks.rule")
     cameras = _object(given.get("cameras", {}), "hooks.cameras")
     readers: Dict[str, Callable[[Any, str], Any]] = {
+        "enabled": _flag,
         "database": _path,
         "days": _whole(1, 3660),
         "megabytes": _whole(1, 100000),
@@ -100,7 +116,7 @@ def from_json(value: Any) -> HookSettings:
     return HookSettings(rule=rule, cameras=rules, **read)
 
 
-def _wrong(where: str, must: str) -> UsageError:
+def wrong(where: str, must: str) -> UsageError:
     """Return the error for a setting that is not what it must be."""
     return UsageError(f"The setting {where} must be {must}.", _STEP)
 
@@ -108,7 +124,7 @@ def _wrong(where: str, must: str) -> UsageError:
 def _object(value: Any, where: str, known: Optional[Any] = None) -> Json:
     """Return a JSON object; with `known` it holds no other keys."""
     if not isinstance(value, dict):
-        raise _wrong(where, "an object")
+        raise wrong(where, "an object")
     for key in value:
         if known is not None and key not in known:
             raise UsageError(f"{where} has no setting '{printable(key, 40)}'; it has {', '.join(known)}.", _STEP)
@@ -120,7 +136,7 @@ def _camera(name: str) -> str:
     device, _, camera = name.partition("/")
     if not NAME.fullmatch(device) or not CAMERA.fullmatch(camera):
         must = "DEVICE/CAMERA: the name of the device's key, then the camera's, of letters, digits, _ and -"
-        raise _wrong(f"hooks.cameras: the key '{printable(name, 90)}'", must)
+        raise wrong(f"hooks.cameras: the key '{printable(name, 90)}'", must)
     return name
 
 
@@ -143,7 +159,7 @@ def _whole(least: int, most: int) -> Callable[[Any, str], int]:
 
     def read(value: Any, where: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise _wrong(where, f"a whole number from {least} to {most}")
+            raise wrong(where, f"a whole number from {least} to {most}")
         return value
 
     return read
@@ -155,23 +171,30 @@ def _number(least: float, most: float) -> Callable[[Any, str], float]:
     def read(value: Any, where: str) -> float:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not fits or not least <= value <= most:
-            raise _wrong(where, f"a number from {least:g} to {most:g}")
+            raise wrong(where, f"a number from {least:g} to {most:g}")
         return float(value)
 
     return read
 
 
+def _flag(value: Any, where: str) -> bool:
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise wrong(where, "true or false")
+    return value
+
+
 def _path(value: Any, where: str) -> Path:
     """Return an absolute path."""
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
-        raise _wrong(where, "an absolute path")
+        raise wrong(where, "an absolute path")
     return Path(value)
 
 
 def _optional_text(value: Any, where: str) -> Optional[str]:
     """Return a name, or None."""
     if value is not None and (not isinstance(value, str) or not value):
-        raise _wrong(where, "a name or null")
+        raise wrong(where, "a name or null")
     return value
 
 
@@ -180,7 +203,7 @@ def _labels(value: Any, where: str) -> Optional[FrozenSet[str]]:
     if value is None:
         return None
     if not isinstance(value, list) or not value or not all(isinstance(row, str) and row for row in value):
-        raise _wrong(where, "a list of labels, or null for all of them")
+        raise wrong(where, "a list of labels, or null for all of them")
     return frozenset(value)
 
 
@@ -188,32 +211,30 @@ def _polygon(value: Any, where: str) -> Tuple[Point, ...]:
     """Return the corners of a polygon; an empty list means the whole picture."""
     must = "a list of at least three corners [x, y], each from 0 to 1 of the picture's width and height"
     if not isinstance(value, list) or len(value) in (1, 2) or len(value) > 100:
-        raise _wrong(where, must)
+        raise wrong(where, must)
     side = _number(0, 1)
     for corner in value:
         if not isinstance(corner, list) or len(corner) != 2:
-            raise _wrong(where, must)
+            raise wrong(where, must)
     return tuple((side(x, where), side(y, where)) for x, y in value)
 
 
 def _receivers(value: Any, where: str) -> Tuple[Receiver, ...]:
     """Return where alerts go."""
     if not isinstance(value, list):
-        raise _wrong(where, "a list of receivers")
+        raise wrong(where, "a list of receivers")
     found = tuple(_receiver(row, f"{where}[{number}]") for number, row in enumerate(value))
     if len({row.url for row in found}) != len(found):
-        raise _wrong(where, "a list in which no url stands twice")
+        raise wrong(where, "a list in which no url stands twice")
     return found
 
 
 def _receiver(value: Any, where: str) -> Receiver:
     """Return one receiver; plain http leaves this machine only where `insecure` says so."""
     given = _object(value, where, ["url", "secret", "ca", "insecure"])
-    secret, insecure = given.get("secret"), given.get("insecure", False)
+    secret, insecure = given.get("secret"), _flag(given.get("insecure", False), f"{where}.insecure")
     if not isinstance(secret, str) or len(secret.encode("utf-8")) < SHORTEST_SECRET:
-        raise _wrong(f"{where}.secret", f"a text of at least {SHORTEST_SECRET} bytes")
-    if not isinstance(insecure, bool):
-        raise _wrong(f"{where}.insecure", "true or false")
+        raise wrong(f"{where}.secret", f"a text of at least {SHORTEST_SECRET} bytes")
     ca = None if given.get("ca") is None else _path(given["ca"], f"{where}.ca")
     return Receiver(_url(given.get("url"), f"{where}.url", insecure), secret, ca)
 
@@ -221,19 +242,19 @@ def _receiver(value: Any, where: str) -> Receiver:
 def _url(value: Any, where: str, insecure: bool) -> str:
     """Return an address that alerts may be posted to."""
     if not isinstance(value, str) or not re.match(r"[!-~]{1,2000}\Z", value):
-        raise _wrong(where, "an address of printable ASCII characters")
+        raise wrong(where, "an address of printable ASCII characters")
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
     if not host or parts.scheme not in ("http", "https") or port == 0 or parts.fragment:
-        raise _wrong(where, "an https address without a fragment")
+        raise wrong(where, "an https address without a fragment")
     if parts.username is not None or parts.password is not None:
-        raise _wrong(where, "an address without a login: the signature says who sends")
+        raise wrong(where, "an address without a login: the signature says who sends")
     if parts.scheme == "http" and not insecure and not is_loopback(host):
         must = 'https, or an address of this machine; plain http to another one needs "insecure": true beside it'
-        raise _wrong(where, must)
+        raise wrong(where, must)
     return value
 
 

@@ -8,7 +8,7 @@ import asyncio
 import concurrent.futures
 import secrets
 import time
-from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Optional
 
 from ..errors import GpuhostError
 from ..text import printable
@@ -23,17 +23,15 @@ from .hook_settings import HookSettings
 from .queues import NewestWins
 from .tracks import Seen
 
-#: `detect(data, model)` finds the objects in an encoded picture.
-Detect = Callable[[bytes, Optional[str]], Awaitable[Sequence[Any]]]
+#: `detect(data, model)` finds the objects in an encoded picture: `found`, in pixels of the `width` and `height` beside.
+Detect = Callable[[bytes, Optional[str]], Awaitable[Any]]
 
 
 class _Job(NamedTuple):
-    """A picture that waits, and its size in pixels."""
+    """A picture that waits."""
 
     device: str
     sent: Sent
-    width: int
-    height: int
 
 
 class Hooks:
@@ -52,23 +50,23 @@ class Hooks:
         """Start nothing yet: the file, the threads and the work begin with the first picture."""
         self._settings, self._detect, self._say, self._limits = settings, detect, say, limits
         self._meaningful, self._wall, self._monotonic = meaningful, wall, monotonic
-        self._queue: "NewestWins[_Job]" = NewestWins(settings.depth, settings.per_camera)
+        self._queue: NewestWins[_Job] = NewestWins(settings.depth, settings.per_camera)
         self._watcher = Watcher(settings, lambda: secrets.token_hex(8))
         self.counts = Counts(settings.database, settings.days, settings.megabytes, wall, monotonic)
         self.senders: List[Sender] = senders(settings.alerts, settings.alert_depth, say, wall)
         # SQLite waits for the disk; the loop must not.
         self._disk = concurrent.futures.ThreadPoolExecutor(1, "counts")
-        self._working: Optional["asyncio.Task[None]"] = None
+        self._working: Optional[asyncio.Task[None]] = None
         self._told_problem = ""
         self.taken = self.again = self.failed = self.looked_at = 0
 
     def take(self, device: str, sent: Sent) -> int:
         """Have a picture worked on; return how many wait. `Unfit` for what no decoder should see."""
         try:
-            header = picture_header.read(sent.data, self._limits)
+            picture_header.read(sent.data, self._limits)
         except picture_header.Unfit as problem:
             raise Unfit(f"The picture {problem}.", problem.next_step) from problem
-        self._queue.put(f"{device}/{sent.camera}", _Job(device, sent, header.width, header.height))
+        self._queue.put(f"{device}/{sent.camera}", _Job(device, sent))
         self.taken += 1
         if self._working is None or self._working.done():
             self._working = asyncio.get_running_loop().create_task(self._work())
@@ -120,13 +118,13 @@ class Hooks:
             self.again += 1
             return
         try:
-            found = await self._detect(job.sent.data, self._settings.model)
+            looked = await self._detect(job.sent.data, self._settings.model)
         except GpuhostError as problem:
             self.failed += 1
             self._say(f"A picture of camera {job.device}/{job.sent.camera} was not looked at: {problem}")
             return
         self.looked_at += 1
-        seen = [_seen(row, job.width, job.height) for row in found]
+        seen = [_seen(row, looked.width, looked.height) for row in looked.found]
         outcome = self._watcher.picture(
             job.device, job.sent.camera, job.sent.event, job.sent.frame, job.sent.order, seen, self._monotonic()
         )

@@ -124,6 +124,17 @@ class Metrics:
         return "\n".join(rows) + "\n"
 
 
+def lines_of(part: str, numbers: Dict[str, int]) -> str:
+    """Return the numbers of a part of the service; those that wait go up and down, the others only up."""
+    rows: List[str] = []
+    for name, value in numbers.items():
+        is_gauge = name.endswith("_waiting")
+        full = f"{part}_{name}" + ("" if is_gauge else "_total")
+        text = f"{name.replace('_', ' ').capitalize()}."
+        rows += [*_head(full, "gauge" if is_gauge else "counter", text), f"gpuhost_service_{full} {value}"]
+    return "\n".join(rows) + "\n"
+
+
 def _head(name: str, kind: str, text: str) -> List[str]:
     """Return the two lines before a metric."""
     return [f"# HELP gpuhost_service_{name} {text}", f"# TYPE gpuhost_service_{name} {kind}"]

@@ -16,8 +16,8 @@ class NewestWins(Generic[Item]):
     def __init__(self, depth: int, per_camera: int) -> None:
         """Begin empty."""
         self._depth, self._per_camera = depth, per_camera
-        self._waiting: "OrderedDict[int, Tuple[str, Item]]" = OrderedDict()
-        self._of: "Counter[str]" = Counter()
+        self._waiting: OrderedDict[int, Tuple[str, Item]] = OrderedDict()
+        self._of: Counter[str] = Counter()
         self._next = 0
         self.dropped = 0
 

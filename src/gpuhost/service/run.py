@@ -7,6 +7,7 @@ import sys
 from typing import Any, Dict, List, Optional
 
 from ..errors import EXIT_INTERRUPTED, EnvironmentProblem, GpuhostError, UsageError
+from . import hook_settings
 from .settings import Settings, read
 
 #: What an answer on its way may take beyond its deadline when the service is asked to end.
@@ -36,6 +37,7 @@ def main(argv: List[str]) -> int:
         if given.verb is None:
             raise UsageError("There is no verb.", "Use serve or check.")
         settings = read(given.settings)
+        hook_settings.of(settings)
         # OpenCV reads it when it is loaded: the second line behind the check of each header.
         os.environ[PIXELS] = str(settings.pixels)
         if given.verb == "check":

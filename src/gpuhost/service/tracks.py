@@ -246,13 +246,11 @@ def _pairs(
     left: Dict[int, Seen], objects: Sequence[Object], alike: Callable[[Object, Seen], float]
 ) -> List[Tuple[int, Object]]:
     """Return which thing is which object: the surest pair first, each of either kind once."""
-    rated = [
-        (-alike(one, seen), at, number) for at, seen in left.items() for number, one in enumerate(objects)
-    ]
+    rated = [(-alike(one, seen), at, number) for at, seen in left.items() for number, one in enumerate(objects)]
     used_at: Set[int] = set()
     used: Set[int] = set()
     pairs = []
-    for rate, at, number in sorted(row for row in rated if row[0] < 0):
+    for _, at, number in sorted(row for row in rated if row[0] < 0):
         if at not in used_at and number not in used:
             used_at.add(at)
             used.add(number)
