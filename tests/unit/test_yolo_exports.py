@@ -44,18 +44,25 @@ def model(
     more: bytes = b"",
     recorded: Sequence[Union[int, str]] = (),
 ) -> bytes:
-    """A model that gives `rows` times the brightness of its picture: the same for a white one. With the `recorded`
-    shape of an input it gives them whatever it sees.
+    """A model that gives `rows`, or a list of them as its outputs, times the brightness of its picture: the same for a
+    white one. With the `recorded` shape of an input it gives them whatever it sees.
     """
     nodes = node("GlobalAveragePool", ["images"], "mean") + node("Reshape", ["mean", "flat"], "three")
-    kept = np.zeros(rows.shape, "<f4")
-    if rows.shape[1:] == (300, 6):  # the number of a class does not grow with anything
-        kept[..., 5] = rows[..., 5]
-    kept = rows.astype("<f4") if recorded else kept
-    nodes += node("ReduceMean", ["three"], "one", axes=[2], keepdims=1) + node("Mul", ["one", "rows"], "bright")
-    nodes += node("Add", ["bright", "kept"], "output0") + constant("kept", kept)
-    nodes += constant("flat", np.array([1, 1, 3], "<i8"), 7) + constant("rows", rows.astype("<f4") - kept)
-    nodes += value_info(11, "images", recorded or [1, 3, side, side]) + value_info(12, "output0", rows.shape) + more
+    nodes += node("ReduceMean", ["three"], "one", axes=[2], keepdims=1) + constant(
+        "flat", np.array([1, 1, 3], "<i8"), 7
+    )
+    for number, values in enumerate(rows if isinstance(rows, list) else [rows]):
+        kept = values.astype("<f4") if recorded else np.zeros(values.shape, "<f4")
+        if not recorded and values.shape[1:] == (300, 6):  # the number of a class does not grow with anything
+            kept[..., 5] = values[..., 5]
+        its = {what: f"{what}{number}" for what in ("rows", "kept", "bright", "sum", "shape", "output")}
+        nodes += node("Mul", ["one", its["rows"]], its["bright"]) + node(
+            "Add", [its["bright"], its["kept"]], its["sum"]
+        )
+        nodes += node("Reshape", [its["sum"], its["shape"]], its["output"]) + constant(its["kept"], kept)
+        nodes += constant(its["rows"], values.astype("<f4") - kept) + value_info(12, its["output"], values.shape)
+        nodes += constant(its["shape"], np.array(values.shape, "<i8"), 7)
+    nodes += value_info(11, "images", recorded or [1, 3, side, side]) + more
     said = b"".join(block(14, text(1, key) + text(2, value)) for key, value in (metadata or {}).items())
     return integer(1, IR_VERSION) + block(8, integer(2, OPSET)) + block(7, nodes + text(2, "x")) + said
 

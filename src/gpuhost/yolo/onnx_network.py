@@ -3,12 +3,15 @@
 v5       (1, boxes, 5 + classes): centre x, y, width, height in pixels of the input, objectness, class scores
 v8       (1, 4 + classes, boxes): the same without objectness
 end2end  (1, boxes, 6): left, top, right, bottom, score, class: already suppressed
+
+YOLOv7 writes the last as (boxes, 7): number of the picture, left, top, right, bottom, class, score. YOLOv9's networks
+with auxiliary heads give an output for each, the one that counts last (val_dual.py and val_triple.py of its authors).
 """
 
 import mmap
 import pathlib
 import time
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -27,6 +30,8 @@ from .table import AUTO, DEVICES, OPENCV, Device, check_offered, device_named
 Run = Callable[[Any], List[Any]]
 END2END = "end2end"
 LAYOUTS = ("v5", "v8", END2END)
+OF_V7 = (1, 2, 3, 4, 6, 5)
+"""The columns of YOLOv7's finished boxes in the order of `end2end`."""
 DEFAULT_SIZE = 640
 LARGEST = 4 << 30
 STRIDES = ((8, 16, 32), (8, 16, 32, 64))
@@ -114,8 +119,10 @@ class OnnxNetwork(Network):
         `suppressed` whether the metadata speaks of finished boxes.
         """
         started = time.perf_counter()
-        output = self._boxes(noise_blob(self._size))
+        outputs = self._run(noise_blob(self._size))
         self.first_forward_s = time.perf_counter() - started
+        output = self._boxes(outputs)
+        suppressed = suppressed or outputs[0].ndim == 2
         self.layout = self._asked.layout or layout_of(output.shape, self._size, suppressed) or ""
         if not self.layout:
             raise self._unknown(output.shape)
@@ -142,21 +149,22 @@ class OnnxNetwork(Network):
             next_step="Name it, if you know it: --layout {}".format("|".join(LAYOUTS)),
         )
 
-    def _boxes(self, blob: Any) -> Any:
-        """The output that holds boxes; with some exports the raw heads stand behind it."""
-        outputs = self._run(blob)
+    def _boxes(self, outputs: List[Any]) -> Any:
+        """The output that holds boxes, with three dimensions; with some exports the raw heads stand behind it."""
+        if len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] == len(OF_V7) + 1:
+            return outputs[0][None][..., OF_V7]
         found = [output for output in outputs if output.ndim == 3 and len(output) == 1]
-        if len(found) != 1 or any(output.ndim == 4 for output in outputs):
+        if len({output.shape for output in found}) != 1 or any(output.ndim == 4 for output in outputs):
             told = ", ".join(" x ".join(map(str, output.shape)) for output in outputs[:8])
             raise UsageError(
                 f"{printable(self._asked.path, 300)} is not a detection model with its boxes: it gives {told}.",
                 next_step="Export it for detection, with the detection layer.",
             )
-        return found[0]
+        return found[-1]
 
     def forward_batch(self, blobs: Any) -> List[List[Any]]:
         """As Network says; one after the other, because most exports take one picture at a time."""
-        outputs = [self._boxes(blobs[number : number + 1])[0] for number in range(len(blobs))]
+        outputs = [self._boxes(self._run(blobs[number : number + 1]))[0] for number in range(len(blobs))]
         return [[rows_of(output, self.layout, self._size, self.classes)] for output in outputs]
 
     def raw_heads(self, blob: Any) -> List[Any]:
@@ -164,8 +172,8 @@ class OnnxNetwork(Network):
         return self._run(blob)
 
 
-def _by_opencv(path: pathlib.Path, device: Device) -> Tuple[Run, str, Tuple[Any, ...]]:
-    """OpenCV's own importer."""
+def _by_opencv(path: pathlib.Path, device: Device, outputs: Sequence[str]) -> Tuple[Run, str, Tuple[Any, ...]]:
+    """OpenCV's own importer, asked for the `outputs` in the model's order, which is not its own."""
     library = f"OpenCV {cv2.__version__}"
     try:
         net = cv2.dnn.readNetFromONNX(str(path))
@@ -176,22 +184,26 @@ def _by_opencv(path: pathlib.Path, device: Device) -> Tuple[Run, str, Tuple[Any,
             device, library, problem, "Export it without dynamic and nms, or use --device onnxruntime or openvino."
         ) from problem
 
+    own = net.getUnconnectedOutLayersNames()
+    names = list(outputs) if set(outputs) == set(own) else own
+
     def run(blob: Any) -> List[Any]:
         net.setInput(blob)
-        return list(net.forward(net.getUnconnectedOutLayersNames()))
+        return list(net.forward(names))
 
     return run, library, (cv2.error,)
 
 
 class _Described(NamedTuple):
-    """What the file says: the name of its input, the input's size, the number of classes, and whether the boxes come
-    suppressed.
+    """What the file says: the name of its input, the input's size, the number of classes, whether the boxes come
+    suppressed, and the names of its outputs.
     """
 
     entry: str
     size: Size
     classes: Optional[int]
     suppressed: bool
+    outputs: Tuple[str, ...]
 
 
 def _open(asked: Asked, said: _Described, device: Device) -> OnnxNetwork:
@@ -199,7 +211,7 @@ def _open(asked: Asked, said: _Described, device: Device) -> OnnxNetwork:
     check_offered(device)
     started = time.perf_counter()
     if device.engine == OPENCV:
-        run, library, errors = _by_opencv(asked.path, device)
+        run, library, errors = _by_opencv(asked.path, device, said.outputs)
     else:
         engine = {"onnxruntime": engine_onnxruntime, "openvino": engine_openvino}[device.engine]
         run, library, errors = engine.plain(asked.path, device, said.entry, said.size)
@@ -258,7 +270,7 @@ def open_onnx(asked: Asked, device: str) -> Tuple[OnnxNetwork, ModelFiles]:
     entry, size = _input_of(asked.path, model, asked.size)
     labels = names_of(asked.names) if asked.names is not None else model.names
     row = device_named(device)
-    said = _Described(entry, size, None if labels is None else len(labels), model.suppressed)
+    said = _Described(entry, size, None if labels is None else len(labels), model.suppressed, model.outputs)
 
     def opened(one: Device) -> OnnxNetwork:
         return _open(asked, said, one)

@@ -28,10 +28,11 @@ class Input(NamedTuple):
 
 
 class OnnxModel(NamedTuple):
-    """The inputs of a model that are no weights, and its metadata."""
+    """The inputs of a model that are no weights, its metadata, and the names of its outputs in their order."""
 
     inputs: List[Input]
     metadata: Dict[str, str]
+    outputs: Tuple[str, ...] = ()
 
     @property
     def names(self) -> Optional[Tuple[str, ...]]:
@@ -156,6 +157,7 @@ def _tensor(tensor: memoryview) -> Tuple[str, str]:
 def read(data: memoryview, name: str) -> OnnxModel:
     """Return what the model says of itself; UsageError when it is none, or wants files of other folders."""
     inputs: List[Input] = []
+    outputs: List[str] = []
     constants, metadata = set(), {}
     seen_graph = False
     try:
@@ -170,6 +172,8 @@ def read(data: memoryview, name: str) -> OnnxModel:
                         raise _Damaged("it has too many parts")
                     if part == 11:
                         inputs.append(_input(_message(content)))
+                    elif part == 12:
+                        outputs.append(_input(_message(content)).name)
                     elif part == 5:
                         constant, place = _tensor(_message(content))
                         constants.add(constant)
@@ -181,4 +185,4 @@ def read(data: memoryview, name: str) -> OnnxModel:
         raise UsageError(
             f"{printable(name, 300)} is not an ONNX model: {problem}.", next_step="Export it again."
         ) from problem
-    return OnnxModel([one for one in inputs if one.name not in constants], metadata)
+    return OnnxModel([one for one in inputs if one.name not in constants], metadata, tuple(outputs))
