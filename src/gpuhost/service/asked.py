@@ -11,6 +11,8 @@ from .answers import Refused
 FIELDS = ("model", "min_confidence", "labels", "api_key")
 MOST_PARAMETERS = 16
 MOST_LABELS = 100
+#: Less is worth no request.
+SHORTEST_S = 1.0
 #: What keys are called. In an address a key ends in logs and histories, so it opens nothing there.
 SECRETS = frozenset(
     ("api_key", "apikey", "api-key", "key", "token", "access_token", "x-api-key", "authorization", "auth", "password")
@@ -83,6 +85,6 @@ def seconds_of(text: Optional[str], most: float) -> float:
     if text is None or text == "":
         return most
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not 0 < value < math.inf:
-        raise Refused(400, "The header X-Deadline-S is not a number of seconds.", "Write it as 2.5, or leave it out.")
+    if not value >= SHORTEST_S:
+        raise Refused(400, "The header X-Deadline-S is not a number of seconds, 1 or more.", "Write it as 2.5.")
     return min(value, most)

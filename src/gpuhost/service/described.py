@@ -127,6 +127,17 @@ SCHEMES: Json = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
+#: What each route is for, by its address.
+SUMMARIES = {
+    "/v1/detect": "Find the objects in a photo. The header X-Deadline-S says after how many seconds (1 or more) the "
+    "answer is of no use.",
+    "/v1/vision/detection": "The same, as DeepStack's clients ask and are answered.",
+    "/v1/vision/custom/{model}": "The same with a network by its name.",
+    "/v1/models": "List the networks and their labels.",
+    "/metrics": "Count. For this machine, or with a key.",
+    "/healthz": "Say that the process lives.",
+    "/readyz": "Say whether photos are taken; to this machine or with a key also why not.",
+}
 _WHAT = {
     400: "The request or its picture cannot be used.",
     401: "The key is missing or wrong.",
@@ -139,6 +150,8 @@ _WHAT = {
     504: "The deadline has passed.",
 }
 _MIN_CONFIDENCE: Json = {"type": "number", "minimum": 0, "maximum": 1}
+#: A negative one means 0 to DeepStack.
+_OF_DEEPSTACK: Json = {"type": "number", "maximum": 1}
 
 
 def json_answer(schema: Json, description: str) -> Json:
@@ -156,7 +169,7 @@ def form(own: bool) -> Json:
     fields: Json = {
         "image": {"type": "string", "format": "binary"},
         "api_key": _TEXT,
-        "min_confidence": _MIN_CONFIDENCE,
+        "min_confidence": _MIN_CONFIDENCE if own else _OF_DEEPSTACK,
     }
     if own:
         fields.update(model=_TEXT, labels=_TEXT)
@@ -175,6 +188,4 @@ def parameters(models: Sequence[str]) -> List[Json]:
         ("min_confidence", _MIN_CONFIDENCE),
         ("labels", _TEXT),
     ]
-    found = [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in rows]
-    seconds = {"type": "number", "exclusiveMinimum": 0}
-    return [*found, {"name": "X-Deadline-S", "in": "header", "required": False, "schema": seconds}]
+    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in rows]

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Dict
 from gunicorn.app.base import BaseApplication
 from uvicorn_worker import UvicornWorker
 
+from .protocol import Protocol
 from .settings import Settings
 
 #: gunicorn's control socket, of releases that have one: nobody here speaks to it.
@@ -12,11 +13,11 @@ _OFF = {"control_socket_disable": True}
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
-    """The event loop and the parser that are fastest, and no header of a proxy believed."""
+    """The fastest event loop and parser, and no header of a proxy believed."""
 
     CONFIG_KWARGS: ClassVar[Dict[str, Any]] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": Protocol,
         "lifespan": "on",
         "proxy_headers": False,
         "server_header": False,

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import re
 import secrets
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -30,27 +30,31 @@ def request_id(headers: Any) -> str:
     return sent if _ID.fullmatch(sent) else secrets.token_hex(8)
 
 
-def key_of(headers: Any) -> Optional[str]:
-    """Return the key in a request's head; None where there is none."""
-    scheme, _, text = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return str(text.strip())
-    sent = headers.get("x-api-key")
-    return None if sent is None else str(sent)
+def keys_in(headers: Any) -> List[str]:
+    """Return the keys in a request's head: none, one, or two where both ways are used. An Authorization of another
+    scheme counts as a key that is wrong.
+    """
+    found = []
+    for value in headers.getlist("authorization"):
+        scheme, _, text = value.strip().partition(" ")
+        found.append(text.strip() if scheme.lower() == "bearer" else "")
+    return [*found, *headers.getlist("x-api-key")]
 
 
-def client_of(keys: Keys, text: Optional[str], kind: str) -> str:
-    """Return the name of the client whose key this is; Refused for none and for any other text."""
+def client_of(keys: Keys, sent: Sequence[str], kind: str) -> Optional[str]:
+    """Return the name of the client whose key is sent, None where nobody needs one; Refused for no key, and where one
+    of them is wrong.
+    """
     if not keys.are_needed:
-        return ""
+        return None
     try:
-        name = keys.name_of(text or "", kind)
+        names = [keys.name_of(text, kind) for text in sent]
     except KeysProblem as problem:
         raise Refused(503, str(problem), "On the host: look at the file, or run site.yml again.") from problem
-    if name is None:
-        said = "The request has no key." if not text else "The key is not one of this service, or was revoked."
+    if not names or None in names:
+        said = "The key is not one of this service, or was revoked." if any(sent) else "The request has no key."
         raise Refused(401, said, HOW, {"WWW-Authenticate": "Bearer"}, deepstack=NO_KEY)
-    return name
+    return names[0]
 
 
 def is_local(scope: Any) -> bool:

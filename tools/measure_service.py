@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""Measure the detection service against the detector in one process, in turns, and print ratios.
+
+    GPUHOST_SET=service ./run true && ./run python tools/measure_service.py --work FOLDER
+
+The service is started as a host runs it: its tree, gunicorn, one worker, a loopback port. Processor time is the
+worker's own (/proc), so other work on the machine moves it little; times of answers are moved by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import http.client
+import json
+import os
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import cv2
+
+from gpuhost.host import store
+from gpuhost.shipping import tree
+from gpuhost.yolo import photos
+
+ROOT = Path(__file__).resolve().parents[1]
+BOUNDARY = "----measured"
+DISTINCT = 12
+LEAST = "0.1"
+#: Decodes, forwards and makes boxes of every photo of a folder so many times; prints processor ms a photo, resident MB,
+#: and the boxes of each.
+IN_PROCESS = """
+import json, pathlib, resource, sys, time
+sys.path.append(sys.argv[1])
+from gpuhost.yolo import images, outputs
+from gpuhost.yolo.detector import Detector
+work, folder, size, count = sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+detector = Detector("yolov4-tiny", weights="synthetic", size=size, work=work, confidence=0.1)
+data = [path.read_bytes() for path in sorted(pathlib.Path(folder).iterdir())]
+found = [outputs.boxes(detector.detect(images.decode(one))) for one in data]
+begun = time.process_time()
+for number in range(count):
+    detector.detect(images.decode(data[number % len(data)]))
+spent = time.process_time() - begun
+status = pathlib.Path("/proc/self/status").read_text()
+resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+print(json.dumps({"ms": 1e3 * spent / count, "mb": resident / 1024, "found": found}))
+"""
+
+
+def form(data: bytes) -> bytes:
+    """Return a form with a picture."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'.encode()
+    return head + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+class Service:
+    """A service that runs."""
+
+    def __init__(self, python: Path, folder: Path, work: Path, size: int) -> None:
+        """Start it."""
+        self.tree = folder / "service"
+        made = tree.program("service")
+        store.write_tree(self.tree, made["files"], made["digest"])
+        model = {"name": "yolov4-tiny", "kind": "published", "weights": "synthetic", "size": size}
+        settings: Dict[str, Any] = {"schema": 1, "device": "cpu", "models": [model], "default_model": "yolov4-tiny"}
+        settings.update(work=str(work), keys=None, records=str(folder))
+        (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        line = [str(python), "-I", "-B", str(self.tree / tree.SERVICE_LAUNCHER), "serve"]
+        line += ["--settings", str(folder / "settings.json"), "--bind", f"127.0.0.1:{self.port}"]
+        with (folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(line, stdout=log, stderr=log)  # noqa: S603 - a list, nothing is expanded
+
+    def ask(self, method: str, path: str, body: bytes = b"", kind: str = "") -> Tuple[int, bytes]:
+        """Return the status and the body of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        try:
+            connection.request(method, path, body, {"Content-Type": kind} if kind else {})
+            found = connection.getresponse()
+            return found.status, found.read()
+        finally:
+            connection.close()
+
+    def detect(self, body: bytes) -> Tuple[int, bytes]:
+        """Send a form."""
+        return self.ask("POST", f"/v1/detect?min_confidence={LEAST}", body, f"multipart/form-data; boundary={BOUNDARY}")
+
+    def wait(self) -> None:
+        """Wait until it is ready."""
+        while self.process.poll() is None:
+            try:
+                if self.ask("GET", "/readyz")[0] == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.1)
+        sys.exit("error: the service has ended; its log is beside its settings.")
+
+    def worker(self) -> Path:
+        """Return the folder in /proc of the process that holds the network."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii")
+        return Path("/proc", children.split()[0])
+
+    def cpu_s(self) -> float:
+        """Return what the worker has used of the processor."""
+        fields = (self.worker() / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mb(self, name: str) -> float:
+        """Return a figure of the worker's memory."""
+        lines = (self.worker() / "status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name + ":"))
+
+
+def loaded(service: Service, bodies: List[bytes], count: int, clients: int) -> Tuple[float, List[float], List[Any]]:
+    """Send photos by several clients; the worker's processor ms a request, the seconds of each answer, the answers."""
+
+    def ask(number: int) -> Tuple[float, Any]:
+        begun = time.monotonic()
+        status, answer = service.detect(bodies[number % len(bodies)])
+        return time.monotonic() - begun, (number % len(bodies), status, answer)
+
+    before = service.cpu_s()
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        found = list(pool.map(ask, range(count)))
+    spent = 1e3 * (service.cpu_s() - before) / count
+    return spent, [seconds for seconds, _ in found], [answer for _, answer in found]
+
+
+def hostile() -> Dict[str, bytes]:
+    """Return bodies of up to 16 MB that cost other servers most."""
+    size = (16 << 20) - 400
+    mark = f"--{BOUNDARY}".encode()
+    frame = b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, 8192, 8192, 1) + b"\x01\x11\x00"
+    scan = b"\xff\xda" + struct.pack(">HB", 8, 1) + b"\x01\x00\x00\x00\x01" + b"\0" * 300
+    return {
+        "line ends before the form": b"\r\n" * (size // 2),
+        "line ends behind the form": form(b"x") + b"\r\n" * (size // 2),
+        "one header": mark + b"\r\nA: " + b"a" * size,
+        "many parts": (mark + b"\r\n\r\n\r\n") * (size // (len(mark) + 6)),
+        "near boundaries": form(b"\r\n" + mark[:-1] * (size // len(mark))),
+        "markers of a JPEG": form(b"\xff\xd8" + b"\xff" * size),
+        "segments of a JPEG": form(b"\xff\xd8" + b"\xff\xfe\0\2" * (size // 4)),
+        "1000 scans": form(b"\xff\xd8" + frame + scan * 1000 + b"\xff\xd9"),
+        "WebP of 38 bytes": form(
+            b"RIFF\x1e\0\0\0WEBPVP8L\x12\0\0\0\x2f" + struct.pack("<I", 16382 | 16382 << 14) + b"\0" * 13
+        ),
+    }
+
+
+def main() -> int:
+    """Measure, and print a line a figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="a folder for photos, weights and the service's tree")
+    parser.add_argument("--python", type=Path, default=ROOT / ".venv-service" / "bin" / "python")
+    parser.add_argument("--size", type=int, default=416)
+    parser.add_argument("--photos", type=int, default=60, help="in each turn")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=4)
+    given = parser.parse_args()
+    folder, work, pictures = given.work / "run", given.work / "work", given.work / "photos"
+    for one in (folder, work, pictures):
+        one.mkdir(parents=True, exist_ok=True)
+    bodies = []
+    for number in range(DISTINCT):
+        data = cv2.imencode(".jpg", photos.pixels(number))[1].tobytes()
+        (pictures / f"{number:02d}.jpg").write_bytes(data)
+        bodies.append(form(data))
+    service = Service(given.python, folder, work, given.size)
+    try:
+        service.wait()
+        measure(service, given, bodies, pictures, work)
+    finally:
+        service.process.send_signal(signal.SIGTERM)
+        service.process.wait()
+    return 0
+
+
+def measure(service: Service, given: argparse.Namespace, bodies: List[bytes], pictures: Path, work: Path) -> None:
+    """Take turns, then what needs none."""
+    line = [str(given.python), "-I", "-B", "-c", IN_PROCESS, str(service.tree), str(work), str(pictures)]
+    line += [str(given.size), str(given.photos)]
+    alone: List[float] = []
+    served: List[float] = []
+    seconds: List[float] = []
+    wrong = 0
+    resident = 0.0
+    loaded(service, bodies, DISTINCT, given.clients)
+    for _ in range(given.rounds):
+        found = json.loads(subprocess.run(line, stdout=subprocess.PIPE, check=True).stdout)  # noqa: S603 - a list
+        alone.append(found["ms"])
+        resident = found["mb"]
+        spent, times, answers = loaded(service, bodies, given.photos, given.clients)
+        served.append(spent)
+        seconds += times
+        wrong += sum(
+            status != 200 or json.loads(answer)["detections"] != found["found"][which]
+            for which, status, answer in answers
+        )
+    ratio = statistics.median(mine / theirs for mine, theirs in zip(served, alone))
+    rows = f"{', '.join(f'{one:.1f}' for one in served)} against {', '.join(f'{one:.1f}' for one in alone)} ms"
+    print(f"CPU a photo: {ratio:.3f} x in-process ({rows}; goal 1.10)")
+    print(f"wrong answers: {wrong} of {given.rounds * given.photos}")
+    ordered = sorted(seconds)
+    p50, p99 = ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+    print(f"answers: p50 {1e3 * p50:.0f} ms, p99 {1e3 * p99:.0f} ms, p99/p50 {p99 / p50:.2f} (goal 1.7)")
+    now = service.memory_mb("VmRSS")
+    print(f"resident: {now:.0f} MB, in-process {resident:.0f}, difference {now - resident:+.0f} (goal +70)")
+    apple = form(b"an apple" * (75_000 // 8))
+    spent, _, _ = loaded(service, [apple], 400, given.clients)
+    print(f"HTTP alone, 75 kB that are refused by their first bytes: {spent:.2f} ms CPU a request (goal 0.5)")
+    for name, body in hostile().items():
+        (service.worker() / "clear_refs").write_text("5", encoding="ascii")
+        before, used = service.memory_mb("VmRSS"), service.cpu_s()
+        status, _ = service.detect(body)
+        spent, more = service.cpu_s() - used, service.memory_mb("VmHWM") - before
+        print(f"hostile, {name}: {status}, {spent:.2f} CPU s, {more:+.0f} MB (goals 0.5, +300)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
