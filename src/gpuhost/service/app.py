@@ -36,7 +36,7 @@ from .wire import (
     client_of,
     head_of,
     is_local,
-    keys_in,
+    key_of,
     refused,
     request_id,
     until_gone,
@@ -103,9 +103,9 @@ class Service:
         query = asked.query_of(request.scope["query_string"], None if like_deepstack else asked.FIELDS[:3])
         seconds = asked.seconds_of(request.headers.get("x-deadline-s"), self.settings.deadline_s)
         deadline = time.monotonic() + seconds
-        sent = keys_in(request.headers)
-        if sent:
-            note["client"] = client_of(self.keys, sent, DETECT)
+        sent = key_of(request.headers)
+        if sent is not None:
+            note["client"] = client_of(self.keys, sent, DETECT) or None
         check_length(request, self.settings)
         self._must_be_ready()
         if not self.jobs.enter():
@@ -116,8 +116,8 @@ class Service:
             note["bytes"] = len(body)
             sent_form = self._parsed(body, request)
             del body
-            if not sent:
-                note["client"] = client_of(self.keys, [sent_form.fields.get("api_key", "")], DETECT)
+            if sent is None:
+                note["client"] = client_of(self.keys, sent_form.fields.get("api_key"), DETECT) or None
             wanted = {**query, **{key: value for key, value in sent_form.fields.items() if value}}
             model = self._model(name if name is not None else wanted.get("model"), name is not None)
             confidence = asked.confidence_of(wanted.get("min_confidence"), self.settings.confidence, like_deepstack)
@@ -191,7 +191,7 @@ class Service:
     def models(self, request: Request) -> Response:
         """Answer which networks there are."""
         asked.query_of(request.scope["query_string"])
-        request.scope["gpuhost"]["client"] = client_of(self.keys, keys_in(request.headers), DETECT)
+        request.scope["gpuhost"]["client"] = client_of(self.keys, key_of(request.headers), DETECT) or None
         self._must_be_ready()
         rows = [
             {**_named(one), "labels": list(one.detector.labels), "batch": one.batch}
@@ -220,7 +220,7 @@ class Service:
         """Answer the metrics, to this machine or with a key."""
         asked.query_of(request.scope["query_string"])
         if not is_local(request.scope):
-            request.scope["gpuhost"]["client"] = client_of(self.keys, keys_in(request.headers), DETECT)
+            request.scope["gpuhost"]["client"] = client_of(self.keys, key_of(request.headers), DETECT) or None
         info = {
             "version": __version__,
             "device": self.settings.device,
@@ -234,7 +234,7 @@ class Service:
         if is_local(request.scope) or not self.keys.are_needed:
             return True
         try:
-            return client_of(self.keys, keys_in(request.headers), DETECT) is not None
+            return client_of(self.keys, key_of(request.headers), DETECT) != ""
         except Refused:
             return False
 

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import re
 import secrets
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -30,31 +30,31 @@ def request_id(headers: Any) -> str:
     return sent if _ID.fullmatch(sent) else secrets.token_hex(8)
 
 
-def keys_in(headers: Any) -> List[str]:
-    """Return the keys in a request's head: none, one, or two where both ways are used. An Authorization of another
-    scheme counts as a key that is wrong.
+def key_of(headers: Any) -> Optional[str]:
+    """Return the key in a request's head; None where there is none. Two that differ are no key, and neither is an
+    Authorization of another scheme.
     """
-    found = []
+    found = headers.getlist("x-api-key")
     for value in headers.getlist("authorization"):
         scheme, _, text = value.strip().partition(" ")
         found.append(text.strip() if scheme.lower() == "bearer" else "")
-    return [*found, *headers.getlist("x-api-key")]
-
-
-def client_of(keys: Keys, sent: Sequence[str], kind: str) -> Optional[str]:
-    """Return the name of the client whose key is sent, None where nobody needs one; Refused for no key, and where one
-    of them is wrong.
-    """
-    if not keys.are_needed:
+    if not found:
         return None
+    return str(found[0]) if len(set(found)) == 1 else ""
+
+
+def client_of(keys: Keys, text: Optional[str], kind: str) -> str:
+    """Return the name of the client whose key this is, nothing where nobody needs one; Refused for any other text."""
+    if not keys.are_needed:
+        return ""
     try:
-        names = [keys.name_of(text, kind) for text in sent]
+        name = keys.name_of(text or "", kind)
     except KeysProblem as problem:
         raise Refused(503, str(problem), "On the host: look at the file, or run site.yml again.") from problem
-    if not names or None in names:
-        said = "The key is not one of this service, or was revoked." if any(sent) else "The request has no key."
+    if name is None:
+        said = "The request has no key." if text is None else "The key is not one of this service, or was revoked."
         raise Refused(401, said, HOW, {"WWW-Authenticate": "Bearer"}, deepstack=NO_KEY)
-    return names[0]
+    return name
 
 
 def is_local(scope: Any) -> bool:
