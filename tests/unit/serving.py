@@ -63,9 +63,9 @@ class Answer(NamedTuple):
 class Service:
     """A service that runs; ended with the block."""
 
-    def __init__(self, folder: Path, work: Path, **settings: Any) -> None:
-        """Start it with settings that differ from the usual ones."""
-        self.folder = folder
+    def __init__(self, folder: Path, work: Path, staged: str = "", **settings: Any) -> None:
+        """Start it with settings that differ from the usual ones; `staged` is a program that runs in it before."""
+        self.folder, self._staged = folder, staged
         made = tree.program("service")
         self.tree = folder / "service"
         store.write_tree(self.tree, made["files"], made["digest"])
@@ -90,7 +90,13 @@ class Service:
 
     def launcher(self) -> List[str]:
         """The start of the program's command line."""
-        return [str(PYTHON), "-I", "-B", str(self.tree / tree.SERVICE_LAUNCHER)]
+        launcher = self.tree / tree.SERVICE_LAUNCHER
+        if not self._staged:
+            return [str(PYTHON), "-I", "-B", str(launcher)]
+        program = (
+            f"import runpy, sys\nsys.path.insert(0, {str(self.tree)!r})\n{self._staged}\nrunpy.run_path(sys.argv[0])"
+        )
+        return [str(PYTHON), "-I", "-B", "-c", f"import sys; sys.argv[0] = {str(launcher)!r}\n{program}"]
 
     def __enter__(self) -> Service:
         """Wait until its state is known."""

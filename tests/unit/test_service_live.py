@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import signal
+import socket
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -594,6 +595,71 @@ def test_the_watchs_record_names_the_cause(work: Path, tmp_path: Path) -> None:
         found = service.ask("GET", "/readyz").json
         assert found["diagnosis"] == "D01"
         assert found["watch"] == ["driver.match: the library is 2, loaded is 1"]
+
+
+LOST = """
+from pathlib import Path
+from gpuhost.service import app, jobs
+from gpuhost.yolo.network import OpenCvNetwork
+app.RETRY_S, jobs.SOON_S = 0.5, 0.05
+real = OpenCvNetwork.forward_batch
+def forward_batch(self, blobs):
+    if Path({flag!r}).exists():
+        import cv2
+        raise cv2.error("CUDA error: no CUDA-capable device is detected")
+    return real(self, blobs)
+OpenCvNetwork.forward_batch = forward_batch
+"""
+
+
+def test_a_card_that_is_lost_while_it_serves(work: Path, tmp_path: Path) -> None:
+    """Staged: each forward pass fails. The photo is refused, a new process refuses the device, and one after it serves
+    again once the card is back, without anybody's command.
+    """
+    flag = tmp_path / "lost"
+    with Service(tmp_path, work, LOST.format(flag=str(flag))) as service:
+        first = service.worker()
+        flag.touch()
+        answer = service.detect(JPEG, "/v1/vision/detection")
+        assert (answer.status, answer.json["error"]) == (500, "error occured on the server")
+        service.until(lambda: service.state() == "refused")
+        assert service.worker() != first
+        found = service.ask("GET", "/readyz").json
+        assert "no CUDA-capable device" in found["reason"] and found["diagnosis"]
+        assert service.detect(JPEG).status == 503
+        second = service.worker()
+        service.until(lambda: service.state() == "refused" and service.worker() != second)
+        flag.unlink()
+        service.until(lambda: service.state() == "ready")
+        assert service.detect(JPEG).status == 200
+        told = [line["why"] for line in service.lines() if line.get("event") == "end"]
+        assert told[0].startswith("3 forward passes in a row failed") and "tries again" in told[1]
+
+
+def test_the_socket_of_systemd_outlives_the_service(service: Service, tmp_path: Path) -> None:
+    """It is listened on as it is given, and stays where it is, so that clients wait while the service is replaced."""
+    path = tmp_path / "detect.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(16)
+        line = [*service.launcher(), "serve", "--settings", str(service.settings)]
+        start = ["sh", "-c", 'exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "sh", *line]
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(start, stdin=listening, stdout=log, stderr=log)
+        try:
+            with socket.socket(socket.AF_UNIX) as wire:
+                wire.settimeout(60)
+                wire.connect(str(path))
+                wire.sendall(head("GET", "/healthz", [HOST]))
+                assert read_answer(wire).json == {"alive": True}
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+            assert path.is_socket()
+            with socket.socket(socket.AF_UNIX) as waiting:
+                waiting.connect(str(path))
+        finally:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize(
