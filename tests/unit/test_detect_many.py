@@ -23,6 +23,7 @@ from gpuhost.yolo import detector as detector_module
 from gpuhost.yolo.darknet import Size, sides
 from gpuhost.yolo.detector import Detection
 from gpuhost.yolo.networks import MODELS
+from gpuhost.yolo.table import device_named
 
 FRAMES = 12
 FIXED = [Detection((10.0, 20.0, 30.0, 40.0), 0, "person", 0.9), Detection((1.0, 2.0, 3.0, 4.0), 16, "dog\x1b[2J", 0.5)]
@@ -34,7 +35,7 @@ class Made:
     size, meaningful = 32, True
 
     def __init__(self, *_: Any) -> None:
-        self.network = SimpleNamespace(device=SimpleNamespace(name="cpu"), forward=lambda blob: [blob])
+        self.network = SimpleNamespace(device=device_named("cpu"), forward=lambda blob: [blob])
         self.files = SimpleNamespace(weights_kind="real", weights_sha256="0" * 64, notes=())
 
     def blob(self, image: Any) -> Any:
