@@ -55,6 +55,21 @@ print(json.dumps({"ms": 1e3 * spent / count, "mb": resident / 1024, "found": fou
 """
 
 
+#: A card that takes so many seconds for a picture, and nothing of the processor. It gives what the real one gave first.
+CARD = """
+import time
+from gpuhost.yolo.network import OpenCvNetwork
+real, said = OpenCvNetwork.forward_batch, {{}}
+def forward_batch(self, blobs):
+    if id(self) not in said:
+        said[id(self)] = real(self, blobs)
+    time.sleep({seconds})
+    return said[id(self)]
+OpenCvNetwork.forward_batch = forward_batch
+"""
+CARDS_S = (0.039, 0.010)
+
+
 def form(data: bytes) -> bytes:
     """Return a form with a picture."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'.encode()
@@ -64,8 +79,8 @@ def form(data: bytes) -> bytes:
 class Service:
     """A service that runs."""
 
-    def __init__(self, python: Path, folder: Path, work: Path, size: int) -> None:
-        """Start it."""
+    def __init__(self, python: Path, folder: Path, work: Path, size: int, staged: str = "") -> None:
+        """Start it; `staged` is a program that runs in it before."""
         self.tree = folder / "service"
         made = tree.program("service")
         store.write_tree(self.tree, made["files"], made["digest"])
@@ -76,8 +91,10 @@ class Service:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
-        line = [str(python), "-I", "-B", str(self.tree / tree.SERVICE_LAUNCHER), "serve"]
-        line += ["--settings", str(folder / "settings.json"), "--bind", f"127.0.0.1:{self.port}"]
+        launcher = str(self.tree / tree.SERVICE_LAUNCHER)
+        program = f"import runpy, sys\nsys.path.insert(0, {str(self.tree)!r})\n{staged}\nsys.argv[0] = {launcher!r}\n"
+        line = [str(python), "-I", "-B", *(["-c", program + "runpy.run_path(sys.argv[0])"] if staged else [launcher])]
+        line += ["serve", "--settings", str(folder / "settings.json"), "--bind", f"127.0.0.1:{self.port}"]
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(line, stdout=log, stderr=log)  # noqa: S603 - a list, nothing is expanded
 
@@ -105,6 +122,11 @@ class Service:
                 pass
             time.sleep(0.1)
         sys.exit("error: the service has ended; its log is beside its settings.")
+
+    def end(self) -> None:
+        """End it."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
 
     def worker(self) -> Path:
         """Return the folder in /proc of the process that holds the network."""
@@ -193,9 +215,27 @@ def main() -> int:
         service.wait()
         measure(service, given, bodies, pictures, work)
     finally:
-        service.process.send_signal(signal.SIGTERM)
-        service.process.wait()
+        service.end()
+    for seconds in CARDS_S:
+        emulated(given, bodies, folder, work, seconds)
     return 0
+
+
+def emulated(given: argparse.Namespace, bodies: List[bytes], folder: Path, work: Path, seconds: float) -> None:
+    """Print what of a card's pace arrives at eight clients."""
+    service = Service(given.python, folder, work, 96, CARD.format(seconds=seconds))
+    try:
+        service.wait()
+        loaded(service, bodies, 2 * DISTINCT, 8)
+        count = int(6 / seconds)
+        begun = time.monotonic()
+        _, _, answers = loaded(service, bodies, count, 8)
+        pace = count / (time.monotonic() - begun)
+        good = sum(status == 200 for _, status, _ in answers)
+        told = f"{pace * seconds:.0%} of its pace, {good} of {count} answered (goals 95 %, 90 %)"
+        print(f"a card of {1e3 * seconds:.0f} ms, emulated: {told}")
+    finally:
+        service.end()
 
 
 def measure(service: Service, given: argparse.Namespace, bodies: List[bytes], pictures: Path, work: Path) -> None:

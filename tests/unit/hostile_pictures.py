@@ -77,6 +77,19 @@ def turned(orientation: int) -> bytes:
     return JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + JPEG[2:]
 
 
+def cmyk() -> bytes:
+    """A JPEG of four colours, one block of each, without any difference in it."""
+    quantities = b"\xff\xdb" + struct.pack(">HB", 67, 0) + b"\1" * 64
+    components = b"".join(bytes([number, 0x11, 0]) for number in range(1, 5))
+    frame = b"\xff\xc0" + struct.pack(">HBHHB", 20, 8, 8, 8, 4) + components
+    codes = b"".join(b"\xff\xc4" + struct.pack(">HB", 20, kind) + b"\1" + bytes(15) + b"\0" for kind in (0x00, 0x10))
+    scan = (
+        b"\xff\xda" + struct.pack(">HB", 14, 4) + b"".join(bytes([number, 0]) for number in range(1, 5)) + b"\0\x3f\0"
+    )
+    adobe = b"\xff\xee" + struct.pack(">H5sHHHB", 14, b"Adobe", 100, 0, 0, 0)
+    return b"\xff\xd8" + adobe + quantities + frame + codes + scan + b"\0" + b"\xff\xd9"
+
+
 def with_preview_alone() -> bytes:
     """A JPEG that is cut off, whose embedded preview has an end."""
     small = encoded(".jpg", PIXELS[:32, :32])
@@ -114,6 +127,7 @@ REFUSED: Dict[str, bytes] = {
 TAKEN: Dict[str, Tuple[bytes, List[int]]] = {
     "JPEG": (JPEG, [640, 480]),
     "progressive JPEG": (encoded(".jpg", PIXELS, cv2.IMWRITE_JPEG_PROGRESSIVE, 1), [640, 480]),
+    "JPEG of four colours": (cmyk(), [8, 8]),
     "grey JPEG": (encoded(".jpg", PIXELS[:, :, 0]), [640, 480]),
     "100 kB behind the end": (JPEG + b"x" * 100_000, [640, 480]),
     "photo before a ZIP": (JPEG + b"PK\3\4" + b"\0" * 50, [640, 480]),

@@ -290,6 +290,23 @@ def test_a_forward_pass_that_does_not_end_is_noticed(bed: Bed, monkeypatch: pyte
     bed.run(work)
 
 
+def test_no_photo_is_trusted_to_a_device_whose_last_pass_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It computes otherwise and raises nothing: only the probe can tell."""
+    bed = Bed(monkeypatch, probe_s=1)
+    monkeypatch.setattr(jobs_module, "SOON_S", 0.5)
+
+    async def work() -> None:
+        bed.network.shift = 1.0
+        await bed.until(lambda: bed.health.state == "failing")
+        photo = asyncio.ensure_future(bed.detect())
+        await bed.until(lambda: bool(bed.ended))
+        assert not photo.done()
+        bed.network.shift = 0.0
+        await photo
+
+    bed.run(work)
+
+
 @pytest.mark.parametrize("problem", [EnvironmentProblem("No card.", "Look."), RuntimeError("cuInit: 999")])
 def test_what_cannot_be_opened_is_a_refusal(bed: Bed, problem: Exception) -> None:
     bed.problem = problem

@@ -270,6 +270,7 @@ def test_parameters_that_nobody_means(service: Service, query: str) -> None:
         ({"X-API-Key": "k" * 60_000}, 401),
         ({"Authorization": f"Basic {KEY}"}, 401),
         ({"Authorization": "Bearer no", "X-API-Key": KEY}, 401),
+        ({"Authorization": f"Bearer {KEY}", "X-API-Key": "no"}, 401),
         ({"Authorization": f"Bearer {KEY}", "X-API-Key": KEY}, 200),
     ],
 )

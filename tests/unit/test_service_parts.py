@@ -178,14 +178,20 @@ def test_the_pixels_that_are_decoded_at_once_have_a_bound() -> None:
 
 
 def test_who_has_to_be_alone_is_not_kept_out_by_callers_that_overlap() -> None:
-    """Two callers that are never both outside; a third whose picture is damaged is done again alone all the same."""
-    listener, stop = Listener(), threading.Event()
-    turns = [threading.Semaphore(1), threading.Semaphore(0)]
+    """Two callers of whom one is always inside, as each leaves only when the other has come back; a third whose picture
+    is damaged is done again alone all the same.
+    """
+    listener, stop, turn, entered = Listener(), threading.Event(), threading.Condition(), [0, 0]
+
+    def inside(own: int) -> None:
+        with turn:
+            entered[own] += 1
+            turn.notify_all()
+            turn.wait_for(lambda: entered[1 - own] >= entered[own] + own, 0.5)
 
     def overlap(own: int) -> None:
         while not stop.is_set():
-            turns[own].acquire(timeout=0.05)
-            listener.call(lambda: (turns[1 - own].release(), stop.wait(0.002)))
+            listener.call(lambda: inside(own))
 
     threads = [threading.Thread(target=overlap, args=(number,)) for number in (0, 1)]
     for thread in threads:
@@ -196,10 +202,11 @@ def test_who_has_to_be_alone_is_not_kept_out_by_callers_that_overlap() -> None:
     )
     damaged.start()
     damaged.join(20)
+    kept_out = damaged.is_alive()
     stop.set()
     for thread in (*threads, damaged):
         thread.join()
-    assert done == ["Corrupt JPEG data: premature end\n"]
+    assert (kept_out, done) == (False, ["Corrupt JPEG data: premature end\n"])
 
 
 # Health
