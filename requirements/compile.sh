@@ -26,9 +26,10 @@ esac
 "${UV:-uv}" pip compile --quiet ${upgrade:+"$upgrade"} --system-certs --generate-hashes --no-annotate --universal \
     --no-emit-index-url --python-version 3.8 --custom-compile-command requirements/compile.sh -o pip.txt pip.in
 # Python 3.8 is what Ubuntu 18.04 offers a controller, and its glibc 2.27 takes no newer wheels than manylinux2014.
-compile py38.txt 3.8 x86_64-manylinux2014 controller.in dev.in
-for minor in 9 10 11 12 13 14; do
-    compile "py3$minor.txt" "3.$minor" x86_64-manylinux_2_28 controller.in dev.in
+for minor in 8 9 10 11 12 13 14; do
+    if [ "$minor" = 8 ]; then glibc=manylinux2014; else glibc=manylinux_2_28; fi
+    compile "py3$minor.txt" "3.$minor" "x86_64-$glibc" controller.in dev.in
+    compile "user-py3$minor.txt" "3.$minor" "x86_64-$glibc" controller.in -c "py3$minor.txt"
 done
 compile lint.txt 3.11 x86_64-manylinux_2_28 lint.in
 compile service.txt 3.11 x86_64-manylinux_2_28 service.in

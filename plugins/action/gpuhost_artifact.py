@@ -7,23 +7,15 @@ all hosts, and sent from there (`via: controller`).
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 from ansible.plugins.action import ActionBase
 
-from gpuhost.errors import GpuhostError, UsageError
+from gpuhost.errors import GpuhostError
 from gpuhost.host import download as artifacts
+from gpuhost.shipping import artifacts as fetching
 from gpuhost.shipping.asked import Asked
-
-VIA = ("auto", "controller", "target")
-
-
-def controller_cache() -> Path:
-    """Where this controller keeps what it has fetched."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "gpuhost" / "artifacts"
 
 
 class ActionModule(Asked, ActionBase):  # type: ignore[misc]
@@ -41,8 +33,6 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
         if quick.get("failed") or not quick.get("changed"):
             return quick
         try:
-            if via not in VIA:
-                raise UsageError(f"artifact_via is {via!r}.", f"Write one of: {', '.join(VIA)}.")
             source = self._source(arguments, folder, via, tell)
         except GpuhostError as error:
             return {"failed": True, "msg": str(error), "exit_code": error.exit_code}
@@ -59,9 +49,10 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
     def _source(self, arguments: Dict[str, Any], folder: str, via: str, tell: Any) -> Optional[Path]:
         """The file on this controller to send; None when the target is to fetch it itself."""
         file, mirror = arguments["file"], arguments.get("mirror_url") or ""
+        by_target = fetching.target_fetches(via, self._local())
         if folder:
             return artifacts.in_folder(Path(folder), file)
-        if via == "target" or (via == "auto" and self._local()):
+        if by_target:
             return None
         told = [""]
 
@@ -72,8 +63,8 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
                 told[0] = step[:-1]
                 tell(f"controller: {text}")
 
-        artifacts.obtain(controller_cache(), file, mirror, None, say)
-        return artifacts.place(controller_cache(), file)
+        artifacts.obtain(fetching.controller_cache(), file, mirror, None, say)
+        return artifacts.place(fetching.controller_cache(), file)
 
     def _send(self, source: Path, arguments: Dict[str, Any], task_vars: Any, tell: Any) -> Dict[str, Any]:
         """Send the file through the connection and have the module check and place it."""

@@ -15,7 +15,19 @@ from ansible.utils.unsafe_proxy import wrap_var
 from gpuhost.checks import benchmark as checks_benchmark
 from gpuhost.checks.host import dpkg_busy
 from gpuhost.errors import GpuhostError, UsageError
-from gpuhost.planning import contents, detector, lock, plan, platforms, preflight, rebuild, rollback, specs, update
+from gpuhost.planning import (
+    contents,
+    detector,
+    lock,
+    needs,
+    plan,
+    platforms,
+    preflight,
+    rebuild,
+    rollback,
+    specs,
+    update,
+)
 from gpuhost.planning.catalog import shipped
 from gpuhost.planning.offers import resolver_for
 from gpuhost.planning.request import left_out, request_of, wishes
@@ -169,6 +181,34 @@ def problems(
     }
 
 
+def needs_of(
+    observation: Dict[str, Any],
+    host: str,
+    file: str,
+    there: Dict[str, Any],
+    root: str,
+    parts: Sequence[str],
+    asked: Any,
+    ignore_gpus: bool = False,
+    without: Any = (),
+    options: Any = None,
+    relock: bool = False,
+) -> Dict[str, Any]:
+    """Return what a host still needs before it has the `parts` of its lock, or of the one that would be made.
+
+    Nothing where there will be none: a later step then refuses, with the reason.
+    """
+    try:
+        locked = read_lock(file, host, relock=relock)
+        if locked:
+            locked = with_options(locked, options or {})
+        else:
+            locked = make_plan(observation, host, asked, ignore_gpus, without, options)["lock"] or {}
+        return needs.of(locked, observation, there, root, contents.options(options or {}), parts)
+    except GpuhostError:
+        return needs.nothing()
+
+
 def taken_as(observation: Dict[str, Any], wanted: str) -> Dict[str, Any]:
     """Return the observation of a host of an unknown release as one of the wanted platform's."""
     return platforms.taken_as(shipped(), observation, str(wanted))
@@ -215,6 +255,7 @@ class FilterModule:
             "gpuhost_taken_as": told(taken_as),
             "gpuhost_specs": told(specs.of_lock),
             "gpuhost_problems": told(problems),
+            "gpuhost_needs": told(needs_of),
             "gpuhost_detector": told(detector.files),
             "gpuhost_benchmark": told(make_benchmark),
         }

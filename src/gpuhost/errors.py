@@ -3,6 +3,8 @@
 Kept to Python 3.6 and the standard library, because modules that run on a target raise these too.
 """
 
+from typing import Any, Dict
+
 from .credentials import without_secrets
 
 #: The exit code of a program that Ctrl-C has ended: what a shell says of it.
@@ -28,6 +30,10 @@ class GpuhostError(Exception):
         # type: () -> str
         """Both halves on one line, as a log or an Ansible failure shows them."""
         return f"{self.message} {self.next_step}".strip()
+
+    def record(self) -> Dict[str, Dict[str, Any]]:
+        """Return what is printed in place of the answer where JSON was asked for."""
+        return {"error": {"message": self.message, "next_step": self.next_step, "exit_code": self.exit_code}}
 
 
 class UsageError(GpuhostError):

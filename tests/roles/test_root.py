@@ -69,7 +69,9 @@ def machines(ansible: Ansible, tmp_path_factory: pytest.TempPathFactory) -> Ansi
         path = "/mnt" if user == "without" else "/usr/sbin:/usr/bin:/sbin:/bin"
         script.write_text(SSH.format(folder=folder, user=user, path=path), encoding="utf-8")
         script.chmod(0o755)
-        ansible.host(user, ansible_connection="ssh", ansible_ssh_executable=str(script))
+        # This controller's own Python need not be one that others may run.
+        own = {"ansible_ssh_executable": str(script), "ansible_python_interpreter": "/usr/bin/python3"}
+        ansible.host(user, ansible_connection="ssh", **own)
     return ansible
 
 

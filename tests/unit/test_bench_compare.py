@@ -282,6 +282,18 @@ def test_a_picture_of_nothing_and_of_another_kind_are_mistakes(
     assert "SVG" in capsys.readouterr().err
 
 
+def test_the_picture_is_told_as_json(
+    written: Callable[..., List[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it is and what it was drawn of; an error in the same form."""
+    paths, picture = written(OLD, NEW), tmp_path / "a.svg"
+    assert cli.main(["bench", "picture", *paths, "-o", str(picture), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"picture": str(picture), "reports": paths}
+    assert picture.exists()
+    assert cli.main(["bench", "picture", *paths, "-o", str(tmp_path / "a.png"), "--json"]) == 2
+    assert "SVG" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
 def test_two_files_of_one_name_are_told_apart() -> None:
     """By their folders."""
     assert bench_picture.titled([Path("/x/one/bench.json"), Path("/x/two/bench.json")]) == ["one/bench", "two/bench"]

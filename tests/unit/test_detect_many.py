@@ -248,7 +248,35 @@ BAD_WORDS: Dict[str, List[str]] = {
 def test_what_cannot_be_meant_ends_with_2(message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, before any work."""
     assert detect(*BAD_WORDS[message]) == 2
-    assert message in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert message in (out if "--json" in BAD_WORDS[message] else err)
+
+
+@pytest.mark.parametrize("message", BAD_WORDS)
+@pytest.mark.parametrize("option", [["--json"], ["--format", "json"]])
+def test_with_json_an_error_is_json_too(message: str, option: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """On the output, in the form of every command of gpuhost, and nothing beside it."""
+    if "--format" in BAD_WORDS[message] and option == ["--format", "json"]:
+        return  # the later one counts: that is no error
+    assert detect(*option, *BAD_WORDS[message]) == 2
+    out, err = capsys.readouterr()
+    told = json.loads(out)["error"]
+    assert message in told["message"] and told["exit_code"] == 2 and set(told) == {"message", "next_step", "exit_code"}
+    assert err == ""
+
+
+def test_an_error_does_not_follow_an_answer_that_has_begun(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a JSON text with a whole one behind it would be neither."""
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs.Drawn, "add", full)
+    assert detect(folder, "--json", "--into", tmp_path / "into") == 7
+    out, err = capsys.readouterr()
+    assert '"error"' not in out and "error: [Errno 28] No space left" in err
 
 
 def test_a_folder_without_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,12 +17,13 @@ from gpuhost.host.commands import CommandFailed
 from gpuhost.host.driver import apt as apt_set
 from gpuhost.host.driver import set as driver_set
 from gpuhost.host.driver import setup as driver_setup
-from gpuhost.host.driver.apt import Apt, held_by_others, short_of_space
+from gpuhost.host.driver.apt import Apt, held_by_others
 from gpuhost.host.driver.offer import ADDED, RELOCK, component_lines, component_step
 from gpuhost.host.driver.packages import Change
 from gpuhost.host.driver.set import Machine
 from gpuhost.host.driver.setup import Setup
 from gpuhost.host.guard import rules
+from gpuhost.host.room import short_of_space
 from gpuhost.host.work import Work
 from gpuhost.report.terminal import show_error
 

@@ -43,7 +43,7 @@ def project(tmp_path_factory):
     home = folder / "project"
     (home / "requirements").mkdir(parents=True)
     shutil.copy(str(RUN), str(home / "run"))
-    pins = f"requirements/py3{sys.version_info[1]}.txt"
+    pins = f"requirements/user-py3{sys.version_info[1]}.txt"
     for name in ("requirements/pip.txt", pins):
         (home / name).write_text(f"knob==1 --hash=sha256:{digest}\n")
     (home / "backend.py").write_text(BACKEND)
@@ -116,7 +116,7 @@ def test_first_call_installs_and_a_wrong_hash_is_refused(project, shadows, tmp_p
 def test_pip_conf_that_sends_packages_elsewhere_is_named(project, tmp_path):
     conf = tmp_path / "pip.conf"
     conf.write_text(f"[install]\ntarget = {tmp_path / 'away'}\n")
-    for name in ("pip.txt", f"py3{sys.version_info[1]}.txt"):
+    for name in ("pip.txt", f"user-py3{sys.version_info[1]}.txt"):
         digest = hashlib.sha256((project.parent / "wheels/knob-1-py3-none-any.whl").read_bytes()).hexdigest()
         (project / "requirements" / name).write_text(f"knob==1 --hash=sha256:{digest}\n")
     done = call(project, "true", PIP_CONFIG_FILE=str(conf))

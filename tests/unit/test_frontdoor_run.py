@@ -20,6 +20,7 @@ import pytest
 import gpuhost
 
 RUN = Path(__file__).parents[2] / "run"
+STACK = "/opt/gpuhost/current/venvs/opencv_cuda/bin/python"
 TOOLS = ["sh", "env", "cat", "chmod", "cksum", "cp", "dd", "dirname", "flock", "grep", "id", "ln", "mkdir", "mv", "rm"]
 TOOLS += ["date", "uname", "rmdir", "sed", "sleep", "tail", "tee", "tr", "echo", "true"]
 
@@ -72,7 +73,7 @@ class Bed:
                 (self.bin / tool).symlink_to(found)
         self.project = folder / "a project"
         (self.project / "requirements").mkdir(parents=True)
-        for name in ("pip", "lint", "service", "py38", "py311", "py313"):
+        for name in ("pip", "lint", "service", "py38", "py311", "py313", "user-py38", "user-py311", "user-py313"):
             (self.project / "requirements" / (name + ".txt")).write_text("# " + name + "\n")
         (self.project / "pyproject.toml").write_text("[project]\n")
         shutil.copy(str(RUN), str(self.project / "run"))
@@ -139,7 +140,8 @@ class Bed:
             process.wait(timeout=30)
 
 
-WHOLE = ["python3.11 venv", "pip pip.txt", "pip py311.txt", "pip a project"]
+WHOLE = ["python3.11 venv", "pip pip.txt", "pip user-py311.txt", "pip a project"]
+FULL = ["python3.11 venv", "pip pip.txt", "pip py311.txt", "pip a project"]
 
 
 @pytest.fixture
@@ -232,16 +234,20 @@ def test_a_command_that_is_called_like_a_folder_is_the_command(ready):
     assert ready.run("gpuhost", "verify", "verify/test_host.py")[1] == "verify|verify/test_host.py|"
 
 
+DF = "#!/bin/sh\necho Filesystem; echo '/dev/sda1 10000000 8500000 {free}  85% /a 3 b'\n"
+
+
 def test_what_would_end_it_halfway_is_told_at_once(bed):
     """A small disk, a clock of the past and a processor without packages; nothing is made."""
     bed.python()
-    bed.script("df", "#!/bin/sh\necho Filesystem; echo '/dev/sda1 10000000 8500000 1500000  85% /a 3 b'\n")
+    bed.script("df", DF.format(free=300000))
     bed.script("date", "#!/bin/sh\ncase $1 in +%Y%m%d) echo 20200101 ;; *) echo 2020-01-01 ;; esac\n")
     bed.script("uname", "#!/bin/sh\necho riscv64\n")
     code, out, err = bed.run("true")
     assert (code, out) == (7, "")
     told = (
-        "1464 MB are free",
+        "292 MB are free",
+        "400 are needed",
         "df -h",
         "The clock says 2020-01-01",
         "timedatectl set-ntp true",
@@ -261,12 +267,75 @@ def test_first_call_makes_the_environment_and_only_the_command_speaks_on_standar
     assert bed.calls() == WHOLE
 
 
+@pytest.mark.parametrize(
+    ("typed", "calls"),
+    [
+        ("ansible-playbook site.yml", WHOLE),
+        ("gpuhost plan --gpu detect", WHOLE),
+        ("gpuhost detect --help", WHOLE),
+        ("gpuhost verify", WHOLE),
+        ("pytest verify/", WHOLE),
+        ("pytest -x ./verify/test_host.py --hosts=h", WHOLE),
+        ("python -m pytest /a/verify", WHOLE),
+        ("python", WHOLE),
+        ("gpuhost detect photo.jpg", FULL),
+        ("gpuhost bench", FULL),
+        ("gpuhost devices", FULL),
+        ("gpuhost bench compare A B", FULL),
+        ("pytest", FULL),
+        ("pytest tests/unit -k verify", FULL),
+        ("pytest -k verify", FULL),
+        ("pytest tests/unit/test_x.py verify", FULL),
+        ("python3 -m pytest", FULL),
+        ("python -m gpuhost.yolo devices", FULL),
+        ("vermin -t=3.6- x", FULL),
+    ],
+)
+def test_a_command_gets_the_packages_that_it_needs(bed, typed, calls):
+    """A user's have no engines and nothing of the tests'. It does not matter here that there is no such command."""
+    if Path(STACK).exists() and "gpuhost" in typed and calls is FULL:
+        pytest.skip(f"a stack is installed here: {STACK} detects")
+    bed.python()
+    assert bed.run(*typed.split())[0] in (0, 127)
+    assert bed.calls() == calls
+
+
+def test_packages_are_added_when_they_are_asked_for_and_stay(ready):
+    """`.venv` then leads to the full set, for a user's commands too, and when it is made anew."""
+    code, _, err = ready.run("vermin")
+    assert code == 127 and "needs more packages than" in err
+    assert ready.calls() == FULL and os.readlink(str(ready.venv)) == ".venvs/main-2"
+    assert ready.run("true") == (0, "", "")
+    ready.renew()
+    assert ready.run("true")[0] == 0
+    assert ready.calls() == FULL
+
+
+def test_a_users_packages_outlive_a_failure_to_add_others(ready):
+    """Without a network, or with a full disk, verify/ still runs."""
+    (ready.folder / "pip-fails").write_text("[Errno -3] Temporary failure in name resolution\n")
+    assert ready.run("vermin")[0] == 7
+    assert ready.run("true") == (0, "", "") and not ready.slot(2).exists()
+
+
+def test_all_packages_can_be_asked_for_and_no_others(bed):
+    bed.python()
+    bed.script("df", DF.format(free=1500000))
+    code, _, err = bed.run("true", env={"GPUHOST_SET": "full"})
+    assert (code, "1464 MB are free" in err, "2000 are needed" in err) == (7, True, True)
+    (bed.bin / "df").unlink()
+    assert bed.run("true", env={"GPUHOST_SET": "full"})[0] == 0
+    assert bed.calls() == FULL
+    assert bed.run("true", env={"GPUHOST_SET": "Full"})[0] == 2
+    assert bed.run("true", env={"GPUHOST_SET": "user"}) == (0, "", "")
+
+
 def test_second_call_asks_nobody(ready):
     assert ready.run("echo", "hi") == (0, "hi\n", "")
     assert ready.calls() == []
 
 
-@pytest.mark.parametrize("name", ["requirements/pip.txt", "requirements/py311.txt"])
+@pytest.mark.parametrize("name", ["requirements/pip.txt", "requirements/user-py311.txt"])
 def test_changed_requirements_make_it_anew(ready, name):
     (ready.project / name).write_text("# other\n")
     assert ready.run("true")[0] == 0
@@ -281,7 +350,8 @@ def test_changed_pyproject_only_installs_the_project_again(ready):
 
 
 def test_another_pythons_requirements_do_not_matter(ready):
-    (ready.project / "requirements/py313.txt").write_text("# other\n")
+    for name in ("user-py313", "py311"):
+        (ready.project / f"requirements/{name}.txt").write_text("# other\n")
     assert ready.run("true") == (0, "", "")
 
 
@@ -322,7 +392,34 @@ def test_killed_first_call_is_repaired_by_the_next(at_the_gate):
 
 
 @pytest.mark.parametrize("locking", ["flock", "mkdir"])
-@pytest.mark.parametrize("step", ["-m venv ", "pip.txt", "py311.txt", "a project", "after the link"])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("phase", ["python3.11 venv", "pip pip.txt", "pip user-py311.txt", "pip a project"])
+def test_interrupted_in_each_phase_nothing_half_made_is_left_or_believed(bed, phase, end, locking):
+    """Ctrl-C goes to all of the terminal's processes; what pip had made by then is taken away, and that is said."""
+    if locking == "mkdir":
+        (bed.bin / "flock").unlink()
+    stub = bed.python()
+    text, gate = stub.read_text(), bed.folder / "halt"
+    wait = f"    case $(tail -n 1 \"$bed/calls\") in '{phase}') cat '{gate}' >/dev/null ;; esac\n"
+    halted = text.replace('    cp "$0"', wait + '    cp "$0"').replace("    env | grep", wait + "    env | grep")
+    stub.write_text(halted)
+    os.mkfifo(str(gate))
+    process = bed.start("true")
+    with open_when_read(gate, process):
+        assert bed.slot().exists()
+        os.killpg(process.pid, end)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, ""), err
+    assert "Interrupted. Nothing half made is left. Type the same command again." in err
+    assert not bed.slot().exists() and not bed.venv.exists() and not (bed.project / ".venvs/lock.d").exists()
+    stub.write_text(text)
+    bed.calls()
+    assert bed.run("true")[0] == 0
+    assert bed.calls() == WHOLE
+
+
+@pytest.mark.parametrize("locking", ["flock", "mkdir"])
+@pytest.mark.parametrize("step", ["-m venv ", "pip.txt", "user-py311.txt", "a project", "after the link"])
 def test_killed_anywhere_the_next_call_makes_one_whole_environment(bed, step, locking):
     if locking == "mkdir":
         (bed.bin / "flock").unlink()
@@ -574,7 +671,7 @@ def test_ready_environment_in_a_read_only_checkout_works(ready):
     [
         (40, "", "The virtual environment could not be made."),
         (100, "", "The pinned pip could not be installed."),
-        (160, "", "The packages that requirements/py311.txt pins could not be installed."),
+        (160, "", "The packages that requirements/user-py311.txt pins could not be installed."),
         (220, "", "gpuhost itself could not be installed."),
         (320, "project", "The environment could not be finished."),
         (320, "", ""),
@@ -713,7 +810,7 @@ def test_missing_requirements_file(bed):
     bed.python("python3.12", "3.12")
     code, _, err = bed.run("true")
     assert code == 7
-    assert "requirements/py312.txt is missing" in err
+    assert "requirements/user-py312.txt is missing" in err
 
 
 @pytest.mark.parametrize("name", ["lint", "service"])

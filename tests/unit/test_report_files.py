@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import json
 import re
 import shutil
@@ -25,6 +26,7 @@ from gpuhost.report import picture as report_picture
 from gpuhost.report import stack as report_stack
 from gpuhost.report import swap as report_swap
 from gpuhost.verification.collect import Host, Options
+from gpuhost.yolo import busy
 
 from ..locks import save
 from .collected import cpu_host, gpu_host, judged
@@ -172,6 +174,54 @@ def test_the_benchmark_is_told_in_the_originals_form(tmp_path: Path) -> None:
     assert "[INFO] 192 photos in 38.40 s (0.200 s each): yolov3 at 416 on cpu, synthetic weights" in table
     page = report_html.page(found)
     assert 'the original&#39;s Quadro P2000: <tspan class="value">39.0 ms' in page
+
+
+def test_a_busy_machine_is_named_beside_its_figures(tmp_path: Path) -> None:
+    """Load and stolen time with their numbers, on the terminal and on the page, for the network that they belong to."""
+
+    def change(seen: Json) -> None:
+        found = seen["benchmark"]["yolov3"]
+        found["environment"]["cpus"] = 2
+        load = {"load_1min": {"min": 4.0, "median": 5.2, "max": 6.0}}
+        found["models"][0].update(
+            sampled={"machine": load, "stolen_share": 0.031}, usage={"cpu_s_per_wall_s": 1.9, "peak_memory_mib": None}
+        )
+
+    told = (
+        "the machine was busy: load 5.2 on 2 processors, 1.9 of it the benchmark's own, "
+        "3.1 % of the processors' time stolen"
+    )
+    found = made(tmp_path, "cpu", "box", change)
+    lines = report.as_text(found, 400).splitlines()
+    assert [": yolov3 at" in line for line in lines if line.startswith("[INFO]") and line.endswith(told)] == [True]
+    page = html.unescape(report_html.page(found))
+    assert page.count(told) == 1 and f"yolov3 on cpu: {told}" in page
+    # A report of an earlier version says nothing of it.
+    for row in found["benchmark"]["models"]:
+        del row["busy"]
+    assert "busy" not in html.unescape(report_html.page(found)).partition("</style>")[2]
+    assert "busy" not in report.as_text(found, 400)
+
+
+@pytest.mark.parametrize(
+    ("load", "used", "stolen", "expected"),
+    [
+        (2.4, 1.9, 0.0, ""),  # its own threads and the sampler
+        (2.9, 1.9, 0.0, "load 2.9 on 2 processors"),
+        (1.9, 0.5, 0.0, ""),  # there was a processor left
+        (None, 1.9, None, ""),
+        (2.0, None, 0.021, "2.1 % of the processors' time stolen"),
+        (9.0, None, 0.02, ""),  # what is its own is not known
+    ],
+)
+def test_when_a_machine_is_busy(load: Any, used: Any, stolen: Any, expected: str) -> None:
+    """More wants to run than there are processors, and one of these at least is another's; or time was stolen."""
+    machine = {} if load is None else {"load_1min": {"median": load}}
+    found = busy.words(
+        {"sampled": {"machine": machine, "stolen_share": stolen}, "usage": {"cpu_s_per_wall_s": used}}, 2
+    )
+    assert bool(found) == bool(expected) and expected in found
+    assert busy.words({}, 2) == ""
 
 
 def test_verdicts_of_the_states(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ..text import printable_lines
 from ..types import Json
 from ..yolo import options
 from .child import waited
+from .output import emit
 
 ROOT = Path("/opt/gpuhost")
 SOURCE = Path(__file__).resolve().parents[2]
@@ -52,6 +53,7 @@ def add_parsers(commands: Any) -> None:
         "reports", nargs="+", type=Path, metavar="REPORT.json", help="in the order of the bars; a folder: all in it"
     )
     picture.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the SVG file")
+    picture.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
     picture.set_defaults(run=run_picture)
     detect = commands.add_parser("detect", help="find the objects in pictures and videos", allow_abbrev=False)
     options.add_detect(detect, work_needed=False)
@@ -72,7 +74,8 @@ def python_with_opencv(root: Path = ROOT) -> str:
         return sys.executable
     raise EnvironmentProblem(
         f"There is no OpenCV to detect with: neither {installed} nor a module cv2 in {sys.executable}.",
-        "Install the stack: ./run ansible-playbook site.yml",
+        "Install the stack: ./run ansible-playbook site.yml. Or type ./run before the command, which adds OpenCV and "
+        "engines to .venv: ./run gpuhost detect ...",
     )
 
 
@@ -187,6 +190,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
         code = delegate("bench", arguments, report_option(report) + option_list(arguments, BENCH))
         if report.exists() and code in (0, 1):
             draw([report], ["here"], arguments.picture)
+            print(f"picture: {arguments.picture}")
     return code
 
 
@@ -254,7 +258,6 @@ def draw(reports: Sequence[Path], names: Sequence[str], output: Path) -> None:
         raise EnvironmentProblem(
             f"The picture cannot be written to {output}: {error.strerror}.", "Name another file."
         ) from error
-    print(f"picture: {output}")
 
 
 def reports_at(path: Path) -> List[Path]:
@@ -272,4 +275,8 @@ def run_picture(arguments: argparse.Namespace) -> int:
     check_svg(arguments.output)
     reports = [report for path in arguments.reports for report in reports_at(path)]
     draw(reports, bench_picture.titled(reports), arguments.output)
+    if arguments.as_json:
+        emit({"picture": str(arguments.output), "reports": [str(path) for path in reports]})
+    else:
+        print(f"picture: {arguments.output}")
     return 0

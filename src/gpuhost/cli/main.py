@@ -70,7 +70,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except WrongUsage as wrong:
         step = f"See {wrong.parser.prog} --help."
         if "--json" in (sys.argv[1:] if argv is None else argv):
-            return told_as_json(UsageError(wrong.message), step)
+            return told_as_json(UsageError(wrong.message, step))
         argparse.ArgumentParser.error(wrong.parser, wrong.message)
     try:
         code = arguments.run(arguments) or 0
@@ -79,7 +79,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except GpuhostError as error:
         step = explained(error.next_step)
         if True in (getattr(arguments, "json", None), getattr(arguments, "as_json", None)):
-            return told_as_json(error, step)
+            error.next_step = step
+            return told_as_json(error)
         render.show_error(render.console(stderr=True), error.message, step)
         return error.exit_code
     except OSError as error:
@@ -90,9 +91,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def told_as_json(error: GpuhostError, step: str) -> int:
+def told_as_json(error: GpuhostError) -> int:
     """Print an error with what to do next as JSON; return its exit code."""
-    emit({"error": {"message": error.message, "next_step": step, "exit_code": error.exit_code}})
+    emit(error.record())
     return error.exit_code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import errno
 import hashlib
 import html.parser
@@ -16,29 +15,13 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from .. import strict_json
 from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
 from ..host import download as artifacts
-from ..host import files, https
+from ..host import files, https, pip_index
 from ..types import Json
 from .failures import failure
 
-PYPI = "https://pypi.org/simple"
 JSON_KIND = "application/vnd.pypi.simple.v1+json"
 SEAL = ".gpuhost-tree"
 LARGEST_PAGE = 32 << 20  # bytes; PyPI's page of a package with thousands of files has 5 MB
-
-
-def index() -> str:
-    """The package index that pip on this machine is set up for: its environment variable, its files, else PyPI."""
-    said = os.environ.get("PIP_INDEX_URL")
-    for place in (os.environ.get("PIP_CONFIG_FILE"), "~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/pip.conf"):
-        if said or not place:
-            continue
-        parser = configparser.RawConfigParser()
-        try:
-            parser.read(Path(place).expanduser(), encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):
-            continue
-        said = parser.get("global", "index-url", fallback=None)
-    return (said or PYPI).rstrip("/")
 
 
 class Links(html.parser.HTMLParser):
@@ -81,7 +64,7 @@ def locate(row: Json) -> str:
     """The address of a source row: its own, or what the index lists under its file's name."""
     if row.get("url"):
         return str(row["url"])
-    base = f"{index()}/{row['package']}/"
+    base = f"{pip_index.index()}/{row['package']}/"
     page, kind, at = https.page(base, f"{JSON_KIND}, text/html;q=0.1", LARGEST_PAGE)
     found = address_in(page, kind, at, row["file"])
     if found is None:

@@ -123,6 +123,16 @@ def opener(most: int, clock: Clock) -> urllib.request.OpenerDirector:
     return made
 
 
+def proxies() -> Dict[str, str]:
+    """Return the proxies of this process's variables, by scheme."""
+    return dict(urllib.request.getproxies())
+
+
+def is_direct(host: str) -> bool:
+    """Return whether the variables exempt a server from proxies."""
+    return bool(urllib.request.proxy_bypass(host))
+
+
 def shown(url: str) -> str:
     """Return an address as it may be shown: printable, of bounded length, without login and parameters."""
     return printable(without_secrets(url), 400)

@@ -13,6 +13,7 @@ from ..errors import ArtifactError, EnvironmentProblem
 from ..types import Json
 from . import commands, files, making, own_libraries
 from .commands import CommandFailed
+from .room import UNPACKED
 
 # What pip needs in place before it can build an sdist without fetching build tools of its own choice.
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
@@ -131,12 +132,14 @@ def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callab
     files.remove(scratch)
 
 
-def check_space(root: Path, name: str, lock: Json) -> None:
-    """Refuse a file system without room for the files and the unpacked environment.
+def room(lock: Json) -> int:
+    """Return how many bytes the files and the unpacked environment take."""
+    return (1 + UNPACKED) * sum(p["size"] or 0 for p in lock["packages"])
 
-    Unpacked, packages take up to four times their download (TensorFlow 2.21: 636 MB become 2.2 GB, measured).
-    """
-    making.check_space(root, name, 5 * sum(p["size"] or 0 for p in lock["packages"]))
+
+def check_space(root: Path, name: str, lock: Json) -> None:
+    """Refuse a file system without room for the files and the unpacked environment."""
+    making.check_space(root, name, room(lock))
 
 
 def check_python(python: str) -> None:

@@ -9,6 +9,7 @@ import fastjsonschema
 from ..planning.catalog import DATA, shipped, validator
 from ..text import printable
 from ..types import Json
+from ..yolo import busy
 
 LONGEST_WORD = 300
 
@@ -36,6 +37,7 @@ def rows(found: Json, when: str) -> List[Dict[str, Any]]:
             "opencv": printable(found["environment"]["opencv"], LONGEST_WORD),
             "photo_kind": printable(found["photos"]["kind"], LONGEST_WORD),
             "when": when,
+            "busy": busy.words(entry, found["environment"].get("cpus")),
         }
         for entry in found["models"]
         if "headline" in entry

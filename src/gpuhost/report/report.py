@@ -128,7 +128,8 @@ def original_line(model: Json, when: str) -> str:
     """A model's result in the form of the original's log, in a report of `when`."""
     what = f"{model['model']} at {model['size']} on {model['device']}, {model['weights']['kind']} weights"
     earlier = "" if model.get("when", when) == when else f", measured {model['when']}"
-    return f"[INFO] {times(model)}: {what}{earlier}"
+    busy = f"; {model['busy']}" if model.get("busy") else ""
+    return f"[INFO] {times(model)}: {what}{earlier}{busy}"
 
 
 def counts(report: Json) -> str:

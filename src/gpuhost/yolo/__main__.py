@@ -1,7 +1,10 @@
 """Entry point of `python -m gpuhost.yolo`."""
 
+import json
 import os
 import sys
+
+from ..errors import EnvironmentProblem
 
 LARGEST_PICTURE = "128000000"
 """Pixels. OpenCV reads this limit when it is loaded, and then refuses larger pictures by their header, of any kind."""
@@ -14,12 +17,13 @@ def run() -> int:
     try:
         from .commands import main
     except ImportError as problem:
-        print(
-            f"error: The detector needs NumPy and OpenCV in this Python ({sys.executable}): {problem}.",
-            file=sys.stderr,
-        )
-        print("Use the python of the environment opencv_cuda.", file=sys.stderr)
-        return 7
+        text = f"The detector needs NumPy and OpenCV in this Python ({sys.executable}): {problem}."
+        lacking = EnvironmentProblem(text, "Use the python of the environment opencv_cuda.")
+        if sys.argv[1:2] != ["bench"] and "--json" in sys.argv:
+            print(json.dumps(lacking.record(), indent=2))
+        else:
+            print(f"error: {lacking}", file=sys.stderr)
+        return lacking.exit_code
     return main()
 
 

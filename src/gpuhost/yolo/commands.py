@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import cv2
 
-from ..errors import EXIT_INTERRUPTED, GpuhostError, UsageError
+from ..errors import EXIT_INTERRUPTED, EnvironmentProblem, GpuhostError, UsageError
 from ..host.answer import end_with_reader
 from ..text import printable
 from . import benchmark, benchmark_text, detecting, devices, engine, gate, options, photos, video
@@ -23,7 +23,6 @@ from .progress import Progress
 from .table import check_offered, device_named
 
 SOME_UNUSABLE = 1
-ENVIRONMENT = 7
 SYNTHETIC_WARNING = (
     "WARNING: these are synthetic weights. They compute like real ones and detect NOTHING MEANINGFUL: "
     "boxes, names and scores are noise. For real detections give --weights a weight file."
@@ -214,6 +213,19 @@ def _devices(given: argparse.Namespace) -> int:
     return 0
 
 
+def told(given: argparse.Namespace, problem: GpuhostError) -> int:
+    """Print an error, as JSON in place of the answer where that was to be JSON; return its exit code.
+
+    On an output on which the answer has begun, nothing else is printed.
+    """
+    as_json = getattr(given, "json", None) is True or getattr(given, "format", None) == "json"
+    if as_json and not getattr(given, "begun", False):
+        print(json.dumps(problem.record(), indent=2))
+    else:
+        print(f"error: {problem}", file=sys.stderr)
+    return problem.exit_code
+
+
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run one command; returns the exit code (0, 1 when some photos were unusable, or the error's own; 130 after
     Ctrl-C).
@@ -232,15 +244,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
         run = {"bench": _bench, "detect": _detect, "devices": _devices, "prepare": _prepare}[given.command]
         return run(given)
     except GpuhostError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return problem.exit_code
+        return told(given, problem)
     except FileExistsError as problem:
         name = printable(problem.filename2 or problem.filename, 300)
-        print(f"error: {name} is there already, made meanwhile. Name another, or add --force.", file=sys.stderr)
-        return UsageError.exit_code
+        return told(given, UsageError(f"{name} is there already, made meanwhile.", "Name another, or add --force."))
     except OSError as problem:
-        print(f"error: {printable(problem, 500)}. Check the folder, its space and its permissions.", file=sys.stderr)
-        return ENVIRONMENT
+        step = "Check the folder, its space and its permissions."
+        return told(given, EnvironmentProblem(f"{printable(problem, 500)}.", step))
     except KeyboardInterrupt:
         print(
             "error: interrupted; what was measured so far is in the --json file, if one was asked for.",

@@ -163,6 +163,7 @@ def many(asked: Asked, given: argparse.Namespace, open_detector: Open, progress:
     with contextlib.ExitStack() as stack:
         writers = _writers(stack, given, detector)
         head = head_of(detector, given)
+        given.begun = given.results is None  # the table's head goes to the output at once
         table = stack.enter_context(outputs.table(given.results, asked.kind, head, sys.stdout, given.force))
         for item, problem in early:
             table.fault(item, str(problem))

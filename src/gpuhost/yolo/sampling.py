@@ -10,14 +10,13 @@ import pathlib
 import threading
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
+from .busy import STOLEN_SHARE
 from .sampling_nvidia import NvidiaWatch, gpu_flags
 from .sampling_series import Series
 
 INTERVAL_S = 0.2
 MOST_CPUS = 8
 """So many processors' clocks are read: with some drivers each reading interrupts that processor."""
-STOLEN_SHARE = 0.02
-"""More than this part of the processors' time taken by the hypervisor is flagged."""
 
 Read = Callable[[], Dict[str, float]]
 

@@ -5,9 +5,8 @@ the archive keeps only the newest version. Runs on the target: Python 3.6, stand
 """
 
 import json
-import shutil
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
 from ...types import Json
@@ -308,31 +307,3 @@ QUIET_DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--
 def held_by_others(changes: Sequence[Change], rows: Dict[str, Json], ours: Sequence[str]) -> List[str]:
     """The packages to be changed that somebody other than our guard has put on hold."""
     return sorted(c.name for c in changes if rows.get(c.name, {}).get("held") and c.name not in ours)
-
-
-def free_bytes(path: Path) -> int:
-    """The free space of the file system that a path lies on, or would."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(str(path)).free
-
-
-def same_disk(path: Path) -> int:
-    """What tells file systems apart."""
-    while not path.exists():
-        path = path.parent
-    return path.stat().st_dev
-
-
-def short_of_space(needs: Sequence[Tuple[str, int]], free: Callable[[Path], int] = free_bytes) -> List[str]:
-    """Which file systems have too little room for what goes to each path (path, bytes)."""
-    sums: Dict[int, Tuple[List[str], int]] = {}
-    for path, amount in needs:
-        paths, total = sums.get(same_disk(Path(path)), ([], 0))
-        sums[same_disk(Path(path))] = ([*paths, path], total + amount)
-    found = []
-    for paths, total in sums.values():
-        left = free(Path(paths[0]))
-        if left < total:
-            found.append(f"{', '.join(paths)}: {total / 1e6:.0f} MB are needed and {left / 1e6:.0f} MB are free")
-    return found

@@ -15,16 +15,14 @@ from ..commands import Run, run_command
 from ..edges import Edges
 from ..guard import rules
 from ..probe.machine import read_kernel, read_platform, read_secure_boot
+from ..room import BUILD_BYTES, boot_bytes, short_of_space
 from ..work import Work
 from . import packages
-from .apt import Apt, held_by_others, short_of_space
+from .apt import Apt, held_by_others
 from .modules import owns_key
 from .offer import RELOCK, component_missing, no_longer_offered
 from .packages import Change, installed_version
 
-# Room that building a module takes below /var/lib/dkms and /tmp, and that a new initramfs takes beside the old one.
-_BUILD_BYTES = 900 * 10**6
-_BOOT_SPARE = 40 * 10**6
 BOOT = "/boot"
 
 
@@ -299,9 +297,8 @@ class DriverSet:
             # A `.run` unpacks into our folder for temporary files.
             needs += [(str(self.root), 2 * self.driver["size"]), ("/usr", 2 * self.driver["size"])]
         if self.driver["modules_from"] == "dkms":
-            needs.append(("/var", _BUILD_BYTES))
-        image = Path(f"/boot/initrd.img-{self.kernel()}")
-        needs.append(("/boot", _BOOT_SPARE + (image.stat().st_size if image.exists() else 0)))
+            needs.append(("/var", BUILD_BYTES))
+        needs.append(("/boot", boot_bytes(self.kernel())))
         short = short_of_space(needs)
         if short:
             raise EnvironmentProblem(f"There is too little space: {'; '.join(short)}.", "Make room, then run again.")

@@ -19,7 +19,7 @@ from .hold import LOST, read, recorded, refuse_unread
 _STATUS = "/var/lib/dpkg/status"
 _PARTS = "/etc/apt/preferences.d"
 # Its cache stays in memory, so that a simulation with copied files leaves nothing behind. No lock is needed to look.
-_APT = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Debug::NoLocking=true")
+LOOKING = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Debug::NoLocking=true")
 _APT_TIMEOUT_S = 300.0
 _DRY_RUN_TIMEOUT_S = 1800.0
 _NO_DOWNLOAD = "failed to download, aborting"
@@ -86,7 +86,7 @@ def refuse_touched(what: str, names: Any, fixed: Dict[str, str]) -> None:
 
 def simulate(edges: Edges, options: List[str]) -> Dict[str, proof.Change]:
     """The changes of a simulated dist-upgrade."""
-    code, out, err = edges.run(["apt-get", "-s", "-q", *_APT, *options, "dist-upgrade"], _APT_TIMEOUT_S)
+    code, out, err = edges.run(["apt-get", "-s", "-q", *LOOKING, *options, "dist-upgrade"], _APT_TIMEOUT_S)
     # Even one that changes nothing counts what it would change.
     if code != 0 or not out.strip():
         said = " ".join((err or out).split())[-400:] or f"it printed nothing and ended with status {code}"
@@ -134,7 +134,7 @@ def show(edges: Edges, changes: List[proof.Change]) -> Dict[str, Dict[str, str]]
     if not changes:
         return {}
     asked = [f"{change.name}={change.new}" for change in changes]
-    code, out, err = edges.run(["apt-cache", *_APT[:4], "show", *asked], _APT_TIMEOUT_S)
+    code, out, err = edges.run(["apt-cache", *LOOKING[:4], "show", *asked], _APT_TIMEOUT_S)
     if code != 0:
         raise EnvironmentProblem(f"apt-cache show failed: {' '.join(err.split())[-300:]}", "Mend it: apt-get update")
     return proof.parse_records(out)

@@ -1,0 +1,139 @@
+"""What is still to come onto a host before it has what its lock names: the room that takes, and whom it is asked of.
+
+Pure. `there` is what the module gpuhost_generation_info reads on the host; what its store and caches hold needs
+neither. A size that nobody knows beforehand counts as nothing: the step that brings the file looks again.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any, Collection, Dict, List
+
+from ..cvbuild.resources import DISK_MB
+from ..host import venvs
+from ..host.room import BUILD_BYTES, UNPACKED
+from ..types import Json
+from . import specs
+from .candidates import COMPONENTS
+from .catalog import shipped
+from .contents import Options
+from .preflight import is_distributions, platform_row
+
+#: A toolkit's installer, or archive, and what it unpacks beside what it installs, by its own size.
+INSTALLER = 3
+PACKAGES = "Python packages"
+USR = "/usr"
+
+
+def nothing() -> Json:
+    """Return the needs of a host that has everything."""
+    return {"room": [], "boot": False, "packages": [], "debs": [], "archive": [], "index": "", "files": []}
+
+
+def of(
+    lock: Json, observation: Json, there: Json, root: str, asked: Options, parts: Collection[str] = COMPONENTS
+) -> Json:
+    """Return what the `parts` of a lock still need on a host, as `host.preflight` takes it.
+
+    `files` are to be fetched by their checksums, by whoever fetches for the host.
+    """
+    found = nothing()
+    if not lock or in_force(lock, there):
+        return found
+    made = specs.of_lock(lock, asked.cuda_source, asked.cuda_extra, engines=asked.opencv_engines)
+    room: Dict[str, int] = {root: 0, USR: 0}
+    if "driver" in parts and lock["plan"]["driver"]:
+        of_driver(lock["plan"]["driver"], observation, there, found, room, root)
+    toolkits = [*made["cuda"].get("toolkits", []), *filter(None, [made["cudnn"].get("toolkit")])]
+    for one in toolkits:
+        if one["spec"]["name"] in parts and name_of(one["folder"]) not in there["store"]:
+            of_toolkit(one, there, found, room, root)
+    for name in ("opencv", "tensorflow"):
+        if name in parts:
+            for one in filter(None, [made[name].get("environment"), made[name].get("tools")]):
+                of_environment(one, there, found, room, root)
+    if "opencv" in parts:
+        if made["opencv"].get("tools") and not there["build_seconds"]:
+            room[root] += DISK_MB["dnn"] * 10**6
+        if asked.published_weights:
+            found["files"] += missing(lock["contents"]["weights"], there, room, root)
+    found["room"] = [{"path": path, "bytes": amount} for path, amount in room.items() if amount]
+    found["packages"] = sorted(set(found["packages"]))
+    found["archive"] = archive(observation) if found["packages"] else []
+    return found
+
+
+def in_force(lock: Json, there: Json) -> bool:
+    """Return whether the generation in force carries this very lock out."""
+    return any(row["number"] == there["current"] and row["stack"] == lock for row in there["generations"])
+
+
+def name_of(folder: str) -> str:
+    """Return how the store calls a folder."""
+    return PurePath(folder).name
+
+
+def of_driver(driver: Json, observation: Json, there: Json, found: Json, room: Dict[str, int], root: str) -> None:
+    """Add the driver: from the archive where its package is not there at its version, or NVIDIA's installer."""
+    if driver["source"] == "archive":
+        installed = observation["packages"].get(driver["package"], {})
+        if (installed.get("version"), installed.get("state")) == (driver["package_version"], "installed"):
+            return
+        debs = driver.get("packages", [])
+        lacking = [row for row in debs if row["sha256"] not in there["debs"]]
+        if lacking or driver["sha256"] not in there["debs"]:
+            kept = sorted({row["snapshot"] for row in lacking if row["snapshot"]})
+            found["debs"] = [*archive(observation), *kept[:1]]
+        room[root] += sum(row["size"] for row in lacking)
+        room[USR] += UNPACKED * sum(row["size"] for row in debs)
+    else:
+        if observation["nvidia"]["module_version"] == driver["version"]:
+            return
+        file = specs.installer(driver)
+        found["files"] += missing([file] if file else [], there, room, root)
+        # It unpacks into our folder for temporary files.
+        room[root] += 2 * (driver.get("size") or 0)
+        room[USR] += 2 * (driver.get("size") or 0)
+    found["boot"] = True
+    if driver["modules_from"] == "dkms":
+        room["/var"] = room.get("/var", 0) + BUILD_BYTES
+
+
+def of_toolkit(one: Json, there: Json, found: Json, room: Dict[str, int], root: str) -> None:
+    """Add a CUDA or a cuDNN."""
+    spec = one["spec"]
+    found["packages"] += one["packages"]
+    if spec["kind"] == "wheels":
+        room[root] += spec["room"]
+        ask_index(spec["packages"], there, found)
+    else:
+        room[root] += INSTALLER * (spec["file"].get("size") or 0)
+        found["files"] += missing([spec["file"]], there, room, root)
+
+
+def of_environment(one: Json, there: Json, found: Json, room: Dict[str, int], root: str) -> None:
+    """Add a Python environment. One whose OpenCV is built here has another folder, which only the build knows."""
+    found["packages"] += one["packages"]
+    if name_of(one["folder"]) not in there["store"]:
+        room[root] += venvs.room(one["lock"])
+        ask_index(one["lock"]["packages"], there, found)
+
+
+def ask_index(packages: List[Json], there: Json, found: Json) -> None:
+    """Note that pip has to fetch, where a file is not in the cache."""
+    if any(row["file"] not in there["wheels"] for row in packages):
+        found["index"] = PACKAGES
+
+
+def missing(files: List[Json], there: Json, room: Dict[str, int], root: str) -> List[Json]:
+    """Return the files that are not in the cache, and count the room for them."""
+    absent = [file for file in files if file["sha256"] not in there["artifacts"]]
+    room[root] += sum(file.get("size") or 0 for file in absent)
+    return absent
+
+
+def archive(observation: Json) -> List[str]:
+    """Return the addresses of the distribution's own archive, as the host's sources name them."""
+    row: Any = platform_row(shipped(), observation)
+    sources = [s for s in observation["apt"]["sources"] if s["enabled"] and "deb" in s["types"]]
+    return sorted({uri for s in sources if row and is_distributions(s, row) for uri in s["uris"]})
