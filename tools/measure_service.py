@@ -33,6 +33,8 @@ from gpuhost.yolo import photos
 ROOT = Path(__file__).resolve().parents[1]
 BOUNDARY = "----measured"
 DISTINCT = 12
+#: Places of the service, by default.
+DEPTH = 16
 LEAST = "0.1"
 #: Decodes, forwards and makes boxes of every photo of a folder so many times; prints processor ms a photo, resident MB,
 #: and the boxes of each.
@@ -171,6 +173,26 @@ def refused(service: Service, body: bytes, count: int) -> float:
     return 1e3 * (service.cpu_s() - before) / count
 
 
+def full(service: Service, body: bytes) -> float:
+    """Take all places by uploads that do not go on; the seconds until one more is told so, the longest."""
+    head = f"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head += f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
+    held, times = [], []
+    for _ in range(DEPTH):
+        held.append(socket.create_connection(("127.0.0.1", service.port)))
+        held[-1].sendall(head.encode() + body[:10])
+    while f"gpuhost_service_inside {DEPTH}" not in service.ask("GET", "/metrics")[1].decode():
+        time.sleep(0.05)
+    for _ in range(20):
+        begun = time.monotonic()
+        if service.detect(body)[0] != 503:
+            sys.exit("error: it is not full.")
+        times.append(time.monotonic() - begun)
+    for one in held:
+        one.close()
+    return max(times)
+
+
 def hostile() -> Dict[str, bytes]:
     """Return bodies of up to 16 MB that cost other servers most."""
     size = (16 << 20) - 400
@@ -273,6 +295,7 @@ def measure(service: Service, given: argparse.Namespace, bodies: List[bytes], pi
     print(f"HTTP alone, a form of 75 kB without a picture: {spent:.2f} ms CPU a request (goal 0.5)")
     spent = refused(service, apple, 1000)
     print(f"the same with the way to a decoder and back: {spent:.2f} ms CPU a request")
+    print(f"full: 503 after {1e3 * full(service, bodies[0]):.0f} ms, the longest of 20 (goal 50)")
     for name, body in hostile().items():
         (service.worker() / "clear_refs").write_text("5", encoding="ascii")
         before, used = service.memory_mb("VmRSS"), service.cpu_s()

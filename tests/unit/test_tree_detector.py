@@ -33,7 +33,7 @@ def test_the_tree_is_complete_and_runs_alone(tmp_path: Path) -> None:
 
 def test_a_program_is_named_by_its_version_and_its_content() -> None:
     """Each as the module gpuhost_tree takes it; the builder only with a lock, any other name not at all."""
-    for name, made in (("yolo", tree.yolo()), ("watch", tree.watch())):
+    for name, made in (("yolo", tree.yolo()), ("watch", tree.watch()), ("service", tree.service())):
         found = tree.program(name)
         assert found == {
             "name": f"{name}-{__version__}-{made['digest']}",

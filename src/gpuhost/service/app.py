@@ -50,6 +50,8 @@ RETRY_S = 300.0
 WATCH_S = 1.0
 #: Time for the answers that are on their way when a process ends itself.
 LAST_WORDS_S = 0.5
+#: Objects that are written in the event loop; what takes longer is written beside it.
+FEW = 200
 DEEPSTACK_PREFIX = "/v1/vision/"
 RETRY_AFTER = {"Retry-After": "1"}
 _NO_PICTURE = "No valid image file found"
@@ -134,12 +136,16 @@ class Service:
                 self.jobs.leave()
         note.update(model=model.name, pixels=done.width * done.height, objects=len(done.found))
         note.update(decode_ms=_ms(done.decode_s), queue_ms=_ms(done.queue_s), forward_ms=_ms(done.forward_s))
-        found = (
-            deepstack(model, done, self.settings.max_predictions)
-            if like_deepstack
-            else own(model, done, sent_form.file_name, labels)
-        )
-        return answer(found, headers=dict(meaningful(model)))
+        headers = dict(meaningful(model))
+
+        def made() -> Response:
+            if like_deepstack:
+                return answer(deepstack(model, done, self.settings.max_predictions), headers=headers)
+            return answer(own(model, done, sent_form.file_name, labels), headers=headers)
+
+        if len(done.found) <= FEW:
+            return made()
+        return await asyncio.get_running_loop().run_in_executor(None, made)
 
     def _must_be_ready(self) -> None:
         """Refuse what cannot be answered now. The cause is told by /readyz, to those who may see it."""
