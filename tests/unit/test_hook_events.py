@@ -311,19 +311,22 @@ def test_a_polygon_may_be_concave() -> None:
 # The queue
 
 
-@given(st.integers(1, 8), st.integers(1, 4), st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
-def test_the_newest_of_each_camera_stays(depth: int, per_camera: int, rows: List[Tuple[str, bool]]) -> None:
+PUTS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12), st.booleans()), max_size=60)
+
+
+@given(st.integers(1, 8), st.integers(1, 4), st.integers(0, 20), PUTS)
+def test_the_newest_of_each_camera_stays(depth: int, per_camera: int, most: int, rows: List[Any]) -> None:
     """The bounds hold, order is kept, and of each camera it is the oldest that goes."""
-    queue: NewestWins[Tuple[str, int]] = NewestWins(depth, per_camera)
-    model: List[Tuple[str, int]] = []
-    for number, (camera, take) in enumerate(rows):
-        gone = queue.put(camera, (camera, number))
-        model.append((camera, number))
-        if gone is not None:
+    queue: NewestWins[Tuple[str, int, int]] = NewestWins(depth, per_camera, most)
+    model: List[Tuple[str, int, int]] = []
+    for number, (camera, size, take) in enumerate(rows):
+        for gone in queue.put(camera, (camera, number, size), size):
             assert gone == next(row for row in model if row[0] == gone[0])
             model.remove(gone)
-        assert len(queue) == len(model) <= depth and model[-1] == (camera, number)
+        model.append((camera, number, size))
+        assert len(queue) == len(model) <= depth
         assert max(sum(row[0] == name for row in model) for name in "abc") <= per_camera
+        assert not most or len(model) == 1 or sum(row[2] for row in model) <= most
         if take:
             assert queue.get() == model.pop(0)
     assert [queue.get() for _ in range(len(model) + 1)] == [*model, None]

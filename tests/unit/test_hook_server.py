@@ -106,6 +106,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             "hooks": {
                 "database": str(folder / "counts.db"),
                 "rule": {"score": 0, "cooldown_s": 0},
+                "cameras": {"door/never": {"labels": ["kar"]}},
                 "alerts": [{"url": receiver.url, "secret": "a secret of enough bytes"}],
             },
         }
@@ -151,6 +152,28 @@ def test_the_command_of_motion_ends_in_an_alert_and_in_the_counts(service: Servi
     told = json.loads(service.receiver.wait(1)[0].body)
     assert (told["device"], told["camera"], told["event"], told["meaningful"]) == ("door", "1", 7, False)
     service.until(lambda: service.metric("counts_waiting") == 0 and counted(service) > 0)
+    said = [row["why"] for row in service.log if row.get("event") == "hook"]
+    assert said == ["The network knows no kar: GET /v1/models lists the labels."]
+
+
+def test_the_counts_are_answered(service: Service) -> None:
+    """To who may ask for photos, by hours, and with the names of what is wrong."""
+    assert service.sent(picture(60), event="60", camera="counted")[0] == 202
+    bearer = {"Authorization": f"Bearer {KEYS['phone'][0]}"}
+
+    def rows(query: str = "") -> List[Dict[str, Any]]:
+        found = json.loads(service.asked(f"/v1/counts{query}", **bearer)[1])
+        assert found["more"] is None
+        return [row for row in found["counts"] if row["camera"] == "counted"]
+
+    service.until(rows)
+    hour = rows()[0]["hour"]
+    assert {row["device"] for row in rows()} == {"door"} and hour % 3600 == 0 and time.time() - hour < 7200
+    assert rows(f"?since={hour}&until={hour + 1}") == rows() and rows(f"?since={hour + 3600 * 2}") == []
+    assert service.asked("/v1/counts")[0] == 401
+    assert service.asked("/v1/counts", Authorization=f"Bearer {KEY}")[0] == 401, "a camera may not ask"
+    for query in ("since=-1", "since=x", "until=1e9", "day=1", "since=1&since=2", "since=" + "9" * 13):
+        assert service.asked(f"/v1/counts?{query}", **bearer)[0] == 400
 
 
 def counted(service: Service) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.service import hook_settings
-from gpuhost.service.form import Unfit
+from gpuhost.service.form import Form, Unfit
 from gpuhost.service.hook_forms import Sent
 from gpuhost.service.hook_work import Hooks
 
@@ -176,8 +176,52 @@ def test_what_no_decoder_should_see_is_refused_at_once(data: bytes, tmp_path: Pa
     """38 bytes of WebP ask for 268 million pixels."""
     made = hooks(tmp_path, detector())
     with pytest.raises(Unfit, match="The picture "):
-        made.take("door", Sent("1", 1, "x", None, data))
-    assert made.taken == 0
+        made.checked(Form(data, "", {"camera": "1", "event": "1"}))
+    assert made.checked(Form(jpeg(1), "", {"camera": "1", "event": "1"})).data == jpeg(1)
+
+
+def test_large_pictures_that_wait_are_bounded_in_bytes(tmp_path: Path) -> None:
+    """64 of the largest would be a gigabyte."""
+    looked: List[int] = []
+
+    async def work() -> None:
+        gate = asyncio.Event()
+
+        async def detect(data: bytes, model: Optional[str]) -> Looked:
+            await gate.wait()
+            looked.append(data[-1])
+            return Looked([])
+
+        made = hooks(tmp_path, detect, waiting_megabytes=1)
+        for number in range(10):
+            made.take("door", Sent(str(number), 1, str(number), None, bytes(400 << 10) + bytes([number])))
+        gate.set()
+        await made.idle()
+        await made.close()
+
+    asyncio.run(work())
+    assert looked == [8, 9]
+
+
+def test_a_fault_of_our_own_ends_nothing(tmp_path: Path) -> None:
+    """An error that nobody expects, with a secret in it perhaps: its kind is said."""
+    said: List[str] = []
+
+    async def detect(data: bytes, model: Optional[str]) -> Looked:
+        if number_of(data) == 0:
+            raise KeyError("something inside")
+        return passing(number_of(data))
+
+    async def work() -> Hooks:
+        made = hooks(tmp_path, detect, said)
+        for number in range(4):
+            made.take("door", sent(number))
+        await made.idle()
+        await made.close()
+        return made
+
+    made = asyncio.run(work())
+    assert said == ["A picture of camera door/1 was not looked at: KeyError"] and made.looked_at == 3
 
 
 def test_counts_that_cannot_be_written_are_said_once_and_alerts_go_on(tmp_path: Path) -> None:

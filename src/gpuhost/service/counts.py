@@ -21,6 +21,8 @@ from .tracks import Counted
 
 SCHEMA = 1
 HOUR_S, DAY_S = 3600, 86400
+#: After every hour that there can be.
+LAST = (1 << 63) - 1
 #: Events whose objects wait for a disk that is full.
 MOST_WAITING = 1000
 PAGE = 4096
@@ -134,13 +136,13 @@ class Counts:
         """Return how many pictures wait for the disk."""
         return len(self._waiting)
 
-    def by_hour(self, since: float = 0.0, until: float = 2.0**62) -> List[Row]:
-        """Return the counts of the hours that begin in a time, in order."""
+    def by_hour(self, since: int = 0, until: int = LAST, most: int = -1) -> List[Row]:
+        """Return the counts of the hours that begin in a time, in order; `most` bounds the rows."""
         with self._turn, self._using() as file:
             rows = file.execute(
                 "SELECT hour, device, camera, label, how, direction, count(*) FROM objects "
-                "WHERE hour >= ? AND hour < ? GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6",
-                (since, until),
+                "WHERE hour >= ? AND hour < ? GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6 LIMIT ?",
+                (since, until, most),
             )
             return [Row(*row) for row in rows]
 

@@ -62,7 +62,7 @@ class Receiver:
 class HookSettings:
     """All of them. Without any, or with `enabled` false, there are no hooks.
 
-    `depth` and `per_camera` bound the pictures that wait, `alert_depth` the alerts of one receiver.
+    `depth`, `per_camera` and `waiting_megabytes` bound the pictures that wait, `alert_depth` the alerts of a receiver.
     """
 
     enabled: bool = True
@@ -71,6 +71,7 @@ class HookSettings:
     megabytes: int = 64
     depth: int = 64
     per_camera: int = 8
+    waiting_megabytes: int = 64
     event_gap_s: float = 120.0
     model: Optional[str] = None
     rule: Rule = Rule()
@@ -106,6 +107,7 @@ def from_json(value: Any) -> HookSettings:
         "megabytes": _whole(1, 100000),
         "depth": _whole(1, 10000),
         "per_camera": _whole(1, 10000),
+        "waiting_megabytes": _whole(1, 100000),
         "event_gap_s": _number(1, 86400),
         "model": _optional_text,
         "alerts": _receivers,

@@ -13,11 +13,12 @@ from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Optional
 from ..errors import GpuhostError
 from ..text import printable
 from ..yolo import picture_header
+from . import hook_forms
 from .alerts import Alert, Say, Sender, senders
 from .boxes import Box
 from .counts import Counts, CountsProblem, Picture
 from .events import Outcome, Watcher
-from .form import Unfit
+from .form import Form, Unfit
 from .hook_forms import Sent
 from .hook_settings import HookSettings
 from .queues import NewestWins
@@ -50,7 +51,9 @@ class Hooks:
         """Start nothing yet: the file, the threads and the work begin with the first picture."""
         self._settings, self._detect, self._say, self._limits = settings, detect, say, limits
         self._meaningful, self._wall, self._monotonic = meaningful, wall, monotonic
-        self._queue: NewestWins[_Job] = NewestWins(settings.depth, settings.per_camera)
+        self._queue: NewestWins[_Job] = NewestWins(
+            settings.depth, settings.per_camera, settings.waiting_megabytes << 20
+        )
         self._watcher = Watcher(settings, lambda: secrets.token_hex(8))
         self.counts = Counts(settings.database, settings.days, settings.megabytes, wall, monotonic)
         self.senders: List[Sender] = senders(settings.alerts, settings.alert_depth, say, wall)
@@ -60,13 +63,20 @@ class Hooks:
         self._told_problem = ""
         self.taken = self.again = self.failed = self.looked_at = 0
 
-    def take(self, device: str, sent: Sent) -> int:
-        """Have a picture worked on; return how many wait. `Unfit` for what no decoder should see."""
+    def checked(self, form: Form) -> Sent:
+        """Return the picture in a form; `Unfit` also for what no decoder should see. Takes time with large pictures:
+        not for the event loop.
+        """
+        found = hook_forms.sent(form)
         try:
-            picture_header.read(sent.data, self._limits)
+            picture_header.read(found.data, self._limits)
         except picture_header.Unfit as problem:
             raise Unfit(f"The picture {problem}.", problem.next_step) from problem
-        self._queue.put(f"{device}/{sent.camera}", _Job(device, sent))
+        return found
+
+    def take(self, device: str, sent: Sent) -> int:
+        """Have a picture worked on; return how many wait."""
+        self._queue.put(f"{device}/{sent.camera}", _Job(device, sent), len(sent.data))
         self.taken += 1
         if self._working is None or self._working.done():
             self._working = asyncio.get_running_loop().create_task(self._work())
@@ -119,9 +129,10 @@ class Hooks:
             return
         try:
             looked = await self._detect(job.sent.data, self._settings.model)
-        except GpuhostError as problem:
+        except Exception as problem:  # noqa: BLE001 - whatever a picture does, the next one has its turn
             self.failed += 1
-            self._say(f"A picture of camera {job.device}/{job.sent.camera} was not looked at: {problem}")
+            said = problem if isinstance(problem, GpuhostError) else type(problem).__name__
+            self._say(f"A picture of camera {job.device}/{job.sent.camera} was not looked at: {said}")
             return
         self.looked_at += 1
         seen = [_seen(row, looked.width, looked.height) for row in looked.found]

@@ -1,29 +1,35 @@
-"""The route of motion events: POST /hooks/motioneye, answered in milliseconds, and what runs behind it."""
+"""The routes of motion events: POST /hooks/motioneye, answered in milliseconds, and GET /v1/counts."""
 
 import asyncio
+import re
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import EnvironmentProblem
+from ..text import printable
 from ..types import Json
-from . import described, form, hook_forms, hook_settings
+from . import asked, described, form, hook_forms, hook_settings
 from .answers import Refused
+from .counts import HOUR_S, LAST, CountsProblem
 from .decode import limits_of
 from .health import READY, STARTING, Health
 from .hook_work import Hooks
 from .jobs import Done, Dropped, Failed, Jobs
-from .keys import HOOK, Keys
+from .keys import DETECT, HOOK, Keys
 from .log import Log
 from .metrics import lines_of
 from .settings import SYNTHETIC, Settings
 from .wire import answer, body_of, check_length, client_of, key_of
 
-PATH = "/hooks/motioneye"
+PATH, COUNTS = "/hooks/motioneye", "/v1/counts"
 #: The device of a picture where nobody needs a key.
 NOBODY = "open"
+#: An answer stays below a megabyte or two.
+MOST_ROWS = 10000
+_SECONDS = re.compile(r"[0-9]{1,12}")
 #: While the service is full or starting, a picture looks for a place so often.
 AGAIN_S = 0.1
 _NOW = "The service is not ready."
@@ -31,6 +37,28 @@ _TAKEN: Json = {
     "type": "object",
     "required": ["accepted", "waiting"],
     "properties": {"accepted": {"const": True}, "waiting": {"type": "integer", "minimum": 1}},
+}
+_ROW: Json = {
+    "type": "object",
+    "required": ["hour", "device", "camera", "label", "how", "direction", "objects"],
+    "properties": {
+        "hour": {"type": "integer", "description": "when the hour began, in seconds since 1970"},
+        "device": {"type": "string"},
+        "camera": {"type": "string"},
+        "label": {"type": "string"},
+        "how": {"enum": ["passed", "stood", "unsure"]},
+        "direction": {"enum": ["left", "right", "up", "down", ""]},
+        "objects": {"type": "integer", "minimum": 1},
+    },
+}
+_COUNTED: Json = {
+    "type": "object",
+    "required": ["schema", "counts", "more"],
+    "properties": {
+        "schema": {"const": 1},
+        "counts": {"type": "array", "items": _ROW},
+        "more": {"type": ["integer", "null"], "description": "since= this goes on, where there are more"},
+    },
 }
 
 
@@ -41,13 +69,14 @@ class Door:
         """Start nothing yet. UsageError for settings of the hooks that are not possible."""
         self._settings, self._jobs, self._health, self._keys = settings, jobs, health, keys
         found = hook_settings.of(settings)
-        self.is_open = found.enabled
+        self.is_open, self._found, self._say_unknown = found.enabled, found, True
         wanted = found.model or settings.default_model
         made_up = any(one.name == wanted and one.weights == SYNTHETIC for one in settings.models)
 
         def say(text: str) -> None:
             log.write(event="hook", why=text)
 
+        self._say = say
         self.hooks = Hooks(found, self._look, say, limits_of(settings), meaningful=not made_up)
 
     async def post(self, request: Request) -> Response:
@@ -68,12 +97,28 @@ class Door:
             sent_form = form.parse(body, kind, hook_forms.FIELDS)
             if sent_key is None and self._keys.are_needed:
                 note["client"] = client_of(self._keys, hook_forms.key_of(sent_form), HOOK)
-            sent = hook_forms.sent(sent_form)
+            sent = await asyncio.get_running_loop().run_in_executor(None, self.hooks.checked, sent_form)
             note.update(camera=sent.camera, motion_event=sent.event)
             waiting = self.hooks.take(note.get("client") or NOBODY, sent)
         except form.Unfit as problem:
             raise Refused(problem.status, problem.problem, problem.next_step) from problem
         return answer({"accepted": True, "waiting": waiting}, 202)
+
+    async def counts(self, request: Request) -> Response:
+        """Answer the counts per hour, the oldest first; where there are too many, `more` is the hour to go on from."""
+        query = asked.query_of(request.scope["query_string"], ("since", "until"))
+        request.scope["gpuhost"]["client"] = client_of(self._keys, key_of(request.headers), DETECT) or None
+        since, until = _second_of(query, "since", 0), _second_of(query, "until", LAST)
+        try:
+            read = self.hooks.counts.by_hour
+            rows = await asyncio.get_running_loop().run_in_executor(None, read, since, until, MOST_ROWS + 1)
+        except CountsProblem as problem:
+            raise Refused(503, problem.message, problem.next_step) from problem
+        more = None
+        if len(rows) > MOST_ROWS:
+            more = rows[-1].hour if rows[-1].hour > rows[0].hour else rows[0].hour + HOUR_S
+            rows = [row for row in rows if row.hour < more]
+        return answer({"schema": 1, "counts": [row._asdict() for row in rows], "more": more})
 
     def metrics(self) -> str:
         """Return what was done so far, in Prometheus' text format."""
@@ -91,10 +136,29 @@ class Door:
                 raise EnvironmentProblem("The service was not ready, or full, until the deadline.")
             await asyncio.sleep(AGAIN_S)
         served = self._jobs.models[model or self._settings.default_model]
+        self._check_labels(served.detector.labels)
         try:
             return await self._jobs.detect(data, served, self._settings.confidence, deadline)
         except (Failed, Dropped) as problem:
             raise EnvironmentProblem(f"It could not be looked at: {problem}.") from problem
+
+    def _check_labels(self, labels: Sequence[str]) -> None:
+        """Say once which labels of the rules the network does not have: they would never be told."""
+        if self._say_unknown:
+            self._say_unknown = False
+            rules = (self._found.rule, *self._found.cameras.values())
+            unknown = sorted({name for rule in rules for name in rule.labels or ()} - set(labels))
+            if unknown:
+                names = printable(", ".join(unknown), 300)
+                self._say(f"The network knows no {names}: GET /v1/models lists the labels.")
+
+
+def _second_of(query: Dict[str, str], name: str, default: int) -> int:
+    """Return a time in seconds since 1970 that is asked for."""
+    text = query.get(name, "")
+    if text and not _SECONDS.fullmatch(text):
+        raise Refused(400, f"The parameter {name} is not a number of seconds since 1970.", "Write it as 1796040000.")
+    return int(text) if text else default
 
 
 def add(app: Any, door: Door, answering: Callable[[str, Any], Any]) -> None:
@@ -128,3 +192,19 @@ def add(app: Any, door: Door, answering: Callable[[str, Any], Any]) -> None:
         operation_id="post_hooks_motioneye",
     )
     app.add_api_route(PATH, answering(PATH, door.post), methods=["GET"], response_model=None, include_in_schema=False)
+    seconds = {"type": "integer", "minimum": 0, "maximum": 999999999999}
+    app.add_api_route(
+        COUNTS,
+        answering(COUNTS, door.counts),
+        methods=["GET"],
+        response_model=None,
+        response_class=Response,
+        responses=described.answers(_COUNTED, described.ERROR, (400, 401, 503), "What the cameras saw, per hour."),
+        openapi_extra={
+            "security": described.KEY,
+            "parameters": [
+                {"name": name, "in": "query", "required": False, "schema": seconds} for name in ("since", "until")
+            ],
+        },
+        operation_id="get_v1_counts",
+    )

@@ -5,56 +5,61 @@ is the one that goes.
 """
 
 from collections import Counter, OrderedDict
-from typing import Generic, Optional, Tuple, TypeVar
+from typing import Generic, List, NamedTuple, Optional, TypeVar
 
 Item = TypeVar("Item")
 
 
-class NewestWins(Generic[Item]):
-    """At most `depth` entries, and at most `per_camera` of one camera; they come out in the order they came in."""
+class _Entry(NamedTuple):
+    """What waits."""
 
-    def __init__(self, depth: int, per_camera: int) -> None:
-        """Begin empty."""
-        self._depth, self._per_camera = depth, per_camera
-        self._waiting: OrderedDict[int, Tuple[str, Item]] = OrderedDict()
+    camera: str
+    item: object
+    size: int
+
+
+class NewestWins(Generic[Item]):
+    """At most `depth` entries, `per_camera` of one camera, and `most_bytes` in all; the oldest comes out first."""
+
+    def __init__(self, depth: int, per_camera: int, most_bytes: int = 0) -> None:
+        """Begin empty; without `most_bytes` sizes do not count."""
+        self._depth, self._per_camera, self._most = depth, per_camera, most_bytes
+        self._waiting: OrderedDict[int, _Entry] = OrderedDict()
         self._of: Counter[str] = Counter()
-        self._next = 0
+        self._next = self._bytes = 0
         self.dropped = 0
 
     def __len__(self) -> int:
         """Return how many wait."""
         return len(self._waiting)
 
-    def put(self, camera: str, item: Item) -> Optional[Item]:
-        """Take an entry; return the one that had to go for it, which may be any camera's oldest."""
-        gone = None
+    def put(self, camera: str, item: Item, size: int = 0) -> List[Item]:
+        """Take an entry; return those that had to go for it."""
+        gone: List[Item] = []
         if self._of[camera] >= self._per_camera:
-            gone = self._drop(camera)
-        elif len(self._waiting) >= self._depth:
-            gone = self._drop(max(self._of, key=lambda name: (self._of[name], name == camera)))
-        self._waiting[self._next] = (camera, item)
+            gone.append(self._drop(camera))
+        while self._waiting and (len(self._waiting) >= self._depth or 0 < self._most < self._bytes + size):
+            gone.append(self._drop(max(self._of, key=lambda name: (self._of[name], name == camera))))
+        self._waiting[self._next] = _Entry(camera, item, size)
         self._of[camera] += 1
+        self._bytes += size
         self._next += 1
         return gone
 
     def get(self) -> Optional[Item]:
         """Return the oldest entry, or None where there is none."""
-        if not self._waiting:
-            return None
-        camera, item = self._waiting.popitem(last=False)[1]
-        self._forget(camera)
-        return item
+        return self._take(next(iter(self._waiting))) if self._waiting else None
 
     def _drop(self, camera: str) -> Item:
         """Take away the oldest entry of a camera."""
-        number = next(number for number, (name, _) in self._waiting.items() if name == camera)
-        item = self._waiting.pop(number)[1]
-        self._forget(camera)
         self.dropped += 1
-        return item
+        return self._take(next(number for number, one in self._waiting.items() if one.camera == camera))
 
-    def _forget(self, camera: str) -> None:
-        """Count one less; a camera of which nothing waits takes no memory."""
-        self._of[camera] -= 1
-        if not self._of[camera]:
-            del self._of[camera]
+    def _take(self, number: int) -> Item:
+        """Take an entry out; a camera of which nothing waits takes no memory."""
+        found = self._waiting.pop(number)
+        self._bytes -= found.size
+        self._of[found.camera] -= 1
+        if not self._of[found.camera]:
+            del self._of[found.camera]
+        return found.item  # type: ignore[return-value]
