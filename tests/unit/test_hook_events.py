@@ -15,6 +15,8 @@ from gpuhost.service.hook_settings import HookSettings, Rule
 from gpuhost.service.queues import NewestWins
 from gpuhost.service.tracks import Counted, Seen
 
+from .street import Street, watched
+
 PARKED = Seen("car", 0.8, Box(0.7, 0.5, 0.2, 0.15))
 
 
@@ -306,6 +308,35 @@ def test_a_polygon_may_be_concave() -> None:
     """A garden with a corner cut out."""
     garden = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5), (0.0, 1.0)]
     assert is_inside((0.5, 0.3), garden) and not is_inside((0.5, 0.8), garden) and is_inside((0.1, 0.7), garden)
+
+
+# A street
+
+
+@pytest.mark.parametrize(
+    ("street", "twice", "never"),
+    [
+        (Street(0.2, 0.6, 0.08), 0.02, 0.02),
+        (Street(0.5, 1.0, 0.08), 0.02, 0.02),
+        (Street(1.0, 1.5, 0.08), 0.02, 0.08),
+        (Street(0.3, 0.4, 0.05, vehicles=4, behind=1.1), 0.02, 0.02),
+        (Street(0.3, 0.8, 0.05, vehicles=4, behind=3), 0.02, 0.02),
+        (Street(2.3, 3.5, 0.0), 0.02, 1.0),
+    ],
+)
+def test_a_street_is_counted_as_the_page_says(street: Street, twice: float, never: float) -> None:
+    """At most 2 % twice; who is too fast for the pictures is missed and not made up. The parked car is told once."""
+    found = watched(street, 60, seed=1)
+    assert found.twice <= twice and found.never <= never and found.parked == 1
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(8))
+def test_many_streets(seed: int) -> None:
+    """The same with other chances, and 400 events each."""
+    for street in (Street(0.2, 0.6, 0.08), Street(0.5, 1.0, 0.08), Street(0.3, 0.8, 0.05, vehicles=4, behind=3)):
+        found = watched(street, 400, seed)
+        assert found.twice <= 0.02 and found.never <= 0.02 and found.parked <= 2
 
 
 # The queue

@@ -26,9 +26,16 @@ class Box(NamedTuple):
         """Return the area."""
         return self.width * self.height
 
-    def grown(self) -> "Box":
-        """Return the box with its own width and height added on every side."""
-        return Box(self.left - self.width, self.top - self.height, self.width * 3, self.height * 3)
+    def grown(self, times: int = 1) -> "Box":
+        """Return the box with its own width and height added on every side, so many times."""
+        sides = 2 * times + 1
+        return Box(
+            self.left - times * self.width, self.top - times * self.height, self.width * sides, self.height * sides
+        )
+
+    def shifted(self, across: float, down: float) -> "Box":
+        """Return the box somewhere else."""
+        return Box(self.left + across, self.top + down, self.width, self.height)
 
 
 def overlap(one: Box, other: Box) -> float:

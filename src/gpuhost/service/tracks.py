@@ -13,12 +13,15 @@ from .hook_settings import Rule
 FAMILIES = (frozenset({"car", "truck", "bus", "train"}), frozenset({"bicycle", "motorbike", "motorcycle"}))
 #: Boxes of one object in two pictures share at least this; of different labels of one family, more.
 SAME, SAME_FAMILY = 0.3, 0.5
-#: An object that goes too far between two pictures still has its own size, and is not far from where it was.
-LEAP, SIZES = 0.15, 2.5
+#: An object that goes too far between two pictures is still as high or as wide, and is not far from where it was.
+LEAP, SIZES = 0.15, 1.7
 #: A box that shares so much with where the object began has not gone anywhere.
 STILL = 0.6
+#: How much of a place something shares that stands there: usually, so that it cannot be by chance, and so that it needs
+#: no second picture to say so.
+PLACED, CLOSE, VERY_CLOSE = 0.5, 0.7, 0.85
 #: What is in a picture is looked for in so many pictures before it.
-LIVE = 2
+LIVE = 3
 MOST_OBJECTS = 100
 PASSED, STOOD, UNSURE = "passed", "stood", "unsure"
 LEFT, RIGHT, UP, DOWN, NOWHERE = "left", "right", "up", "down", ""
@@ -78,6 +81,8 @@ class Object:
     def __init__(self, seen: Seen, sighting: Tuple[str, int], number: int, rule: Rule, place: Optional[Place]) -> None:
         """Begin with the first picture that shows it; `place` is what already stood there."""
         self.first = self.last = self.before = seen.box
+        self.number = number
+        self._speed = (0.0, 0.0)
         self.sightings: List[Tuple[str, int]] = []
         self.best, self.inside, self.place = 0.0, False, place
         self._scores: Dict[str, float] = {}
@@ -86,11 +91,19 @@ class Object:
 
     def add(self, seen: Seen, sighting: Tuple[str, int], number: int) -> None:
         """Take one more picture, the event's `number`."""
+        across, down = travelled(self.last, seen.box)
+        went = max(1, number - self.number)
+        self._speed = across / went, down / went
         self.before, self.last, self.number = self.last, seen.box, number
         self.sightings.append(sighting)
         self.best = max(self.best, seen.score)
         self.inside = self.inside or is_inside(seen.box.foot, self._rule.polygon)
         self._scores[seen.label] = self._scores.get(seen.label, 0.0) + seen.score
+
+    def expected(self, number: int) -> Box:
+        """Return where it is in a later picture of the event if it goes on as it went."""
+        went = number - self.number
+        return self.last.shifted(self._speed[0] * went, self._speed[1] * went)
 
     @property
     def label(self) -> str:
@@ -112,6 +125,11 @@ class Object:
     def is_still(self) -> bool:
         """Return whether it is where it began."""
         return overlap(self.first, self.last) >= STILL
+
+    @property
+    def stands(self) -> bool:
+        """Return whether it is known to stay where it is: by a second picture, or from the events before."""
+        return self.is_still and (self.pictures > 1 or (self.place is not None and self.place.confirmed))
 
     @property
     def is_known(self) -> bool:
@@ -144,6 +162,10 @@ class Object:
         if abs(across) >= abs(down):
             return RIGHT if across > 0 else LEFT
         return DOWN if down > 0 else UP
+
+
+#: How surely something in the picture of a number is an object.
+Alike = Callable[[Object, Seen, int], float]
 
 
 class Tracks:
@@ -183,21 +205,34 @@ class Tracks:
         """Give each thing that a picture shows to the object that it is, or make it a new one."""
         left = dict(enumerate(shown.seen))
         live = [one for one in self.objects if number - one.number <= LIVE]
-        stale = [one for one in self.objects if number - one.number > LIVE and one.pictures > 1 and one.is_still]
-        leaping = [one for one in live if number - one.number == 1 and not (one.pictures > 1 and one.is_still)]
-        for objects, alike in ((live, _same), (live, _same_family), (stale, _same_place), (leaping, _leapt)):
-            free = [one for one in objects if one.number != number]
-            for at, one in _pairs(left, free, alike):
-                one.add(left.pop(at), (shown.frame, at), number)
+        stale = [one for one in self.objects if number - one.number > LIVE and one.stands]
+        leaping = [one for one in live if not one.stands]
+        for objects, alike in ((live, _same), (live, _same_family), (stale, _same_place)):
+            self._give(left, objects, alike, shown.frame, number)
+        # What fits closely to a place where something stood is no vehicle that leapt there.
+        for at in [at for at, seen in left.items() if self._place_of(seen, CLOSE) is not None]:
+            self._begin(left.pop(at), (shown.frame, at), number)
+        self._give(left, leaping, _leapt, shown.frame, number)
         for at, seen in left.items():
-            self.objects.append(Object(seen, (shown.frame, at), number, self._rule, self._place_of(seen)))
+            self._begin(seen, (shown.frame, at), number)
 
-    def _place_of(self, seen: Seen) -> Optional[Place]:
+    def _give(self, left: Dict[int, Seen], objects: Sequence[Object], alike: Alike, frame: str, number: int) -> None:
+        """Give what is left of a picture to those objects that have nothing of it yet."""
+        free = [one for one in objects if one.number != number]
+        for at, one in _pairs(left, free, alike, number):
+            one.add(left.pop(at), (frame, at), number)
+
+    def _begin(self, seen: Seen, sighting: Tuple[str, int], number: int) -> None:
+        """Begin a new object."""
+        self.objects.append(Object(seen, sighting, number, self._rule, self._place_of(seen, PLACED)))
+
+    def _place_of(self, seen: Seen, least: float) -> Optional[Place]:
         """Return the place where something already stood; one that nothing confirms must fit closely."""
         fitting = [
             (overlap(place.box, seen.box), place.confirmed, place)
             for place in self._places
-            if seen.label in family(place.label) and overlap(place.box, seen.box) >= (0.5 if place.confirmed else 0.85)
+            if seen.label in family(place.label)
+            and overlap(place.box, seen.box) >= (least if place.confirmed else VERY_CLOSE)
         ]
         return max(fitting)[2] if fitting else None
 
@@ -207,7 +242,7 @@ class Tracks:
         last = len(self._pictures) - 1
         for one in self.objects:
             if one.number == last or one.is_known:
-                stands = one.is_known or (one.pictures > 1 and overlap(one.before, one.last) >= 0.7)
+                stands = one.is_known or (one.pictures > 1 and overlap(one.before, one.last) >= CLOSE)
                 found.append(Place(one.label, one.last, stands, told(one)))
         shown = {one.place for one in self.objects if one.place is not None}
         for place in self._places:
@@ -216,43 +251,47 @@ class Tracks:
         return found[:MOST_OBJECTS]
 
 
-def _same(one: Object, seen: Seen) -> float:
-    """Return how much an object's last box shares with one of the same label."""
-    found = overlap(one.last, seen.box)
+def _same(one: Object, seen: Seen, number: int) -> float:
+    """Return how much one of the same label shares with where an object was, or should be by now."""
+    found = max(overlap(one.last, seen.box), overlap(one.expected(number), seen.box))
     return found if seen.label == one.label and found >= SAME else 0.0
 
 
-def _same_family(one: Object, seen: Seen) -> float:
+def _same_family(one: Object, seen: Seen, number: int) -> float:
     """Return the same for labels that a detector mixes up."""
+    found = max(overlap(one.last, seen.box), overlap(one.expected(number), seen.box))
+    return found if seen.label in family(one.label) and found >= SAME_FAMILY else 0.0
+
+
+def _same_place(one: Object, seen: Seen, number: int) -> float:
+    """Return the same for what stood still and was not seen for a while."""
     found = overlap(one.last, seen.box)
     return found if seen.label in family(one.label) and found >= SAME_FAMILY else 0.0
 
 
-def _same_place(one: Object, seen: Seen) -> float:
-    """Return the same for what stood still and was not seen for a while."""
-    return _same_family(one, seen)
-
-
-def _leapt(one: Object, seen: Seen) -> float:
+def _leapt(one: Object, seen: Seen, number: int) -> float:
     """Return how near a box of about the same size is that shares nothing with the last one."""
-    sizes = sorted((one.last.area, seen.box.area))
-    if seen.label not in family(one.label) or sizes[1] > SIZES * sizes[0]:
+    if seen.label not in family(one.label) or not _is_as_large(one.last, seen.box):
         return 0.0
-    found = overlap(one.last.grown(), seen.box.grown())
+    near = one.expected(number).grown() if one.pictures > 1 else one.last.grown(number - one.number)
+    found = overlap(near, seen.box.grown())
     return found if found >= LEAP else 0.0
 
 
-def _pairs(
-    left: Dict[int, Seen], objects: Sequence[Object], alike: Callable[[Object, Seen], float]
-) -> List[Tuple[int, Object]]:
+def _is_as_large(one: Box, other: Box) -> bool:
+    """Return whether two boxes are about as high or as wide: the picture's edge cuts one side only."""
+    return any(max(sides) <= SIZES * min(sides) for sides in ((one.width, other.width), (one.height, other.height)))
+
+
+def _pairs(left: Dict[int, Seen], objects: Sequence[Object], alike: Alike, number: int) -> List[Tuple[int, Object]]:
     """Return which thing is which object: the surest pair first, each of either kind once."""
-    rated = [(-alike(one, seen), at, number) for at, seen in left.items() for number, one in enumerate(objects)]
+    rated = [(-alike(one, seen, number), at, which) for at, seen in left.items() for which, one in enumerate(objects)]
     used_at: Set[int] = set()
     used: Set[int] = set()
     pairs = []
-    for _, at, number in sorted(row for row in rated if row[0] < 0):
-        if at not in used_at and number not in used:
+    for _, at, which in sorted(row for row in rated if row[0] < 0):
+        if at not in used_at and which not in used:
             used_at.add(at)
-            used.add(number)
-            pairs.append((at, objects[number]))
+            used.add(which)
+            pairs.append((at, objects[which]))
     return pairs
