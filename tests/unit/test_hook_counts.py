@@ -255,6 +255,8 @@ def test_a_clock_that_leaps_by_years_deletes_nothing(years: int, restarts: bool,
     made = opened(path, clock)
     made.record(shot(1), "e1", [RIGHT])
     made.prune()
+    clock.go(2 * DAY_S)  # the process has run long enough to believe it
+    made.prune()
     for _ in range(2):
         clock.wall += years * 365 * DAY_S
         if restarts:
@@ -281,8 +283,8 @@ def test_the_file_keeps_its_bound_in_megabytes(tmp_path: Path, clock: Clock) -> 
     for number in range(1500):
         clock.go(60)
         made.record(shot(f"{number:064}", event=number), f"{number:016}", [RIGHT] * 15)
-    size = sum(file.stat().st_size for file in tmp_path.iterdir() if not file.name.endswith("-shm"))
-    assert size <= (1 << 20) + (1 << 20) + 65536, "the file, and the journal beside it"
+        assert (tmp_path / "counts.db").stat().st_size <= 1 << 20
+    assert (tmp_path / "counts.db-wal").stat().st_size <= (1 << 20) + 65536, "the journal beside it"
     assert made.has(shot(f"{1499:064}", event=1499)) and not made.has(shot(f"{0:064}", event=0))
     assert made.lost == 0 and made.waiting == 0 and made.by_hour()[-1].hour == int(clock.wall) // HOUR_S * HOUR_S
     made.close()

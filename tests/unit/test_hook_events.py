@@ -120,6 +120,12 @@ def test_two_that_cross_are_two() -> None:
     assert counted(shots) == (Counted("car", "passed", "left"), Counted("car", "passed", "right"))
 
 
+def test_a_parked_car_that_the_first_picture_misses_takes_no_passing_one_with_it() -> None:
+    """The second picture shows it nearer to where the other was than the other itself."""
+    shots = [*event([PARKED], [PARKED]), *event([at(0.45, top=0.5)], [PARKED, at(0.05, top=0.5)], number=2)]
+    assert fed(shots, Rule(cooldown_s=0))[-1].objects == (Counted("car", "passed", "left"),)
+
+
 # What is told
 
 

@@ -101,7 +101,8 @@ class Door:
             note.update(camera=sent.camera, motion_event=sent.event)
             waiting = self.hooks.take(note.get("client") or NOBODY, sent)
         except form.Unfit as problem:
-            raise Refused(problem.status, problem.problem, problem.next_step) from problem
+            allowed = {"Allow": "POST"} if problem.status == 405 else {}
+            raise Refused(problem.status, problem.problem, problem.next_step, allowed) from problem
         return answer({"accepted": True, "waiting": waiting}, 202)
 
     async def counts(self, request: Request) -> Response:
@@ -179,7 +180,7 @@ def add(app: Any, door: Door, answering: Callable[[str, Any], Any]) -> None:
         "event": {**text, "pattern": f"^{hook_forms.EVENT.pattern}$"},
         "frame": {**text, "pattern": f"^{hook_forms.FRAME.pattern}$"},
     }
-    shape = {"schema": {"type": "object", "required": ["image", "key", "camera", "event"], "properties": fields}}
+    shape = {"schema": {"type": "object", "required": ["image", "camera", "event"], "properties": fields}}
     app.add_api_route(
         PATH,
         answering(PATH, door.post),
@@ -188,7 +189,12 @@ def add(app: Any, door: Door, answering: Callable[[str, Any], Any]) -> None:
         response_class=Response,
         status_code=202,
         responses={202: taken, 422: no_picture, **errors},
-        openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": shape}}},
+        # The key stands in the head or, as curl's command of a camera has it, in the form.
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"multipart/form-data": shape}},
+            "security": [*described.KEY, {}],
+        },
+        summary="Take a picture of a motion event; what it comes to is told and counted later.",
         operation_id="post_hooks_motioneye",
     )
     app.add_api_route(PATH, answering(PATH, door.post), methods=["GET"], response_model=None, include_in_schema=False)
@@ -206,5 +212,6 @@ def add(app: Any, door: Door, answering: Callable[[str, Any], Any]) -> None:
                 {"name": name, "in": "query", "required": False, "schema": seconds} for name in ("since", "until")
             ],
         },
+        summary="Count what the cameras saw, per hour.",
         operation_id="get_v1_counts",
     )

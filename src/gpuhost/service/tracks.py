@@ -187,9 +187,7 @@ class Tracks:
         return frame in self._frames
 
     def add(self, shown: Picture) -> None:
-        """Take a picture, once; a late one has everything joined anew."""
-        if shown.frame in self._frames:
-            return
+        """Take a picture that is not among them; a late one has everything joined anew."""
         late = bool(self._pictures) and shown.order < self._pictures[-1].order
         self._pictures.append(shown)
         self._frames.add(shown.frame)
