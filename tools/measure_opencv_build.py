@@ -28,7 +28,7 @@ from gpuhost.cvbuild import cli, make, plan
 Json = Dict[str, Any]
 SCRIPT = Path(__file__).resolve().parents[1] / "build" / "opencv_cmake.py"
 CARDS = ("7.5", "8.6")
-KINDS = (("cuda", ".cu.o"), ("c++", ".cpp.o"), ("c++", ".cc.o"), ("c", ".c.o"))
+KINDS = (("cuda", ".cu.o"), ("c++", ".cpp.o"), ("c++", ".cxx.o"), ("c++", ".cc.o"), ("c", ".c.o"))
 #: The original's options (as tutorials of its time have them), with one architecture that this toolkit builds.
 ORIGINAL = [
     "-DCMAKE_BUILD_TYPE=RELEASE",
@@ -121,7 +121,8 @@ def generated(build: Path, ninja: str, env: Dict[str, str]) -> None:
     command = [ninja, "-C", str(build), "-t", "targets", "all"]
     said = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 - the ninja of this very build
     names = [line.split(":")[0] for line in said.stdout.decode().splitlines()]
-    wanted = [n for n in names if n.endswith(("opencl_kernels.cpp", ".simd_declarations.hpp")) or "gen_opencv" in n]
+    wanted = [n for n in names if "opencl_kernels" in n and n.endswith(".cpp")]
+    wanted += [n for n in names if n.endswith(".simd_declarations.hpp") or "gen_opencv" in n]
     run([ninja, "-C", str(build), "-k", "0", *wanted[:200]], env)
 
 

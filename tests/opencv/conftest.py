@@ -41,12 +41,22 @@ def wheels(name: str) -> Dict[str, Any]:
     return toolkit_specs.specified({}, toolkit_specs.from_wheels(name.partition("-")[0], name))
 
 
+def store() -> Path:
+    """The store that outlives a run."""
+    return Path(os.environ.get("GPUHOST_BUILD_CACHE") or Path.home() / ".cache" / "gpuhost-build")
+
+
+def build_python(root: Path) -> Path:
+    """The Python of the build tools, by checksum."""
+    lock = load_environment(opencv_plan.build_environment(PLAN))
+    built = venvs.install(root, "opencv_build", {**lock, "digest": lock_digest(lock)}, PYTHON, say)
+    return built / "bin" / "python"
+
+
 @pytest.fixture(scope="session")
 def tools() -> Tools:
     """Toolkit, cuDNN and build tools, each by checksum."""
-    root = Path(os.environ.get("GPUHOST_BUILD_CACHE") or Path.home() / ".cache" / "gpuhost-build")
+    root = store()
     cuda = toolkits.install(root, wheels("cuda-13.0.2"), None, PYTHON, say)
     cudnn = toolkits.install(root, wheels("cudnn-9.13.1.26-cu13"), None, PYTHON, say)
-    lock = load_environment(opencv_plan.build_environment(PLAN))
-    built = venvs.install(root, "opencv_build", {**lock, "digest": lock_digest(lock)}, PYTHON, say)
-    return Tools(root, cuda, cudnn, built / "bin" / "python")
+    return Tools(root, cuda, cudnn, build_python(root))

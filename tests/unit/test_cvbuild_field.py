@@ -72,6 +72,17 @@ def test_a_toolkit_without_npp_is_named(tmp_path: Path, lost: str) -> None:
         toolkit.read_toolkit(root)
 
 
+def test_the_toolkit_on_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none was installed and none given, as on a Debian with its own CUDA; a broken one is not its own remedy."""
+    found = workshop.toolkit(tmp_path / "found")
+    monkeypatch.setenv("PATH", f"{found}/bin")
+    (found / "include" / "npp.h").unlink()
+    for root, word in ((tmp_path / "none", f"--cuda {found} (its nvcc is on PATH)"), (found, "--cuda DIR")):
+        with pytest.raises(GpuhostError, match="D21-toolkit-incomplete") as caught:
+            toolkit.read_toolkit(root)
+        assert caught.value.next_step.endswith(word)
+
+
 def test_only_full_needs_cufft(tmp_path: Path) -> None:
     """The profile dnn is built without it."""
     root = workshop.toolkit(tmp_path / "cuda")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
@@ -83,7 +84,7 @@ def read_toolkit(root: Path, full: bool = False) -> Toolkit:
             "D21-toolkit-incomplete",
             f"The CUDA toolkit {root} lacks {', '.join(absent)}.",
             "NVIDIA's wheels hold nvcc only from CUDA 13 on, its installer always: ./run ansible-playbook "
-            "playbooks/cuda.yml -e cuda_source=runfile ; or name another toolkit: --cuda DIR",
+            f"playbooks/cuda.yml -e cuda_source=runfile ; or name another toolkit: --cuda {other_than(root)}",
         )
     nvcc = str(root / "bin" / "nvcc")
     said = ask([nvcc, "--version"])
@@ -104,6 +105,13 @@ def read_toolkit(root: Path, full: bool = False) -> Toolkit:
         unusual(root, include, INCLUDES[:1]),
         unusual(root, library, LIBRARIES[:2]),
     )
+
+
+def other_than(root: Path) -> str:
+    """The prefix of the nvcc on PATH as a word for --cuda, where it is another toolkit's; else `DIR`."""
+    there = shutil.which("nvcc")
+    prefix = Path(there).parent.parent if there else root
+    return "DIR" if prefix == root else f"{prefix} (its nvcc is on PATH)"
 
 
 def unusual(root: Path, file: Optional[Path], usual: Sequence[str]) -> Optional[Path]:
