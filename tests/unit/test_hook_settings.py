@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict
 
 import pytest
 
 from gpuhost.errors import UsageError
-from gpuhost.service import hook_settings
+from gpuhost.service import hook_settings, run
 from gpuhost.service.hook_settings import Rule
 
 SIGNING = "a secret of enough bytes"
@@ -113,6 +113,22 @@ def test_the_example_of_the_page_is_taken() -> None:
     example = page.split("```json\n")[1].split("```")[0]
     found = hook_settings.from_json(json.loads(example))
     assert found.rule_of("door", "1").polygon and found.alerts
+
+
+@pytest.mark.parametrize(("hooks", "names"), [({"dayz": 3}, "dayz"), ({"model": "yolov9"}, "hooks.model")])
+def test_a_mistake_ends_the_program_before_it_listens(
+    hooks: Dict[str, Any], names: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With one sentence and the status of a mistake in what was typed, as for every other setting."""
+    model = {"name": "yolov4-tiny", "kind": "published", "weights": "synthetic"}
+    settings = {"schema": 1, "device": "cpu", "models": [model], "default_model": "yolov4-tiny"}
+    settings.update(work=str(tmp_path), keys=None, hooks=hooks)
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    for verb in ("check", "serve"):
+        assert run.main([verb, "--settings", str(path)]) == 2
+        said = capsys.readouterr().err
+        assert names in said and said.count("\n") == 1
 
 
 def test_no_secret_is_printed() -> None:
