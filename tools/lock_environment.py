@@ -29,9 +29,20 @@ from packaging.version import Version
 from gpuhost.planning import environments
 from gpuhost.planning.environments import Lock, bootstrap_text, lock_name, requirements_text
 
-COMPONENTS = {"dl4cv": "tensorflow", "opencv_cuda": "opencv", "opencv_cuda_engines": "opencv", "opencv_build": "cmake"}
+COMPONENTS = {
+    "dl4cv": "tensorflow",
+    "opencv_cuda": "opencv",
+    "opencv_cuda_engines": "opencv",
+    "opencv_build": "cmake",
+    "service": "fastapi",
+}
 #: What an environment holds besides its component: the newest release that fits the target's Python and glibc.
-BESIDES = {"opencv_cuda_engines": ("onnxruntime", "openvino"), "opencv_build": ("ninja", "numpy", "packaging")}
+BESIDES = {
+    "opencv_cuda_engines": ("onnxruntime", "openvino"),
+    "opencv_build": ("ninja", "numpy", "packaging"),
+    # FastAPI's own extras would bring python-multipart, which the service does without.
+    "service": ("gunicorn", "uvicorn", "uvicorn-worker", "httptools", "uvloop"),
+}
 #: PEP 600 gave these three older tags their glibc.
 LEGACY_GLIBC = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 
@@ -88,6 +99,35 @@ import numpy, packaging
 for tool in ("cmake", "ninja"):
     subprocess.run([str(Path(sys.executable).parent / tool), "--version"], check=True)
 assert (Path(numpy.get_include()) / "numpy" / "arrayobject.h").exists()
+"""
+# The detection service's packages: the server answers, with the parser and the loop that are meant.
+PROOFS["service"] = """
+import asyncio, importlib.util
+import fastapi, gunicorn, httptools, uvicorn, uvicorn_worker, uvloop
+from fastapi import FastAPI
+assert importlib.util.find_spec("multipart") is None and importlib.util.find_spec("python_multipart") is None
+app = FastAPI()
+app.get("/there")(lambda: {"there": True})
+
+async def ask():
+    config = uvicorn.Config(app, port=0, http="httptools", loop="uvloop", lifespan="off", log_level="error")
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /there HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+    answer = await reader.read()
+    writer.close()
+    server.should_exit = True
+    await serving
+    return answer
+
+uvloop.install()
+answer = asyncio.run(ask())
+assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b'{"there":true}'), answer
+print("fastapi", fastapi.__version__, "gunicorn", gunicorn.__version__, "uvicorn", uvicorn.__version__, "answer")
 """
 # The detector's own proof: each engine runs a small network and agrees with OpenCV.
 PROOFS["opencv_cuda_engines"] = (

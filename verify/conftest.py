@@ -45,6 +45,7 @@ ORDER = (
     "test_cudnn",
     "test_opencv",
     "test_tensorflow",
+    "test_service",
     "test_benchmark",
 )
 #: Set by Ctrl-C.

@@ -25,6 +25,7 @@ from gpuhost.planning import (
     preflight,
     rebuild,
     rollback,
+    service,
     specs,
     update,
 )
@@ -258,4 +259,5 @@ class FilterModule:
             "gpuhost_needs": told(needs_of),
             "gpuhost_detector": told(detector.files),
             "gpuhost_benchmark": told(make_benchmark),
+            "gpuhost_service": told(service.asked),
         }

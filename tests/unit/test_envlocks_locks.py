@@ -11,7 +11,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 from packaging.version import Version
 
-from gpuhost.planning import environments
+from gpuhost.planning import environments, service
 
 NAMES = environments.environment_names()
 SCHEMA = Path(environments.__file__).parents[1] / "data" / "environment.schema.json"
@@ -156,12 +156,18 @@ def test_the_component_is_in_its_environment(lock):
     elif lock["component"] == "cmake":
         wanted = "cmake"
         assert {"ninja", "packaging"} <= set(rows)
+    elif lock["component"] == "fastapi":
+        wanted = "fastapi"
+        assert {"gunicorn", "uvicorn", "uvicorn-worker", "httptools", "uvloop"} <= set(rows)
+        assert not {"python-multipart", "multipart"} & set(rows), "on Python 3.8 16 MB of it block the loop for 22 s"
+        assert Version(rows["h11"]["version"]) >= Version("0.16"), "CVE-2025-43859"
     else:
         wanted = "tensorflow-gpu" if Version(lock["version"]) < Version("2.1") else "tensorflow"
         assert rows[wanted]["sha256"] == TENSORFLOW[lock["version"], lock["tag"]]
     assert rows[wanted]["version"] == lock["version"]
     assert rows[wanted]["kind"] == "wheel"
-    assert "numpy" in rows
+    # It is merged into an environment that has NumPy.
+    assert ("numpy" in rows) == (lock["environment"] != "service")
 
 
 def test_pip_is_new_enough_to_install_the_rest(lock):
@@ -181,7 +187,10 @@ def test_an_sdist_finds_its_build_tools_in_the_lock(lock):
 
 def test_numpy_has_a_wheel_for_this_python(lock):
     """NumPy is never built on a target: it would need a compiler and Fortran."""
-    row = by_name(lock)["numpy"]
+    row = by_name(lock).get("numpy")
+    if row is None:
+        assert lock["environment"] == "service"
+        return
     assert row["kind"] == "wheel"
     if lock["tag"] in LAST_NUMPY:
         assert Version(row["version"]) <= Version(LAST_NUMPY[lock["tag"]])
@@ -227,3 +236,25 @@ def test_the_engines_only_add(name):
     plain = by_name(environments.load_environment(name.replace("_engines", "")))
     assert {"onnxruntime", "openvino"} <= set(rows) - set(plain)
     assert {key: row["sha256"] for key, row in plain.items()} == {key: rows[key]["sha256"] for key in plain}
+
+
+SERVICE = [name for name in NAMES if name.startswith("service-")]
+#: The last Python whose h11 has no repair, and one that no machine here could lock for.
+UNSERVED = {"cp37", "cp314"}
+
+
+def test_every_platform_has_the_service():
+    """But for the Pythons that the service is refused on."""
+    assert {name.rsplit("-", 1)[1] for name in SERVICE} == set(PLATFORM_GLIBC) - UNSERVED
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("opencv_cuda") and n.split("-")[-1] not in UNSERVED])
+def test_the_service_merges_with_each_environment_of_opencv(name):
+    """No package of theirs is another one afterwards, and pip is the environment's own."""
+    held = environments.load_environment(name)
+    (more,) = [environments.load_environment(one) for one in SERVICE if one.endswith("-" + held["tag"])]
+    both = by_name(service.merged(held, more))
+    assert {key: row["sha256"] for key, row in by_name(held).items()} == {
+        key: both[key]["sha256"] for key in by_name(held)
+    }
+    assert set(both) == set(by_name(held)) | set(by_name(more))

@@ -173,5 +173,15 @@ def test_a_wrong_value_is_told_before_anything_is_fetched(tmp_path, capsys, key,
 
 def test_every_environment_has_a_component_and_a_proof():
     """The component follows from the environment, so it cannot be mistyped."""
-    assert set(tool.COMPONENTS) == set(tool.PROOFS) == {"dl4cv", "opencv_cuda", "opencv_cuda_engines", "opencv_build"}
+    assert (
+        set(tool.COMPONENTS)
+        == set(tool.PROOFS)
+        == {
+            "dl4cv",
+            "opencv_cuda",
+            "opencv_cuda_engines",
+            "opencv_build",
+            "service",
+        }
+    )
     assert set(tool.BESIDES) < set(tool.COMPONENTS)

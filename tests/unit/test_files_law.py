@@ -35,6 +35,7 @@ EXCEPTIONS: Dict[str, Tuple[Set[str], str]] = {
     "doctor/run.py": ({"open"}, "a bundle where the user wants it, and /dev/null as in cli/main.py"),
     "cli/doctor.py": ({"TemporaryFile"}, "on the controller, a program's text on its way to ssh, without a name"),
     "cli/bench.py": ({"TemporaryDirectory"}, "on the controller, for what one command draws"),
+    "host/service/site.py": ({"copytree"}, "a copy of nginx's configuration, into the temporary folder it is given"),
     "yolo/native.py": ({"TemporaryFile"}, "a file without a name"),
     "report/history.py": ({"open", "mkdir", "unlink"}, "reports on the controller, as the user who wants them"),
 }

@@ -20,6 +20,8 @@ NOT_PLAIN = (
 NO_GPU = "no GPU in the lock (CPU stack): not proven"
 #: What is found of a component that its lock leaves out by choice: nothing is wrong, and nothing is to be proven.
 LEFT_OUT = "not asked for: the lock leaves it out"
+#: The same of the detection service, which is off by default.
+NOT_SERVED = "not asked for: the generation in force has no detection service"
 INSTALL = "./run ansible-playbook site.yml"
 #: The driver alone, with the guard over it.
 DRIVER = "./run ansible-playbook playbooks/driver.yml"

@@ -18,9 +18,10 @@ from ..checks import host as checks_host
 from ..checks import lock as checks_lock
 from ..checks import opencv as checks_opencv
 from ..checks import python as checks_python
+from ..checks import service as checks_service
 from ..checks import tensorflow as checks_tensorflow
 from ..checks import toolkit as checks_gpu
-from ..checks.base import FAIL, LEFT_OUT, NO_GPU, PASS, SKIP, Check, Outcome, Result, result, skipped
+from ..checks.base import FAIL, LEFT_OUT, NO_GPU, NOT_SERVED, PASS, SKIP, Check, Outcome, Result, result, skipped
 from ..checks.found import NOT_SEEN, beyond, is_as_found, is_ours, missing_traces
 from ..types import Json
 from . import table as diagnoses
@@ -47,6 +48,7 @@ CHECKS = (
     *checks_gpu.CHECKS,
     *checks_opencv.CHECKS,
     *checks_tensorflow.CHECKS,
+    *checks_service.CHECKS,
     *checks_benchmark.CHECKS,
 )
 BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
@@ -99,12 +101,21 @@ def left_out(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     return bool(without) and any(one.id.partition(".")[0] in without for one in lineage(check))
 
 
+def not_served(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+    """Return whether the check speaks of the detection service on a host whose generation has none."""
+    if check.part != checks_service.SUBJECT or earlier["lock.provisioned"].status != PASS:
+        return False
+    return not checks_service.is_there(seen)
+
+
 def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     """Return whether this check is to be judged by what is collected for it; else its result is settled already."""
     if is_as_found(seen):
         settled = check.found is None
     else:
-        settled = left_out(check, seen, earlier) or without_gpu(check, seen, earlier)
+        settled = (
+            left_out(check, seen, earlier) or without_gpu(check, seen, earlier) or not_served(check, seen, earlier)
+        )
     return not settled and obstacle(check, earlier, seen) is None
 
 
@@ -154,6 +165,8 @@ def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
         return judge_found(check, seen, earlier)
     if left_out(check, seen, earlier):
         return result(check, skipped(check.title, LEFT_OUT))
+    if not_served(check, seen, earlier):
+        return result(check, skipped(check.title, NOT_SERVED))
     if without_gpu(check, seen, earlier):
         return result(check, skipped("a GPU, planned and locked", NO_GPU))
     cause = obstacle(check, earlier, seen)
@@ -214,8 +227,10 @@ def lineage(check: Check) -> List[Check]:
 
 
 def is_unasked(status: str, actual: str) -> bool:
-    """Return whether a check speaks of what the lock leaves out, or of a card where the lock is for none."""
-    return status == SKIP and actual in (LEFT_OUT, NO_GPU)
+    """Return whether a check speaks of what the lock leaves out, of a card where the lock is for none, or of a service
+    that is off.
+    """
+    return status == SKIP and actual in (LEFT_OUT, NO_GPU, NOT_SERVED)
 
 
 def verdict(results: Iterable[Result], provisioned: bool, whole: bool) -> str:

@@ -136,6 +136,13 @@ def make_private(folder: Path) -> None:
         os.fchmod(at, 0o700)
 
 
+def make_for_group(folder: Path, group: int) -> None:
+    """Have a folder that only its owner can change, and only members of a group can enter beside the owner."""
+    with opened(folder, make=True) as at:
+        os.fchown(at, -1, group)
+        os.fchmod(at, 0o750)
+
+
 def flush_folder(folder: Path) -> None:
     """Make the renames in a folder survive a power cut."""
     with opened(folder) as at:
@@ -156,9 +163,13 @@ def temporary(mode: int = 0o700) -> Iterator[Path]:
 # Files
 
 
-def write_whole(path: Path, content: Union[str, bytes], mode: Optional[int] = FILE) -> None:
-    """Write a file whole or not at all."""
+def write_whole(
+    path: Path, content: Union[str, bytes], mode: Optional[int] = FILE, group: Optional[int] = None
+) -> None:
+    """Write a file whole or not at all; with a `group` it belongs to that group."""
     with whole(path, mode) as handle:
+        if group is not None:
+            os.fchown(handle.fileno(), -1, group)
         handle.write(content.encode("utf-8") if isinstance(content, str) else content)
 
 

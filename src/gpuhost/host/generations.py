@@ -23,7 +23,7 @@ from . import files, store
 RECORD = "state/generations.json"
 SWITCH, BACK = "switch", "back"
 #: What generations link to. Other folders of the store are tools, which the next build takes up again.
-KINDS = ("cuda", "cudnn", "opencv_cuda", "dl4cv", "yolo")
+KINDS = ("cuda", "cudnn", "opencv_cuda", "dl4cv", "yolo", "service")
 #: What a wheel that was built here tells about itself (gpuhost.cvbuild.wheel).
 FACTS = "cv2/gpuhost_build.json"
 

@@ -2,7 +2,8 @@
 
 This is the one moment at which the catalog decides what is installed. From then on the lock alone is read (`specs`), so
 that a newer catalog changes nothing under a lock. What a user's options ask for besides (another toolkit, the
-detector's engines, the published weights) is added when it is first asked for, and nothing else of the lock changes.
+detector's engines, the published weights, the detection service) is added when it is first asked for, and nothing else
+of the lock changes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Callable, List, Optional, Sequence
 from ..checks.opencv import CV2
 from ..errors import GpuhostError, RefusedError, UsageError
 from ..types import Json
-from . import detector, opencv, recipes, toolkits
+from . import detector, opencv, recipes, service, toolkits
 from .catalog import shipped
 from .environments import chosen, load_environment, of_tensorflow
 
@@ -30,6 +31,7 @@ class Options:
     cuda_extra: Sequence[str] = ()
     opencv_engines: bool = False
     published_weights: bool = False
+    service: bool = False
 
 
 def options(given: Any) -> Options:
@@ -86,6 +88,8 @@ def added(lock: Json, asked: Options) -> Json:
     if asked.opencv_engines and ENGINES not in environments and ready:
         engines = environment(chosen(plan["opencv"]["environment"], True))
         environments = dict(sorted({**environments, ENGINES: engines}.items()))
+    if asked.service and service.OVERLAY not in environments:
+        environments = dict(sorted({**environments, service.OVERLAY: held(service.overlay(plan))}.items()))
     if contents is lock["contents"] and environments is lock["environments"]:
         return lock
     return {**lock, "contents": contents, "environments": environments}

@@ -9,20 +9,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from ..checks.benchmark import device
 from ..errors import GpuhostError, RefusedError
 from ..host import venvs
 from ..host.toolkit.install import folder_of
 from ..types import Json
 from ..versions import release
 from . import opencv as opencv_plan
+from . import service as service_plan
 from . import toolkits
 from .candidates import COMPONENTS
 from .contents import ENGINES
 from .environments import lock_digest
 from .lock import left_out
 
-#: The links of each component that can be left out; the detector lives in OpenCV's environment.
-LINKS = {"opencv": ("venvs/opencv_cuda", "yolo"), "tensorflow": ("venvs/dl4cv",)}
+#: The links of each component that can be left out; detector and detection service live in OpenCV's environment.
+LINKS = {"opencv": ("venvs/opencv_cuda", "yolo", "service"), "tensorflow": ("venvs/dl4cv",)}
 
 
 def of_lock(
@@ -33,21 +35,24 @@ def of_lock(
     engines: bool = False,
     builder: Optional[Dict[str, Any]] = None,
     wheel: Optional[Json] = None,
+    service: bool = False,
 ) -> Json:
     """Return what each role needs of a lock; `{}` stands for a host that has none.
 
     `source` (`runfile` or `wheels`) overrides the plan's, `extra` are versions of CUDA to have beside the locked one,
     `remove` is one to take out, or `all`. `engines` adds the detector's to opencv_cuda, `builder` says with what OpenCV
-    is built (see `command`), and `wheel` is what came of that.
+    is built (see `command`), and `wheel` is what came of that. `service` adds the detection service's packages to
+    opencv_cuda.
     """
     plan = lock["plan"] if lock else dict.fromkeys(COMPONENTS)
     found = {
         "driver": {"file": installer(plan["driver"])},
         "cuda": tried(cuda, lock, plan, source, extra),
         "cudnn": tried(cudnn, lock, plan, source),
-        "opencv": tried(opencv, lock, engines, builder, wheel),
+        "opencv": tried(opencv, lock, engines, builder, wheel, service),
         "tensorflow": tried(tensorflow, lock),
         "without": absent(plan),
+        "device": device(lock) if lock else "",
     }
     return found if remove is None else {**found, "removal": removal(plan, remove)}
 
@@ -120,7 +125,7 @@ def removal(plan: Json, version: Any) -> Json:
     }
 
 
-def opencv(lock: Json, engines: bool, builder: Optional[Json], wheel: Optional[Json]) -> Json:
+def opencv(lock: Json, engines: bool, builder: Optional[Json], wheel: Optional[Json], service: bool) -> Json:
     """Return the environment opencv_cuda; where OpenCV is built also the `tools` that build it, with a `builder` their
     `command`, and with the `wheel` the `files` that a cache holds of it.
     """
@@ -129,8 +134,10 @@ def opencv(lock: Json, engines: bool, builder: Optional[Json], wheel: Optional[J
     part, more = stack(lock, "opencv"), lock["contents"]["opencv"]["packages"] if lock else []
     if part["source"] == "wheel":
         held = environment(lock, ENGINES if engines else "opencv_cuda")
+        held = service_plan.merged(held, overlay(lock)) if service else held
         return {"environment": made("opencv_cuda", lock, held, more)}
     held = environment(lock, "opencv_cuda")
+    held = service_plan.merged(held, overlay(lock)) if service else held
     found: Json = {
         "environment": made("opencv_cuda", lock, opencv_plan.with_wheel(held, wheel) if wheel else held),
         "tools": made("opencv_build", lock, environment(lock, "opencv_build"), more),
@@ -171,6 +178,13 @@ def environment(lock: Json, name: str) -> Json:
             "tools/lock_environment.py makes one (see --help), or ask for another version in gpu_stack_wanted.",
         )
     return dict(lock["environments"][name])
+
+
+def overlay(lock: Json) -> Json:
+    """Return the packages of the detection service that the lock holds; `RefusedError` says why it holds none."""
+    if service_plan.OVERLAY not in lock["environments"]:
+        service_plan.overlay(lock["plan"])
+    return environment(lock, service_plan.OVERLAY)
 
 
 def made(name: str, lock: Json, held: Json, more: Sequence[str] = ()) -> Json:

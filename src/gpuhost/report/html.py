@@ -28,6 +28,7 @@ TITLES = {
     "opencv": "OpenCV",
     "tensorflow": "TensorFlow",
     "detector": "The detector",
+    "service": "The detection service",
     "benchmark": "The benchmark",
 }
 

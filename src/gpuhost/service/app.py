@@ -21,7 +21,7 @@ from ..yolo import outputs
 from ..yolo.images import ImageError
 from . import asked, described, form, hooks
 from .answers import Refused, deepstack, meaningful, own
-from .health import REFUSED, Health
+from .health import REFUSED, STARTING, Health
 from .jobs import GONE, Done, Dropped, Failed, Jobs
 from .keys import DETECT, Keys
 from .log import Log
@@ -48,6 +48,8 @@ EXIT_DEVICE = 70
 #: A process whose device was refused tries no second time, because CUDA remembers; a new one does, after this time.
 RETRY_S = 300.0
 WATCH_S = 1.0
+#: A request that came before the networks were open asks so often whether they are.
+STARTED_S = 0.05
 #: Time for the answers that are on their way when a process ends itself.
 LAST_WORDS_S = 0.5
 #: Objects that are written in the event loop; what takes longer is written beside it.
@@ -110,11 +112,14 @@ class Service:
         if sent is not None:
             note["client"] = client_of(self.keys, sent, DETECT) or None
         check_length(request, self.settings)
-        self._must_be_ready()
+        if self.health.state != STARTING:
+            self._must_be_ready()
         if not self.jobs.enter():
             raise Refused(503, "The service is full.", "Send the photo again in a moment.", RETRY_AFTER)
         entered = True
         try:
+            await self._started(deadline)
+            self._must_be_ready()
             body = await body_of(request, self.settings)
             note["bytes"] = len(body)
             sent_form = self._parsed(body, request)
@@ -146,6 +151,13 @@ class Service:
         if len(done.found) <= FEW:
             return made()
         return await asyncio.get_running_loop().run_in_executor(None, made)
+
+    async def _started(self, deadline: float) -> None:
+        """Return when the networks are open, or the deadline has passed: a new process takes over the callers of the
+        one before, and none of them is to notice.
+        """
+        while self.health.state == STARTING and time.monotonic() < deadline:
+            await asyncio.sleep(STARTED_S)
 
     def _must_be_ready(self) -> None:
         """Refuse what cannot be answered now. The cause is told by /readyz, to those who may see it."""

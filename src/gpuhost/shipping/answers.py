@@ -184,6 +184,15 @@ def environment(answer: Json, kind: str) -> Json:
     return answer if wrong is None else {"error": f"{STRANGE}: {wrong}."}
 
 
+def service(answer: Json) -> Json:
+    """What the detection service of a host does, or an `error`."""
+    answer = tidied(answer)
+    if set(answer) == {"error"}:
+        return answer
+    wrong = misfit(answer, "service_answer")
+    return answer if wrong is None else {"error": f"{STRANGE}: {wrong}."}
+
+
 def benchmark(report: Json) -> Json:
     """A benchmark's report, or an `error`."""
     report = tidied(report)

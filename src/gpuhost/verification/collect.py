@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from ..checks import benchmark as checks_benchmark
 from ..checks import environments as checks_environments
 from ..checks import found as checks_found
+from ..checks import service as checks_service
 from ..checks.base import INSTALL, Check, Result, on_host, told_lines
 from ..diagnoses import verdict as checks
 from ..errors import LockError
@@ -128,6 +129,9 @@ class Host:
         """See that the part of the host that a check speaks of is collected."""
         kind, _, model = check.part.partition("/")
         at = generation(self.seen)
+        if kind == checks_service.SUBJECT and kind not in self.seen:
+            say(f"{self.name}: the detection service is asked")
+            self.seen[kind] = service(self._run, self._options.root)
         if kind in PROBES and kind not in self.seen["environments"]:
             say(f"{self.name}: {PROBES[kind]} computes")
             wanted = self.seen["expected"]["sonames"] if kind == "dl4cv" else ()
@@ -238,6 +242,13 @@ def unfinished(code: int, err: str, started: bool) -> str:
         return f"The import or the computation was not done within {PROBE_LIMIT_S} s, and was ended."
     what = "The import or the computation crashed." if started else "Its Python does not start."
     return f"{what} {ended(code, err)}"
+
+
+def service(run: Run, root: str) -> Json:
+    """What the detection service of a host does, or an `error`."""
+    code, out, err = run(bundle.command("python3", "host.probe.service", {"root": root}, PROBE_LIMIT_S))
+    said = read_answers(out)
+    return answers.service(said[-1]) if said else {"error": ended(code, err)}
 
 
 def benchmark(run: Run, root: str, options: Json, model: str, on: str, at: str = "current") -> Json:

@@ -12,7 +12,7 @@ from ..checks.environments import ENVIRONMENTS
 from ..checks.opencv import CV2
 from ..errors import LockError, RefusedError
 from ..planning import lock as locks
-from ..planning import recipes, specs
+from ..planning import recipes, service, specs
 from ..planning.catalog import shipped
 from ..planning.contents import ENGINES
 from ..planning.environments import lock_digest
@@ -66,16 +66,21 @@ def in_force(stack: Any) -> Optional[Json]:
         return None
 
 
-def built(lock: Json) -> Json:
+def built(lock: Json, served: bool) -> Json:
     """What opencv_cuda must hold where OpenCV is built: the environment's own packages, and a wheel of the locked
     sources for the locked CUDA. Its version ends with the cards and a key, which the lock does not know.
     """
     plan = lock["plan"]
-    packages = versions(specs.environment(lock, "opencv_cuda"))
+    packages = versions(with_service(lock, specs.environment(lock, "opencv_cuda"), served))
     series = plan["cuda"]["series"].replace(".", "")
     version = recipes.package_version(plan["opencv"]["version"], plan["opencv"]["artifacts"])
     packages[CV2] = f"{version}+cuda{series}.*"
     return {"name": "opencv_cuda with the OpenCV that is built here", "digest": None, "packages": packages}
+
+
+def with_service(lock: Json, held: Json, served: bool) -> Json:
+    """Return an environment of OpenCV with the detection service's packages where the generation has the service."""
+    return service.merged(held, specs.overlay(lock)) if served else held
 
 
 def versions(environment: Json) -> Dict[str, str]:
@@ -88,17 +93,23 @@ def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
     an `error` when the lock has no such environment.
 
     The detector's engines are the host's own choice: where the generation's link (of `links`) leads to the
-    environment that has them, that one is what it is held against."""
+    environment that has them, that one is what it is held against. So is the detection service, whose packages are
+    expected where the generation has it.
+    """
     found: Dict[str, Json] = {}
+    served = service.OVERLAY in links
     for component, environment in ENVIRONMENTS.items():
         if lock["plan"][component] is None:
             continue
         try:
             if lock["plan"][component].get("source", "wheel") != "wheel":
-                found[environment] = built(lock)
+                found[environment] = built(lock, served)
                 continue
             name, held = environment, specs.environment(lock, environment)
             engines = lock["environments"].get(ENGINES) if component == "opencv" else None
+            if component == "opencv":
+                held = with_service(lock, held, served)
+                engines = engines and with_service(lock, engines, served)
             if engines and lock_digest(engines) == (links.get(f"venvs/{environment}") or {}).get("digest"):
                 name, held = ENGINES, engines
         except RefusedError as error:

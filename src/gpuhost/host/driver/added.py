@@ -38,6 +38,14 @@ def note(root: Path, names: Sequence[str], installed: Sequence[str]) -> bool:
     return True
 
 
+def disown(root: Path, names: Sequence[str]) -> None:
+    """Forget that packages came with gpuhost, because something else on the host uses them by now."""
+    with store.changing(root, "noting packages"):
+        content = read(root)
+        content["added"] = [name for name in content["added"] if name not in names]
+        store.write_record(root / RECORD, content)
+
+
 def purged(run: Run, names: Sequence[str], options: Sequence[str]) -> Set[str]:
     """What apt would remove together with these packages."""
     if not names:

@@ -5,20 +5,19 @@ Runs on the target: Python 3.6, standard library.
 
 import os
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List
 
-from ...errors import EnvironmentProblem
 from .. import files, store
 from ..edges import Edges
+from ..units import TIMEOUT_S, UNITS, Outcome, all_hold, differences, gone, is_there, plain_path, systemctl
 from .read import MOTD, RECORD
 from .run import LOOKED, METRICS, TEXTFILE
 
 SERVICE, TIMER = "gpuhost-watch.service", "gpuhost-watch.timer"
 LAUNCHER = "gpuhost-watch.py"
-UNITS = "/etc/systemd/system"
 APT, LOGIN = "/etc/apt/apt.conf.d/90gpuhost-watch", "/etc/update-motd.d/95-gpuhost"
 HEAD = "Written by gpuhost, role watch."
-_TIMEOUT_S = 60.0
+_WHO = "The watch"
 
 _SERVICE = """\
 # {head}
@@ -73,14 +72,6 @@ exit 0
 """
 
 
-class Outcome(NamedTuple):
-    """What was done, or would be: did anything change, a line for the user, before and after."""
-
-    changed: bool
-    told: str
-    diff: List[Dict[str, str]]
-
-
 def own_files(root: str, folder: str) -> Dict[str, str]:
     """The files of the watch by path; `folder` is that of its program."""
     return {
@@ -94,7 +85,7 @@ def own_files(root: str, folder: str) -> Dict[str, str]:
 def present(edges: Edges, root: str, name: str, textfile: str, check: bool) -> Outcome:
     """Have the watch whose program is the store's folder `name`; in check mode only say what would change."""
     for word in (root, textfile):
-        plain_path(word)
+        plain_path(word, "the watch")
     wanted = own_files(root, f"{root}/store/{name}")
     diff = differences(edges, wanted) + link_difference(edges, root, textfile)
     changed = bool(diff) or not is_on(edges)
@@ -116,10 +107,10 @@ def put_on(edges: Edges, root: str, wanted: Dict[str, str], textfile: str) -> No
             files.link(f"{root}/{METRICS}", edges.path(f"{textfile}/{TEXTFILE}"))
     except OSError as error:
         raise store.unwritable(error, Path(root)) from error
-    systemctl(edges, ["daemon-reload"])
-    systemctl(edges, ["enable", "--now", TIMER])
+    systemctl(edges, ["daemon-reload"], _WHO)
+    systemctl(edges, ["enable", "--now", TIMER], _WHO)
     # Not waited for: it may find something wrong, and that is its own to say.
-    systemctl(edges, ["start", "--no-block", SERVICE])
+    systemctl(edges, ["start", "--no-block", SERVICE], _WHO)
 
 
 def link_difference(edges: Edges, root: str, textfile: str) -> List[Dict[str, str]]:
@@ -138,17 +129,12 @@ def link_difference(edges: Edges, root: str, textfile: str) -> List[Dict[str, st
     return [{"before": before, "after": after, "before_header": path, "after_header": path}]
 
 
-def is_there(edges: Edges, path: str) -> bool:
-    """Return whether there is anything of that name, be it a link to nothing."""
-    return os.path.lexists(str(edges.path(path)))
-
-
 def absent(edges: Edges, root: str, textfile: str, check: bool) -> Outcome:
     """Have no watch."""
     ours = [*own_files(root, ""), MOTD, LOOKED, f"{root}/{RECORD}", f"{root}/{METRICS}"]
     ours += [f"{textfile}/{TEXTFILE}"] if textfile else []
     there = [path for path in ours if is_there(edges, path)]
-    diff = [{"before": edges.text(p) or "", "after": "", "before_header": p, "after_header": p} for p in there]
+    diff = gone(edges, there)
     if there and not check:
         with store.changing(edges.path(root), "taking the watch away"):
             take_off(edges, root, there)
@@ -161,48 +147,22 @@ def absent(edges: Edges, root: str, textfile: str, check: bool) -> Outcome:
 def take_off(edges: Edges, root: str, there: List[str]) -> None:
     """Switch it off and delete its files."""
     if edges.exists(f"{UNITS}/{TIMER}"):
-        systemctl(edges, ["disable", "--now", TIMER])
+        systemctl(edges, ["disable", "--now", TIMER], _WHO)
     if edges.exists(f"{UNITS}/{SERVICE}"):
-        systemctl(edges, ["stop", SERVICE])
+        systemctl(edges, ["stop", SERVICE], _WHO)
         # One that has failed would be kept as failed even when its file is gone. Never started, it is not known.
-        edges.run(["systemctl", "reset-failed", SERVICE], _TIMEOUT_S)
+        edges.run(["systemctl", "reset-failed", SERVICE], TIMEOUT_S)
     try:
         for path in there:
             files.remove(edges.path(path))
     except OSError as error:
         raise store.unwritable(error, Path(root)) from error
-    systemctl(edges, ["daemon-reload"])
-
-
-def plain_path(text: str) -> None:
-    """Refuse a path that a unit, a shell or apt's configuration would read as something else."""
-    good = all(char.isalnum() or char in "/._-" for char in text)
-    if text and (not good or not text.startswith("/") or ".." in Path(text).parts):
-        raise EnvironmentProblem(f"The path '{text}' cannot be used by the watch.", "Use letters, digits and / . _ -")
-
-
-def differences(edges: Edges, wanted: Dict[str, str]) -> List[Dict[str, str]]:
-    """What the files say and will say, where that differs."""
-    return [
-        {"before": edges.text(path) or "", "after": text, "before_header": path, "after_header": path}
-        for path, text in sorted(wanted.items())
-        if edges.text(path) != text
-    ]
+    systemctl(edges, ["daemon-reload"], _WHO)
 
 
 def is_on(edges: Edges) -> bool:
     """Return whether the timer is enabled and running."""
-    return all(
-        edges.run(["systemctl", word, "--quiet", TIMER], _TIMEOUT_S)[0] == 0 for word in ("is-enabled", "is-active")
-    )
-
-
-def systemctl(edges: Edges, words: List[str]) -> None:
-    """systemctl, or one sentence of why not."""
-    code, out, err = edges.run(["systemctl", *words], _TIMEOUT_S)
-    if code != 0:
-        said = " ".join((err or out).split())[-300:] or f"it ended with status {code}"
-        raise EnvironmentProblem(f"systemctl {' '.join(words)} failed: {said}", "The watch needs systemd.")
+    return all_hold(edges, ["is-enabled", "is-active"], TIMER)
 
 
 def forget(edges: Edges, root: str, name: str) -> None:

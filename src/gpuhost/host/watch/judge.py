@@ -40,10 +40,24 @@ def judge(seen: Json) -> State:
     if plan is None:
         what = f"the record of generation {seen['generation']} (stack.json) is missing or damaged"
         return State(BROKEN, [Finding("lock.generation", what)])
-    if not plan["gpus"]:
+    if not plan["gpus"] and seen.get("service") is None:
         return State(NOTHING, [])
-    found = cards(seen["stack"]["cards"], seen["cards"]) + chain(seen, bool(seen["cards"]))
+    found = cards(seen["stack"]["cards"], seen["cards"]) + chain(seen, bool(seen["cards"])) if plan["gpus"] else []
+    # A service without its driver cannot be ready, and that is told already.
+    if not any(one.id.startswith("driver.") for one in found):
+        found += service(seen.get("service"), seen["generation"])
     return State(BROKEN if found else OK, found)
+
+
+def service(found: Any, generation: int) -> List[Finding]:
+    """Return a finding where the detection service does not serve what is in force, or is not ready."""
+    if found is None:
+        return []
+    if found["generation"] is None:
+        return [Finding("service.unit", f"the detection service does not run: {found['why']}")]
+    if found["generation"] != generation:
+        return [Finding("service.unit", f"the detection service runs from generation {found['generation']}")]
+    return [Finding("service.ready", found["why"])] if found["why"] else []
 
 
 def planned(stack: Any) -> Any:

@@ -4,6 +4,7 @@ Runs on the target: Python 3.6, standard library. Reads only.
 """
 
 import re
+import time
 from typing import List, Optional
 
 from ...types import Json
@@ -15,10 +16,15 @@ from ..probe.driver import library_version, module_for, record
 from ..probe.gpu import loaded_modules, sysfs_cards
 from ..probe.guard import DRIVER_RECORD, holds
 from ..probe.machine import read_kernel
+from ..service import running
+from ..service.places import LINK, SERVICE
+from ..units import UNITS, all_hold
 from .judge import NOTHING
 
 #: What the watch found last, and its warning, which stands until it finds that nothing is wrong.
 RECORD, MOTD = "state/watch.json", "/run/gpuhost/motd"
+#: At a boot the watch may look before the service has opened its networks.
+_STARTS_WITHIN_S = 120.0
 _NODE = re.compile(r"nvidia(ctl|[0-9]+)$")
 
 
@@ -45,8 +51,25 @@ def read(edges: Edges, root: str) -> Json:
         "guard": holds(edges, root),
         "cards": [card["pci_id"] for card in sysfs_cards(edges)],
         "loaded": loaded(edges),
+        "service": service(edges, root),
         "nodes": [name for name in edges.names("/dev") or [] if _NODE.match(name)],
     }
+
+
+def service(edges: Edges, root: str) -> Optional[Json]:
+    """What the detection service of the generation in force does; None where there is none. It is asked by its socket,
+    and only while it runs, because asking would start it.
+    """
+    if not edges.exists(f"{UNITS}/{SERVICE}") or not edges.path(f"{root}/{LINK}").exists():
+        return None
+    if not all_hold(edges, ["is-active"], SERVICE):
+        return {"generation": None, "why": running.last_words(edges) or "it does not run"}
+    serving, until = running.serving(edges, root), time.monotonic() + _STARTS_WITHIN_S
+    why, is_final = running.not_ready(edges)
+    while why and not is_final and time.monotonic() < until:
+        time.sleep(1.0)
+        why, is_final = running.not_ready(edges)
+    return {"generation": None if serving is None else serving.generation, "why": why}
 
 
 def loaded(edges: Edges) -> Optional[str]:

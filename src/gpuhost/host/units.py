@@ -1,0 +1,61 @@
+"""What the installers of systemd units share: paths that a unit can hold, what would change, and systemctl.
+
+Runs on the target: Python 3.6, standard library.
+"""
+
+import os
+from pathlib import Path
+from typing import Dict, List, NamedTuple
+
+from ..errors import EnvironmentProblem
+from .edges import Edges
+
+UNITS = "/etc/systemd/system"
+TIMEOUT_S = 120.0
+
+
+class Outcome(NamedTuple):
+    """What was done, or would be: did anything change, a line for the user, before and after."""
+
+    changed: bool
+    told: str
+    diff: List[Dict[str, str]]
+
+
+def plain_path(text: str, who: str) -> None:
+    """Refuse a path that a unit, a shell, or a program's configuration would read as something else."""
+    good = all(char.isalnum() or char in "/._-" for char in text)
+    if text and (not good or not text.startswith("/") or ".." in Path(text).parts):
+        raise EnvironmentProblem(f"The path '{text}' cannot be used by {who}.", "Use letters, digits and / . _ -")
+
+
+def differences(edges: Edges, wanted: Dict[str, str]) -> List[Dict[str, str]]:
+    """Return what the files say and will say, where that differs."""
+    return [
+        {"before": edges.text(path) or "", "after": text, "before_header": path, "after_header": path}
+        for path, text in sorted(wanted.items())
+        if edges.text(path) != text
+    ]
+
+
+def gone(edges: Edges, paths: List[str]) -> List[Dict[str, str]]:
+    """Return the same of files that are to go."""
+    return [{"before": edges.text(p) or "", "after": "", "before_header": p, "after_header": p} for p in paths]
+
+
+def is_there(edges: Edges, path: str) -> bool:
+    """Return whether there is anything of that name, be it a link to nothing."""
+    return os.path.lexists(str(edges.path(path)))
+
+
+def systemctl(edges: Edges, words: List[str], who: str) -> None:
+    """Run systemctl, or say in one sentence why that did not work."""
+    code, out, err = edges.run(["systemctl", *words], TIMEOUT_S)
+    if code != 0:
+        said = " ".join((err or out).split())[-300:] or f"it ended with status {code}"
+        raise EnvironmentProblem(f"systemctl {' '.join(words)} failed: {said}", f"{who} needs systemd.")
+
+
+def all_hold(edges: Edges, words: List[str], unit: str) -> bool:
+    """Return whether systemctl says yes to each word (`is-enabled`, `is-active`) about a unit."""
+    return all(edges.run(["systemctl", word, "--quiet", unit], TIMEOUT_S)[0] == 0 for word in words)
