@@ -195,7 +195,7 @@ def test_a_busy_machine_is_named_beside_its_figures(tmp_path: Path) -> None:
     lines = report.as_text(found, 400).splitlines()
     assert [": yolov3 at" in line for line in lines if line.startswith("[INFO]") and line.endswith(told)] == [True]
     page = html.unescape(report_html.page(found))
-    assert page.count(told) == 1 and f"yolov3 on cpu: {told}" in page
+    assert page.count(told) == 1 and f"While yolov3 was measured on cpu, {told}." in page
     # A report of an earlier version says nothing of it.
     for row in found["benchmark"]["models"]:
         del row["busy"]
@@ -397,3 +397,13 @@ def test_the_picture_of_the_stack(tmp_path: Path) -> None:
     assert "&lt;b&gt;the library is another" in report_html.page(broken) and "<b>the library" not in report_html.page(
         broken
     )
+
+
+@pytest.mark.parametrize(("id", "layer"), [("driver.module", 2), ("cudnn.installed", 1), ("gpu.present", 3)])
+def test_whatever_failed_of_a_part_shows_in_its_box(tmp_path: Path, id: str, layer: int) -> None:
+    """Beside the findings that always stand there; the other boxes stay as they are."""
+    found = made(tmp_path, "gpu")
+    (check,) = [check for check in found["checks"] if check["id"] == id]
+    check.update(status="fail", actual="it is another")
+    bad = [(at, box) for at, row in enumerate(report_stack.layers(found)) for box in row if box.status != "pass"]
+    assert [(at, box.status, box.found[-1]) for at, box in bad] == [(layer, "fail", "it is another")]

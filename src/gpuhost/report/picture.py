@@ -75,7 +75,7 @@ def fleet(reports: Sequence[Json]) -> Optional[Json]:
     found: List[Json] = []
     for report in measured:
         for row in rows(report["benchmark"])[: len(report["benchmark"]["models"])]:
-            label = f"{row['label'].rpartition(',')[0]}, {printable(report['host'])[:HOST]}"
+            label = f"{row['label'].rpartition(',')[0]}, {printable(report['host'], HOST)}"
             found.append({**row, "label": label})
     return placed_bars(found + originals(measured[-1]["benchmark"]["reference"]), WIDTH)
 

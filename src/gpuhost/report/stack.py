@@ -1,6 +1,6 @@
 """The picture of the stack at the top of a page: cards, driver, toolkit and environments as boxes, the card below.
 
-What stands in a box is what checks found, so a box is as good as the worst of them.
+What stands in a box is what checks found, and whatever failed of its component: a box is as good as the worst of it.
 """
 
 from __future__ import annotations
@@ -41,22 +41,28 @@ def layers(report: Json) -> List[List[Box]]:
     made = []
     for layer in LAYERS:
         boxes = [
-            box(f"{name}: {NAMES[part]}" if name else NAMES[part], plan["components"][part], names, rows)
+            box(f"{name}: {NAMES[part]}" if name else NAMES[part], plan["components"][part], names, rows, part)
             for part, name, names in layer
             if plan["components"].get(part)
         ]
         if boxes:
             made.append(boxes)
-    cards = plan["gpus"] or ["processor"]
-    return [
-        *made,
-        [Box(", ".join(cards), status_of([rows["gpu.present"]] if plan["gpus"] and "gpu.present" in rows else []), [])],
-    ]
+    if not plan["gpus"]:
+        return [*made, [Box("processor", "", [])]]
+    present = [rows["gpu.present"]] if rows.get("gpu.present", {}).get("status") == PASS else []
+    failed = failed_of("gpu", (), rows)
+    return [*made, [Box(", ".join(plan["gpus"]), status_of([*present, *failed]), [row["actual"] for row in failed])]]
 
 
-def box(title: str, version: str, names: Tuple[str, ...], rows: Json) -> Box:
+def failed_of(part: str, names: Tuple[str, ...], rows: Json) -> List[Json]:
+    """Return the failed checks of a component beside the named ones."""
+    return [r for r in rows.values() if r["status"] == FAIL and r["id"].startswith(f"{part}.") and r["id"] not in names]
+
+
+def box(title: str, version: str, names: Tuple[str, ...], rows: Json, part: str) -> Box:
     """Return the box of a component."""
     asked = [rows[name] for name in names if rows.get(name, {}).get("status") in (PASS, FAIL)]
+    asked += failed_of(part, names, rows)
     found = [loaded(row) if row["id"] in LOADED and row["status"] == PASS else row["actual"] for row in asked]
     return Box(f"{title} {version}", status_of(asked), found)
 
