@@ -48,7 +48,12 @@ CASES = {
     "nopasswd": Case(as_user("free"), 0, ENDS),
     "password": Case(as_user("asked"), None, ("Nothing was changed.", "Add -K to the same command.")),
     "password-K": Case(as_user("asked", f"{CHECK} --become-password-file /home/asked/word"), 0, ENDS),
-    "no-sudo": Case(as_user("bare"), None, ("bare may not use sudo there. As root, there: adduser bare sudo",)),
+    # sudo tells nobody that he may not use it before he has given his password.
+    "no-sudo": Case(
+        as_user("bare", f"{CHECK} --become-password-file /home/bare/word"),
+        None,
+        ("Nothing was changed.", "bare may not use sudo there. As root, there: adduser bare sudo"),
+    ),
     "no-network": Case(
         f"unshare -n {CHECK}", None, ("Nothing was changed.", "Not reached:", "From there come", "Python packages")
     ),
@@ -85,7 +90,7 @@ def one_machine(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> It
         made.run(["apt-get", "-qq", "install", "-y", "--no-install-recommends", "sudo"], timeout=COMMAND_SECONDS)
         for name in ("free", "asked", "bare"):
             made.run(["useradd", "--create-home", "--shell", "/bin/sh", name])
-        made.run(["sh", "-c", f"echo 'asked:{PASSWORD}' | chpasswd && echo '{PASSWORD}' > /home/asked/word"])
+            made.run(["sh", "-c", f"echo '{name}:{PASSWORD}' | chpasswd && echo '{PASSWORD}' > /home/{name}/word"])
         rules = "free ALL=(ALL) NOPASSWD: ALL\nasked ALL=(ALL) ALL\nDefaults lecture=never\n"
         made.run(["sh", "-c", f"printf '{rules}' > /etc/sudoers.d/users && chmod 440 /etc/sudoers.d/users"])
         made.run(["./run", "true"], cwd=HOME, timeout=COMMAND_SECONDS)
