@@ -198,7 +198,7 @@ def test_clients_of_deepstack(locked: Service, client: str, path: str) -> None:
         ({"min_confidence": "0"}, 200, None),
         ({"min_confidence": "1"}, 200, None),
         ({"min_confidence": "-1"}, 200, None),
-        ({"min_confidence": ""}, 200, None),
+        ({"min_confidence": ""}, 400, "Invalid value for min_confidence"),
         ({"min_confidence": "1.1"}, 400, "min_confidence cannot be greater than 1"),
         ({"min_confidence": "1e309"}, 400, "min_confidence cannot be greater than 1"),
         ({"min_confidence": "nan"}, 400, "Invalid value for min_confidence"),
@@ -293,6 +293,11 @@ def test_a_key_in_the_address_is_refused_and_not_logged(locked: Service, path: s
 def test_a_wrong_key_is_told_before_the_body_is_sent(locked: Service) -> None:
     rows = [("Host", "x"), ("Content-Type", FORM), ("Content-Length", "1000000"), ("X-API-Key", "no")]
     assert locked.raw(head("POST", "/v1/detect", rows)).status == 401
+
+
+def test_a_wrong_key_in_the_form_is_refused_beside_a_right_one(locked: Service) -> None:
+    assert locked.ask("POST", "/v1/detect", photo_form(JPEG, api_key="no"), KEYED).status == 401
+    assert locked.ask("POST", "/v1/detect", photo_form(JPEG, api_key=""), KEYED).status == 200
 
 
 def test_a_key_that_was_revoked_opens_nothing_from_the_next_request_on(locked: Service) -> None:

@@ -124,9 +124,10 @@ class Service:
             note["bytes"] = len(body)
             sent_form = self._parsed(body, request)
             del body
-            if sent is None:
-                note["client"] = client_of(self.keys, sent_form.fields.get("api_key"), DETECT) or None
-            wanted = {**query, **{key: value for key, value in sent_form.fields.items() if value}}
+            field = sent_form.fields.get("api_key")
+            if sent is None or field:
+                note["client"] = client_of(self.keys, field, DETECT) or None
+            wanted = {**query, **sent_form.fields}
             model = self._model(name if name is not None else wanted.get("model"), name is not None)
             confidence = asked.confidence_of(wanted.get("min_confidence"), self.settings.confidence, like_deepstack)
             labels = () if like_deepstack else asked.labels_of(wanted.get("labels"), model.detector.labels)

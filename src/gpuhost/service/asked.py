@@ -49,7 +49,7 @@ def query_of(raw: bytes, known: Optional[Sequence[str]] = None) -> Dict[str, str
 
 def confidence_of(text: Optional[str], default: float, like_deepstack: bool) -> float:
     """Return the lowest score that is asked for. DeepStack lets a negative one pass, which then means 0."""
-    if text is None or text == "":
+    if text is None:
         return default
     if _NUMBER.fullmatch(text) is None:
         raise Refused(
