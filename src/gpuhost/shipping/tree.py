@@ -83,8 +83,7 @@ def watch() -> Dict[str, Any]:
 
 def service() -> Dict[str, Any]:
     """The detection service with the detector, the program that makes its keys, and the table of diagnoses."""
-    keys = [KEYS] if bundle.file_of(KEYS).is_file() else []
-    files = bundle.files(*bundle.modules("service"), *bundle.modules("yolo"), *keys)
+    files = bundle.files(*bundle.modules("service"), *bundle.modules("yolo"), KEYS)
     files[f"gpuhost/{YOLO_DATA}"] = (bundle.PACKAGE / YOLO_DATA).read_text(encoding="utf-8")
     files[DIAGNOSES] = json.dumps(diagnoses(), indent=1, sort_keys=True) + "\n"
     return described({**files, SERVICE_LAUNCHER: _SERVICE})
