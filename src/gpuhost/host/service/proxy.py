@@ -50,7 +50,8 @@ server {{
     default_type application/json;
     error_page 413 @too_large;
     error_page 429 @too_many;
-    error_page 502 504 @not_there;
+    # "=": the status is that of the answer below.
+    error_page 502 504 = @not_there;
 
     location / {{
         proxy_pass http://gpuhost_detect;
