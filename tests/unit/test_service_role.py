@@ -400,6 +400,7 @@ def test_the_site_limits_and_logs_no_query() -> None:
     text = proxy.text(FRONT)
     for word in (
         "gzip off;",
+        "error_page 502 504 = @not_there;",
         "proxy_next_upstream off;",
         "client_max_body_size 16777216;",
         "proxy_set_header Host gpuhost;",
