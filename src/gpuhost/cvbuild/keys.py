@@ -15,7 +15,7 @@ from .options import Option
 from .wheel import NAME, facts_of
 
 #: Raised when the script itself changes what it makes from the same input.
-FORM = 1
+FORM = 2
 
 
 def inputs(

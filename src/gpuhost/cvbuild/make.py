@@ -21,12 +21,14 @@ Say = Callable[[str], None]
 #: FindCUDA runs nvcc twice for each file, the first time for its dependencies. The sources are sealed, so nothing can
 #: change that a dependency would tell; and nvcc itself goes through ccache.
 WRAPPER = """#!/bin/sh
-# Written by gpuhost: nvcc behind ccache, and no dependency pass (the sources are sealed by checksum).
+# Written by gpuhost: nvcc behind ccache, and no dependency pass (the sources are sealed by checksum). The processor's
+# half of a CUDA file only launches what runs on the card: it is compiled with -O1, which comes after CMake's -O3.
 case " $* " in
 *" -M "*)
     for word do [ "${{before-}}" = -o ] && out=$word; before=$word; done
     echo 'sealed.o : sealed.cu' >"$out"
     exit ;;
+*" -c "*) set -- "$@" -Xcompiler=-O1 ;;
 esac
 exec {ccache}"{nvcc}" {flags}"$@"
 """

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from typing import Dict, Tuple
 
-#: Modules whose files were built together. imgproc is none: half of its files define the same names.
-MODULES = ("opencv_core", "opencv_imgcodecs", "opencv_dnn")
+#: Modules whose files were built together.
+MODULES = ("opencv_core", "opencv_imgproc", "opencv_imgcodecs", "opencv_dnn")
 #: Files in one compile step: more saves little, and takes memory.
 BATCH = 10
 #: CUDA files in one compile step, none of which must stay alone: two steps for the DNN module's 25, for two cores.
@@ -23,6 +23,8 @@ ALONE: Dict[str, Tuple[str, ...]] = {
         r"\\.dispatch\\.cpp$",
         r"\\.(sse[0-9_]*|avx[0-9a-z_]*)\\.cpp$",
         r"/core/src/softfloat\\.cpp$",
+        # Those of colours, of distances, and those that bring softfloat.hpp, whose functions others then call.
+        r"/imgproc/src/(color|color_lab|distransform|emd|imgwarp|resize)\\.cpp$",
         r"/dnn/src/torch/TH[A-Za-z]*\\.cpp$",
         r"/dnn/src/layers/cpu_kernels/[a-z0-9_]*\\.cpp$",
     ),
