@@ -154,7 +154,7 @@ def test_a_lock_that_contradicts_itself_is_refused(damage: str) -> None:
 def test_the_generation_loses_what_is_left_out() -> None:
     """Its links, the detector's with OpenCV's; the roles find no problem and nothing to install."""
     found = specs.of_lock(locked(P2000, *BOTH))
-    assert found["without"] == ["venvs/opencv_cuda", "yolo", "venvs/dl4cv"]
+    assert found["without"] == ["venvs/opencv_cuda", "yolo", "service", "venvs/dl4cv"]
     assert found["opencv"] == found["tensorflow"] == {"problem": ""}
     assert specs.of_lock(locked(CPU, "tensorflow"))["without"] == ["venvs/dl4cv", "cuda", "cuda-*", "cudnn"]
     assert len(found["cuda"]["toolkits"]) == 1
@@ -167,7 +167,7 @@ def test_verify_does_not_ask_for_it(observation: Json, part: str) -> None:
     """Each of its checks, and each that needs one of them, says so; no other check suffers and the verdict is whole."""
     asked = KEPT if observation["gpus"] else {}
     results = judged(host(observation, locked(observation, part, **asked)))
-    of_part = {"opencv": ("opencv.", "detector.", "benchmark."), "tensorflow": ("tensorflow.",)}[part]
+    of_part = {"opencv": ("opencv.", "detector.", "service.", "benchmark."), "tensorflow": ("tensorflow.",)}[part]
     unasked = [name for name, found in results.items() if found.actual == LEFT_OUT]
     assert unasked == [name for name in results if name.startswith(of_part)]
     whole = judged(host(observation, locked(observation, **asked)))
