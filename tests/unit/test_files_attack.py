@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
+from gpuhost.errors import EnvironmentProblem
 from gpuhost.host import files
 from gpuhost.host.edges import Edges
 from gpuhost.host.watch import install as watch_install
@@ -176,10 +177,10 @@ def test_the_watch_in_a_folder_that_is_fought_for(base: Path) -> None:
     folder = "/var/lib/prometheus/textfile"
     with attacked(base, watch_run.TEXTFILE):
         for _ in range(20):
-            with contextlib.suppress(watch_install.EnvironmentProblem):
+            with contextlib.suppress(EnvironmentProblem):
                 watch_install.present(edges, "/opt/gpuhost", "watch-1", folder, False)
             watch_run.main(["--patience", "0"], edges)
-            with contextlib.suppress(watch_install.EnvironmentProblem):
+            with contextlib.suppress(EnvironmentProblem):
                 watch_install.absent(edges, "/opt/gpuhost", folder, False)
     assert outside(base) == before
 

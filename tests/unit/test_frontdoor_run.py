@@ -111,16 +111,21 @@ class Bed:
 
     def start(self, *arguments, env=None):
         environment = {"PATH": str(self.bin), "HOME": str(self.folder), **(env or {})}
-        process = subprocess.Popen(
-            [str(self.project / "run"), *arguments],
-            env=environment,
-            cwd=str(self.folder),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        # Where the suite itself runs in the background of a shell, Ctrl-C is ignored, and so it would be here.
+        kept_signal = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(
+                [str(self.project / "run"), *arguments],
+                env=environment,
+                cwd=str(self.folder),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, kept_signal)
         self.started.append(process)
         return process
 
