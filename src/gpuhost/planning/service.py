@@ -15,6 +15,7 @@ from ..checks.benchmark import device as device_of
 from ..errors import RefusedError, UsageError
 from ..host.service.places import KEYS, MODELS, STATE
 from ..host.venvs import BUILD_TOOLS
+from ..service.settings import NUMBERS
 from ..types import Json
 from .catalog import shipped
 from .environments import environment_names, load_environment
@@ -23,16 +24,7 @@ from .versions import version
 #: The packages' environment in a lock, and the start of their file's name in the catalog.
 OVERLAY, PREFIX = "service", "service-fastapi-"
 #: What the service may be told to hold to, and what holds where nothing is said.
-LIMITS: Dict[str, Any] = {
-    "depth": 16,
-    "decoders": 2,
-    "deadline_s": 30,
-    "body_bytes": 16 << 20,
-    "pixels": 25_000_000,
-    "scans": 64,
-    "confidence": 0.4,
-    "max_predictions": 20,
-}
+LIMITS: Dict[str, Any] = {name: row.default for name, row in NUMBERS.items() if name != "probe_s"}
 #: Those of the proxy and of systemd.
 OUTER: Dict[str, Any] = {"rate": 20, "connections": 8, "memory": "4G", "wait_s": 180}
 #: What a network of the user's consists of, by its kind.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -344,7 +345,7 @@ def create(settings: Settings, opener: Opener = open_all, log_to: int = 1) -> Fa
     app.router.route_class = Plain
     app.state.service = service
     _routes(app, service)
-    hooks.add(app, service.hooks, _answering)
+    hooks.add(service.hooks, functools.partial(_add, app))
     app.add_middleware(Told, service=service)
     app.add_exception_handler(HTTPException, _no_route)
     app.openapi = lambda: _document(app)
@@ -416,17 +417,15 @@ def _routes(app: FastAPI, service: Service) -> None:
         ),
     )
     for method, path, endpoint, answers, extra in rows:
-        app.add_api_route(
-            path,
-            _answering(path, endpoint),
-            methods=[method],
-            response_model=None,
-            response_class=Response,
-            responses=answers,
-            openapi_extra=extra or None,
-            summary=described.SUMMARIES[path],
-            operation_id=(method + path).lower().translate({47: "_", 123: None, 125: None}),
-        )
+        name = (method + path).lower().translate({47: "_", 123: None, 125: None})
+        more = {"openapi_extra": extra or None, "summary": described.SUMMARIES[path], "operation_id": name}
+        _add(app, method, path, endpoint, responses=answers, **more)
+
+
+def _add(app: FastAPI, method: str, path: str, endpoint: Any, **described_by: Any) -> None:
+    """Add a route that answers what its endpoint refuses; `described_by` is what FastAPI takes for the document."""
+    route = _answering(path, endpoint)
+    app.add_api_route(path, route, methods=[method], response_model=None, response_class=Response, **described_by)
 
 
 def _errors(*statuses: int) -> Dict[Any, Json]:

@@ -162,9 +162,9 @@ def _second_of(query: Dict[str, str], name: str, default: int) -> int:
     return int(text) if text else default
 
 
-def add(app: Any, door: Door, answering: Callable[[str, Any], Any]) -> None:
-    """Add the routes, if there are settings of the hooks. Only the one that takes pictures is described: GET is what
-    motionEye's own web hook may send, and it always gets a sentence.
+def add(door: Door, route: Callable[..., None]) -> None:
+    """Add the routes by `route`, if there are settings of the hooks. Only the one that takes pictures is described: GET
+    is what motionEye's own web hook may send, and it always gets a sentence.
     """
     if not door.is_open:
         return
@@ -181,12 +181,10 @@ def add(app: Any, door: Door, answering: Callable[[str, Any], Any]) -> None:
         "frame": {**text, "pattern": f"^{hook_forms.FRAME.pattern}$"},
     }
     shape = {"schema": {"type": "object", "required": ["image", "camera", "event"], "properties": fields}}
-    app.add_api_route(
+    route(
+        "POST",
         PATH,
-        answering(PATH, door.post),
-        methods=["POST"],
-        response_model=None,
-        response_class=Response,
+        door.post,
         status_code=202,
         responses={202: taken, 422: no_picture, **errors},
         # The key stands in the head or, as curl's command of a camera has it, in the form.
@@ -197,14 +195,12 @@ def add(app: Any, door: Door, answering: Callable[[str, Any], Any]) -> None:
         summary="Take a picture of a motion event; what it comes to is told and counted later.",
         operation_id="post_hooks_motioneye",
     )
-    app.add_api_route(PATH, answering(PATH, door.post), methods=["GET"], response_model=None, include_in_schema=False)
+    route("GET", PATH, door.post, include_in_schema=False)
     seconds = {"type": "integer", "minimum": 0, "maximum": 999999999999}
-    app.add_api_route(
+    route(
+        "GET",
         COUNTS,
-        answering(COUNTS, door.counts),
-        methods=["GET"],
-        response_model=None,
-        response_class=Response,
+        door.counts,
         responses=described.answers(_COUNTED, described.ERROR, (400, 401, 503), "What the cameras saw, per hour."),
         openapi_extra={
             "security": described.KEY,

@@ -175,31 +175,28 @@ def observation(value: Any) -> Json:
 
 def environment(answer: Json, kind: str) -> Json:
     """What an environment said of itself, or an `error`; `kind` is "opencv" or "tensorflow"."""
-    answer = tidied(answer)
-    if set(answer) == {"error"}:
-        return answer
-    wrong = misfit(answer, "environment_answer")
-    if wrong is None and "computed" in answer:
-        wrong = misfit(answer["computed"], f"{kind}_answer")
+    answer = _held(answer, "environment_answer")
+    wrong = misfit(answer["computed"], f"{kind}_answer") if "computed" in answer else None
     return answer if wrong is None else {"error": f"{STRANGE}: {wrong}."}
 
 
 def service(answer: Json) -> Json:
     """What the detection service of a host does, or an `error`."""
-    answer = tidied(answer)
-    if set(answer) == {"error"}:
-        return answer
-    wrong = misfit(answer, "service_answer")
-    return answer if wrong is None else {"error": f"{STRANGE}: {wrong}."}
+    return _held(answer, "service_answer")
 
 
 def benchmark(report: Json) -> Json:
     """A benchmark's report, or an `error`."""
-    report = tidied(report)
-    if set(report) == {"error"}:
-        return report
-    wrong = misfit(report, "benchmark_answer")
-    return report if wrong is None else {"error": f"{STRANGE}: {wrong}."}
+    return _held(report, "benchmark_answer")
+
+
+def _held(answer: Json, schema: str) -> Json:
+    """An answer that fits its schema, or an `error`."""
+    answer = tidied(answer)
+    if set(answer) == {"error"}:
+        return answer
+    wrong = misfit(answer, schema)
+    return answer if wrong is None else {"error": f"{STRANGE}: {wrong}."}
 
 
 def doctor(answer: Json) -> Json:

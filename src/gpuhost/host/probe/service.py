@@ -40,7 +40,7 @@ def main(arguments: Json) -> int:
 
 def look(edges: Edges, root: str) -> Json:
     """Return what is found; `asked` is None for a user who is not root, and has an `error` where nobody answers."""
-    record = edges.record(f"{root}/{RECORD}") if edges.exists(f"{root}/{RECORD}") else None
+    record = edges.record(f"{root}/{RECORD}")
     serving = running.serving(edges, root)
     found: Json = {
         "record": record,

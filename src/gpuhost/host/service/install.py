@@ -221,7 +221,7 @@ def needs_reload(edges: Edges) -> bool:
 
 def without_default_site(edges: Edges, root: str) -> bool:
     """Take the package's own site away where nginx came with gpuhost, once: it opens port 80 to everybody."""
-    seen = edges.record(f"{root}/{RECORD}") if edges.exists(f"{root}/{RECORD}") else None
+    seen = edges.record(f"{root}/{RECORD}")
     if seen is not None or not site.is_ours(edges, root) or not is_there(edges, DEFAULT_SITE):
         return False
     files.remove(edges.path(DEFAULT_SITE))
