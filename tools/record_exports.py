@@ -23,7 +23,7 @@ import os
 import sys
 import zlib
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 Json = Dict[str, Any]
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
@@ -177,6 +177,17 @@ def by_ultralytics(name: str, made: Made, folder: Path, shown: Any) -> None:
     keep(name, entry, ("ultralytics", "torch", "onnx", "onnxruntime"))
 
 
+def seen_by_its_authors(path: Path, shown: Any, letterbox: Any, boxes: Callable[[List[Any], Any], Any]) -> Json:
+    """Return what is recorded of an export whose authors' code has no predictor of its own: `boxes` makes what the
+    model gives for a letterboxed piece, and the piece's shape, into left, top, right, bottom, score and class.
+    """
+    entry = described(path)
+    for piece, pixels in shown.items():
+        raw = outputs(path, letterbox(pixels, (SIDE, SIDE), auto=False)[0])
+        entry["pictures"][piece] = {"raw": packed(raw), "found": rounded(boxes(raw, pixels.shape))}
+    return entry
+
+
 def by_yolov5(name: str, dynamic: bool, folder: Path, shown: Any) -> None:
     """Build, export and record one network of YOLOv5."""
     torch, export = module("torch"), module("yolov5.export")
@@ -198,12 +209,13 @@ def by_yolov5(name: str, dynamic: bool, folder: Path, shown: Any) -> None:
     net(blank)
     torch.onnx.export = functools.partial(torch.onnx.export, dynamo=False)
     path = Path(export.export_onnx(net, blank, folder / f"{name}.pt", 12, dynamic, False)[0])
-    entry = described(path)
-    for piece, pixels in shown.items():
-        raw = outputs(path, letterbox(pixels, (SIDE, SIDE), auto=False)[0])
+
+    def boxes(raw: List[Any], shape: Any) -> Any:
         found = general.non_max_suppression(torch.from_numpy(raw[0].copy()), CONFIDENCE, 0.45)[0]
-        found[:, :4] = general.scale_boxes((SIDE, SIDE), found[:, :4], pixels.shape)
-        entry["pictures"][piece] = {"raw": packed(raw), "found": rounded(found)}
+        found[:, :4] = general.scale_boxes((SIDE, SIDE), found[:, :4], shape)
+        return found
+
+    entry = seen_by_its_authors(path, shown, letterbox, boxes)
     keep(name, entry, ("yolov5", "torch", "onnx", "onnxruntime"))
 
 
@@ -228,15 +240,15 @@ def by_yolov7(name: str, nms: bool, folder: Path, shown: Any) -> None:
     net(blank)
     names = {"input_names": ["images"], "output_names": ["output"]}
     torch.onnx.export(exported, blank, str(path), opset_version=12, dynamo=False, **names)
-    entry = described(path)
-    for piece, pixels in shown.items():
-        raw = outputs(path, letterbox(pixels, (SIDE, SIDE), auto=False)[0])
+
+    def boxes(raw: List[Any], shape: Any) -> Any:
         found = torch.from_numpy(raw[0].copy())
         found = found[:, [1, 2, 3, 4, 6, 5]] if nms else general.non_max_suppression(found, CONFIDENCE, 0.45)[0]
-        found[:, :4] = general.scale_coords((SIDE, SIDE), found[:, :4], pixels.shape)
-        entry["pictures"][piece] = {"raw": packed(raw), "found": rounded(found)}
-    entry["package"] = "yolov7detect 1.0.1"
-    keep(name, entry, ("torch", "onnx", "onnxruntime"))
+        found[:, :4] = general.scale_coords((SIDE, SIDE), found[:, :4], shape)
+        return found
+
+    entry = seen_by_its_authors(path, shown, letterbox, boxes)
+    keep(name, {**entry, "package": "yolov7detect 1.0.1"}, ("torch", "onnx", "onnxruntime"))
 
 
 def by_yolov9(name: str, folder: Path, shown: Any) -> None:
@@ -261,14 +273,14 @@ def by_yolov9(name: str, folder: Path, shown: Any) -> None:
     net(blank)
     torch.onnx.export = functools.partial(torch.onnx.export, dynamo=False)
     path = Path(export.export_onnx(net, blank, folder / f"{name}.pt", 12, False, False)[0])
-    entry = described(path)
-    for piece, pixels in shown.items():
-        raw = outputs(path, letterbox(pixels, (SIDE, SIDE), auto=False)[0])
+
+    def boxes(raw: List[Any], shape: Any) -> Any:
         found = general.non_max_suppression(torch.from_numpy(raw[1].copy()), CONFIDENCE, 0.45)[0]  # as val_dual.py
-        found[:, :4] = general.scale_boxes((SIDE, SIDE), found[:, :4], pixels.shape)
-        entry["pictures"][piece] = {"raw": packed(raw), "found": rounded(found)}
-    entry["package"] = "yolov9pip 0.0.4"
-    keep(name, entry, ("torch", "onnx", "onnxruntime"))
+        found[:, :4] = general.scale_boxes((SIDE, SIDE), found[:, :4], shape)
+        return found
+
+    entry = seen_by_its_authors(path, shown, letterbox, boxes)
+    keep(name, {**entry, "package": "yolov9pip 0.0.4"}, ("torch", "onnx", "onnxruntime"))
 
 
 def by_trained(path: Path) -> None:
