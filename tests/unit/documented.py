@@ -82,7 +82,7 @@ def of_page(text: str, name: str) -> Iterator[Command]:
 def of_front_door() -> Iterator[Command]:
     """The commands that `./run --help` lists, without the remarks behind them."""
     shown = subprocess.run(["sh", str(ROOT / "run"), "--help"], capture_output=True, text=True, check=True).stdout
-    for line in re.findall(r"\./run \S.*", re.sub(r"\\\n\s*", "", shown)):
+    for line in re.findall(r"(?:\. <\()?\./run \S.*", re.sub(r"\\\n\s*", "", shown)):
         command = re.split(r"\s{2,}| \(", line)[0]
         if " prints " not in command and "COMMAND" not in command:
             yield Command("./run --help", command)

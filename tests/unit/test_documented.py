@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import List
+from typing import Iterable, List, Set, Tuple
 
 import pytest
 
@@ -12,7 +12,7 @@ from gpuhost.report import history
 
 from ..example_hosts import observed
 from ..locks import save
-from .documented import Command, Wrong, all_commands, of_page, refused_by_pytest, simple, tried
+from .documented import Command, Wrong, all_commands, of_front_door, of_page, refused_by_pytest, simple, tried
 from .test_cli_lock import CPU
 from .test_report_files import made
 from .typed import typed
@@ -41,6 +41,18 @@ def test_there_are_commands_of_every_kind() -> None:
     pages = {row.where.partition(":")[0] for row in COMMANDS}
     assert len(pages) > 15 and len(COMMANDS) > 120
     assert {words[0] for words in READ} == set(READING) and len(OF_PYTEST) >= 5
+
+
+def kinds(rows: Iterable[Command]) -> Set[Tuple[str, ...]]:
+    """Return what `./run` is given in these lines: a program and its first word, whatever the options."""
+    given = [words[1:] for row in rows for words in simple(row.line) if words[0] == "./run"]
+    return {tuple(word for word in words if not word.startswith("-"))[:2] for words in given}
+
+
+def test_the_help_of_the_front_door_lists_every_command_of_the_readme() -> None:
+    """A reader of either finds the same."""
+    readme = kinds(row for row in COMMANDS if row.where.startswith("README.md"))
+    assert len(readme) > 15 and readme - kinds(of_front_door()) == set()
 
 
 @pytest.mark.parametrize("row", COMMANDS, ids=lambda row: row.line)
