@@ -44,6 +44,7 @@ CASES: Dict[str, Any] = {
     "swapped": (P2000, {}, ""),
     "relocked": (P2000, {}, ""),
     "damaged": (CPU, {}, ""),
+    "remade": (CPU, {}, ""),
     "rewished": (CPU, {}, ""),
     "refused": (with_card("10de:2b85"), {}, "No stack fits this host"),
     "unknown": (observed("ubuntu1804-unknown-card"), {}, "10de:3fff, which the catalog does not know"),
@@ -113,8 +114,9 @@ def runs(ansible: Ansible) -> Runs:
     host(ansible, "swapped", with_card("10de:2204"))
     host(ansible, "relocked", with_card("10de:2204"), gpu_stack_relock=True)
     host(ansible, "rewished", CPU, gpu_stack_wanted={"opencv": "4.10"})
-    ansible.lock_file("damaged").write_text(locks["damaged"][:300], encoding="utf-8")
-    host(ansible, "damaged", CPU)
+    for name in ("damaged", "remade"):
+        ansible.lock_file(name).write_text(locks[name][:300], encoding="utf-8")
+        host(ansible, name, CPU, gpu_stack_relock=name == "remade")
     before = [name for name in ansible.hosts if name in LOCKED]
     second = ansible.play(
         [
@@ -248,8 +250,13 @@ def test_a_damaged_lock_is_one_sentence(runs: Runs) -> None:
     """It is neither obeyed nor overwritten."""
     message = runs.second.failure("damaged")
     assert "cannot be read" in message
-    assert "Restore it from git" in message
+    assert "Restore it from git" in message and "-e gpu_stack_relock=true" in message
     assert "Traceback" not in message
+
+
+def test_a_damaged_lock_is_made_anew_as_the_message_says(runs: Runs) -> None:
+    """One that was never committed can be restored from nowhere."""
+    assert runs.second.failure("remade") == "" and texts(runs.ansible)["remade"] == runs.locks["remade"]
 
 
 def test_this_controller_is_accepted(runs: Runs) -> None:
