@@ -17,6 +17,9 @@ from .beds.commands import host, wait_until
 from .beds.machine import processes
 from .beds.network import RUN
 
+#: A bed that is not as it should be shows in every other test; these are for a change of the beds themselves.
+pytestmark = pytest.mark.full
+
 
 def remains(bed: Bed) -> List[str]:
     """What on the outer machine bears the bed's name: processes, mounts, links, rules, groups, folders."""

@@ -24,6 +24,9 @@ from .beds import Archive, Mirror, UbuntuBed, next_month
 from .beds.bed import PROJECT
 from .beds.ubuntu import own_pythons
 
+#: As in test_bed.py: for a change of the beds.
+pytestmark = pytest.mark.full
+
 HWE, GA = "5.4.0-150-generic", "4.15.0-213-generic"
 SIGNED = ["nvidia-driver-525=525.105.17-0ubuntu0.18.04.1"]
 SIGNED += ["linux-modules-nvidia-525-generic-hwe-18.04=5.4.0-150.167~18.04.1"]

@@ -19,6 +19,9 @@ from .beds import Bed
 from .beds.base import PACKAGES, write_card
 from .beds.bed import CLONE
 
+#: In CI, `bash .ci/run build` makes a toolkit of NVIDIA's wheels, and compiles with it.
+pytestmark = pytest.mark.full
+
 SOURCES = "/etc/apt/sources.list.d/debian.sources"
 LOCK = f"{CLONE}/locks/localhost/stack.json"
 MINUTES = 15 * 60

@@ -165,6 +165,7 @@ class TestSigned:
         assert code == 0 and f"+linux-modules-nvidia-525-{KERNEL} " in said and "+nvidia-dkms" not in said
         assert before.changes_to(p2000.bed.snapshot(WATCHED)) == []
 
+    @pytest.mark.full
     def test_a_power_cut_at_any_moment_does_no_harm(self, p2000: Driver) -> None:
         """Cut while fetching, unpacking and configuring; each time the next run goes on, and the last one ends well."""
         bed = p2000.bed
@@ -202,7 +203,7 @@ class TestSigned:
 
     def test_a_reboot_that_is_wanted_loads_the_locked_driver(self, p2000: Driver) -> None:
         """Opt-in, over ssh, and named where it is not; then the very same command changes nothing."""
-        assert p2000.changed("--tags", "remove") == 2  # the guard lets go, the driver goes
+        p2000.play("--tags", "remove")  # what a test before this one has installed
         p2000.bed.reboot()
         code, said = p2000.play()
         assert code != 0 and REBOOT in said, said[-3000:]

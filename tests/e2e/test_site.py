@@ -126,11 +126,13 @@ class TestBareHost:
         assert failed_checks(bed) == []
         assert before.changes_to(bed.snapshot(["/etc", "/opt", "/usr", "/var/lib/dpkg"])) == []
 
+    @pytest.mark.full
     def test_require_gpu_is_red(self, bed: Bed) -> None:
         """Where a GPU was asked for, its absence is a failure."""
         done = bed.run([*VERIFY, "--require-gpu"], cwd=CLONE, check=False, timeout=COMMAND_SECONDS)
         assert done.returncode == 1 and "gpu.present" in done.stdout
 
+    @pytest.mark.full
     def test_a_downgraded_package(self, bed: Bed) -> None:
         """A package of an environment that is not the locked one: that check, and no other."""
         python = "/opt/gpuhost/current/venvs/dl4cv/bin/python"
@@ -142,6 +144,7 @@ class TestBareHost:
         bed.run([python, "-m", "pip", *back], timeout=COMMAND_SECONDS)
         assert failed_checks(bed) == []
 
+    @pytest.mark.full
     def test_an_edited_lock(self, bed: Bed) -> None:
         """A lock that is not what the host carries out: that check, and no other."""
         bed.run(["cp", LOCK, "/root/lock"])
@@ -150,6 +153,7 @@ class TestBareHost:
         bed.run(["cp", "/root/lock", LOCK])
         assert failed_checks(bed) == []
 
+    @pytest.mark.full
     def test_a_foreign_apt_source(self, bed: Bed) -> None:
         """A source of another release: that check, and no other; and site.yml refuses before it changes anything."""
         file = "/etc/apt/sources.list.d/foreign.list"
@@ -161,9 +165,8 @@ class TestBareHost:
         bed.run(["rm", file])
         assert failed_checks(bed) == []
 
-    @pytest.mark.parametrize(
-        "moments", [pytest.param(FEW, id="few"), pytest.param(MOMENTS, marks=pytest.mark.full, id="all")]
-    )
+    @pytest.mark.full
+    @pytest.mark.parametrize("moments", [pytest.param(FEW, id="few"), pytest.param(MOMENTS, id="all")])
     def test_a_power_cut(self, bed: Bed, moments: Sequence[str]) -> None:
         """SIGKILL of everything in the host, at moments of an installation in turn; the next run finishes it."""
         bed.run(["rm", "-rf", "/opt/gpuhost/store", "/opt/gpuhost/generations", "/opt/gpuhost/current"])
@@ -174,6 +177,7 @@ class TestBareHost:
         assert failed_checks(bed) == []
         assert recap(bed.run([*PLAYBOOK, "--skip-tags", "verify"], cwd=CLONE, timeout=COMMAND_SECONDS).stdout) == (0, 0)
 
+    @pytest.mark.full
     def test_the_engines(self, bed: Bed) -> None:
         """ONNX Runtime and OpenVINO through Ansible, on a bare host too: both are offered, and `auto` measures."""
         playbook = ["./run", "ansible-playbook", "playbooks/opencv.yml", "-e", "opencv_engines=true"]
