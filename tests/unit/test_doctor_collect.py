@@ -252,7 +252,7 @@ def fs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_machine_is_reported_without_a_crash_or_an_escape(fs: Path, data: st.DataObject) -> None:
     """Whatever commands print and files hold: bounded, printable, and in the form of the schema."""

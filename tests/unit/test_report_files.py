@@ -329,7 +329,7 @@ def places(value: Any, at: Tuple[Any, ...] = ()) -> Iterator[Tuple[Any, ...]]:
             yield from places(inner, (*at, key))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_field_of_a_kept_report_ends_in_a_traceback(tmp_path: Path, data: st.DataObject) -> None:
     """Every field in turn replaced or taken away, in the last report and in the history; then all that reads them:

@@ -82,7 +82,7 @@ WORDS = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), min_size=1, max_
 #: Stands for a word of a megabyte; a test that fails prints its example.
 HUGE = "huge"
 TRIED = settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
