@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import subprocess
@@ -26,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path for top in ("src", "plugins", "verify", "build") for path in (ROOT / top).rglob("*.py"))
 YAML = sorted(path for top in ("roles", "playbooks") for path in (ROOT / top).rglob("*.yml"))
 OLD = Path(os.environ.get("GPUHOST_OLD_PYTHON", "~/.pyenv/versions/3.6.15/bin/python")).expanduser()
+#: libyaml where PyYAML has it: some 100 files are read.
+QUICK = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: What a hostile user puts into a folder: modules that every Python program imports sooner or later.
 NAMES = ("pip", "json", "cv2", "gpuhost", "venv", "runpy", "numpy", "sitecustomize", "usercustomize")
 
@@ -48,11 +51,21 @@ def test_the_files_are_there() -> None:
     assert len(SOURCES) > 100 and len(YAML) > 50
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_each_python_that_is_started_is_isolated(path: Path) -> None:
+def parsed() -> Iterator[Tuple[Path, ast.Module]]:
+    """Every source with its syntax tree."""
+    for path in SOURCES:
+        yield path, syntax(path)
+
+
+@functools.lru_cache(maxsize=None)
+def syntax(path: Path) -> ast.Module:
+    """A source's syntax tree, for the laws that read all of them."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_each_python_that_is_started_is_isolated() -> None:
     """`-m` and `-c` import from the working folder and from PYTHONPATH, unless -I comes before them."""
-    tree_of = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree_of):
+    for path, node in ((path, node) for path, tree_of in parsed() for node in ast.walk(tree_of)):
         if isinstance(node, (ast.List, ast.Tuple)):
             said = words(node)
             if said and said[0] and "python" not in said[0] and not said[0].startswith("-"):
@@ -62,26 +75,25 @@ def test_each_python_that_is_started_is_isolated(path: Path) -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("PYTHONPATH="):
             pytest.fail(f"{path}:{node.lineno} sets PYTHONPATH")
         if isinstance(node, ast.JoinedStr):
-            text = "".join(part.value for part in node.values if isinstance(part, ast.Constant))
+            text = "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
             assert " -m gpuhost" not in text and "PYTHONPATH=" not in text, f"{path}:{node.lineno}"
 
 
-@pytest.mark.parametrize("path", YAML, ids=lambda path: str(path.relative_to(ROOT)))
-def test_each_python_of_a_role_or_playbook_is_isolated(path: Path) -> None:
+def test_each_python_of_a_role_or_playbook_is_isolated() -> None:
     """In argv lists, command lines and environments."""
-    for value in strings(list(yaml.safe_load_all(path.read_text(encoding="utf-8")))):
+    read = [(path, list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=QUICK))) for path in YAML]
+    for path, value in ((path, value) for path, whole in read for value in strings(whole)):
         if isinstance(value, list) and "-m" in value:
-            assert "-I" in value[: value.index("-m")], value
+            assert "-I" in value[: value.index("-m")], (path, value)
         if isinstance(value, dict):
-            assert not {"PYTHONPATH", "PYTHONHOME"} & set(map(str, value)), value
+            assert not {"PYTHONPATH", "PYTHONHOME"} & set(map(str, value)), (path, value)
         if isinstance(value, str) and "python" in value and " -m " in value:
-            assert " -I " in value, value
+            assert " -I " in value, (path, value)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_text_is_read_in_the_locale_s_encoding(path: Path) -> None:
+def test_no_text_is_read_in_the_locale_s_encoding() -> None:
     """Under LC_ALL=C Python 3.6 reads ASCII, and a compiler's quotes are none: encoding and errors are said."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, node in ((path, node) for path, tree_of in parsed() for node in ast.walk(tree_of)):
         if isinstance(node, ast.Call):
             given = {word.arg for word in node.keywords}
             assert not {"text", "universal_newlines"} & given or not is_process(node), f"{path}:{node.lineno}"
@@ -89,16 +101,17 @@ def test_no_text_is_read_in_the_locale_s_encoding(path: Path) -> None:
                 assert "errors" in given, f"{path}:{node.lineno}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_one_module_opens_addresses(path: Path) -> None:
+def test_one_module_opens_addresses() -> None:
     """Every other one goes through it, with its bounds."""
-    imported = {
-        name.name
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for name in node.names
-    }
-    assert not {"urllib.request", "urlopen", "urlretrieve", "requests"} & imported or path.name == "https.py"
+    for path, tree_of in parsed():
+        imported = {
+            name.name
+            for node in ast.walk(tree_of)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for name in node.names
+        }
+        forbidden = {"urllib.request", "urlopen", "urlretrieve", "requests"} & imported
+        assert not forbidden or path.name == "https.py", (path, forbidden)
 
 
 def is_process(call: ast.Call) -> bool:

@@ -44,7 +44,7 @@ SERVED = [
     if (3, 5) <= independent.figures(independent.card_of(FACTS, device).capability) <= (9, 0)
 ]
 #: Of the parts, so many are judged in each run, and all of them under the mark `full`.
-TOTAL, PARTS, SAMPLED = 2000, 8, 2
+TOTAL, PARTS, SAMPLED = 2000, 8, 1
 
 
 def some_card(dice: random.Random) -> Card:
