@@ -214,9 +214,7 @@ def places(value: Any, at: str = "") -> List[str]:
     return found
 
 
-@settings(
-    max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.sampled_from(places(OLD)), value=BAD)
 def test_any_field_of_a_report_from_elsewhere_is_used_or_refused(
     written: Callable[..., List[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], at: str, value: Any
