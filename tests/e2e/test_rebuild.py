@@ -46,6 +46,7 @@ REBUILD, CONFIRMED = written("Rebuild", 0), written("Rebuild", 1)
 ROLLBACK_SHOWN, ROLLBACK = written("Go back", 0), written("Go back", 1)
 FUTURE_SHOWN, PREFETCH = written("Before the swap", 1), written("Before the swap", 2)
 REMOVE_SHOWN, REMOVE = written("Remove", 0), written("Remove", 1)
+RELOCK = written("A damaged lock", 0)
 #: Left out here, as said above.
 LEFT_OUT = {"tensorflow.installed", "opencv.installed"}
 DRIVER_525 = "525.105.17"
@@ -177,7 +178,7 @@ BENCHMARK = "./run ansible-playbook playbooks/benchmark.yml --limit HOST"
 
 def test_no_command_of_the_runbook_is_run_by_nobody(world: World) -> None:
     """What it says is exactly what the tests here run, and these: the comparison, verify/, the history, the looking."""
-    played = (REBUILD, CONFIRMED, ROLLBACK_SHOWN, ROLLBACK, FUTURE_SHOWN, PREFETCH, REMOVE_SHOWN, REMOVE)
+    played = (REBUILD, CONFIRMED, ROLLBACK_SHOWN, ROLLBACK, FUTURE_SHOWN, PREFETCH, REMOVE_SHOWN, REMOVE, RELOCK)
     known = {shlex.join(["./run", "ansible-playbook", *words[:-2]]) for words in played}
     known |= {shlex.join(shlex.split(line.replace("HOST", NAME))) for line in (VERIFY, HISTORY, COMPARE, BENCHMARK)}
     found = re.findall(r"(?:^ {4,}|`)(\./run [^`\n]+)", TEXT, re.MULTILINE)
@@ -314,6 +315,20 @@ NOT_OURS = (
     "/root/.ansible", "/var/lib/dpkg/status", "/var/lib/dpkg/available", "/var/lib/dpkg/info", "/var/lib/dpkg/lock",
     "/var/lib/dpkg/triggers",
 )  # fmt: skip
+
+
+@pytest.mark.full
+def test_a_damaged_lock(world: World) -> None:
+    """It stops a playbook before anything is changed; made anew as the runbook says it is the same plan."""
+    file, held = world.controller.lock_file(NAME), world.controller.lock(NAME)
+    before = world.beds[NAME].snapshot(WATCHED)
+    file.write_bytes(file.read_bytes()[:200])
+    assert "cannot be read" in world.controller.run(*SITE).failure(NAME)
+    assert changes(before, world.beds[NAME].snapshot(WATCHED)) == []
+    world.controller.ok(*RELOCK)
+    world.controller.edit_lock(NAME, world.stand_ins)
+    assert world.controller.lock(NAME)["plan"] == held["plan"]
+    world.controller.ok(*SITE)
 
 
 def test_everything_goes_and_nothing_else(world: World) -> None:
