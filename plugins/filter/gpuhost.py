@@ -194,18 +194,22 @@ def needs_of(
     without: Any = (),
     options: Any = None,
     relock: bool = False,
+    to_come: Any = None,
 ) -> Dict[str, Any]:
-    """Return what a host still needs before it has the `parts` of its lock, or of the one that would be made.
+    """Return what a host still needs before it has the `parts` of the `lock` in `to_come`, where one is known, else of
+    its own lock, or of the one that would be made. `kernel` in it are the packages of a kernel that comes as well.
 
     Nothing where there will be none: a later step then refuses, with the reason.
     """
+    coming = to_come or {}
     try:
-        locked = read_lock(file, host, relock=relock)
+        locked = coming.get("lock") or read_lock(file, host, relock=relock)
         if locked:
             locked = with_options(locked, options or {})
         else:
             locked = make_plan(observation, host, asked, ignore_gpus, without, options)["lock"] or {}
-        return needs.of(locked, observation, there, root, contents.options(options or {}), parts)
+        kernel = coming.get("kernel", ())
+        return needs.of(locked, observation, there, root, contents.options(options or {}), parts, kernel)
     except GpuhostError:
         return needs.nothing()
 

@@ -137,3 +137,15 @@ def test_a_benchmark_runs_where_the_lock_says(filters: Dict[str, Callable[..., A
     assert "cpu" in benchmark(device="cpu")["command"]
     report = '{"started": "2024-01-02T03:04:05Z"}'
     assert benchmark(device="", report=report, current="generations/7")["name"] == "0007-20240102T030405Z.json"
+
+
+def test_a_kernel_that_comes_with_a_lock_is_asked_of_the_archive(filters: Dict[str, Callable[..., Any]]) -> None:
+    """An update knows both; the host's own lock is not read."""
+    host = offering(observed("ubuntu1804-quadro-p2000"))
+    made = filters["gpuhost_plan"](host, "box", {})["lock"]
+    lists: Dict[str, Any] = {key: [] for key in ("generations", "artifacts", "debs", "wheels", "store")}
+    there = {"current": None, "build_seconds": {}, **lists}
+    kernel = {"linux-image-5.4.0-999-generic": "5.4.0-999.1"}
+    asked = (host, "box", "/no/such/stack.json", there, "/opt/gpuhost", ["driver"], {}, False, [], {}, False)
+    assert filters["gpuhost_needs"](*asked, {"lock": made, "kernel": kernel})["packages"] == list(kernel)
+    assert filters["gpuhost_needs"](*asked, {"lock": made})["packages"] == []

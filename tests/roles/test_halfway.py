@@ -7,6 +7,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple
 
 import pytest
 
+from gpuhost.planning import lock
+
 from ..example_hosts import observed
 from ..unit.mounts import mounted
 from .conftest import Ansible, Result
@@ -18,12 +20,15 @@ BROKEN = {**CPU, "dpkg_audit": ["The following packages are only half configured
 
 
 class Halfway(NamedTuple):
-    """Two runs of the same plays, the second with --check, and where the index that nobody serves would be."""
+    """Two runs of the same plays, the second with --check; where the index is that nobody serves; and a run of what
+    a rebuild and an update look for, whose lock is not the host's.
+    """
 
     ansible: Ansible
     done: Result
     checked: Result
     port: int
+    known: Result
 
 
 def index(port: int) -> Dict[str, str]:
@@ -55,8 +60,25 @@ def both(ansible: Ansible, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 ansible.host(name, **told, settings=index(port), gpu_stack_root_needed=name != "planned")
             role: List[Dict[str, Any]] = [{"role": "gpu_stack"}]
             plays = [{"hosts": "gpu_hosts", "roles": role, "environment": "{{ settings }}"}]
-            checked = ansible.play(plays, "--check")
-            yield Halfway(ansible, ansible.play(plays), checked, closed)
+            checked, done = ansible.play(plays, "--check"), ansible.play(plays)
+            locks = {name: {"lock": lock.load(ansible.lock_file(name))} for name in ("whole", "planned")}
+            known = ansible.play(
+                [
+                    {
+                        "hosts": "whole:planned",
+                        "environment": "{{ settings }}",
+                        "vars": {"known": locks, "gpu_stack_lock_file": str(ansible.folder / "none" / "stack.json")},
+                        "tasks": [
+                            {"import_role": {"name": "gpu_stack", "tasks_from": "preflight"}},
+                            {
+                                "import_role": {"name": "gpu_stack", "tasks_from": "ready"},
+                                "vars": {"gpu_stack_to_come": "{{ known[inventory_hostname] }}"},
+                            },
+                        ],
+                    }
+                ]
+            )
+            yield Halfway(ansible, done, checked, closed, known)
 
 
 def test_too_little_space_and_an_index_that_is_not_there(runs: Halfway) -> None:
@@ -86,3 +108,10 @@ def test_a_host_with_room_and_a_plan_alone_are_let_through(runs: Halfway) -> Non
     for name in ("whole", "planned"):
         assert runs.done.failure(name) == ""
         assert runs.ansible.lock_file(name).exists()
+
+
+def test_a_lock_that_is_not_yet_the_hosts(runs: Halfway) -> None:
+    """A rebuild's, or an update's: the same is looked for, after the host was judged."""
+    told = runs.known.failure("planned")
+    assert "There is too little space: " in told and f"Not reached: 127.0.0.1, port {runs.port}" in told
+    assert runs.known.failure("whole") == ""

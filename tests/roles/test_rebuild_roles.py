@@ -16,7 +16,10 @@ from .test_gpu_stack import CPU, P2000, beside, host, texts, with_card
 pytestmark = pytest.mark.play
 
 SWAPPED = with_card("10de:2204")
-REBUILD: List[Dict[str, Any]] = [{"role": "rebuild"}]
+REBUILD: List[Dict[str, Any]] = [
+    {"import_role": {"name": "rebuild"}},
+    {"import_role": {"name": "rebuild", "tasks_from": "begin"}},
+]
 
 
 class Runs(NamedTuple):
@@ -59,10 +62,10 @@ def runs(ansible: Ansible) -> Runs:
     host(ansible, "confirmed", SWAPPED, **more, rebuild_confirm="confirmed")
     host(ansible, "future", P2000, **more, rebuild_confirm="future", rebuild_future_gpu=["RTX 3090"])
     host(ansible, "impossible", with_card("10de:2b85"), **more, rebuild_confirm="impossible")
-    shown = ansible.play([{"hosts": "swapped:same:cpu:future:impossible", "roles": REBUILD}])
-    confirmed = ansible.play([{"hosts": "confirmed", "roles": REBUILD}])
+    shown = ansible.play([{"hosts": "swapped:same:cpu:future:impossible", "tasks": REBUILD}])
+    confirmed = ansible.play([{"hosts": "confirmed", "tasks": REBUILD}])
     left = pending(ansible)
-    resumed = ansible.play([{"hosts": "confirmed", "roles": REBUILD}])
+    resumed = ansible.play([{"hosts": "confirmed", "tasks": REBUILD}])
     adopt = {
         "import_role": {"name": "rebuild", "tasks_from": "adopt"},
         "vars": {"rebuild_lock": lock.load(ansible.lock_file("confirmed").with_name("stack.json.new"))},
@@ -130,3 +133,23 @@ def test_what_is_good_is_kept(runs: Runs) -> None:
     assert runs.good.recap["swapped"]["changed"] == 2 and generations.good(root) == [1]
     assert "store/cuda-9 deleted" in runs.good.out
     assert [path.name for path in (root / "store").iterdir()] == ["yolo-1"]
+
+
+def test_a_host_is_looked_at_before_anybody_confirms(ansible: Ansible) -> None:
+    """What would end it halfway is told with the comparison; a card is prefetched for no other way."""
+    steps = (
+        "Refuse a host that is not in order",
+        "Show what is locked, what is there",
+        "Look for too little space",
+        "Refuse a host on which it would end halfway",
+        "Stop until a person confirms",
+        "Write the new lock beside the old one",
+        "Install exactly the locked driver",
+    )
+    hosts = str(ansible.inventory / "hosts.json")
+    listed = ansible.run("-i", hosts, "playbooks/rebuild.yml", "--list-tasks").out
+    places = [listed.find(step) for step in steps]
+    assert -1 not in places and places == sorted(places), dict(zip(steps, places))
+    ahead = ansible.run("-i", hosts, "playbooks/rebuild.yml", "--tags", "prefetch", "--list-tasks").out
+    places = [ahead.find(step) for step in (*steps[1:4], "Check that there is something to prefetch for")]
+    assert -1 not in places and places == sorted(places), ahead

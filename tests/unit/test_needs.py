@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 import pytest
 
 from gpuhost.host import venvs
+from gpuhost.host.room import BUILD_BYTES
 from gpuhost.planning import contents, detector, lock, needs, plan
 from gpuhost.planning.candidates import COMPONENTS
 from gpuhost.planning.environments import lock_digest
@@ -40,10 +41,17 @@ CPU, P2000 = host("debian12-no-gpu"), host("ubuntu1804-quadro-p2000")
 LOCKS = {"cpu": locked(CPU), "p2000": locked(P2000)}
 
 
-def of(which: str, there: Json = NOTHING, parts: Any = COMPONENTS, observation: Any = None, **asked: Any) -> Json:
+def of(
+    which: str, there: Json = NOTHING, parts: Any = COMPONENTS, observation: Any = None, kernel: Any = (), **asked: Any
+) -> Json:
     """The needs of one of the two hosts."""
     seen = observation or {"cpu": CPU, "p2000": P2000}[which]
-    return needs.of(LOCKS[which], seen, there, ROOT, contents.Options(**asked), parts)
+    return needs.of(LOCKS[which], seen, there, ROOT, contents.Options(**asked), parts, kernel)
+
+
+def is_built(driver: Json) -> bool:
+    """Return whether the module is built on the host."""
+    return bool(driver["modules_from"] == "dkms")
 
 
 def room(found: Json) -> Dict[str, int]:
@@ -127,6 +135,39 @@ def test_an_installed_driver_is_not_brought_again() -> None:
         seen = {**P2000, "packages": {driver["package"]: {**row, "state": state}}}
         assert of("p2000", observation=seen)["boot"] is boot
         assert ("/usr" in room(of("p2000", observation=seen))) is boot
+
+
+def with_driver(*absent: str) -> Json:
+    """The host with the card once its driver is installed, but for some packages."""
+    driver = LOCKS["p2000"]["plan"]["driver"]
+    versions = {row["name"]: row["version"] for row in driver["packages"]}
+    versions[driver["package"]] = driver["package_version"]
+    versions["linux-image-generic"] = "5.4.0.150"
+    there = {name: version for name, version in versions.items() if name not in absent}
+    return {
+        **P2000,
+        "packages": {name: {"version": v, "state": "installed", "hold": True} for name, v in there.items()},
+    }
+
+
+def test_a_newer_kernel_comes_with_the_module_of_the_driver_that_is_there() -> None:
+    """Its packages are asked of the archive, though the lock is in force; of the driver only what is not installed."""
+    driver = LOCKS["p2000"]["plan"]["driver"]
+    modules = driver["packages"][0]
+    there = {**NOTHING, "current": 4, "generations": [{"number": 4, "stack": LOCKS["p2000"], "links": {}}]}
+    kernel = ["linux-image-generic", "linux-image-5.4.0-152-generic"]
+    found = of("p2000", there, ["driver"], with_driver(modules["name"]), kernel)
+    assert found["packages"] == ["linux-image-5.4.0-152-generic"] and found["archive"] == needs.archive(P2000)
+    assert found["boot"] and room(found)["/usr"] == 4 * modules["size"] and found["debs"]
+    assert room(found).get(ROOT, 0) == modules["size"]
+    whole = of("p2000", there, ["driver"], with_driver(), kernel)
+    assert whole["boot"] and whole["debs"] == [] and room(whole) == ({"/var": BUILD_BYTES} if is_built(driver) else {})
+
+
+def test_a_kernel_that_is_there_needs_nothing() -> None:
+    """The metapackages lead to the one that boots."""
+    there = {**NOTHING, "current": 4, "generations": [{"number": 4, "stack": LOCKS["p2000"], "links": {}}]}
+    assert of("p2000", there, ["driver"], with_driver(), ["linux-image-generic"]) == needs.nothing()
 
 
 def test_only_what_will_be_installed_counts() -> None:

@@ -249,9 +249,14 @@ def test_a_path_is_named_once(tmp_path: Path) -> None:
     assert told.count(str(tmp_path)) == 1
 
 
-def test_a_new_initramfs_needs_the_room_of_the_old_one() -> None:
-    """And some for what a driver adds."""
-    assert boot_bytes("no-such-kernel") == 40 * 10**6
+def test_a_new_initramfs_needs_the_room_of_the_old_one(tmp_path: Path) -> None:
+    """And some for what a driver adds. A kernel that is to come brings one that nobody has seen yet."""
+    assert boot_bytes("6.1.0-9", tmp_path) == 40 * 10**6
+    (tmp_path / "initrd.img-6.1.0-8").write_bytes(b"x" * 70)
+    (tmp_path / "initrd.img-6.1.0-7").write_bytes(b"x" * 90)
+    (tmp_path / "initrd.img-6.1.0-6").symlink_to("nowhere")
+    assert boot_bytes("6.1.0-8", tmp_path) == 40 * 10**6 + 70
+    assert boot_bytes("6.1.0-9", tmp_path) == 40 * 10**6 + 90
 
 
 def test_all_of_it_is_told_at_once(asked: List[reach.Server], tmp_path: Path) -> None:

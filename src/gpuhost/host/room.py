@@ -14,10 +14,13 @@ _BOOT_SPARE = 40 * 10**6
 UNPACKED = 4
 
 
-def boot_bytes(kernel: str) -> int:
-    """Return what a new initramfs of a kernel takes in /boot while the old one is there."""
-    image = Path(f"/boot/initrd.img-{kernel}")
-    return _BOOT_SPARE + (image.stat().st_size if image.exists() else 0)
+def boot_bytes(kernel: str, boot: Path = Path("/boot")) -> int:
+    """Return what a new initramfs of a kernel takes in /boot while the old one is there; of a kernel that is still to
+    come, as much as the largest one.
+    """
+    own = boot / f"initrd.img-{kernel}"
+    images = [own] if own.is_file() else [image for image in boot.glob("initrd.img-*") if image.is_file()]
+    return _BOOT_SPARE + max((image.stat().st_size for image in images), default=0)
 
 
 def free_bytes(path: Path) -> int:

@@ -7,7 +7,7 @@ neither. A size that nobody knows beforehand counts as nothing: the step that br
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any, Collection, Dict, List
+from typing import Any, Collection, Dict, List, Optional
 
 from ..cvbuild.resources import DISK_MB
 from ..host import venvs
@@ -31,19 +31,28 @@ def nothing() -> Json:
 
 
 def of(
-    lock: Json, observation: Json, there: Json, root: str, asked: Options, parts: Collection[str] = COMPONENTS
+    lock: Json,
+    observation: Json,
+    there: Json,
+    root: str,
+    asked: Options,
+    parts: Collection[str] = COMPONENTS,
+    kernel: Collection[str] = (),
 ) -> Json:
     """Return what the `parts` of a lock still need on a host, as `host.preflight` takes it.
 
-    `files` are to be fetched by their checksums, by whoever fetches for the host.
+    `kernel` are the packages of a kernel that comes with the driver. `files` are to be fetched by their checksums, by
+    whoever fetches for the host.
     """
     found = nothing()
-    if not lock or in_force(lock, there):
+    newer = [name for name in kernel if version_of(name, observation) is None]
+    if not lock or (in_force(lock, there) and not newer):
         return found
     made = specs.of_lock(lock, asked.cuda_source, asked.cuda_extra, engines=asked.opencv_engines)
     room: Dict[str, int] = {root: 0, USR: 0}
+    found["packages"] += newer
     if "driver" in parts and lock["plan"]["driver"]:
-        of_driver(lock["plan"]["driver"], observation, there, found, room, root)
+        of_driver(lock["plan"]["driver"], observation, there, found, room, root, bool(newer))
     toolkits = [*made["cuda"].get("toolkits", []), *filter(None, [made["cudnn"].get("toolkit")])]
     for one in toolkits:
         if one["spec"]["name"] in parts and name_of(one["folder"]) not in there["store"]:
@@ -73,22 +82,34 @@ def name_of(folder: str) -> str:
     return PurePath(folder).name
 
 
-def of_driver(driver: Json, observation: Json, there: Json, found: Json, room: Dict[str, int], root: str) -> None:
-    """Add the driver: from the archive where its package is not there at its version, or NVIDIA's installer."""
+def version_of(package: str, observation: Json) -> Optional[str]:
+    """Return the version of a package that is installed whole; None without one."""
+    row: Json = observation["packages"].get(package, {})
+    return str(row["version"]) if row.get("state") == "installed" else None
+
+
+def of_driver(
+    driver: Json, observation: Json, there: Json, found: Json, room: Dict[str, int], root: str, newer: bool
+) -> None:
+    """Add the driver: from the archive where its package is not there at its version, or NVIDIA's installer.
+
+    Of one that is there, a newer kernel needs the module.
+    """
     if driver["source"] == "archive":
-        installed = observation["packages"].get(driver["package"], {})
-        if (installed.get("version"), installed.get("state")) == (driver["package_version"], "installed"):
-            return
-        debs = driver.get("packages", [])
+        present = version_of(driver["package"], observation) == driver["package_version"]
+    else:
+        present = observation["nvidia"]["module_version"] == driver["version"]
+    if present and not newer:
+        return
+    if driver["source"] == "archive":
+        debs = [row for row in driver.get("packages", []) if version_of(row["name"], observation) != row["version"]]
         lacking = [row for row in debs if row["sha256"] not in there["debs"]]
-        if lacking or driver["sha256"] not in there["debs"]:
+        if lacking or (not present and driver["sha256"] not in there["debs"]):
             kept = sorted({row["snapshot"] for row in lacking if row["snapshot"]})
             found["debs"] = [*archive(observation), *kept[:1]]
         room[root] += sum(row["size"] for row in lacking)
         room[USR] += UNPACKED * sum(row["size"] for row in debs)
-    else:
-        if observation["nvidia"]["module_version"] == driver["version"]:
-            return
+    elif not present:
         file = specs.installer(driver)
         found["files"] += missing([file] if file else [], there, room, root)
         # It unpacks into our folder for temporary files.
