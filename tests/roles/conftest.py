@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import pytest
 
@@ -54,11 +54,26 @@ class Ansible:
 
     def play(self, plays: List[Dict[str, Any]], *arguments: str) -> Result:
         """Run plays over the inventory."""
-        group = {"gpu_hosts": {"hosts": self.hosts}}
-        (self.inventory / "hosts.json").write_text(json.dumps(group), encoding="utf-8")
         file = self.folder / "play.json"
         file.write_text(json.dumps([{"gather_facts": False, **play} for play in plays]), encoding="utf-8")
-        return self.run("-i", str(self.inventory / "hosts.json"), str(file), *arguments)
+        return self.run("-i", self.written(), str(file), *arguments)
+
+    def written(self) -> str:
+        """Write the inventory; its file."""
+        file = self.inventory / "hosts.json"
+        file.write_text(json.dumps({"gpu_hosts": {"hosts": self.hosts}}), encoding="utf-8")
+        return str(file)
+
+    def lacks(self, playbook: str, steps: Sequence[str], *arguments: str) -> List[str]:
+        """Return those steps that are not among the tasks of a playbook, behind the steps before them."""
+        listed = self.run("-i", self.written(), playbook, "--list-tasks", *arguments)
+        assert listed.rc == 0, listed.out
+        at, lacking = 0, []
+        for step in steps:
+            found = listed.out.find(step, at)
+            lacking += [step] if found < 0 else []
+            at = max(at, found + 1)
+        return lacking
 
     def run(self, *arguments: str) -> Result:
         """Run ansible-playbook from the root of the project."""
