@@ -139,13 +139,17 @@ def test_a_benchmark_runs_where_the_lock_says(filters: Dict[str, Callable[..., A
     assert benchmark(device="", report=report, current="generations/7")["name"] == "0007-20240102T030405Z.json"
 
 
-def test_a_kernel_that_comes_with_a_lock_is_asked_of_the_archive(filters: Dict[str, Callable[..., Any]]) -> None:
-    """An update knows both; the host's own lock is not read."""
+def test_what_is_to_come_is_known_by_its_lock_and_its_kernel(filters: Dict[str, Callable[..., Any]]) -> None:
+    """A rebuild and an update know it; the host's own lock is not read, and no plan is made."""
     host = offering(observed("ubuntu1804-quadro-p2000"))
     made = filters["gpuhost_plan"](host, "box", {})["lock"]
+    none = filters["gpuhost_plan"](host, "box", {}, True)["lock"]
     lists: Dict[str, Any] = {key: [] for key in ("generations", "artifacts", "debs", "wheels", "store")}
     there = {"current": None, "build_seconds": {}, **lists}
     kernel = {"linux-image-5.4.0-999-generic": "5.4.0-999.1"}
-    asked = (host, "box", "/no/such/stack.json", there, "/opt/gpuhost", ["driver"], {}, False, [], {}, False)
-    assert filters["gpuhost_needs"](*asked, {"lock": made, "kernel": kernel})["packages"] == list(kernel)
-    assert filters["gpuhost_needs"](*asked, {"lock": made})["packages"] == []
+    bare = {**host, "packages": {}}
+    asked = (bare, "box", "/no/such/stack.json", there, "/opt/gpuhost", ["driver"], {}, False, [], {}, False)
+    needs = filters["gpuhost_needs"]
+    assert needs(*asked, {"lock": made, "kernel": kernel})["packages"] == list(kernel)
+    assert needs(*asked, {"lock": made})["packages"] == [] and needs(*asked)["boot"]
+    assert needs(*asked, {"lock": none})["debs"] == [] and not needs(*asked, {"lock": none})["boot"]
