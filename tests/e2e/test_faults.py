@@ -36,8 +36,6 @@ KINDS = {NAME: Kind("1c30", HWE, True, "525.105.17", "archive")}
 #: What cannot pass here: nvcc's stand-in builds no OpenCV, and the libraries' stand-ins compute nothing.
 LEFT_OUT = ["opencv.installed", "tensorflow.gpu"]
 MODULE = f"/lib/modules/{HWE}/kernel/nvidia-525/nvidia.ko"
-BLACKLISTS = "grep -rlE '^blacklist nouveau' /etc/modprobe.d /lib/modprobe.d"
-ON_HOST, THEN_HERE = "On the host: ", "\nThen here: "
 
 
 class Fault(NamedTuple):
@@ -82,13 +80,6 @@ def newer_kernel(world: World, bed: UbuntuBed) -> None:
     bed.run(["apt-get", "update"])
     names = [f"linux-{part}-{NEXT_HWE.release}" for part in ("image", "modules")]
     bed.run(["apt-get", "install", "-y", "--no-install-recommends", *names], timeout=600)
-
-
-def old_initramfs(world: World, bed: UbuntuBed) -> None:
-    """Made while the blacklists were away."""
-    away = [f"{BLACKLISTS} | xargs tar --create --absolute-names --remove-files --file /root/away.tar"]
-    bed.run(["sh", "-c", " && ".join([*away, f"update-initramfs -u -k {HWE}"])], timeout=300)
-    bed.run(["tar", "--extract", "--absolute-names", "--file", "/root/away.tar"])
 
 
 def older_cudnn(world: World, bed: UbuntuBed) -> None:
@@ -153,8 +144,13 @@ FAULTS = (
     ),
     Fault("D31", "tensorflow.cudnn", "an older cuDNN comes first for the linker", older_cudnn),
     Fault("D11", "driver.signed", "the module is not signed, under Secure Boot", unsigned_module),
-    Fault("D10", "driver.nouveau", "the initramfs was made before nouveau was blacklisted", old_initramfs),
-    Fault("D10", "driver.nouveau", "nouveau is not blacklisted", shell(f"{BLACKLISTS} | xargs rm")),
+    Fault(
+        "D10",
+        "driver.nouveau",
+        "the initramfs was made before nouveau was blacklisted",
+        lambda world, bed: healed.old_initramfs(bed, HWE),
+    ),
+    Fault("D10", "driver.nouveau", "nouveau is not blacklisted", shell(f"{healed.BLACKLISTS} | xargs rm")),
     Fault("D08", "driver.module", "the module's file is gone", shell(f"rm {MODULE} && depmod {HWE}")),
     Fault("D44", "driver.loaded", "a file blacklists the driver itself", kept_out),
     Fault("D50", "kernel.boots", "GRUB's settings name an older kernel", pinned_kernel),
@@ -202,12 +198,11 @@ def failed(results: Dict[str, Result]) -> List[str]:
 
 def obey(world: World, remedy: str) -> None:
     """Type a remedy as it is printed: on the host as root, and then in the project's folder."""
-    bed, here = world.beds[NAME], remedy
-    if remedy.startswith(ON_HOST):
-        command, _, here = remedy[len(ON_HOST) :].partition(THEN_HERE)
+    bed = world.beds[NAME]
+    command, here = healed.places(remedy)
+    if command:
         before = bed.machine.boots
-        # apt asks before it removes, and a person answers. A remedy may end in a comment.
-        bed.run(["sh", "-c", f"yes | {{ {command}\n}}"], check="reboot" not in command)
+        bed.run(["sh", "-c", healed.answered(command)], check="reboot" not in command)
         if "reboot" in command:
             bed.machine.wait_for_boot(before)
     for line in here.split(" && ") if here else []:

@@ -123,6 +123,12 @@ def no_file(bed: UbuntuBed) -> None:
 
 FAULTS = (
     Fault("D37", "driver.installed", "a card, and no driver", nothing),
+    Fault(
+        "D10",
+        "driver.nouveau",
+        "the initramfs was made before nouveau was blacklisted",
+        lambda bed: healed.old_initramfs(bed, "all"),
+    ),
     Fault("D40", "cuda.library", "the library's files are gone", no_file),
     Fault("D48", "cuda.answers", "a variable leads to cuda-compat", in_folder, f"/opt/x:{COMPAT}/"),
     Fault("D48", "cuda.answers", "a variable leads there by a link", in_folder, f"{LINK}/compat"),

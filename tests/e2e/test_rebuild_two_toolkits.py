@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from . import healed
 from .beds.archive import next_month
 from .beds.bed import PROJECT
 from .beds.releases import BIONIC
@@ -127,7 +128,7 @@ def test_what_loads_tensorflows_own_is_gone(world: World) -> None:
     (found,) = [check for check in report["checks"] if check["id"] == "tensorflow.own"]
     print(json.dumps(found, indent=1), flush=True)
     assert found["diagnosis"] == "D51" and found["actual"].endswith("/current/cuda/lib64/libcudart.so.11.0")
-    command, _, here = found["remediation"].partition(": ")[2].partition("\nThen here: ")
+    command, here = healed.places(found["remediation"])
     assert here.startswith("./run ansible-playbook -i ") and here.endswith(f" --limit {NAME} site.yml")
     bed.run(["sh", "-c", command])
     world.controller.ok(*SITE, timeout=1500)

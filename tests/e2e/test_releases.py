@@ -18,6 +18,7 @@ from .beds.packages import next_month_others
 from .beds.releases import FOCAL, JAMMY, NOBLE, RESOLUTE, Release
 from .controller import with_status
 from .fleet import WATCHED, Kind, World, driver_packages, packages, state
+from .walk import timed, told
 
 #: A stand-in of nvcc compiles nothing, so OpenCV is left out here; TensorFlow's own tests install it.
 SITE = ("site.yml", "--skip-tags", "verify,opencv,yolo,tensorflow")
@@ -116,7 +117,8 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
 
 def test_it_converges_and_is_verified(world: World, case: Case) -> None:
     """One command, a second one that changes nothing, and every check passes that can."""
-    world.controller.ok(*SITE, timeout=1500)
+    where = case.release.platform
+    told(where, "site.yml on a fresh host", world.controller.ok(*SITE, timeout=1500).seconds)
     found = world.installed("box")
     assert case.driver in found["loaded"] and found["module"] == case.driver
     assert "Canonical" in found["signer"] and found["audit"] == ""
@@ -125,9 +127,12 @@ def test_it_converges_and_is_verified(world: World, case: Case) -> None:
     assert ("Open Kernel Module" in found["loaded"]) == (kind == "open")
     record = state(world.beds["box"], "driver")
     assert record is not None and record["version"] == case.driver
-    assert world.controller.ok(*SITE).changed("box") == 0
+    again = world.controller.ok(*SITE)
+    told(where, "the second run", again.seconds)
+    assert again.changed("box") == 0
     left_out = [name for name in LEFT_OUT if not case.without or not name.startswith(case.without)]
-    report = world.controller.verify("--no-benchmark")["box"]
+    with timed(where, "pytest verify/"):
+        report = world.controller.verify("--no-benchmark")["box"]
     assert with_status(report, "fail") == left_out, world.controller.verified[-3000:]
 
 

@@ -12,10 +12,12 @@ from typing import Iterator, List, Sequence, Tuple
 
 import pytest
 
+from . import healed
 from .beds import Bed
 from .beds.bed import CLONE, PROJECT
 from .beds.settings import CODENAME
 from .readme import start_commands
+from .walk import timed
 
 #: How long a command that hangs is waited for. No test is about time, and a loaded machine is no failure.
 COMMAND_SECONDS = 3600
@@ -40,6 +42,15 @@ def said(environment: str, step: str) -> str:
     return f"grep -qs '{step}' /opt/gpuhost/log/{environment}.progress"
 
 
+DL4CV = "/opt/gpuhost/current/venvs/dl4cv/bin/python"
+#: What a person can do to a host, by the check that then fails; its remedy is typed as it is printed.
+BROKEN = {
+    "host.dpkg": "cd /root && apt-get -qq download hello && dpkg --unpack hello_*.deb",
+    "lock.rights": "chmod o+w /opt/gpuhost/store && chown daemon /opt/gpuhost/cache",
+    "tensorflow.packages": (
+        f"{DL4CV} -m pip install --quiet --no-deps \"wrapt<$({DL4CV} -c 'import wrapt; print(wrapt.__version__)')\""
+    ),
+}
 #: Moments of an installation, as the shell's tests that hold from then on.
 MOMENTS = (
     said("opencv_cuda", "making the environment"),
@@ -70,6 +81,12 @@ def failed_checks(bed: Bed) -> List[str]:
     return failed
 
 
+def remedy(bed: Bed, check: str) -> str:
+    """What the last report says against a failed check."""
+    rows = json.loads(bed.read(f"{CLONE}/reports/localhost/report.json"))["checks"]
+    return next(str(row["remediation"]) for row in rows if row["id"] == check)
+
+
 def as_in_the_cloud(bed: Bed) -> None:
     """Give apt the sources of Debian's cloud images, with the mirrors of its own sources in files."""
     own = re.findall(r"^URIs: (.*)\nSuites: (\S+)", bed.read(SOURCES), re.MULTILINE)
@@ -95,7 +112,8 @@ class TestBareHost:
 
     def test_a_dry_run_changes_nothing(self, bed: Bed) -> None:
         """`--check --diff` works on a host where nothing is installed yet, and leaves it as it is."""
-        bed.run(["./run", "true"], cwd=CLONE, timeout=COMMAND_SECONDS)  # the controller's own environment
+        with timed(bed.codename, "./run true"):  # the controller's own environment
+            bed.run(["./run", "true"], cwd=CLONE, timeout=COMMAND_SECONDS)
         before = bed.snapshot(["/etc", "/usr", "/opt", "/var/lib/dpkg"])
         done = bed.run([*PLAYBOOK, "--check", "--diff"], cwd=CLONE, timeout=COMMAND_SECONDS)
         changed, failed = recap(done.stdout)
@@ -106,7 +124,8 @@ class TestBareHost:
     def test_the_readmes_first_commands(self, bed: Bed) -> None:
         """Each line of the block exits with 0, in order, on a machine with nothing but apt and git."""
         for command in start_commands((PROJECT / "README.md").read_text()):
-            done = bed.run(["sh", "-c", command], cwd=CLONE, timeout=COMMAND_SECONDS)
+            with timed(bed.codename, command):
+                done = bed.run(["sh", "-c", command], cwd=CLONE, timeout=COMMAND_SECONDS)
             if "ansible-playbook" in command:
                 assert re.search(r"\[INFO\] [0-9]+ photos in .* yolov3 at 416 on cpu", done.stdout)
                 assert "report.html" in done.stdout
@@ -117,7 +136,8 @@ class TestBareHost:
 
     def test_the_second_run_changes_nothing(self, bed: Bed) -> None:
         """The same command again: changed=0."""
-        done = bed.run([*PLAYBOOK, "--skip-tags", "verify"], cwd=CLONE, timeout=COMMAND_SECONDS)
+        with timed(bed.codename, "the second run, without verify/"):
+            done = bed.run([*PLAYBOOK, "--skip-tags", "verify"], cwd=CLONE, timeout=COMMAND_SECONDS)
         assert recap(done.stdout) == (0, 0)
 
     def test_verify_is_green_and_changes_nothing(self, bed: Bed) -> None:
@@ -163,6 +183,18 @@ class TestBareHost:
         assert refused.returncode != 0 and "focal" in refused.stdout and f"rm {file}" in refused.stdout
         assert recap(refused.stdout)[0] == 0
         bed.run(["rm", file])
+        assert failed_checks(bed) == []
+
+    @pytest.mark.full
+    @pytest.mark.parametrize("check", BROKEN)
+    def test_a_remedy_is_typed_as_printed(self, bed: Bed, check: str) -> None:
+        """On the host, and then in the project's folder: the check is green again, and so is all else."""
+        bed.run(["sh", "-c", BROKEN[check]], timeout=COMMAND_SECONDS)
+        assert failed_checks(bed) == [check]
+        on_host, here = healed.places(remedy(bed, check))
+        bed.run(["sh", "-c", healed.answered(on_host)], cwd="/", timeout=COMMAND_SECONDS)
+        if here:
+            bed.run(["sh", "-c", here], cwd=CLONE, timeout=COMMAND_SECONDS)
         assert failed_checks(bed) == []
 
     @pytest.mark.full
