@@ -116,6 +116,12 @@ def nothing(bed: UbuntuBed) -> None:
     """A fresh host."""
 
 
+def nouveau_first(bed: UbuntuBed) -> None:
+    """The initramfs is an old one, and the machine has started with it."""
+    healed.old_initramfs(bed, "all")
+    bed.reboot()
+
+
 def no_file(bed: UbuntuBed) -> None:
     """Somebody deletes the library, which dpkg does not notice."""
     bed.run(["sh", "-c", f"rm {LIBRARIES}/libcuda.so* && ldconfig"])
@@ -123,12 +129,7 @@ def no_file(bed: UbuntuBed) -> None:
 
 FAULTS = (
     Fault("D37", "driver.installed", "a card, and no driver", nothing),
-    Fault(
-        "D10",
-        "driver.nouveau",
-        "the initramfs was made before nouveau was blacklisted",
-        lambda bed: healed.old_initramfs(bed, "all"),
-    ),
+    Fault("D10", "driver.nouveau", "the initramfs was made before nouveau was blacklisted", nouveau_first),
     Fault("D40", "cuda.library", "the library's files are gone", no_file),
     Fault("D48", "cuda.answers", "a variable leads to cuda-compat", in_folder, f"/opt/x:{COMPAT}/"),
     Fault("D48", "cuda.answers", "a variable leads there by a link", in_folder, f"{LINK}/compat"),
