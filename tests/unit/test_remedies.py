@@ -592,3 +592,71 @@ def test_the_branch_is_that_of_the_modules_kind(names: List[str], branch: str) -
     """A server often has no nvidia-driver: what brings the module says which kind it is, nvidia-utils does not."""
     packages = {name: {"version": "580.178.04-0ubuntu0.24.04.1", "state": "installed"} for name in names}
     assert by_hand.branch({"machine": {"observation": {"packages": packages}}}) == branch
+
+
+# Where each is typed on a bed
+
+CARD = "no bed has such a card, or NVIDIA's programs for it"
+PERSON = "it shows something to a person, or opens an editor"
+FOREIGN = "no bed has that package manager: its words are held against its documentation above"
+MODULE = "no module can be loaded into, and no boot loader started by, the kernel of a bed"
+ONLINE = "it fetches gigabytes, or asks NVIDIA's server"
+DEBIAN = "not yet: on a real Debian the role installs the same packages (e2e/test_debian_driver.py)"
+#: The forms of remedies, the first that matches: the test that types one as printed, or why none does.
+TYPED = (
+    (r"\./run ansible-playbook playbooks/(cuda|driver|guard)\.yml", "e2e/test_faults.py"),
+    (r"\./run ansible-playbook playbooks/rebuild\.yml", "e2e/test_rebuild.py"),
+    (r"\./run ansible-playbook playbooks/plan\.yml -e gpu_stack_relock=true", "roles/test_gpu_stack.py"),
+    (r"\./run ansible-playbook playbooks/cudnn\.yml", "as playbooks/cuda.yml"),
+    (r"\./run (ansible-playbook site\.yml|pytest verify/)", "e2e/test_site.py"),
+    (r"rm /opt/gpuhost/store/\S+/\.gpuhost\.json", "e2e/test_site.py"),
+    (r"chown -R root:root /opt/gpuhost ", "e2e/test_site.py"),
+    (r"dpkg --configure -a && apt-get -f install", "e2e/test_site.py"),
+    (r"(printf .* && )?apt-get update && apt-get install linux-.* nvidia-driver ", DEBIAN),
+    (r"apt-get update && apt-get install ubuntu-drivers-common ", "e2e/test_found.py"),
+    (r"apt-get install --reinstall lib\S+ && ldconfig", "e2e/test_found.py"),
+    (r"apt-get install (--reinstall )?(linux-|nvidia-(driver|tesla))", "as the others of apt-get, with other names"),
+    (r"apt-get remove cuda-compat", "e2e/test_found.py"),
+    (r"apt-get purge linux-image-", "e2e/test_faults.py"),
+    (r"apt-get update( #|$)", "the last part of others that are typed"),
+    (r"(apt-get|dnf|zypper) install .*fabric|systemctl enable --now nvidia-fabricmanager", CARD),
+    (r"rm /etc/apt/sources\.list\.d/", "e2e/test_faults.py"),
+    (r"dpkg --install /opt/gpuhost/cache/debs/", "e2e/test_faults.py"),
+    (r"ldconfig$", "e2e/test_faults.py"),
+    (r"sed .*(ld\.so\.conf|/etc/modprobe\.d/|GRUB_DEFAULT=0.* && update-grub)", "e2e/test_faults.py"),
+    (r"sed .*LD_(LIBRARY_PATH|PRELOAD)", "e2e/test_two_toolkits.py"),
+    (r"sed .*/etc/apt/", "carried out above"),
+    (r"sed .*GRUB_CMDLINE_LINUX", "carried out above"),
+    (r"sed .*(GRUB_DEFAULT|loader\.conf)|bootctl |grub-editenv ", MODULE),
+    (r"export LD_LIBRARY_PATH=", "e2e/test_found.py"),
+    (r"unset (LD_LIBRARY_PATH|CUDA_VISIBLE_DEVICES)", "the stand-in of libcuda reads no variable"),
+    (r"update-initramfs -u -k all && reboot", "e2e/test_found.py"),
+    (r"update-initramfs -u -k ", "e2e/test_faults.py"),
+    (r"reboot$|nvidia-modprobe -u -c=0 \|\| reboot", "e2e/test_faults.py"),
+    (r"nvidia-ctk cdi generate", "e2e/test_found.py"),
+    (r"mokutil --import /var/lib/(dkms|shim-signed)/", "e2e/secureboot/test_secure_boot.py"),
+    (r"dkms autoinstall|depmod |modprobe |prime-select ", MODULE),
+    (r"nvidia-smi|chmod 0666 /dev/nvidia|usermod -aG video", CARD),
+    (r"docker run ", "it is for the machine around a container"),
+    (r"curl .*developer\.download\.nvidia\.com|/\S+ -m pip install ", ONLINE),
+    (r"\$\{EDITOR|grep -rF|ls -[lt] |lspci |dmesg ", PERSON),
+    (r"(dnf|pacman|zypper|akmods|dracut|mkinitcpio|grubby|echo|rm /etc/rpm/) ?|\{ test -e /etc/pki/akmods", FOREIGN),
+)  # fmt: skip
+
+
+def test_each_remedy_is_typed_somewhere_or_it_is_said_why_not() -> None:
+    """A new form of remedy is staged on a bed, or gets a reason; none of the table is left from an old one."""
+    met: Set[str] = set()
+    strange = []
+    for of in (of_verify, of_doctor, of_preflight, of_judge):
+        for command in {command for remedy in of() for command in commands(remedy)} - {"", TOO_LONG, NOT_PLAIN}:
+            form = next((pattern for pattern, _ in TYPED if re.match(pattern, command)), None)
+            strange += [] if form else [command]
+            met |= {form} if form else set()
+    assert strange == [] and [pattern for pattern, _ in TYPED if pattern not in met] == []
+
+
+@pytest.mark.parametrize("file", sorted({where for _, where in TYPED if where.endswith(".py")}))
+def test_a_file_that_types_remedies_types_what_is_printed(file: str) -> None:
+    """Where the tests have moved, so does the table."""
+    assert re.search("remed|gpu_stack_relock|rebuild_confirm", (Path(__file__).parents[1] / file).read_text("utf-8"))
