@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 import pytest
+import yaml
 
 from gpuhost.errors import ArtifactError, EnvironmentProblem, GpuhostError, UsageError
 from gpuhost.host import store
@@ -349,6 +350,48 @@ def test_what_cannot_be_meant_is_refused(host: Host, front: Dict[str, Any], told
     with pytest.raises(GpuhostError, match=told):
         host.present(**front)
     assert not host.users
+
+
+def test_one_that_has_refused_is_started_anew(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it refused may be in order by now; by itself it would try again minutes later."""
+    host.present()
+    restart = f"systemctl restart {SERVICE}"
+    host.calls.clear()
+    told = lambda edges: ("", True) if restart in host.calls else ("no card", True)  # noqa: E731 - it is a stand-in
+    monkeypatch.setattr(install, "not_ready", told)
+    assert install.followed(host.edges, ROOT, "cpu", 5.0, False).changed and restart in host.calls
+    host.calls.clear()
+    assert host.present().changed and restart in host.calls
+    host.calls.clear()
+    monkeypatch.setattr(install, "not_ready", lambda edges: ("", True))
+    assert not host.present().changed and restart not in host.calls
+
+
+def test_one_that_was_ended_for_want_of_memory_says_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot write it itself; the last line is one of systemd's that tells nothing."""
+    said = f"{SERVICE}: A process of this unit has been killed by the OOM killer.\n{SERVICE}: Failed.\n"
+    monkeypatch.setattr(host.edges, "run", lambda argv, timeout: (0, said, ""))
+    assert "service_limits.memory" in running.last_words(host.edges)
+
+
+def test_each_playbook_that_changes_what_is_in_force_ends_with_the_service() -> None:
+    """A process serves the generation that it was started in, so each switch is followed by a new start."""
+    changing = 0
+    playbooks = Path(__file__).resolve().parents[2] / "playbooks"
+    for path in [*playbooks.rglob("*.yml"), playbooks.parent / "site.yml"]:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for play in [{"tasks": found}, *found] if path.parent.name == "tasks" else found:
+            steps = [task.get("ansible.builtin.import_role") or {} for task in play.get("tasks", ())]
+            switches = [at for at, step in enumerate(steps) if step.get("name") == "generation" or takes_out(step)]
+            follows = [at for at, step in enumerate(steps) if step.get("name") == "detection_service"]
+            changing += bool(switches)
+            assert not switches or (follows and follows[-1] > switches[-1]), path
+    assert changing >= 9
+
+
+def takes_out(step: Dict[str, str]) -> bool:
+    """Whether a role takes a toolkit out of force."""
+    return step.get("name") in ("cuda", "cudnn") and step.get("tasks_from") == "remove"
 
 
 def test_a_failed_service_says_why(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,17 @@ def test_a_healthy_host_is_well_and_verify_says_the_same() -> None:
     assert not set(red) & {name for name, _ in FAULTS}
 
 
+def test_a_replaced_library_is_told_with_what_follows_from_it() -> None:
+    """Driver and library of two versions: the watch and verify/ say so in the same words, with the diagnosis."""
+    seen = gpu_host()
+    guard(seen)["stack"].update(NEWER)
+    driver(seen).update(library="525.147.05")
+    (finding,) = watch.judge(watched(seen)).findings
+    follows = "so nvidia-smi and CUDA fail (D01: loaded is 525.105.17, the library is 525.147.05)"
+    assert finding.id == "driver.installed" and finding.what.endswith(f"; {follows}")
+    assert judged(seen)["driver.installed"].actual.endswith(follows)
+
+
 @pytest.mark.parametrize("nodes", [[], ["nvidia0"], ["nvidiactl"]])
 def test_nodes_that_are_missing(nodes: List[str]) -> None:
     """The driver's own, and one for each card."""

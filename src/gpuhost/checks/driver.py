@@ -4,7 +4,7 @@ import re
 import shlex
 from typing import Callable
 
-from ..host.driver.judge import Packages, altered, is_module
+from ..host.driver.judge import Packages, altered, is_module, mismatch
 from ..host.probe.boot import is_choice
 from ..host.probe.driver import COMMAND_LINE, LIBRARIES, MODPROBE_FOLDERS
 from ..types import Json
@@ -68,9 +68,9 @@ def is_installed(seen: Json) -> Outcome:
         actual = f"driver {record['version']} from the {record['source']} was installed"
         return held(False, required, actual, DRIVER)
     told = altered(record, Packages(there))
-    loaded = observation(seen)["nvidia"]["module_version"]
-    if told and loaded and found["library"] not in (None, loaded):
-        told.append(f"so nvidia-smi and CUDA fail (D01: loaded is {loaded}, the library is {found['library']})")
+    follows = mismatch(observation(seen)["nvidia"]["module_version"], found["library"])
+    if told and follows:
+        told.append(follows)
     actual = "; ".join(told[:3] + told[3:][-1:]) or f"driver {record['version']}, as it was installed"
     return held(not told, required, actual, DRIVER)
 

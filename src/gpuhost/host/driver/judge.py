@@ -70,6 +70,15 @@ def altered(record: Json, there: Packages) -> List[str]:
     return replaced(record, there) + beside
 
 
+def mismatch(loaded: Optional[str], library: Optional[str]) -> str:
+    """Return what a library of another version than the loaded module means, as the end of a sentence; "" where both
+    are of one version, or one is not there.
+    """
+    if not loaded or library in (None, loaded):
+        return ""
+    return f"so nvidia-smi and CUDA fail (D01: loaded is {loaded}, the library is {library})"
+
+
 # The module, and what lets it load
 
 

@@ -240,11 +240,18 @@ def start(edges: Edges, root: str, settings: str) -> bool:
         systemctl(edges, ["stop", SERVICE], site.WHO)
         systemctl(edges, ["start", SOCKET], site.WHO)
         changed = True
-    if serving(edges, root) != (store.current_generation(edges.path(root)), settings):
+    # One that has refused its device or its networks tries again by itself, but minutes later.
+    if serving(edges, root) != (store.current_generation(edges.path(root)), settings) or has_refused(edges):
         edges.run(["systemctl", "reset-failed", SERVICE], TIMEOUT_S)
         systemctl(edges, ["restart", SERVICE], site.WHO)
         changed = True
     return changed
+
+
+def has_refused(edges: Edges) -> bool:
+    """Return whether the service runs and has refused its device or its networks, which may be in order by now."""
+    told, is_final = not_ready(edges)
+    return bool(told) and is_final
 
 
 def is_on(edges: Edges) -> bool:

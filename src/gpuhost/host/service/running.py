@@ -15,6 +15,8 @@ from . import ready, units
 from .places import SERVICE, SOCKET_FILE
 
 _ASK_S = 10.0
+#: systemd's words for a process that was ended because the unit had taken all of its MemoryMax.
+_OOM = "killed by the OOM killer"
 
 
 def shown(edges: Edges, unit: str, name: str) -> str:
@@ -57,7 +59,9 @@ def not_ready(edges: Edges) -> Tuple[str, bool]:
 
 
 def last_words(edges: Edges) -> str:
-    """Return the last line that the service wrote."""
+    """Return the last line that the service wrote, or that it was ended for want of memory, which it cannot write."""
     _, out, _ = edges.run(["journalctl", "-u", SERVICE, "-n", "20", "-o", "cat", "--no-pager"], TIMEOUT_S)
+    if _OOM in out:
+        return "it was ended because it took more memory than service_limits.memory lets it take"
     lines = [line for line in out.splitlines() if line.startswith("error: ")] or out.splitlines()
     return printable(lines[-1], 400) if lines else ""

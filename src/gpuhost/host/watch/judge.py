@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, List, NamedTuple
 
 from ...types import Json
-from ..driver.judge import Packages, altered, another_kernel, is_module
+from ..driver.judge import Packages, altered, another_kernel, is_module, mismatch
 
 OK, BROKEN, NOTHING, UNREADABLE = "ok", "broken", "nothing to watch", "unreadable"
 #: Most of these packages are named in one sentence.
@@ -92,7 +92,8 @@ def chain(seen: Json, has_card: bool) -> List[Finding]:
         return [Finding("driver.installed", "there is no whole record of a driver that gpuhost installed")]
     told = altered(record, Packages(packages))
     if told:
-        return [Finding("driver.installed", few(told))]
+        follows = mismatch(seen["loaded"], seen["driver"]["library"])
+        return [Finding("driver.installed", "; ".join(filter(None, [few(told), follows])))]
     return guarded(seen["guard"]) + next_boot(seen, record, has_card)
 
 
