@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import subprocess
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from .beds import Bed
 from .beds.base import PACKAGES
@@ -162,10 +162,17 @@ def build(stub: Stub, folder: Path) -> Path:
 def publish(stubs: Sequence[Stub], folder: Path) -> Path:
     """A flat archive of the stubs, of the origin that unattended-upgrades takes on Debian 12; its folder."""
     folder.mkdir(parents=True)
+    debs = [build(stub, folder) for stub in stubs]
+    controls = [folder / "tree" / f"{stub.name}_{stub.version}" / "DEBIAN" / "control" for stub in stubs]
+    index([(control.read_text(), deb) for control, deb in zip(controls, debs)], folder)
+    subprocess.run(["rm", "-r", str(folder / "tree")], check=True)
+    return folder
+
+
+def index(debs: Sequence[Tuple[str, Path]], folder: Path) -> None:
+    """Write the indices of a flat archive whose packages, each with its control file, lie in `folder`'s pool."""
     records = []
-    for stub in stubs:
-        deb = build(stub, folder)
-        control = (folder / "tree" / f"{stub.name}_{stub.version}" / "DEBIAN" / "control").read_text()
+    for control, deb in debs:
         data = deb.read_bytes()
         where = f"Filename: ./pool/{deb.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n"
         records.append(control + where)
@@ -178,8 +185,6 @@ def publish(stubs: Sequence[Stub], folder: Path) -> Path:
     )
     head = "Origin: Debian\nLabel: Debian\nSuite: stable\nCodename: bookworm\nArchitectures: amd64\nSHA256:\n"
     (folder / "Release").write_text(head + sums)
-    subprocess.run(["rm", "-r", str(folder / "tree")], check=True)
-    return folder
 
 
 def months(folder: Path) -> List[Path]:

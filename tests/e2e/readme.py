@@ -1,4 +1,4 @@
-"""Reading the commands that README.md gives its readers first, and those of a runbook."""
+"""Reading the commands of a section of README.md, and those of a runbook."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import List
 HEADING = "## Start"
 
 
-def start_commands(markdown: str) -> List[str]:
-    """The lines of the first fenced block under HEADING as written, without comments and blank lines.
+def start_commands(markdown: str, heading: str = HEADING) -> List[str]:
+    """The lines of the first fenced block under a heading as written, without comments and blank lines.
 
     A line that ends in a backslash is joined with the next. ValueError when there is no such heading or
     block, or nothing in it: a README that lost its commands is a failure, not nothing to test.
     """
     lines = markdown.splitlines()
     try:
-        start = next(number for number, line in enumerate(lines) if line.rstrip() == HEADING)
+        start = next(number for number, line in enumerate(lines) if line.rstrip() == heading)
     except StopIteration:
-        raise ValueError(f"there is no heading {HEADING!r}") from None
+        raise ValueError(f"there is no heading {heading!r}") from None
     fence = ""
     block: List[str] = []
     for line in lines[start + 1 :]:
@@ -33,11 +33,11 @@ def start_commands(markdown: str) -> List[str]:
             break
     else:
         if fence:
-            raise ValueError(f"the fenced block under {HEADING!r} does not end")
+            raise ValueError(f"the fenced block under {heading!r} does not end")
     text = re.sub(r"\\\n\s*", "", "\n".join(block))
     commands = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not commands:
-        raise ValueError(f"there is no fenced block with commands under {HEADING!r}")
+        raise ValueError(f"there is no fenced block with commands under {heading!r}")
     return commands
 
 

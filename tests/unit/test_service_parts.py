@@ -254,6 +254,15 @@ def test_what_the_watch_found_comes_first(tmp_path: Path, diagnosed: Path) -> No
     assert health.answer(detail=True) == {"ready": True, "state": "ready"}
 
 
+def test_the_build_is_named_whatever_the_watch_saw(tmp_path: Path, diagnosed: Path) -> None:
+    """A record of the time before the last boot must not hide that this OpenCV cannot use any card."""
+    record = {"findings": [{"id": "driver.loaded", "what": "the nvidia module is not loaded"}]}
+    (tmp_path / "watch.json").write_text(json.dumps(record))
+    health = Health(tmp_path, diagnosed)
+    health.refuse(DeviceError("not_built", "This OpenCV was built without CUDA.", "Build it."))
+    assert health.answer(detail=True)["diagnosis"] == "D18"
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"findings": 1}', '{"findings": [1, {}, {"id": "x"}]}'])
 def test_a_damaged_record_still_gives_an_answer(tmp_path: Path, diagnosed: Path, text: str) -> None:
     (tmp_path / "watch.json").write_text(text)
@@ -264,7 +273,7 @@ def test_a_damaged_record_still_gives_an_answer(tmp_path: Path, diagnosed: Path,
 
 def test_the_names_that_the_service_shares_with_the_host() -> None:
     assert Path(watch_read.RECORD).name == service_health.WATCHED
-    assert set(service_health.OF_DEVICE.values()) <= set(table.BY_ID)
+    assert {*service_health.OF_BUILD.values(), *service_health.OF_DEVICE.values()} <= set(table.BY_ID)
     assert tree.diagnoses()["checks"]["driver.match"] == "D01"
 
 

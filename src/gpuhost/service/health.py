@@ -17,8 +17,9 @@ STARTING, READY, REFUSED, FAILING, STOPPING = "starting", "ready", "refused", "f
 TABLE = Path(__file__).resolve().parent / "diagnoses.json"
 #: The record of the watch, in the folder of the records.
 WATCHED = "watch.json"
-#: The diagnoses of what the detector says of a device, by its codes.
-OF_DEVICE = {"not_built": "D18", "fell_back": "D18", "no_card": "D29"}
+#: The diagnoses of what the detector says of a device, by its codes: of OpenCV's build, which no fault of the driver
+#: changes, and of what a fault of the driver may look like.
+OF_BUILD, OF_DEVICE = {"not_built": "D18"}, {"fell_back": "D18", "no_card": "D29"}
 VERIFY = "On the controller: ./run pytest verify/ names the cause and the command that mends it."
 STARTS = "The networks are being opened and proved."
 
@@ -74,8 +75,8 @@ class Health:
         return found
 
     def _cause(self, code: str, reason: str, remedy: str) -> Json:
-        """Return the diagnosis that the watch's record points to, else the one whose messages the device's own words
-        have, else the one of its code.
+        """Return the diagnosis of OpenCV's build, else the one that the watch's record points to, else the one whose
+        messages the device's own words have, else the one of its code.
         """
         table = _json(self._table) or {}
         rows: Dict[str, Json] = table.get("diagnoses", {})
@@ -83,7 +84,7 @@ class Health:
         seen = self._findings()
         if seen:
             found["watch"] = [f"{check}: {what}" for check, what in seen]
-        named = [table.get("checks", {}).get(check, "") for check, _ in seen]
+        named = [OF_BUILD.get(code, ""), *(table.get("checks", {}).get(check, "") for check, _ in seen)]
         named += [name for name, row in rows.items() if any(said.lower() in reason.lower() for said in row["messages"])]
         for name in [*named, OF_DEVICE.get(code, "")]:
             if name in rows:
