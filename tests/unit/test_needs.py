@@ -104,6 +104,17 @@ def test_what_the_caches_hold_is_asked_of_nobody() -> None:
     assert (found["files"], found["debs"]) == ([], []) and found["boot"]
 
 
+def test_the_detection_service_brings_its_packages_and_nginx() -> None:
+    """Where it is asked for: in OpenCV's environment, and from the archive."""
+    asked = contents.Options(service=True)
+    value = contents.added(LOCKS["cpu"], asked)
+    found = needs.of(value, CPU, NOTHING, ROOT, asked)
+    more = [row for row in value["environments"]["service"]["packages"] if row["name"] != "pip"]
+    assert room(found)[ROOT] == room(of("cpu"))[ROOT] + venvs.room({"packages": more})
+    assert "nginx" in found["packages"] and "nginx" not in of("cpu")["packages"]
+    assert "nginx" not in needs.of(value, CPU, NOTHING, ROOT, asked, ["tensorflow"])["packages"]
+
+
 def test_one_missing_file_is_enough_to_ask() -> None:
     """The index is asked for one wheel as for all."""
     assert of("cpu", {**NOTHING, "wheels": held("cpu")[1:]})["index"] == "Python packages"

@@ -12,6 +12,7 @@ from typing import Any, Collection, Dict, List, Optional
 from ..cvbuild.resources import DISK_MB
 from ..host import venvs
 from ..host.room import BUILD_BYTES, UNPACKED
+from ..host.service import site
 from ..types import Json
 from . import specs
 from .candidates import COMPONENTS
@@ -48,7 +49,9 @@ def of(
     newer = [name for name in kernel if version_of(name, observation) is None]
     if not lock or (in_force(lock, there) and not newer):
         return found
-    made = specs.of_lock(lock, asked.cuda_source, asked.cuda_extra, engines=asked.opencv_engines)
+    made = specs.of_lock(
+        lock, asked.cuda_source, asked.cuda_extra, engines=asked.opencv_engines, service=asked.service
+    )
     room: Dict[str, int] = {root: 0, USR: 0}
     found["packages"] += newer
     if "driver" in parts and lock["plan"]["driver"]:
@@ -62,6 +65,8 @@ def of(
             for one in filter(None, [made[name].get("environment"), made[name].get("tools")]):
                 of_environment(one, there, found, room, root)
     if "opencv" in parts:
+        if asked.service:
+            found["packages"].append(site.PACKAGE)
         if made["opencv"].get("tools") and not there["build_seconds"]:
             room[root] += DISK_MB["dnn"] * 10**6
         if asked.published_weights:
