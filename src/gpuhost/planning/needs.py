@@ -49,9 +49,7 @@ def of(
     newer = [name for name in kernel if version_of(name, observation) is None]
     if not lock or (in_force(lock, there) and not newer):
         return found
-    made = specs.of_lock(
-        lock, asked.cuda_source, asked.cuda_extra, engines=asked.opencv_engines, service=asked.service
-    )
+    made = specs.of_lock(lock, asked.cuda_source, asked.cuda_extra, engines=asked.opencv_engines, service=asked.service)
     room: Dict[str, int] = {root: 0, USR: 0}
     found["packages"] += newer
     if "driver" in parts and lock["plan"]["driver"]:
