@@ -10,7 +10,6 @@ longer is dropped at the next step, before it costs a forward pass.
 
 import asyncio
 import queue
-import sys
 import threading
 import time
 from collections import deque
@@ -36,9 +35,6 @@ SOON_S = 2.0
 STUCK_S = 120.0
 #: How far a probe may be from what the device gave when it was proved, in parts of its largest value.
 DRIFT = 1e-2
-#: How long a thread may keep the interpreter while another waits for it. By default 5 ms, which the inference thread
-#: would lose after a forward pass whenever a decoder or the event loop is at work: half a pass of a fast card.
-SWITCH_S = 0.0005
 GONE, LATE = "gone", "late"
 
 
@@ -115,7 +111,6 @@ class Jobs:
 
     def start(self) -> None:
         """Start the threads; the networks are opened by the one that will run them."""
-        sys.setswitchinterval(SWITCH_S)
         self._loop = asyncio.get_running_loop()
         work = [self._decode_all] * self._settings.decoders + [self._infer_all, self._finish_all]
         self._threads = [threading.Thread(target=one, name=one.__name__.strip("_"), daemon=True) for one in work]

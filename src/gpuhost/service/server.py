@@ -1,5 +1,6 @@
 """gunicorn with one uvicorn worker: the arbiter holds the socket, the worker the networks."""
 
+import sys
 from typing import Any, ClassVar, Dict
 
 from gunicorn.app.base import BaseApplication
@@ -10,6 +11,9 @@ from .settings import Settings
 
 #: gunicorn's control socket, of releases that have one: nobody here speaks to it.
 _OFF = {"control_socket_disable": True}
+#: How long a thread may keep the interpreter while another waits for it. By default it is 5 ms, which the inference
+#: thread would lose after a forward pass whenever a decoder or the event loop is at work: half a pass of a fast card.
+_SWITCH_S = 0.0005
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
@@ -24,6 +28,11 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "access_log": False,
         "ws": "none",
     }
+
+    def init_process(self) -> None:
+        """Begin in the new process."""
+        sys.setswitchinterval(_SWITCH_S)
+        super().init_process()
 
 
 class Server(BaseApplication):  # type: ignore[misc]
