@@ -19,6 +19,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple
 
 import pytest
 
+from gpuhost.host.service import photo
 from gpuhost.planning import contents, lock_files, plan
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.resolve import resolver
@@ -80,12 +81,10 @@ cv2.getBuildInformation = lambda: built() + "NVIDIA CUDA: YES"
 """
 #: Asks through nginx: method, path and key, and sends the made photo of verify/ where the method is POST.
 ASK = """
-import json, sys, urllib.error, urllib.request
-sys.path.insert(0, "/opt/gpuhost/current/service")
-from gpuhost.host.service import photo
+import json, pathlib, sys, urllib.error, urllib.request
 method, path, key = sys.argv[1:]
 head = {"X-API-Key": key, "Content-Type": "image/png"}
-body = photo.made() if method == "POST" else None
+body = pathlib.Path("/root/photo.png").read_bytes() if method == "POST" else None
 asked = urllib.request.Request("http://127.0.0.1:8420" + path, body, head, method=method)
 try:
     with urllib.request.urlopen(asked, timeout=120) as answer:
@@ -112,6 +111,7 @@ def world(bed_tools: None, ubuntu_tools: None, tmp_path_factory: pytest.TempPath
         made.plan()
         take_wheel(made)
         from_debian(made.beds[NAME], "nginx", "libgl1", "libglib2.0-0")
+        (made.beds[NAME].copy.root / "root/photo.png").write_bytes(photo.made())
         yield made
 
 
