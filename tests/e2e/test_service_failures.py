@@ -363,6 +363,20 @@ class TestFailures:
         assert "Directory listing" in bed.run(["curl", "-sS", "http://127.0.0.1/"]).stdout
         assert statuses(bed) == ["pass"]
 
+    def test_removal_leaves_nothing(self, bed: Bed) -> None:
+        """Units, user, keys, site and own networks are gone, and the nginx that came with gpuhost."""
+        bed.run(["rm", OWN, OWN.replace("available", "enabled")])
+        assert play(bed, "playbooks/remove.yml", "-e", "remove_confirm=localhost")[0][1] == 0
+        places = ["/etc/gpuhost", "/etc/nginx", "/var/log/nginx", "/var/lib/gpuhost-detect", "/var/lib/gpuhost-models"]
+        places += ["/usr/local/sbin/gpuhost-keys", "/opt/gpuhost", "/run/gpuhost-bodies", "/run/gpuhost-detect"]
+        left = bed.run(["sh", "-c", 'for one in "$@"; do test ! -e "$one" || echo "$one"; done', "-", *places]).stdout
+        left += bed.run(
+            ["sh", "-c", "ls -d /etc/systemd/system/*gpuhost* /etc/systemd/system/*/*gpuhost*"], check=False
+        ).stdout
+        left += bed.run(["getent", "passwd", "gpuhost-detect"], check=False).stdout
+        left += bed.run(["sh", "-c", "dpkg -l 'nginx*' | grep ^ii"], check=False).stdout
+        assert left == "" and bed.state() == "running"
+
 
 def members(bed: Bed) -> List[int]:
     """The processes of the service, by their ids on the outer machine."""
