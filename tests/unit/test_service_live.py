@@ -587,22 +587,6 @@ def test_a_device_that_is_not_proved_is_a_refusal_that_names_its_cause(work: Pat
         assert service.count("gpuhost_service_batches_total") == 0
 
 
-def test_the_watchs_record_names_the_cause(work: Path, tmp_path: Path) -> None:
-    """What the watch of the host saw says more than the library's own words."""
-    (tmp_path / "records").mkdir()
-    record = {
-        "schema": 1,
-        "when": 1,
-        "status": "broken",
-        "findings": [{"id": "driver.match", "what": "the library is 2, loaded is 1"}],
-    }
-    (tmp_path / "records" / "watch.json").write_text(json.dumps(record))
-    with Service(tmp_path, work, device="cuda") as service:
-        found = service.ask("GET", "/readyz").json
-        assert found["diagnosis"] == "D01"
-        assert found["watch"] == ["driver.match: the library is 2, loaded is 1"]
-
-
 LOST = """
 from pathlib import Path
 from gpuhost.service import app, jobs
@@ -616,6 +600,23 @@ def forward_batch(self, blobs):
     return real(self, blobs)
 OpenCvNetwork.forward_batch = forward_batch
 """
+
+
+def test_the_watchs_record_names_the_cause(work: Path, tmp_path: Path) -> None:
+    """What the watch of the host saw says more than the library's own words."""
+    (tmp_path / "records").mkdir()
+    record = {
+        "schema": 1,
+        "when": 1,
+        "status": "broken",
+        "findings": [{"id": "driver.match", "what": "the library is 2, loaded is 1"}],
+    }
+    (tmp_path / "records" / "watch.json").write_text(json.dumps(record))
+    (tmp_path / "lost").touch()
+    with Service(tmp_path, work, LOST.format(flag=str(tmp_path / "lost"))) as service:
+        found = service.ask("GET", "/readyz").json
+        assert found["diagnosis"] == "D01"
+        assert found["watch"] == ["driver.match: the library is 2, loaded is 1"]
 
 
 def test_a_card_that_is_lost_while_it_serves(work: Path, tmp_path: Path) -> None:
