@@ -1,8 +1,8 @@
 """The detection service on a bare Debian 12: put on, and asked as the README has it.
 
 apt, nginx, systemd and the sandbox are the real ones; only a card is missing. One bed serves the tests in their order.
-What fails around it, its switches and its removal are in test_service_failures.py; a driver that is updated under it
-is in test_service_driver.py.
+What fails around it, its switches and its removal are in test_service_failures.py; a host with a card is in
+test_service_driver.py.
 """
 
 from __future__ import annotations
