@@ -14,6 +14,7 @@ from gpuhost.planning.gpus import parse
 from gpuhost.planning.plan import make
 from gpuhost.planning.resolve import resolver
 from gpuhost.service import settings
+from gpuhost.verification import expected
 
 from ..locks import of
 
@@ -51,6 +52,17 @@ def test_the_environment_of_opencv_has_them_under_one_digest(found: Dict[str, An
     rows = {row["name"]: row["sha256"] for row in served["environment"]["lock"]["packages"]}
     assert {row["name"]: row["sha256"] for row in plain["environment"]["lock"]["packages"]}.items() <= rows.items()
     assert "uvicorn-worker" in rows
+
+
+def test_an_environment_that_a_removed_service_has_left_is_right() -> None:
+    """Taken out alone, the service leaves OpenCV's environment with its packages; each is held to what it is."""
+    plain, served = (specs.of_lock(CPU, service=asked)["opencv"]["environment"]["lock"] for asked in (False, True))
+    for there, more in ((plain, False), (served, True)):
+        links = {"venvs/opencv_cuda": {"digest": there["digest"]}}
+        found = expected.environments(CPU, links)["opencv_cuda"]
+        assert (found["digest"], "fastapi" in found["packages"]) == (there["digest"], more)
+    links = {"venvs/opencv_cuda": {"digest": plain["digest"]}, "service": {}}
+    assert expected.environments(CPU, links)["opencv_cuda"]["digest"] == served["digest"]
 
 
 def test_the_engines_have_them_too() -> None:

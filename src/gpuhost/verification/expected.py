@@ -83,6 +83,17 @@ def with_service(lock: Json, held: Json, served: bool) -> Json:
     return service.merged(held, specs.overlay(lock)) if served else held
 
 
+def is_served(lock: Json, links: Mapping[str, Any]) -> bool:
+    """Return whether OpenCV's environment has the detection service's packages: where the generation has the service,
+    and where the service alone was taken out of it, which leaves the environment as it is.
+    """
+    if service.OVERLAY in links or service.OVERLAY not in lock["environments"]:
+        return service.OVERLAY in links
+    there = (links.get("venvs/opencv_cuda") or {}).get("digest")
+    own = [lock["environments"][name] for name in ("opencv_cuda", ENGINES) if name in lock["environments"]]
+    return any(lock_digest(with_service(lock, held, True)) == there for held in own)
+
+
 def versions(environment: Json) -> Dict[str, str]:
     """The packages of an environment with their versions."""
     return {p["name"]: p["version"] for p in environment["packages"]}
@@ -93,11 +104,10 @@ def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
     an `error` when the lock has no such environment.
 
     The detector's engines are the host's own choice: where the generation's link (of `links`) leads to the
-    environment that has them, that one is what it is held against. So is the detection service, whose packages are
-    expected where the generation has it.
+    environment that has them, that one is what it is held against. So is the detection service (`is_served`).
     """
     found: Dict[str, Json] = {}
-    served = service.OVERLAY in links
+    served = is_served(lock, links)
     for component, environment in ENVIRONMENTS.items():
         if lock["plan"][component] is None:
             continue
