@@ -1,8 +1,7 @@
-"""The detection service on a bare Debian 12: put on, and asked as the README has it.
+"""The detection service on a bare Debian 12: put on, asked as the README has it, and taken away.
 
 apt, nginx, systemd and the sandbox are the real ones; only a card is missing. One bed serves the tests in their order.
-What fails around it, its switches and its removal are in test_service_failures.py; a host with a card is in
-test_service_driver.py.
+What fails around it, and its switches, are in test_service_failures.py; a host with a card in test_service_driver.py.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from .service_bed import (
     furnish,
     listening,
     new_key,
+    play,
     site,
     statuses,
     wait_ready,
@@ -39,7 +39,7 @@ def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
 
 
 class TestService:
-    """From a bare host to a service that answers."""
+    """From a bare host to a service and back."""
 
     def test_it_is_put_on(self, bed: Bed) -> None:
         """One variable more: ready behind nginx, verify/ posts a photo, and port 80 was not opened."""
@@ -78,3 +78,16 @@ class TestService:
         bed.run(["systemctl", "kill", "--signal=KILL", SERVICE])
         wait_ready(bed)
         assert detected(bed, new_key(bed, "after"))[0] == 200
+
+    def test_removal_leaves_nothing(self, bed: Bed) -> None:
+        """Units, user, keys, site, own networks and nginx are gone."""
+        assert play(bed, "playbooks/remove.yml", "-e", "remove_confirm=localhost")[0][1] == 0
+        places = ["/etc/gpuhost", "/etc/nginx", "/var/log/nginx", "/var/lib/gpuhost-detect", "/var/lib/gpuhost-models"]
+        places += ["/usr/local/sbin/gpuhost-keys", "/opt/gpuhost", "/run/gpuhost-bodies", "/run/gpuhost-detect"]
+        left = bed.run(["sh", "-c", 'for one in "$@"; do test ! -e "$one" || echo "$one"; done', "-", *places]).stdout
+        left += bed.run(
+            ["sh", "-c", "ls -d /etc/systemd/system/*gpuhost* /etc/systemd/system/*/*gpuhost*"], check=False
+        ).stdout
+        left += bed.run(["getent", "passwd", "gpuhost-detect"], check=False).stdout
+        left += bed.run(["sh", "-c", "dpkg -l 'nginx*' | grep ^ii"], check=False).stdout
+        assert left == "" and bed.state() == "running"

@@ -278,14 +278,12 @@ class TestFailures:
         As the package changes its binary some may be refused a connection; the service itself goes on.
         """
         version = offer_newer_nginx(bed, tmp_path)
-        before = owned(bed)
         begin_load(bed, key)
         bed.run(["unattended-upgrade", "--verbose"], timeout=900)
         assert set(end_load(bed)) - {"ConnectionRefusedError"} == {"200"}
         assert bed.run(["dpkg-query", "-W", "-f", "${Version}", "nginx"]).stdout == version
-        assert before.changes_to(owned(bed)) == []
         serves(bed, key)
-        assert statuses(bed) == ["pass"] and watched(bed) == ""
+        assert statuses(bed) == ["pass"]
 
     def test_tls(self, bed: Bed, key: str) -> None:
         """A certificate by its path; plain HTTP is refused then; verify/ goes the same way."""
@@ -347,15 +345,6 @@ class TestFailures:
         assert current(bed) == before - 1
         assert end_load(bed) == ["200"]
 
-    def test_its_own_playbook_takes_it_away(self, bed: Bed, owners: Snapshot) -> None:
-        """The owner's nginx is as it was before gpuhost came, in its newer version, and serves what it served."""
-        assert play(bed, *ALONE, "--tags", "remove")[0][1] == 0
-        assert statuses(bed) == ["skip"] and bed.state() == "running" and watched(bed) == ""
-        assert owners.changes_to(owned(bed)) == []
-        assert bed.run(["curl", "-sS", "http://127.0.0.1:8080/"]).stdout == "mine"
-        assert [where for where in listening(bed) if where.endswith((":80", ":8420"))] == ["0.0.0.0:80", "[::]:80"]
-        assert play(bed, *ALONE, "--tags", "remove")[0] == (0, 0)
-
     def test_a_fresh_nginx_beside_another_program_at_port_80(self, bed: Bed) -> None:
         """nginx comes with gpuhost while port 80 is taken: it starts all the same, and the other program serves on."""
         bed.run(["apt-get", "purge", "-y", "nginx", "nginx-common"], env={"DEBIAN_FRONTEND": "noninteractive"})
@@ -365,20 +354,6 @@ class TestFailures:
         assert detected(bed, new_key(bed, "another"))[0] == 200
         assert "Directory listing" in bed.run(["curl", "-sS", "http://127.0.0.1/"]).stdout
         assert statuses(bed) == ["pass"]
-
-    def test_removal_leaves_nothing(self, bed: Bed) -> None:
-        """Units, user, keys, site and own networks are gone, and the nginx that came with gpuhost."""
-        bed.run(["rm", OWN, OWN.replace("available", "enabled")])
-        assert play(bed, "playbooks/remove.yml", "-e", "remove_confirm=localhost")[0][1] == 0
-        places = ["/etc/gpuhost", "/etc/nginx", "/var/log/nginx", "/var/lib/gpuhost-detect", "/var/lib/gpuhost-models"]
-        places += ["/usr/local/sbin/gpuhost-keys", "/opt/gpuhost", "/run/gpuhost-bodies", "/run/gpuhost-detect"]
-        left = bed.run(["sh", "-c", 'for one in "$@"; do test ! -e "$one" || echo "$one"; done', "-", *places]).stdout
-        left += bed.run(
-            ["sh", "-c", "ls -d /etc/systemd/system/*gpuhost* /etc/systemd/system/*/*gpuhost*"], check=False
-        ).stdout
-        left += bed.run(["getent", "passwd", "gpuhost-detect"], check=False).stdout
-        left += bed.run(["sh", "-c", "dpkg -l 'nginx*' | grep ^ii"], check=False).stdout
-        assert left == "" and bed.state() == "running"
 
 
 def members(bed: Bed) -> List[int]:
