@@ -409,6 +409,8 @@ BY_HAND = {
     "platforms.ansible_core": "Ansible's support matrix",
     "platforms.platforms.ubuntu-*": "release notes and lists of others",
     "tensorflow.releases": "what each release was tested with, and the code in its wheels",
+    "virtualbox.archives": "what apt, and the archives' own lists, said of each release",
+    "virtualbox.kernels": "Oracle's and Debian's changelogs, read by a person",
 }
 #: Rows that an importer answers for.
 BY_IMPORTER = {
@@ -419,6 +421,7 @@ BY_IMPORTER = {
     "opencv.releases.wheels",
     "platforms.platforms.debian-*",
     "tensorflow.releases.wheels",
+    "virtualbox.releases",
 }
 
 

@@ -12,7 +12,7 @@ from gpuhost.errors import GpuhostError, UsageError
 from gpuhost.host import files
 from gpuhost.planning import catalog
 
-from . import cards, debian, index, redistrib, runfiles
+from . import cards, debian, index, redistrib, runfiles, virtualbox
 from .fetch import Fetch
 from .rows import LINES, Difference, Finding, Json, difference, written
 
@@ -25,6 +25,7 @@ SOURCES: Sequence[Tuple[str, Sequence[str], Importer]] = (
     ("the open kernel modules", ("gpus",), lambda f, t, _: cards.read_table(f, t)),
     ("two sources of .run checksums", ("drivers",), lambda f, t, _: runfiles.read(f, t)),
     ("NVIDIA's manifests", ("cudnn",), lambda f, t, _: redistrib.read(f, t)),
+    ("Oracle's checksums", ("virtualbox",), lambda f, t, _: virtualbox.read(f, t)),
 )
 FILES = tuple(sorted({name for _, names, _ in SOURCES for name in names}))
 

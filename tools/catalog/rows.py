@@ -23,6 +23,7 @@ LINES: Mapping[str, Sequence[str]] = {
     "opencv": ("", "releases"),
     "platforms": ("", "ansible_core", "codenames", "platforms"),
     "tensorflow": ("", "releases"),
+    "virtualbox": ("", "kernels", "archives", "releases"),
 }
 _LONGEST = 160
 

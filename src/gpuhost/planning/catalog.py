@@ -27,7 +27,7 @@ FOLDER = Path(os.environ.get("GPUHOST_CATALOG") or DATA)
 ENVIRONMENTS = FOLDER / "environments"
 WHEELS = FOLDER / "wheels"
 #: What a renewed catalog may have otherwise. Where files may come from, and the detector, are the package's always.
-TABLES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms")
+TABLES = ("gpus", "drivers", "cuda", "cudnn", "tensorflow", "opencv", "platforms", "virtualbox")
 FILES = (*TABLES, "yolo", "origins")
 RESTORE = (
     "Restore it: git checkout -- src/gpuhost/data"
@@ -107,6 +107,7 @@ class Catalog:
     tensorflow: Json
     opencv: Json
     platforms: Json
+    virtualbox: Json
     yolo: Json
     origins: Json
     environments: FrozenSet[str]
