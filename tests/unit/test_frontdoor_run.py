@@ -205,6 +205,12 @@ def test_version_is_that_of_the_package_and_makes_nothing(bed):
     assert not bed.venv.exists()
 
 
+def test_an_option_is_no_command(bed):
+    code, out, err = bed.run("--foo")
+    assert (code, out) == (2, "") and "There is no option --foo." in err
+    assert not bed.venv.exists()
+
+
 @pytest.mark.parametrize("locale", ["C", "en_US.UTF-8", "xx_XX.UTF-8", None])
 def test_commands_speak_utf8_whatever_the_locale(ready, locale):
     """en_US.UTF-8 may or may not have been generated here; the command gets one that is."""

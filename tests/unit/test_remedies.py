@@ -41,7 +41,7 @@ PROGRAMS = re.findall(
     "akmods apt-get apt-cache apt-mark bootctl chmod chown curl depmod dkms dmesg dnf docker dpkg dracut echo export "
     "grep grubby grub-editenv grub-mkconfig grub2-editenv grub2-mkconfig kmodgenca ls nvidia-ctk paste prime-select "
     "systemctl tr update-grub usermod "
-    "ldconfig lspci mkinitcpio modprobe mokutil nvidia-modprobe nvidia-smi pacman perl printf reboot rm sed tail "
+    "ldconfig mkinitcpio modprobe mokutil nvidia-modprobe nvidia-smi pacman perl printf reboot rm sed tail "
     "test ubuntu-drivers unset update-initramfs update-secureboot-policy zypper ${EDITOR:-nano} ",
 )
 #: Where a word like --force overrides no protection: it makes anew what can be made anew, under its own name.
@@ -639,7 +639,7 @@ TYPED = (
     (r"nvidia-smi|chmod 0666 /dev/nvidia|usermod -aG video", CARD),
     (r"docker run ", "it is for the machine around a container"),
     (r"curl .*developer\.download\.nvidia\.com|/\S+ -m pip install ", ONLINE),
-    (r"\$\{EDITOR|grep -rF|ls -[lt] |lspci |dmesg ", PERSON),
+    (r"\$\{EDITOR|grep -rF|ls -[lt] |grep -l 0x10de |dmesg ", PERSON),
     (r"(dnf|pacman|zypper|akmods|dracut|mkinitcpio|grubby|echo|rm /etc/rpm/) ?|\{ test -e /etc/pki/akmods", FOREIGN),
 )  # fmt: skip
 

@@ -10,7 +10,10 @@ from .found import WSL, place
 from .host import CARDS, LOADED, observation
 from .lock import installed, obeyed
 
-LSPCI = on_host("lspci -nn -d 10de: # nothing is listed: look at its seat and power, or at the passthrough of a VM")
+#: A bare host has no lspci.
+LISTED = on_host(
+    "grep -l 0x10de /sys/bus/pci/devices/*/vendor # nothing listed: look at its seat and power, or a VM's passthrough"
+)
 
 
 def present(seen: Json) -> Outcome:
@@ -32,7 +35,7 @@ def present_found(seen: Json) -> Outcome:
     required = "an NVIDIA card in the machine"
     if not names and (place(seen) == WSL or not seen["surroundings"]["bus"]):
         return skipped(required, "no PCI bus is shown here")
-    return held(bool(names), required, ", ".join(names) or "no NVIDIA display device on the PCI bus", LSPCI)
+    return held(bool(names), required, ", ".join(names) or "no NVIDIA display device on the PCI bus", LISTED)
 
 
 def toolkit(seen: Json) -> Outcome:

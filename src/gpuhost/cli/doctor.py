@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import tempfile
 from typing import Any, List, Tuple
 
 from ..doctor import python, run
-from ..errors import UnreadableError, UsageError
+from ..errors import EnvironmentProblem, UnreadableError, UsageError
 from ..host import commands
 from ..host.answer import read_answers
 from ..shipping import answers, bundle
@@ -38,6 +39,8 @@ def start(arguments: Any) -> int:
     if arguments.host is None or arguments.message is not None:
         return run.run(arguments)
     line = ssh(arguments.host)
+    if shutil.which(line[0]) is None:
+        raise EnvironmentProblem("There is no ssh here.", "Type: apt-get install openssh-client")
     return run.run(arguments, lambda asked: there(line, asked))
 
 

@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
         "--gpu",
         action="append",
         metavar="CARD",
-        help="a name, a PCI id (10de:1c30) or a capability (6.1); several for a mixed host; 'none' for the CPU stack",
+        help="a name, a PCI id (10de:1c30) or a capability (6.1); again for each other card; 'none' for the CPU stack",
     )
     for name in COMPONENTS:
         p.add_argument(
@@ -157,7 +157,7 @@ def run(arguments: argparse.Namespace, out: Console) -> int:
     if arguments.require_gpu and not request.gpus:
         raise UnreadableError(
             "No NVIDIA card was found, and --require-gpu asks for one.",
-            "Look at lspci -nn | grep 10de; or leave --require-gpu out.",
+            "No /sys/bus/pci/devices/*/vendor holds 0x10de: look at its seat and power, or leave --require-gpu out.",
         )
     made = plan.make(found, request, lambda name: without(arguments, name))
     emit(made) if arguments.json else render.show_plan(out, made, arguments.markdown)

@@ -452,7 +452,7 @@ TABLE = (
         "D38",
         "There is no NVIDIA card",
         "The PCI bus shows none: it is not seated or has no power, or a virtual machine was not given it.",
-        "See whether lspci lists it; else look at the machine, its firmware, or the settings of the virtual machine.",
+        "See whether the bus lists it; else look at the machine, its firmware, or the settings of the virtual machine.",
         signs=(Sign("gpu.present", is_as_found),),
         messages=("no CUDA-capable device is detected", "No devices were found", "No NVIDIA GPU detected"),
     ),

@@ -295,7 +295,9 @@ def hint(catalog: Catalog, text: str) -> str:
     about = f"Did you mean {', '.join(close)}? " if close else ""
     best = close[0] if close else "Quadro P2000"
     device = commonest(catalog, standing_for(catalog, best), best)[0]
-    return f"{about}The PCI id of a card (lspci -nn | grep 10de) always works: --gpu {NVIDIA}:{device}, for {best}"
+    return (
+        f"{about}A card's PCI id (lspci -nn, of pciutils, shows it) always works: --gpu {NVIDIA}:{device}, for {best}"
+    )
 
 
 def commonest(catalog: Catalog, devices: List[str], name: str) -> List[str]:
