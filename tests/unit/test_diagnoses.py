@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import json
 import re
@@ -43,11 +44,22 @@ def root_cause(found: Result, failed: List[str]) -> bool:
     return reached or found.actual in (NO_GPU, NOT_SERVED)
 
 
+@functools.lru_cache(maxsize=None)
+def host(name: str) -> Dict[str, Any]:
+    """What is collected on the host of a described fault, for tests that only read it."""
+    return made(FAULTS[name])
+
+
+@functools.lru_cache(maxsize=None)
+def judgement(name: str) -> Dict[str, Result]:
+    """The results of all checks there."""
+    return judged(host(name))
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_has_its_diagnosis_and_no_other(name: str) -> None:
     """The checks that fail, each with its id; what hangs on them is not reached because of them; the rest passes."""
-    fault = FAULTS[name]
-    results = judged(made(fault))
+    fault, results = FAULTS[name], judgement(name)
     assert {n: results[n].diagnosis for n in with_status(results, FAIL)} == fault["fails"]
     assert all(root_cause(r, list(fault["fails"])) for r in results.values() if r.status == SKIP)
     assert {r.diagnosis for r in results.values() if r.status != FAIL} == {None}
@@ -56,8 +68,7 @@ def test_a_fault_has_its_diagnosis_and_no_other(name: str) -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_says_what_is_wrong_and_what_to_type(name: str) -> None:
     """The value that is wrong, and the remedy."""
-    fault = FAULTS[name]
-    results = judged(made(fault))
+    fault, results = FAULTS[name], judgement(name)
     first = results[next(iter(fault["fails"]))]
     assert fault["actual"] in first.actual
     assert first.remediation
@@ -73,7 +84,7 @@ def test_a_file_is_called_by_its_diagnosis(name: str) -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_remedy_of_a_known_failure_is_a_command(name: str) -> None:
     """For the host, for this folder, or first the one and then the other."""
-    for found in judged(made(FAULTS[name])).values():
+    for found in judgement(name).values():
         if found.diagnosis is not None:
             here = found.remediation
             if here.startswith("On the host: "):
@@ -148,9 +159,7 @@ def noticed(check: str) -> Tuple[List[str], List[str]]:
     healthy = [kind for kind in HEALTHY if not as_expected(fresh(kind), {})]
     concerned = {name: fault for name, fault in FAULTS.items() if check in fault["fails"]}
     without = [name for name, fault in LOCKLESS.items() if check in fault["fails"] and not as_found(fault)]
-    return healthy, without + [
-        name for name, fault in concerned.items() if not as_expected(made(fault), fault["fails"])
-    ]
+    return healthy, without + [name for name, fault in concerned.items() if not as_expected(host(name), fault["fails"])]
 
 
 def as_found(fault: Dict[str, Any]) -> bool:
