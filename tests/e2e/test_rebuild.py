@@ -155,7 +155,6 @@ def test_another_card_of_the_same_driver(world: World) -> None:
     assert world.controller.ok(*SITE).changed(NAME) == 0
 
 
-@pytest.mark.full
 def test_the_same_model_with_another_uuid(world: World) -> None:
     """Only lock and generation are new."""
     bed = world.beds[NAME]
