@@ -28,6 +28,7 @@ from gpuhost.planning import (
     service,
     specs,
     update,
+    virtualbox,
 )
 from gpuhost.planning.catalog import shipped
 from gpuhost.planning.offers import resolver_for
@@ -77,16 +78,19 @@ def make_plan(
     over: Dict[str, Any] = {"gpus": []} if ignore_gpus else {}
     request = request_of(resolver(), observation, wanted, without=left_out(without), **over)
     made = plan.make(resolver_for(observation, wanted, bool(request.gpus)), request)
-    planned = made["status"] == "planned"
-    return {
-        "lines": render.plan_text(made).splitlines(),
-        "lock": with_options(lock.make(str(host), observation, made), options or {}) if planned else None,
-    }
+    lines = render.plan_text(made).splitlines()
+    if made["status"] != "planned":
+        return {"lines": lines, "lock": None}
+    locked = with_options(lock.make(str(host), observation, made), options or {}, observation)
+    held = locked["contents"].get(virtualbox.NAME)
+    if held:
+        lines += ["", *virtualbox.lines(held, observation["kernel"]["boots"], made["platform"])]
+    return {"lines": lines, "lock": locked}
 
 
-def with_options(locked: Dict[str, Any], given: Any) -> Dict[str, Any]:
+def with_options(locked: Dict[str, Any], given: Any, observation: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
     """Return a lock with what the options of the roles ask for besides; `{}` where there is none."""
-    return contents.added(locked, contents.options(given)) if locked else {}
+    return contents.added(locked, contents.options(given), observation) if locked else {}
 
 
 def differences(
@@ -140,13 +144,20 @@ def make_rebuild(
 
 
 def make_update(
-    observation: Dict[str, Any], host: str, file: str, asked: Any, ignore_gpus: bool = False, without: Any = ()
+    observation: Dict[str, Any],
+    host: str,
+    file: str,
+    asked: Any,
+    ignore_gpus: bool = False,
+    without: Any = (),
+    options: Any = None,
 ) -> Dict[str, Any]:
     """Return what an update of a host's kernel and driver comes to, and the `file` of its lock."""
     old, coming = lock.load(Path(file), str(host)), lock.pending(Path(file), str(host))
     wanted = wishes(asked)
     found = resolver_for(observation, wanted, old["plan"]["driver"] is not None)
-    made = update.prepare(found, observation, old, coming, wanted, ignore_gpus, left_out(without))
+    more = contents.options(options or {})
+    made = update.prepare(found, observation, old, coming, wanted, ignore_gpus, left_out(without), more)
     return {**made, "file": str(file)}
 
 
@@ -205,7 +216,7 @@ def needs_of(
     try:
         locked = coming.get("lock") or read_lock(file, host, relock=relock)
         if locked:
-            locked = with_options(locked, options or {})
+            locked = with_options(locked, options or {}, observation)
         else:
             locked = make_plan(observation, host, asked, ignore_gpus, without, options)["lock"] or {}
         kernel = coming.get("kernel", ())

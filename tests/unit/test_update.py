@@ -11,7 +11,7 @@ from gpuhost.errors import RefusedError
 from gpuhost.host.edges import Edges
 from gpuhost.host.probe.apt import read_indexes
 from gpuhost.host.probe.offers import read_offers
-from gpuhost.planning import lock, plan, update
+from gpuhost.planning import contents, lock, plan, update, virtualbox
 from gpuhost.planning.catalog import DATA, shipped, validator
 from gpuhost.planning.offers import resolver_for
 from gpuhost.planning.request import request_of
@@ -302,3 +302,13 @@ def test_the_archives_kernels_are_read_when_they_are_asked_for() -> None:
     ]
     assert [row["package"] for row in found["packages"]] == [f"linux-modules-nvidia-525-{NEXT}"]
     validator(DATA / "observation.schema.json")({**P2000, "offers": found})
+
+    def test_a_kernel_that_virtualbox_does_not_compile_against_is_named_first(self) -> None:
+        """Where it is kept beside the driver nothing is changed; where it is off nobody asks."""
+        old = locked(debian(nvidia(DEBIAN_OLD), DEBIAN_NOW))
+        old["contents"]["virtualbox"] = virtualbox.part("ubuntu-18.04", "6.0.24")
+        later = debian(nvidia(DEBIAN_OLD), DEBIAN_NEXT)
+        found, asked = resolver_for(later, {}, True), contents.Options(virtualbox=True, virtualbox_version="6.0.24")
+        with pytest.raises(RefusedError, match=f"6.0.24 does not compile against kernel {DEBIAN_NEXT}"):
+            update.prepare(found, later, old, None, {}, options=asked)
+        assert update.prepare(found, later, old, None, {})["kernel"]["release"] == DEBIAN_NEXT

@@ -284,6 +284,22 @@ def cudnns(catalog: Catalog) -> List[Candidate]:
     return newest_first([Toolkit("cudnn", v, f"{v} {cuda}", r, locked[v, cuda]) for v, cuda, r in rows])
 
 
+def virtualboxes(catalog: Catalog) -> List[Candidate]:
+    """Every VirtualBox: the packages of the archives, then Oracle's own files; of each the newest first."""
+    packages = [
+        Candidate(
+            "virtualbox",
+            row["version"],
+            f"{platform} {row['package_version']}",
+            {**row, "platform": platform, "component": archive["component"]},
+        )
+        for platform, archive in catalog.virtualbox["archives"].items()
+        for row in archive["packages"]
+    ]
+    own = [Candidate("virtualbox", row["version"], row["version"], row) for row in catalog.virtualbox["releases"]]
+    return [c for found in (packages, own) for c in sorted(found, key=lambda c: version(c.version), reverse=True)]
+
+
 @dataclass(frozen=True)
 class Candidates:
     """All candidates of all components."""
@@ -293,6 +309,8 @@ class Candidates:
     cudnn: List[Candidate]
     opencv: List[Candidate]
     tensorflow: List[Candidate]
+    #: What stands beside a stack and is chosen by itself.
+    virtualbox: List[Candidate]
 
     def of(self, component: str) -> List[Candidate]:
         """The list of one component by its name."""
@@ -309,6 +327,7 @@ class Candidates:
             cudnn=cudnns(catalog),
             opencv=newest_first(opencv),
             tensorflow=tensorflows(catalog),
+            virtualbox=virtualboxes(catalog),
         )
 
 

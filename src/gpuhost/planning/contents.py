@@ -14,7 +14,7 @@ from typing import Any, Callable, List, Optional, Sequence
 from ..checks.opencv import CV2
 from ..errors import GpuhostError, RefusedError, UsageError
 from ..types import Json
-from . import detector, opencv, recipes, service, toolkits
+from . import detector, opencv, recipes, service, toolkits, virtualbox
 from .catalog import shipped
 from .environments import chosen, load_environment, of_tensorflow
 
@@ -32,6 +32,8 @@ class Options:
     opencv_engines: bool = False
     published_weights: bool = False
     service: bool = False
+    virtualbox: bool = False
+    virtualbox_version: str = ""
 
 
 def options(given: Any) -> Options:
@@ -70,10 +72,11 @@ def of(plan: Json) -> Json:
     }
 
 
-def added(lock: Json, asked: Options) -> Json:
+def added(lock: Json, asked: Options, observation: Optional[Json] = None) -> Json:
     """Return the lock with what the options ask for besides; the same lock where it has all of it.
 
-    An option that this release cannot serve is refused.
+    An option that this release cannot serve is refused. VirtualBox is chosen for the kernel of the `observation`, and
+    anew where another version is asked for.
     """
     plan, contents, environments = lock["plan"], lock["contents"], lock["environments"]
     wanted = toolkits.wanted(plan, "cuda", asked.cuda_source, asked.cuda_extra)
@@ -84,6 +87,12 @@ def added(lock: Json, asked: Options) -> Json:
         contents = {**contents, "toolkits": [*contents["toolkits"], *rows]}
     if asked.published_weights and not contents["weights"]:
         contents = {**contents, "weights": detector.published()}
+    there_is = contents.get(virtualbox.NAME)
+    if asked.virtualbox and (there_is is None or there_is["asked"] != asked.virtualbox_version):
+        picked = virtualbox.part(plan["platform"], asked.virtualbox_version, observation)
+        contents = {**contents, virtualbox.NAME: picked}
+    if asked.virtualbox and observation is not None and observation["kernel"]["boots"]:
+        virtualbox.refuse_kernel(contents[virtualbox.NAME], plan["platform"], observation["kernel"]["boots"])
     ready = plan["opencv"] is not None and plan["opencv"]["source"] == "wheel"
     if asked.opencv_engines and ENGINES not in environments and ready:
         engines = environment(chosen(plan["opencv"]["environment"], True))

@@ -161,6 +161,9 @@ def files_of(lock: Json) -> Iterator[Tuple[str, str, Json]]:
             yield row["name"], row["version"], {**row["file"], "file": row["file"]["name"]}
     for row in lock["contents"]["weights"]:
         yield "weights", row["name"], {**row, "file": row["url"].rpartition("/")[2]}
+    held = lock["contents"].get("virtualbox") or {}
+    for file in filter(None, (held.get("file"), held.get("extension_pack"))):
+        yield "virtualbox", held["version"], {**file, "file": file["name"]}
 
 
 def mistaken_files(lock: Json) -> Iterator[str]:
@@ -169,7 +172,8 @@ def mistaken_files(lock: Json) -> Iterator[str]:
     The catalog does not have to know a file, since a lock outlives the catalog that it was made from. It must not know
     the file's address or checksum as those of something else.
     """
-    yield from mistaken_debs(lock["plan"]["driver"] or {})
+    yield from mistaken_debs(lock["plan"]["driver"] or {}, "driver")
+    yield from mistaken_debs(lock["contents"].get("virtualbox") or {}, "VirtualBox")
     for name, version, file in files_of(lock):
         url, said = file.get("url"), f"its {name} comes from {printable(file.get('url'), 200)}"
         if url is not None and not url.startswith(origins(name)):
@@ -207,16 +211,16 @@ def misfits(lock: Json) -> Iterator[str]:
                 yield f"its environment {name} does not hold the planned {part['file']}"
 
 
-def mistaken_debs(driver: Json) -> Iterator[str]:
-    """Say for each .deb of a driver why it cannot be what the plan says it is; the driver's own must be among them."""
-    debs = driver.get("packages", [])
+def mistaken_debs(part: Json, title: str) -> Iterator[str]:
+    """Say for each .deb of a part why it cannot be what the lock says it is; the part's own must be among them."""
+    debs = part.get("packages", [])
     names = [deb["name"] for deb in debs]
     for deb in debs:
         if names.count(deb["name"]) > 1:
-            yield f"its driver names {deb['name']} twice"
-        same = (deb["version"], deb["sha256"]) == (driver["package_version"], driver["sha256"])
-        if deb["name"] == driver["package"] and not same:
-            yield f"its driver names {deb['name']} with two different contents"
+            yield f"its {title} names {deb['name']} twice"
+        same = "package" not in part or (deb["version"], deb["sha256"]) == (part["package_version"], part["sha256"])
+        if deb["name"] == part.get("package") and not same:
+            yield f"its {title} names {deb['name']} with two different contents"
         if deb["snapshot"] is None:
             continue
         said = f"its {deb['name']} is kept at {printable(deb['snapshot'], 300)}"
@@ -224,8 +228,8 @@ def mistaken_debs(driver: Json) -> Iterator[str]:
             yield f"{said}, which is not one of the known origins ({', '.join(origins('debs'))})"
         if deb["snapshot"].rpartition("/")[2] != deb["file"]:
             yield f"{said}, which is not the file {deb['file']}"
-    if names and driver["package"] not in names:
-        yield f"its driver's packages leave out {driver['package']}"
+    if names and part.get("package", names[0]) not in names:
+        yield f"its {title}'s packages leave out {part['package']}"
 
 
 @functools.lru_cache(maxsize=None)
@@ -246,6 +250,9 @@ def owners() -> Dict[str, FrozenSet[Tuple[str, str]]]:
     rows += [("opencv", row, row["artifacts"]) for row in known.opencv["releases"]]
     rows += [("tensorflow", row, row["wheels"]) for row in known.tensorflow["releases"]]
     rows += [("weights", {"version": f"{row['name']}.weights"}, [row["weights"]]) for row in known.yolo["models"]]
+    rows += [
+        ("virtualbox", row, [row["installer"], row["extension_pack"] or {}]) for row in known.virtualbox["releases"]
+    ]
     for component, row, files in rows:
         for value in (file.get(key) for file in files for key in ("url", "sha256")):
             if value:

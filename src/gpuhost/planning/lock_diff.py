@@ -100,7 +100,13 @@ def rows(old: Json, new: Json) -> List[Any]:
         """The published weights."""
         return {f"The file {r['name']}": r for r in lock["contents"]["weights"]}
 
-    return [("toolkits", toolkits(old), toolkits(new)), ("weights", weights(old), weights(new))]
+    def beside(lock: Json) -> Dict[str, Json]:
+        """VirtualBox, where the lock has it."""
+        held = lock["contents"].get("virtualbox")
+        return {f"VirtualBox {held['version']}": held} if held else {}
+
+    kinds = (("toolkits", toolkits), ("weights", weights), ("virtualbox", beside))
+    return [(name, found(old), found(new)) for name, found in kinds]
 
 
 def listed(part: str, before: Dict[str, Json], after: Dict[str, Json]) -> List[Change]:
@@ -147,7 +153,7 @@ def others(old: Json, new: Json) -> List[Change]:
     """What differs and has no sentence of its own, by its place."""
     seen = {
         "plan": {*COMPONENTS, "platform", "asked"},
-        "contents": {"toolkits", "weights"},
+        "contents": {"toolkits", "weights", "virtualbox"},
     }
     found = []
     for part, known in seen.items():

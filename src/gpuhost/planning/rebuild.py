@@ -234,7 +234,7 @@ def prepare(
             )
             return {"lock": None, "differs": True, "resumed": False, "refused": refused, "lines": lines, "plan": made}
         new = lock_for(host, observation, made, future)
-    new = contents.added(new, options)
+    new = contents.added(new, options, observed)
     differs = bool(told) or bool(future) or (resumed and pending != old)
     if not differs:
         new = old

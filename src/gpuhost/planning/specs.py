@@ -51,10 +51,17 @@ def of_lock(
         "cudnn": tried(cudnn, lock, plan, source),
         "opencv": tried(opencv, lock, engines, builder, wheel, service),
         "tensorflow": tried(tensorflow, lock),
+        "virtualbox": beside(lock),
         "without": absent(plan),
         "device": device(lock) if lock else "",
     }
     return found if remove is None else {**found, "removal": removal(plan, remove)}
+
+
+def beside(lock: Json) -> Json:
+    """Return the VirtualBox that a lock holds (`wanted`; None where it has none) and Oracle's files for it."""
+    held = lock["contents"].get("virtualbox") if lock else None
+    return {"wanted": held, "file": (held or {}).get("file"), "extension_pack": (held or {}).get("extension_pack")}
 
 
 def absent(plan: Json) -> List[str]:

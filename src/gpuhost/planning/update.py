@@ -15,7 +15,7 @@ from ..host.guard.rules import is_of_kernel, names_in
 from ..host.parse.kernels import image_of
 from ..host.parse.versions import compare_versions, sort_versions
 from ..types import Json
-from . import debs
+from . import contents, debs, virtualbox
 from . import lock as locks
 from .candidates import SHARED, Driver, as_driver
 from .offers import newest, readable
@@ -47,6 +47,7 @@ def prepare(
     asked: Dict[str, str],
     ignore_gpus: bool = False,
     without: FrozenSet[str] = frozenset(),
+    options: contents.Options = contents.Options(),  # noqa: B008 - it is frozen
 ) -> Json:
     """Everything that an update has to know before it begins.
 
@@ -65,6 +66,11 @@ def prepare(
         new = pending
     differs = new != old or chosen.kernel.release != boots.release or pending is not None
     told = lines(boots.release, old["plan"]["driver"], chosen)
+    held = new["contents"].get(virtualbox.NAME) if options.virtualbox else None
+    if held is not None:
+        virtualbox.refuse_kernel(held, new["plan"]["platform"], chosen.kernel.release)
+        doubt = virtualbox.doubt(held, new["plan"]["platform"], chosen.kernel.release)
+        told.append(doubt or f"VirtualBox {held['version']} compiles against that kernel.")
     if pending is not None:
         told.append("An earlier update was not finished: this one goes on with it.")
     return {"lock": new, "kernel": chosen.kernel._asdict(), "differs": differs, "lines": told}

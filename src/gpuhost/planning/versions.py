@@ -11,7 +11,14 @@ from packaging.version import InvalidVersion, Version
 from ..errors import UsageError
 
 #: A version of each component, to show how one is written.
-EXAMPLES = {"driver": "535", "cuda": "11.8", "cudnn": "8.9", "opencv": "4.11", "tensorflow": "2.15"}
+EXAMPLES = {
+    "driver": "535",
+    "cuda": "11.8",
+    "cudnn": "8.9",
+    "opencv": "4.11",
+    "tensorflow": "2.15",
+    "virtualbox": "6.0.24",
+}
 
 
 @functools.lru_cache(maxsize=None)

@@ -23,6 +23,8 @@ _BESIDE = re.compile(
 )
 _MODULES = re.compile(r"^linux-(modules|objects|signatures)-nvidia-")
 _RELEASE = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+-[0-9]+-")
+#: VirtualBox, which stands beside a driver: the program, its modules, its windows.
+_VIRTUALBOX = re.compile(r"^virtualbox(-dkms|-qt)?$")
 _TOOL = re.compile(r"^(python3(\.[0-9]{1,2})?(-venv)?|g\+\+(-[0-9]{1,2})?|dkms)$")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}\Z")
@@ -63,6 +65,11 @@ def is_of_driver(name: str, kernels: Iterable[str]) -> bool:
         if not _RELEASE.search(name) and re.search(f"-{re.escape(flavour)}(-|$)", name):
             return True
     return False
+
+
+def is_virtualbox(name: str) -> bool:
+    """Return whether a package of this name is VirtualBox of the archive."""
+    return bool(_VIRTUALBOX.match(name))
 
 
 def is_tool(name: str, kernels: Iterable[str]) -> bool:

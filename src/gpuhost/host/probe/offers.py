@@ -14,7 +14,7 @@ from ..edges import Edges
 from ..guard.rules import names_in
 from ..parse.apt import is_own_origin, list_file_stem, parse_madison
 from ..parse.kernels import image_of, is_kernel_package, names_a_kernel
-from ..parse.offers import is_of_driver, is_tool, parse_offered, parse_release_date
+from ..parse.offers import is_of_driver, is_tool, is_virtualbox, parse_offered, parse_release_date
 from ..parse.versions import sort_versions
 from .apt import APT_CACHE, APT_TIMEOUT_S, LISTS, NAMES_A_CALL, read_indexes
 from .guard import installed_packages
@@ -88,7 +88,7 @@ class Lists:
         offered = more["kernels"]["packages"] if newer else []
         images = [image_of(row["package"]) for row in offered]
         kernels = [*kernels, *sorted({name for name in images if name} - set(kernels))]
-        drivers = [name for name in names if is_of_driver(name, kernels)]
+        drivers = [name for name in names if is_of_driver(name, kernels) or is_virtualbox(name)]
         tools = [name for name in names if is_tool(name, kernels)]
         count = len(drivers) + len(tools)
         if count > _MOST:

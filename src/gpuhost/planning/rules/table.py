@@ -15,6 +15,7 @@ from ..versions import admits
 from . import cuda as cuda
 from . import driver as driver
 from . import frameworks as frameworks
+from . import virtualbox as virtualbox
 
 #: Where a rule holds that is not about every toolkit.
 HOST, OWN = "host", "own"
@@ -326,5 +327,17 @@ RULES: Tuple[Rule, ...] = (
         "OpenCV builds with this cuDNN",
         "sources and tags of OpenCV",
         binary=frameworks.opencv_cudnn,
+    ),
+)
+
+#: The rules about what stands beside a stack; the resolver obeys them when that is chosen.
+BESIDE: Tuple[Rule, ...] = (
+    Rule(
+        "virtualbox-kernel",
+        ("virtualbox",),
+        "its modules compile against the kernel",
+        "virtualbox.json: kernels, each with its source",
+        unary=virtualbox.kernel,
+        without_gpu=True,
     ),
 )
