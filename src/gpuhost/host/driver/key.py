@@ -20,6 +20,8 @@ from .modules import KEY_CONFIG, OWN_SUBJECT, key_subject
 
 PRIVATE = KEY_FOLDER + "/MOK.priv"
 DAYS = "36500"
+#: The driver's modules by name, as a pattern of the shell.
+DRIVER_MODULES = "nvidia*"
 DKMS_FILE = "/etc/dkms/framework.conf.d/gpuhost.conf"
 DKMS_TEXT = f"# Written by gpuhost.\nmok_signing_key={PRIVATE}\nmok_certificate={CERTIFICATE}\n"
 _READ_S = 60.0
@@ -113,10 +115,10 @@ def sign_tool(kernel: str) -> Optional[str]:
     return next((str(path) for path in places if path.exists()), None)
 
 
-def unsigned(kernel: str, signer: str, run: Run = run_command) -> List[Path]:
-    """The modules that DKMS built for a kernel and that are not signed by `signer`."""
+def unsigned(kernel: str, signer: str, run: Run = run_command, names: str = DRIVER_MODULES) -> List[Path]:
+    """The modules that DKMS built for a kernel, of these names, and that are not signed by `signer`."""
     folder = Path(f"/lib/modules/{kernel}/updates/dkms")
-    modules = sorted(folder.glob("nvidia*.ko*")) if folder.is_dir() else []
+    modules = sorted(folder.glob(f"{names}.ko*")) if folder.is_dir() else []
     return [path for path in modules if signer_of(path, run) != signer]
 
 
@@ -126,9 +128,9 @@ def signer_of(path: Path, run: Run) -> str:
     return said if said or path.suffix != ".ko" else at_the_end(last(path, END)).signer
 
 
-def sign(kernel: str, work: Work, run: Run = run_command) -> bool:
+def sign(kernel: str, work: Work, run: Run = run_command, names: str = DRIVER_MODULES) -> bool:
     """Sign the modules for a kernel with the own key; return whether anything was done."""
-    modules = unsigned(kernel, subject(run), run)
+    modules = unsigned(kernel, subject(run), run, names)
     if not modules:
         return False
     tool = sign_tool(kernel)

@@ -60,10 +60,10 @@ def key_subject(hostname: str) -> str:
     return (hostname[:36] or "host") + OWN_SUBJECT
 
 
-def enrolment_guide(certificate: str) -> str:
+def enrolment_guide(certificate: str, modules: str = "NVIDIA module") -> str:
     """What a person does to have the own key accepted (D12: the blue screen that is missed)."""
     return (
-        "Secure Boot is on and the key that signs this host's NVIDIA module is not enrolled yet (D12). At the console, "
+        f"Secure Boot is on and the key that signs this host's {modules} is not enrolled yet (D12). At the console, "
         f"type: mokutil --import {certificate} (it asks twice for a password of your choice, used once), then reboot. "
         f"At the next start: {MOK_MANAGER}. After that the same command again."
     )

@@ -12,7 +12,7 @@ from ...errors import EnvironmentProblem
 from ...types import Json
 from .. import files, store
 from ..edges import Edges
-from ..probe.guard import DRIVER_RECORD, installed_packages
+from ..probe.guard import BESIDE_RECORD, DRIVER_RECORD, installed_packages
 from ..probe.machine import read_kernel
 from . import rules as rules
 
@@ -46,15 +46,18 @@ def _carried_out(edges: Edges, root: str, check: bool, doing: str, act: Callable
 
 
 def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
-    """Hold the driver and its kernel at what is installed; without a driver, let go of what was held."""
+    """Hold the driver, its kernel and VirtualBox at what is installed; with neither, let go of what was held."""
     return _carried_out(edges, root, check, "holding", lambda only: _hold(edges, root, patience_s, only))
 
 
 def _hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     """The same, with the lock where anything is changed."""
     driver = recorded(edges, f"{root}/{DRIVER_RECORD}", "./run ansible-playbook playbooks/driver.yml writes it anew.")
+    beside = recorded(
+        edges, f"{root}/{BESIDE_RECORD}", "./run ansible-playbook playbooks/virtualbox.yml writes it anew."
+    )
     before = recorded(edges, f"{root}/{rules.RECORD}", LOST)
-    if driver is None:
+    if driver is None and beside is None:
         if before is None and not leftovers(edges):
             return Outcome(
                 False, False, "There is no driver on this host by gpuhost, so there is nothing to guard.", []
@@ -62,15 +65,21 @@ def _hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
         return _release(edges, root, patience_s, check)._replace(
             told="The driver is gone from this host, so its guard is released."
         )
-    refuse_other_kernel(edges, driver)
+    if driver is not None:
+        refuse_other_kernel(edges, driver)
     packages = read(edges)
-    wanted = rules.record(packages, driver["kernel"], before)
-    texts = {rules.PREFERENCES: rules.preferences(wanted["pins"]), rules.UNATTENDED: rules.unattended(wanted["pins"])}
+    wanted = rules.record(packages, driver["kernel"] if driver else None, before, beside is not None)
+    families = (*(rules.FAMILY if driver else ()), *(rules.BESIDE if beside else ()))
+    texts = {
+        rules.PREFERENCES: rules.preferences(wanted["pins"], families),
+        rules.UNATTENDED: rules.unattended(wanted["pins"]),
+    }
     missing = rules.to_hold(packages, wanted)
     stale = rules.to_unhold(packages, before, wanted)
     diff = differences(edges, root, wanted, texts) + hold_diff(missing, stale)
-    what = f"the driver {driver['version']} and kernel {driver['kernel']}"
-    told = f"{len(wanted['pins'])} packages stay as they are: {what}."
+    what = [f"the driver {driver['version']} and kernel {driver['kernel']}"] if driver else []
+    what += [f"VirtualBox {beside['version']}"] if beside else []
+    told = f"{len(wanted['pins'])} packages stay as they are: {' and '.join(what)}."
     if diff and not check:
         write(edges, root, wanted, texts)
         mark(edges, "unhold", stale, patience_s)

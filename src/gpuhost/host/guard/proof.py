@@ -8,7 +8,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Set
 
 from ..parse.control import stanzas
 from ..parse.relations import relations
-from .rules import is_family
+from .rules import is_beside, is_family
 
 _CHANGE = re.compile(r"^(Inst|Remv) (\S+)(?: \[([^\]]*)\])?(?: \((\S+))?")
 _NAME = re.compile(r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$")
@@ -108,6 +108,8 @@ def reason_of(
         return "it is held"
     if is_family(change.name):
         return "it is a driver package beside the held ones"
+    if is_beside(change.name) and any(map(is_beside, fixed)):
+        return "it is a package of VirtualBox beside the held ones"
 
     def stays(name: str) -> Optional[str]:
         """The version that a package stays at because of the guard; '' for one that does not come; None: free."""

@@ -39,6 +39,9 @@ FAMILY = (
     "^nvidia-(driver|kernel|open|tesla|legacy)(-|$)",
 )
 _FAMILY = re.compile("|".join(FAMILY))
+#: VirtualBox's packages, the distribution's and those of Oracle's own repository, where gpuhost has installed it.
+BESIDE = ("^virtualbox(-[a-z0-9.-]+)?$",)
+_BESIDE = re.compile("|".join(BESIDE))
 _KERNEL_PART = re.compile(
     r"^linux-(image|modules|objects|signatures|headers|[a-z0-9.-]+-headers)-|^(proxmox|pve)-(kernel|headers)-"
 )
@@ -92,6 +95,11 @@ def is_family(name: str) -> bool:
     return bool(_FAMILY.search(name.partition(":")[0]))
 
 
+def is_beside(name: str) -> bool:
+    """Return whether it is the name of one of VirtualBox's packages, installed or not."""
+    return bool(_BESIDE.search(name.partition(":")[0]))
+
+
 def is_of_kernel(name: str, kernel: str) -> bool:
     """Return whether it is a package of this very kernel: image, modules, headers (also those its flavours share)."""
     short = _SIGNING.sub("", name.partition(":")[0])
@@ -106,17 +114,24 @@ def names_in(relations: str) -> List[str]:
     return [re.split(r"[\s:(]", part)[0] for part in parts if part]
 
 
-def stack(packages: Dict[str, Package], kernel: Optional[str]) -> Dict[str, str]:
+def stack(packages: Dict[str, Package], kernel: Optional[str], beside: bool = False) -> Dict[str, str]:
     """The hold set with its versions: the driver, its kernel, and what would bring a newer kernel.
+
+    `beside`: VirtualBox is gpuhost's as well.
 
     The last are the metapackages that lead to that kernel (linux-generic to linux-image-generic to the image). Other
     kernels, and what leads only to them, are nobody's concern here.
     """
-    held = {name for name, package in packages.items() if is_driver(package)}
+    held = {name for name, package in packages.items() if is_driver(package) or (beside and is_beside(name))}
     if kernel:
         of_kernel = {name for name in packages if is_of_kernel(name, kernel)}
         held |= of_kernel | leading_to(of_kernel, packages)
     return {name: packages[name].version for name in sorted(held)}
+
+
+def beside_only(packages: Dict[str, Package]) -> Dict[str, str]:
+    """The hold set where gpuhost has installed VirtualBox and no driver; the kernel is then updated as any other's."""
+    return {name: package.version for name, package in sorted(packages.items()) if is_beside(name)}
 
 
 def leading_to(targets: Set[str], packages: Dict[str, Package]) -> Set[str]:
@@ -131,15 +146,15 @@ def leading_to(targets: Set[str], packages: Dict[str, Package]) -> Set[str]:
     return found
 
 
-def preferences(pins: Dict[str, str]) -> str:
-    """apt's preferences: each package at its version, no other version of it, and no other driver package.
+def preferences(pins: Dict[str, str], families: Iterable[str] = FAMILY) -> str:
+    """apt's preferences: each package at its version, no other version of it, and no other package of the `families`.
 
     apt takes the first record that speaks of a version, so the order is the rule (apt_preferences(5)).
     """
     records = [
         f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n" for name, version in sorted(pins.items())
     ]
-    others = [*sorted(pins), *(f"/{pattern}/" for pattern in FAMILY)]
+    others = [*sorted(pins), *(f"/{pattern}/" for pattern in families)]
     records += [f"Package: {name}\nPin: version *\nPin-Priority: -1\n" for name in others]
     return "\n".join([_PREFERENCES_HEAD, *records])
 
@@ -172,13 +187,13 @@ def parse_unattended(text: str) -> List[str]:
     return [re.sub(r"\[([.+])\]", r"\1", entry) for entry in re.findall(r'^\s*"(\S+)\$";$', text, re.MULTILINE)]
 
 
-def record(packages: Dict[str, Package], kernel: str, before: Optional[Json]) -> Json:
+def record(packages: Dict[str, Package], kernel: Optional[str], before: Optional[Json], beside: bool = False) -> Json:
     """What the guard has to be, as its record says it.
 
     `held` are the holds that are ours: those that the record `before` names, and those still to be set. A hold that
-    somebody else has set stays theirs.
+    somebody else has set stays theirs. Without a `kernel` there is no driver, and only VirtualBox is kept.
     """
-    wanted = stack(packages, kernel)
+    wanted = stack(packages, kernel, beside) if kernel else beside_only(packages)
     ours = set((before or {}).get("held", []))
     return {
         "schema": SCHEMA,

@@ -10,6 +10,8 @@ from ..edges import Edges
 from ..guard import rules as rules
 
 DRIVER_RECORD = "state/driver.json"
+#: That of VirtualBox, which stands beside the driver.
+BESIDE_RECORD = "state/virtualbox.json"
 _TIMEOUT_S = 60.0
 
 
@@ -30,10 +32,11 @@ def holds(edges: Edges, root: str) -> Json:
     """
     packages = installed_packages(edges)
     driver = edges.record(f"{root}/{DRIVER_RECORD}") or {}
+    beside = edges.exists(f"{root}/{BESIDE_RECORD}")
     return {
         "record": edges.record(f"{root}/{rules.RECORD}"),
         "held": sorted(name for name, package in packages.items() if package.held),
-        "stack": rules.stack(packages, driver.get("kernel")),
+        "stack": rules.stack(packages, driver.get("kernel"), beside),
     }
 
 

@@ -21,6 +21,8 @@ from .machine import observe
 from .rights import rights
 from .signs import signs
 from .surroundings import surroundings
+from .virtualbox import RECORD as VIRTUALBOX
+from .virtualbox import virtualbox
 
 _NVCC_TIMEOUT_S = 30.0
 
@@ -42,6 +44,8 @@ def read(root: str, machine: str = "/", run: Run = run_command) -> Json:
     found = installed(edges, root)
     found["driver"] = driver(edges, observation["kernel"]["boots"], root)
     found["guard"] = guard(edges, root)
+    if edges.exists(f"{root}/{VIRTUALBOX}"):
+        found["virtualbox"] = virtualbox(edges, observation["kernel"]["boots"], root)
     found["rights"] = rights(edges.path(root)) if edges.exists(root) else None
     found["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
     # Without a lock it says how the host is judged; nothing else rests on it, so that what fails here is no problem.

@@ -32,6 +32,8 @@ from .offers import read_offers
 SCHEMA = 1
 # Stands as long as a run of ours is installing the driver's packages (driver_setup.PENDING).
 INTERRUPTED = "/opt/gpuhost/state/driver.pending"
+#: The same of VirtualBox's.
+INTERRUPTED_BESIDE = "/opt/gpuhost/state/virtualbox.pending"
 
 _TIMEOUT_S = 60.0
 _EFI_VARIABLES = "/sys/firmware/efi/efivars"
@@ -84,7 +86,7 @@ def observe(
         "memory_mib": _read_memory(edges),
         "disk": _read_disk(edges),
         "cpu": _read_cpu(edges),
-        "interrupted": edges.exists(INTERRUPTED),
+        "interrupted": edges.exists(INTERRUPTED) or edges.exists(INTERRUPTED_BESIDE),
         "reboot_required": edges.exists("/run/reboot-required") or edges.exists("/var/run/reboot-required"),
         "problems": edges.problems,
     }
