@@ -46,6 +46,7 @@ ORDER = (
     "test_opencv",
     "test_tensorflow",
     "test_service",
+    "test_virtualbox",
     "test_benchmark",
 )
 #: Set by Ctrl-C.

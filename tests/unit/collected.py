@@ -279,3 +279,40 @@ def judged(seen: Json) -> Dict[str, Result]:
 def with_status(results: Dict[str, Result], status: str) -> List[str]:
     """The ids of the results with this status."""
     return [name for name, found in results.items() if found.status == status]
+
+
+#: VirtualBox as Ubuntu 18.04 has it.
+BESIDE = "5.2.42-dfsg-0~ubuntu1.18.04.1"
+
+
+def beside_host() -> Json:
+    """A host with a card that has VirtualBox as well, on which every check passes."""
+    seen = gpu_host()
+    found = seen["machine"]["installed"]
+    kernel, path = found["driver"]["kernel"], f"/lib/modules/{found['driver']['kernel']}/updates/dkms"
+    names = ("virtualbox", "virtualbox-dkms")
+    record = {"schema": 1, "source": "archive", "version": "5.2.42", "kernel": kernel, "joined": ["ann"]}
+    record.update(packages=dict.fromkeys(names, BESIDE), debs={}, brought=list(names), silenced=[], group=False)
+    found["virtualbox"] = {
+        "record": {**record, "extension_pack": False, "plan": "0123456789abcdef"},
+        "kernel": kernel,
+        "modules": {
+            name: {"path": f"{path}/{name}.ko", "release": "5.2.42", "signed": False, "signer": ""}
+            for name in ("vboxdrv", "vboxnetflt", "vboxnetadp")
+        },
+        "headers": True,
+        "loaded": "5.2.42",
+        "program": "5.2.42",
+        "packagings": [f"{name} {BESIDE}" for name in names],
+        "dkms": [f"virtualbox, 5.2.42, {kernel}, x86_64: installed"],
+        "device": {"mode": 0o600, "uid": 0, "gid": 0},
+        "members": ["ann"],
+        "kvm": {"loaded": ["kvm_intel"], "at_load": None},
+        "key": {"made": False, "enrolled": None},
+    }
+    for name in names:
+        found["guard"]["held"].append(name)
+        found["guard"]["pins"][name] = BESIDE
+        found["guard"]["blacklist"].append(name)
+        found["guard"]["stack"][name] = BESIDE
+    return seen

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 
-from gpuhost.checks.base import FAIL, NO_GPU, NOT_SERVED, PASS, SKIP, Outcome, Result
+from gpuhost.checks.base import FAIL, NO_GPU, NOT_BESIDE, NOT_SERVED, PASS, SKIP, Outcome, Result
 from gpuhost.diagnoses import table as diagnoses
 from gpuhost.diagnoses import verdict as checks
 
@@ -41,7 +41,7 @@ def tool() -> Any:
 def root_cause(found: Result, failed: List[str]) -> bool:
     """Return whether a skipped check names a failed one as the reason."""
     reached = any(found.actual == f"not reached because of {name}" for name in failed)
-    return reached or found.actual in (NO_GPU, NOT_SERVED)
+    return reached or found.actual in (NO_GPU, NOT_BESIDE, NOT_SERVED)
 
 
 @functools.lru_cache(maxsize=None)

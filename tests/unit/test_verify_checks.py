@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict
 import pytest
 
 from gpuhost.checks import environments as checks_environments
-from gpuhost.checks.base import FAIL, NOT_SERVED, PASS, SKIP
+from gpuhost.checks.base import FAIL, NOT_BESIDE, NOT_SERVED, PASS, SKIP
 from gpuhost.diagnoses import verdict as checks
 from gpuhost.planning import contents
 from gpuhost.planning.environments import lock_digest
@@ -21,6 +21,7 @@ HEALTHY = {"cpu": cpu_host(), "gpu": gpu_host()}
 GPU_ONLY = [c.id for c in checks.CHECKS if c.gpu or c.id == "gpu.present"]
 #: Off by default: tests/unit/test_service_checks.py breaks a host that has it.
 SERVICE_ONLY = [c.id for c in checks.CHECKS if c.part == "service"]
+BESIDE_ONLY = [c.id for c in checks.CHECKS if c.id.startswith("virtualbox.")]
 
 
 def fresh(kind: str) -> Json:
@@ -102,9 +103,10 @@ def test_a_healthy_host_has_no_failure(kind: str) -> None:
     """The control: without it the tests below would prove nothing."""
     results = judged(fresh(kind))
     assert with_status(results, FAIL) == []
-    skipped = [name for name in with_status(results, SKIP) if name not in SERVICE_ONLY]
+    skipped = [name for name in with_status(results, SKIP) if name not in {*SERVICE_ONLY, *BESIDE_ONLY}]
     assert skipped == (GPU_ONLY if kind == "cpu" else [])
     assert {results[name].actual for name in SERVICE_ONLY} == {NOT_SERVED}
+    assert {results[name].actual for name in BESIDE_ONLY} == {NOT_BESIDE}
 
 
 @pytest.mark.parametrize("there", ["4.11.0.86", "4.11.0.86+cuda120.sm61.0123abcd", "4.10.0.84+cuda118.sm61.0123abcd"])

@@ -13,7 +13,7 @@ from typing import Any, Dict
 
 import pytest
 
-from gpuhost.checks.base import FAIL, NO_GPU, NOT_SERVED, PASS, SKIP
+from gpuhost.checks.base import FAIL, NO_GPU, NOT_BESIDE, NOT_SERVED, PASS, SKIP
 from gpuhost.host.watch import judge as watch
 from gpuhost.planning import lock, plan
 from gpuhost.planning.request import request_of
@@ -103,7 +103,7 @@ def test_twenty_runs_without_a_complaint(tmp_path: Path, kind: str) -> None:
         assert first["verdict"] == "ok"
     else:
         reasons = {c["actual"] for c in first["checks"] if c["status"] == SKIP}
-        assert reasons == {NO_GPU, NOT_SERVED}
+        assert reasons == {NO_GPU, NOT_BESIDE, NOT_SERVED}
     assert first["notes"] == []
     assert all(one == first for one in reports)
     for one in reports:

@@ -22,6 +22,8 @@ NO_GPU = "no GPU in the lock (CPU stack): not proven"
 LEFT_OUT = "not asked for: the lock leaves it out"
 #: The same of the detection service, which is off by default.
 NOT_SERVED = "not asked for: the generation in force has no detection service"
+#: The same of VirtualBox.
+NOT_BESIDE = "not asked for: gpuhost has not installed VirtualBox here"
 INSTALL = "./run ansible-playbook site.yml"
 #: The driver alone, with the guard over it.
 DRIVER = "./run ansible-playbook playbooks/driver.yml"

@@ -11,6 +11,7 @@ from . import build as diagnoses_build
 from . import compute as diagnoses_compute
 from . import driver as diagnoses_driver
 from . import packages as diagnoses_packages
+from . import virtualbox as diagnoses_virtualbox
 from .base import Diagnosis, Remedy, always
 
 TABLE = (
@@ -18,6 +19,7 @@ TABLE = (
     *diagnoses_driver.TABLE,
     *diagnoses_compute.TABLE,
     *diagnoses_build.TABLE,
+    *diagnoses_virtualbox.TABLE,
 )
 BY_ID: Dict[str, Diagnosis] = {one.id: one for one in sorted(TABLE, key=lambda one: one.id)}
 

@@ -21,7 +21,21 @@ from ..checks import python as checks_python
 from ..checks import service as checks_service
 from ..checks import tensorflow as checks_tensorflow
 from ..checks import toolkit as checks_gpu
-from ..checks.base import FAIL, LEFT_OUT, NO_GPU, NOT_SERVED, PASS, SKIP, Check, Outcome, Result, result, skipped
+from ..checks import virtualbox as checks_virtualbox
+from ..checks.base import (
+    FAIL,
+    LEFT_OUT,
+    NO_GPU,
+    NOT_BESIDE,
+    NOT_SERVED,
+    PASS,
+    SKIP,
+    Check,
+    Outcome,
+    Result,
+    result,
+    skipped,
+)
 from ..checks.found import NOT_SEEN, beyond, is_as_found, is_ours, missing_traces
 from ..types import Json
 from . import table as diagnoses
@@ -49,6 +63,7 @@ CHECKS = (
     *checks_opencv.CHECKS,
     *checks_tensorflow.CHECKS,
     *checks_service.CHECKS,
+    *checks_virtualbox.CHECKS,
     *checks_benchmark.CHECKS,
 )
 BY_ID: Dict[str, Check] = {c.id: c for c in CHECKS}
@@ -108,13 +123,23 @@ def not_served(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     return not checks_service.is_there(seen)
 
 
+def not_beside(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+    """Return whether the check speaks of VirtualBox on a host that gpuhost has not installed it on."""
+    if check not in checks_virtualbox.CHECKS or "observation" not in seen["machine"]:
+        return False
+    return earlier["lock.present"].status == PASS and not checks_virtualbox.is_there(seen)
+
+
 def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     """Return whether this check is to be judged by what is collected for it; else its result is settled already."""
     if is_as_found(seen):
         settled = check.found is None
     else:
         settled = (
-            left_out(check, seen, earlier) or without_gpu(check, seen, earlier) or not_served(check, seen, earlier)
+            left_out(check, seen, earlier)
+            or without_gpu(check, seen, earlier)
+            or not_served(check, seen, earlier)
+            or not_beside(check, seen, earlier)
         )
     return not settled and obstacle(check, earlier, seen) is None
 
@@ -167,6 +192,8 @@ def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
         return result(check, skipped(check.title, LEFT_OUT))
     if not_served(check, seen, earlier):
         return result(check, skipped(check.title, NOT_SERVED))
+    if not_beside(check, seen, earlier):
+        return result(check, skipped(check.title, NOT_BESIDE))
     if without_gpu(check, seen, earlier):
         return result(check, skipped("a GPU, planned and locked", NO_GPU))
     cause = obstacle(check, earlier, seen)
@@ -228,9 +255,9 @@ def lineage(check: Check) -> List[Check]:
 
 def is_unasked(status: str, actual: str) -> bool:
     """Return whether a check speaks of what the lock leaves out, of a card where the lock is for none, or of a service
-    that is off.
+    or a VirtualBox that is off.
     """
-    return status == SKIP and actual in (LEFT_OUT, NO_GPU, NOT_SERVED)
+    return status == SKIP and actual in (LEFT_OUT, NO_GPU, NOT_BESIDE, NOT_SERVED)
 
 
 def verdict(results: Iterable[Result], provisioned: bool, whole: bool) -> str:

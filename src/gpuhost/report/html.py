@@ -29,6 +29,7 @@ TITLES = {
     "tensorflow": "TensorFlow",
     "detector": "The detector",
     "service": "The detection service",
+    "virtualbox": "VirtualBox",
     "benchmark": "The benchmark",
 }
 
