@@ -58,8 +58,10 @@ class BaseRoot:
         """
         self.packages, self.codename = tuple(sorted(packages)), codename
         sources = settings.debian_sources(apt_files(), lambda path: Path(path).read_text())
-        self.sources = settings.render_sources(sources).replace(settings.CODENAME, codename)
+        self.sources = settings.render_sources(settings.of_release(sources, codename))
         self.apt_settings = settings.apt_settings(host(["apt-config", "dump"]).stdout.decode())
+        if codename == settings.UNSTABLE:
+            self.apt_settings.append(settings.LATE)
         paths = [Path(name) for name in settings.certificate_files(os.environ)]
         self.certificates = [path.read_text() for path in paths if path.is_file()]
         year, week, _ = datetime.datetime.now(datetime.timezone.utc).isocalendar()

@@ -17,6 +17,9 @@ from .commands import BedError
 
 CODENAME = "bookworm"
 SUITES = (CODENAME, CODENAME + "-updates", CODENAME + "-security")
+UNSTABLE = "sid"
+#: A mirror of unstable may be older than its index says that it is valid.
+LATE = 'Acquire::Check-Valid-Until "false";'
 COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
@@ -68,6 +71,13 @@ def render_sources(sources: Iterable[Source]) -> str:
         f"Components: {' '.join(s.components)}\nSigned-By: {KEYRING}\n"
         for s in sources
     )
+
+
+def of_release(sources: Iterable[Source], codename: str) -> List[Source]:
+    """The sources of another release of Debian, from where this machine has its own; unstable has one suite only."""
+    if codename != UNSTABLE:
+        return [s._replace(suites=tuple(suite.replace(CODENAME, codename) for suite in s.suites)) for s in sources]
+    return [s._replace(suites=(UNSTABLE,), components=COMPONENTS) for s in sources if CODENAME in s.suites]
 
 
 def apt_settings(dump: str) -> List[str]:
