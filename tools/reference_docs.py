@@ -22,7 +22,7 @@ from gpuhost.planning import lock, plan
 from gpuhost.planning.candidates import COMPONENTS, NAMES, Request
 from gpuhost.planning.gpus import parse
 from gpuhost.planning.resolve import resolver
-from gpuhost.planning.rules.table import RULES
+from gpuhost.planning.rules.table import BESIDE, RULES
 from gpuhost.planning.versions import specifier
 from gpuhost.shipping import bundle
 from gpuhost.types import Json
@@ -93,8 +93,8 @@ def rules() -> str:
     about = "A plan keeps every rule that matters for the host; a refusal names the ones that block it."
     lines = ["# The rules", "", MADE, "", about, ""]
     lines += ["| rule | about | what must hold | source |", "|---|---|---|---|"]
-    for rule in RULES:
-        about = " and ".join(NAMES[name] for name in rule.on)
+    for rule in (*RULES, *BESIDE):
+        about = " and ".join(NAMES.get(name, "VirtualBox") for name in rule.on)
         only = "" if rule.with_gpu else " (hosts without a GPU)"
         lines.append(f"| `{rule.id}` | {about} | {rule.title}{only} | {rule.source} |")
     return "\n".join(lines) + "\n"
@@ -174,7 +174,43 @@ def stacks() -> str:
             cells[0] += f" ({made['driver'].get('package', '.run')})"
         cells[-1] += f" (Python {made['tensorflow']['python']})"
         lines.append(f"| {platform} | {who} | {wish} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *virtualboxes()]) + "\n"
+
+
+def virtualboxes() -> List[str]:
+    """Which VirtualBox goes with which kernel, and what each platform has of it."""
+    table = resolver().catalog.virtualbox
+    lines = ["", "## VirtualBox beside the stack", ""]
+    lines += [
+        "Off unless it is asked for ([how](../how-to/virtualbox.md)). From which release on the modules are known to",
+        "compile against which kernels; what lies between the newest that they do and the first that they do not is",
+        "not known, planned with that said, and DKMS tells.",
+        "",
+        "| from | compiles up to kernel | fails from kernel | source |",
+        "|---" * 4 + "|",
+    ]
+    for row in table["kernels"]:
+        lines.append(f"| {row['from']} | {row['builds'] or ''} | {row['fails'] or 'not known'} | {row['source']} |")
+    lines += ["", "What the archives have, and how the package differs from its release where that is known:", ""]
+    lines += ["| platform | package | kernels of its own | source | not verified |", "|---" * 5 + "|"]
+    for platform, archive in sorted(table["archives"].items()):
+        for row in archive["packages"] or [{"package_version": "none", "source": archive["source"]}]:
+            told = [f"up to {row['builds']}"] if row.get("builds") else []
+            told += [f"not {row['fails']}"] if row.get("fails") else []
+            cells = [row["package_version"], ", ".join(told), row["source"], row.get("unverified", "")]
+            lines.append(f"| {platform} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Oracle's own files, by sha256:",
+        "",
+        "| release | file | SHA256SUMS | not verified |",
+        "|---" * 4 + "|",
+    ]
+    for row in table["releases"]:
+        sums = f"`{row['sums_sha256'][:12]}\N{HORIZONTAL ELLIPSIS}`" if row["sums_sha256"] else ""
+        cells = [row["version"], f"`{row['installer']['name']}`", sums, row.get("unverified", "")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def opencv() -> str:
@@ -220,6 +256,11 @@ NOT_STAGED = {
     "D46": "needs a card that fails",
     "D45": "needs NVSwitches",
     "D51": "`tests/unit/test_own_libraries.py` stages it with the real linker, where the remedy, as printed, heals it",
+    "D52": "`tests/e2e/test_virtualbox.py` saw it with Debian unstable's real packages; healing was not seen yet",
+    "D54": "needs two releases of VirtualBox that compile against one kernel",
+    "D56": "written in `tests/e2e/test_virtualbox.py`, which was not seen through yet",
+    "D53": "needs Secure Boot; `tests/e2e/secureboot` boots such a machine",
+    "D55": "needs a processor with virtualisation and KVM",
     "D43": "needs a driver at work, whose NVML refuses",
 }
 
