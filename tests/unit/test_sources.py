@@ -21,12 +21,12 @@ from gpuhost.host.commands import NOT_FOUND, TIMED_OUT
 from gpuhost.host.edges import Edges
 from gpuhost.report import report
 
-from .collected import judged
+from .collected import BESIDE, judged
 from .whole import EDITOR, VARIABLE, Answer, Whole
 
 Json = Dict[str, Any]
 OWN = "http://ubuntu-archive.example/ubuntu"
-KINDS = ("cpu", "signed", "own key", "unsigned")
+KINDS = ("cpu", "signed", "own key", "unsigned", "beside")
 K = "4.15.0-213-generic"
 
 
@@ -54,15 +54,22 @@ SICK: List[Tuple[str, Sick, Tuple[str, ...]]] = [
     ("dpkg --audit", instead("The following packages are half configured:\n x\n"), ("host.dpkg",)),
     ("dpkg-query *Want}\\t${db:Status-Status}\\n", swap("install\tinstalled", "install\tunpacked"), ("host.dpkg",)),
     ("dpkg-query *Depends}\\n", swap("\thold\t", "\tinstall\t"), ("guard.holds",)),
+    ("dpkg-query *Depends}\\n", swap(f"\t{BESIDE}\thold", f"\t{BESIDE}\tinstall"), ("virtualbox.kept",)),
+    ("dpkg-query *Depends}\\n", swap(f"\t{BESIDE}\t", "\t6.0.24\t"), ("virtualbox.one",)),
     ("apt-cache * policy", swap("o=Ubuntu", "o=Other"), ("host.sources-foreign",)),
     ("apt-get indextargets *", swap("\tbionic\tbionic\n", "\tjammy\tbionic\n"), ("host.sources-release",)),
     ("apt-cache * pkgnames", instead("nvidia-driver-999\n"), ("host.sources-foreign",)),
     ("apt-cache * madison *", swap(f"{OWN} bionic/main", f"{EDITOR} stable/main"), ("host.sources-foreign",)),
     ("nvidia-smi *compute_cap*", swap("NVIDIA GeForce GTX 750 Ti", "[Unknown Error]"), ("driver.cards",)),
     ("mokutil --sb-state", instead("SecureBoot enabled\n"), ("driver.signed",)),
+    ("mokutil --sb-state", None, ("virtualbox.signed",)),
     ("mokutil --test-key *", swap("is already enrolled", "is not enrolled"), ("driver.signed",)),
+    ("mokutil --test-key *", swap("is already enrolled", "is not enrolled"), ("virtualbox.signed",)),
     (f"modinfo -k {K} nvidia", swap("525.105.17", "470.182.03"), ("driver.module",)),
     (f"modinfo -k {K} -F filename nvidia-uvm", None, ("driver.nodes",)),
+    (f"modinfo -k {K} vbox*", swap("5.2.42", "5.2.40"), ("virtualbox.release",)),
+    (f"modinfo -k {K} vbox*", None, ("virtualbox.modules",)),
+    ("/usr/bin/VBoxManage --version", swap("5.2.42", "6.0.24"), ("virtualbox.release",)),
     ("lsinitramfs *", instead("lib/modules/K/nouveau.ko\n"), ("driver.nouveau",)),
     ("*/nvcc --version", swap("release 11.8", "release 10.0"), ("cuda.toolkit",)),
     ("/etc/os-release", swap("VERSION_ID", "XVERSION_ID"), ("host.platform",)),
@@ -70,6 +77,8 @@ SICK: List[Tuple[str, Sick, Tuple[str, ...]]] = [
     ("/etc/apt/sources.list.d/*", instead("dep x\n"), ("host.sources-readable",)),
     ("/etc/apt/sources.list.d", None, ("host.sources-readable", "host.sources-release", "host.sources-foreign")),
     ("/proc/modules", swap("nvidia", "nouveau 1 0 - Live 0x0\nnvidia"), ("driver.nouveau",)),
+    ("/proc/modules", swap("vboxdrv ", "vboxguest "), ("virtualbox.loaded",)),
+    ("/proc/modules", None, ("virtualbox.processor",)),
     ("/proc/driver/nvidia/version", swap("525", "470"), ("driver.loaded", "cuda.driver")),
     ("/proc/sys/kernel/osrelease", swap(K, "4.15.0-1-generic"), ("driver.loaded",)),
     ("/sys/bus/pci/devices", None, ("lock.cards", "gpu.present")),
@@ -80,6 +89,11 @@ SICK: List[Tuple[str, Sick, Tuple[str, ...]]] = [
     ("/sys/bus/pci/devices/*/class", None, ("lock.cards",)),
     ("/sys/bus/pci/devices/*:*", None, ("lock.cards",)),
     ("/sys/module/nvidia_uvm", None, ("driver.nodes",)),
+    ("/sys/module/vboxdrv/version", swap("5.2.42", "5.2.40"), ("virtualbox.release",)),
+    ("/sys/module/kvm/parameters/enable_virt_at_load", swap("N", "Y"), ("virtualbox.processor",)),
+    ("/dev/vboxdrv", None, ("virtualbox.loaded",)),
+    ("/usr/bin/VBoxManage", None, ("virtualbox.release",)),
+    ("/etc/group", swap("vboxusers", "vboxsf"), ("virtualbox.group",)),
     (VARIABLE, None, ("driver.signed",)),
     ("/sys/firmware/efi*", None, ("driver.signed",)),
     ("/lib/modules", None, ("kernel.boots",)),
@@ -101,8 +115,17 @@ SICK: List[Tuple[str, Sick, Tuple[str, ...]]] = [
     ("/opt/gpuhost/generations/1/cuda/version.json", swap("11.8", "10.0"), ("cuda.toolkit",)),
     ("/opt/gpuhost/generations/1/cudnn/include/cudnn_version.h", swap("MAJOR 8", "MAJOR 7"), ("cudnn.version",)),
     ("/opt/gpuhost/state/driver.json", swap("525", "470"), ("driver.installed",)),
+    ("/opt/gpuhost/state/virtualbox.json", swap('"version": "5.2.42"', '"version": "6.0.24"'), ("virtualbox.release",)),
+    ("/opt/gpuhost/state/virtualbox.json", swap(BESIDE, "6.0.24"), ("virtualbox.one", "virtualbox.kept")),
+    ("/opt/gpuhost/state/virtualbox.json", swap('"ann"', '"bob"'), ("virtualbox.group",)),
+    (
+        "/opt/gpuhost/state/virtualbox.json",
+        None,
+        ("virtualbox.modules", "virtualbox.signed", "virtualbox.loaded", "virtualbox.processor"),
+    ),
     ("/opt/gpuhost/state/guard.json", None, ("guard.holds",)),
     ("/etc/apt/preferences.d/gpuhost", swap("525", "470"), ("guard.pins",)),
+    ("/etc/apt/preferences.d/gpuhost", swap(BESIDE, "6.0.24"), ("virtualbox.kept",)),
     ("/etc/apt/apt.conf.d/52gpuhost-unattended-upgrades", swap("nvidia", "x"), ("guard.blacklist",)),
 ]
 #: What no check passes by, so that a machine on which it cannot be read is incomplete, and that is all.
@@ -134,6 +157,7 @@ ONLY_EXPLAINS = (
     "/opt",
     "/opt/gpuhost",
     "/opt/gpuhost/state/driver.pending",
+    "/opt/gpuhost/state/virtualbox.pending",
     "/var/lib/apt/lists/*",
     "/opt/gpuhost/generations/1/cuda/bin/nvcc",
     f"/lib/modules/{K}/build",
@@ -163,6 +187,9 @@ HONEST: List[Tuple[str, str, str]] = [
     ("/sys/bus/pci/devices", "empty", "a machine may have no PCI devices: it has no card then"),
     ("/sys/bus/pci/devices/*:*", "drop", "the device is not in the machine"),
     ("/sys/module/nvidia_uvm", "*", "a folder that is only asked whether it is there"),
+    ("/sys/module/kvm/parameters/enable_virt_at_load", "drop", "a kernel before 6.12 has no such setting"),
+    ("/usr/bin/VBoxManage", "*", "only asked whether it is there; when dropped, the check fails"),
+    ("/opt/gpuhost/state/virtualbox.json", "drop", "gpuhost has not installed VirtualBox then"),
     (VARIABLE, "*", "mokutil is asked then"),
     ("/sys/firmware/efi*", "drop", "the machine has a BIOS"),
     ("/sys/firmware/efi*", "*", "mokutil is asked then"),
@@ -240,8 +267,9 @@ def test_a_whole_machine_passes_every_check(tmp_path: Path, kind: str) -> None:
     assert checks.problems(seen) == []
     results = judged(seen)
     assert {n: r.actual for n, r in results.items() if r.status == FAIL} == {}
-    beside = {name for name, check in checks.BY_ID.items() if check.gpu or check.part == "service"}
-    assert all(n in beside or n == "gpu.present" for n, r in results.items() if r.status == SKIP)
+    unasked = {name for name, check in checks.BY_ID.items() if check.gpu or check.part == "service"}
+    unasked |= {name for name in checks.BY_ID if name.startswith("virtualbox.") and kind != "beside"}
+    assert all(n in unasked or n == "gpu.present" for n, r in results.items() if r.status == SKIP)
     if kind != "cpu":
         assert verdict(seen) == "ok"
 
@@ -405,6 +433,8 @@ ELSEWHERE = (
     "/opt/gpuhost/generations/1/cuda/version.txt",
     "/opt/gpuhost/generations/1/cudnn/include/cudnn.h",
     "/lib/modules/*/kernel",
+    # Oracle's installer, which stands beside the distribution's packages on no whole machine: a fault of D56 has it.
+    "/opt/VirtualBox/VBoxManage",
     # What a boot loader or a locked down kernel has: test_parsers_boot and test_field try them.
     "/boot/grub*/grub.cfg",
     "/etc/default/grub*",
@@ -448,6 +478,27 @@ def test_one_source_that_cannot_be_read_is_one_failure(tmp_path: Path) -> None:
     for name in ("driver.installed", "guard.holds", "driver.loaded"):
         assert results[name].actual.startswith("not reached because of"), results[name]
     assert "host.dpkg" in results["driver.installed"].actual
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("/opt/gpuhost/state/virtualbox.json", "virtualbox.one"),
+        ("/sys/module/vboxdrv/version", "virtualbox.release"),
+        ("/dev/vboxdrv", "virtualbox.loaded"),
+        ("/sys/module/kvm/parameters/enable_virt_at_load", "virtualbox.processor"),
+        ("/etc/group", "virtualbox.group"),
+    ],
+)
+def test_what_is_unread_of_virtualbox_fails_its_own_check(tmp_path: Path, file: str, name: str) -> None:
+    """And none of the driver's. A record that cannot be read does not say that VirtualBox was never installed."""
+    whole = Whole(tmp_path / "fs", "beside")
+    path = whole.folder / file.lstrip("/")
+    path.unlink()
+    path.symlink_to(path.name)
+    results = judged(whole.collect())
+    assert [check for check, found in results.items() if found.status == FAIL] == [name]
+    assert f"{file} could not be read" in results[name].actual
 
 
 def test_what_no_check_rests_on_is_told_and_makes_a_host_incomplete(tmp_path: Path) -> None:

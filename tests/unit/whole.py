@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
@@ -11,11 +12,12 @@ from gpuhost.host import store
 from gpuhost.host.commands import NOT_FOUND
 from gpuhost.host.guard import rules as guard
 from gpuhost.host.probe import installed as probe_installed
+from gpuhost.host.probe import virtualbox as probe_virtualbox
 from gpuhost.host.probe.driver import CERTIFICATE
 
 from .. import recorded
 from ..example_hosts import answers_of, folder_of
-from .collected import cpu_host, gpu_host
+from .collected import beside_host, cpu_host, gpu_host
 
 Json = Dict[str, Any]
 Answer = Tuple[int, str, str]
@@ -34,9 +36,12 @@ class Whole:
     """A machine that is what its lock says; `seen` is what verify/ collects beside it."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        """Write it: "cpu", or a card with modules that are "signed", of the "own key", or "unsigned" and may be."""
-        self.folder, self.kind = folder, kind
-        self.seen = cpu_host() if kind == "cpu" else gpu_host()
+        """Write it: "cpu", or a card with modules that are "signed", of the "own key", or "unsigned" and may be.
+
+        "beside" is one of the own key with VirtualBox beside the driver.
+        """
+        self.folder, self.kind = folder, "own key" if kind == "beside" else kind
+        self.seen = {"cpu": cpu_host, "beside": beside_host}.get(kind, gpu_host)()
         self.installed: Json = self.seen["machine"]["installed"]
         host = folder_of("debian12-no-gpu" if kind == "cpu" else "ubuntu1804-gtx750ti-driver470")
         shutil.copytree(host / "fs", folder, symlinks=True)
@@ -48,6 +53,8 @@ class Whole:
         self.put_foreign_source()
         if kind != "cpu":
             self.put_driver()
+        if kind == "beside":
+            self.put_virtualbox()
         self.put_guard()
         self.put_store()
 
@@ -114,6 +121,27 @@ class Whole:
             code, out, err = recorded.said("enrolled", "mokutil", "--test-key", CERTIFICATE)
             self.answers["mokutil", "--test-key", key] = (code, out.replace(CERTIFICATE, key), err)
 
+    def put_virtualbox(self) -> None:
+        """VirtualBox, installed and loaded, and KVM, which leaves it the processor."""
+        found = self.installed["virtualbox"]
+        version, kernel, signer = found["program"], found["kernel"], self.installed["driver"]["module"]["signer"]
+        release = f"{version}_Ubuntu r137960 (0x00290001)"
+        names = [*found["modules"], "kvm_intel"]
+        loaded = "".join(f"{name} 1 0 - Live 0x0\n" for name in names)
+        self.put("/proc/modules", loaded + (self.folder / "proc/modules").read_text(encoding="utf-8"))
+        for name, module in found["modules"].items():
+            said = recorded.modinfo(release, kernel, module["path"], signer)
+            self.answers["modinfo", "-k", kernel, name] = (0, said, "")
+        self.put("/sys/module/vboxdrv/version", f"{release}\n")
+        self.put("/sys/module/kvm/parameters/enable_virt_at_load", "N\n")
+        self.put(probe_virtualbox.PROGRAM, "")
+        self.answers[probe_virtualbox.PROGRAM, "--version"] = (0, f"{version}_Ubuntur137960\n", "")
+        self.put(probe_virtualbox.DEVICE, "")
+        (self.folder / probe_virtualbox.DEVICE.lstrip("/")).chmod(0o600)
+        self.put("/etc/group", f"root:x:0:\n{probe_virtualbox.GROUP}:x:127:{','.join(found['members'])}\n")
+        self.answers["dkms", "status"] = (0, "".join(f"{row}\n" for row in found["dkms"]), "")
+        self.put(f"{ROOT}/{probe_virtualbox.RECORD}", json.dumps(found["record"]))
+
     def put_guard(self) -> None:
         """The packages of the driver and its kernel, and the guard over them."""
         found = self.installed["guard"]
@@ -125,7 +153,8 @@ class Whole:
             self.put(guard.PREFERENCES, guard.preferences(found["pins"]))
             self.put(guard.UNATTENDED, guard.unattended(found["blacklist"]))
         rows = [
-            f"{name}\tamd64\tnvidia-graphics-drivers-525\t{version}\t{'hold' if name in self.held else 'install'}\t"
+            f"{name}\tamd64\t{'virtualbox' if name.startswith('virtualbox') else 'nvidia-graphics-drivers-525'}\t"
+            f"{version}\t{'hold' if name in self.held else 'install'}\t"
             f"installed\tlinux-image-{kernel}\n"
             for name, version in self.packages.items()
         ]
@@ -172,4 +201,7 @@ class Whole:
             machine = json.loads(json.dumps(probe_installed.read(ROOT, str(self.folder), self.run)))
         except Exception as error:  # noqa: BLE001 - what a probe that crashes leaves is judged too
             machine = {"error": f"{type(error).__name__}: {error}", "next_step": ""}
+        device = (machine.get("installed", {}).get("virtualbox") or {}).get("device")
+        if device and device["uid"] == os.getuid():
+            device.update(uid=0, gid=0)  # whoever runs the tests is root of this machine
         return {**self.seen, "machine": machine}

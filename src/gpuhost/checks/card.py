@@ -224,7 +224,7 @@ CHECKS = (
         "The device nodes are there",
         "Programs reach the card through /dev; without nvidia-uvm nvidia-smi works and CUDA does not.",
         nodes,
-        ("/dev*", "/sys/module*", "modinfo", *CARDS),
+        ("/dev", "/dev/dxg", "/dev/nvidia*", "/sys/module", "/sys/module/nvidia*", "modinfo", *CARDS),
         ("driver.match",),
         gpu=True,
         found=nodes_found,

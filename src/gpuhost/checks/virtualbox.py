@@ -3,14 +3,15 @@
 Where gpuhost has not installed it none of them is made: it is off unless somebody asks for it.
 """
 
+from ..host.guard.rules import PREFERENCES
 from ..host.probe.driver import CERTIFICATE
-from ..host.probe.virtualbox import DEVICE
+from ..host.probe.virtualbox import AT_LOAD, DEVICE, LOADED_RELEASE, ORACLES, PROGRAM
 from ..host.virtualbox import judge
 from ..host.virtualbox.packages import PACKAGES as PACKAGES_OF_IT
 from ..types import Json
 from .base import GUARD, Check, Outcome, held, on_host, skipped
 from .driver import REBOOT, UNASKED
-from .host import KERNELS, LOADED, PACKAGES, observation
+from .host import KERNELS, LOADED, PACKAGES, RUNNING, observation
 from .lock import installed
 
 PLAYBOOK = "./run ansible-playbook playbooks/virtualbox.yml"
@@ -30,8 +31,11 @@ def virtualbox(seen: Json) -> Json:
 
 
 def is_there(seen: Json) -> bool:
-    """Return whether gpuhost has installed VirtualBox on the host."""
-    return bool((seen["machine"].get("installed", {}).get("virtualbox") or {}).get("record"))
+    """Return whether gpuhost has installed VirtualBox on the host: there is a record of it, even one that is unread."""
+    found = seen["machine"].get("installed", {})
+    record = RECORD.replace("{root}", str(found.get("root")))
+    unread = any(problem["what"] == record for problem in found.get("problems", []))
+    return unread or bool((found.get("virtualbox") or {}).get("record"))
 
 
 def wanted(seen: Json) -> Json:
@@ -155,6 +159,7 @@ CHECKS = (
         "Two packagings take each other's program and modules away; an update that replaces it leaves machines behind.",
         one,
         *PACKAGES,
+        f"{ORACLES}/VBoxManage",
     ),
     check(
         "modules",
@@ -171,7 +176,9 @@ CHECKS = (
         "A program refuses a module of another release.",
         release,
         "modinfo",
+        PROGRAM,
         "VBoxManage --version",
+        LOADED_RELEASE,
         needs="modules",
     ),
     check(
@@ -189,6 +196,7 @@ CHECKS = (
         "Until then no machine starts; a device that others may open gives them the kernel.",
         loaded,
         *LOADED,
+        *RUNNING,
         DEVICE,
         needs="signed",
     ),
@@ -198,6 +206,7 @@ CHECKS = (
         "From kernel 6.12 on KVM takes the processor's virtualisation when it is loaded, and no machine starts.",
         processor,
         "/proc/modules",
+        AT_LOAD,
         needs="loaded",
     ),
     check(
@@ -214,7 +223,7 @@ CHECKS = (
         "One package that is not held is enough for an update to replace it.",
         kept,
         *PACKAGES,
-        "{root}/state/guard.json",
+        PREFERENCES,
         needs="one",
     ),
 )

@@ -21,7 +21,10 @@ DEVICE = "/dev/vboxdrv"
 ORACLES = "/opt/VirtualBox"
 PROGRAM = "/usr/bin/VBoxManage"
 GROUP = "vboxusers"
-_VIRT_AT_LOAD = "/sys/module/kvm/parameters/enable_virt_at_load"
+#: What the loaded module says of its release.
+LOADED_RELEASE = "/sys/module/vboxdrv/version"
+#: Whether KVM takes the processor's virtualisation when it is loaded; kernels before 6.12 have no such setting.
+AT_LOAD = "/sys/module/kvm/parameters/enable_virt_at_load"
 _TIMEOUT_S = 60.0
 
 
@@ -65,8 +68,7 @@ def loaded(edges: Edges) -> Optional[str]:
     """The release of the module that is loaded; None for none."""
     if "vboxdrv" not in loaded_modules(edges):
         return None
-    name = "/sys/module/vboxdrv/version"
-    return release_of(edges.text(name) or "") if edges.exists(name) else ""
+    return release_of(edges.text(LOADED_RELEASE) or "") if edges.exists(LOADED_RELEASE) else ""
 
 
 def program(edges: Edges) -> Optional[str]:
@@ -130,5 +132,8 @@ def kvm(edges: Edges) -> Json:
     """KVM's modules that are loaded, and whether they take the processor's virtualisation as soon as they are."""
     there = loaded_modules(edges)
     setting: Dict[str, Optional[bool]] = {"Y": True, "N": False}
-    text = (edges.text(_VIRT_AT_LOAD) or "").strip() if edges.exists(_VIRT_AT_LOAD) else ""
-    return {"loaded": sorted(name for name in ("kvm_amd", "kvm_intel") if name in there), "at_load": setting.get(text)}
+    text = edges.text(AT_LOAD)
+    if text is not None and text.strip() not in setting:
+        edges.problem(AT_LOAD, f"It holds {text.strip()[:20]!r}, which is neither Y nor N.")
+    at_load = setting.get((text or "").strip())
+    return {"loaded": sorted(name for name in ("kvm_amd", "kvm_intel") if name in there), "at_load": at_load}
