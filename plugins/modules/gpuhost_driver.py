@@ -1,18 +1,12 @@
 #!/usr/bin/python
 """Have the locked NVIDIA driver on a host, keep it for later, or take it away."""
 
-import contextlib
-from pathlib import Path
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.host import files, store
 from ansible.module_utils.gpuhost.host.driver import key as module_key
 from ansible.module_utils.gpuhost.host.driver import packages
+from ansible.module_utils.gpuhost.host.driver.call import carry_out
 from ansible.module_utils.gpuhost.host.driver.modules import NOUVEAU_FILE, NOUVEAU_TEXT
-from ansible.module_utils.gpuhost.host.driver.set import booting, this_machine
 from ansible.module_utils.gpuhost.host.driver.setup import Setup, named, nouveau_text
-from ansible.module_utils.gpuhost.host.work import Work
 
 DOCUMENTATION = r"""
 module: gpuhost_driver
@@ -153,28 +147,7 @@ def main():
         ],
         supports_check_mode=True,
     )
-    root = Path(module.params["root"])
-    progress = root / "log" / "driver.progress"
-
-    def say(text):
-        """Leave the present step where the controller looks for it."""
-        if not module.check_mode:
-            files.write_whole(progress, text + "\n")
-
-    try:
-        with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(files.temporary()) if module.check_mode else root / "log"
-            work = Work(folder / "driver.log", say, module.params["wait_s"])
-            setup = Setup(module.params, booting(this_machine(), module.params["kernel"]), work)
-            if module.check_mode:
-                setup.apt.aside = stack.enter_context(files.temporary())
-            answer = getattr(Asked(module, setup), module.params["state"])()
-        module.exit_json(**answer)
-    except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
-    except OSError as error:
-        failure = store.unwritable(error, root)
-        module.fail_json(msg=str(failure), exit_code=failure.exit_code)
+    carry_out(module, "driver", Setup, Asked)
 
 
 if __name__ == "__main__":

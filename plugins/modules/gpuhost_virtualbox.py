@@ -1,15 +1,10 @@
 #!/usr/bin/python
 """Have the locked VirtualBox on a host, or take it away."""
 
-import contextlib
-from pathlib import Path
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.host import files, store
-from ansible.module_utils.gpuhost.host.driver.set import booting, this_machine
-from ansible.module_utils.gpuhost.host.virtualbox.setup import Setup, listing
-from ansible.module_utils.gpuhost.host.work import Work
+from ansible.module_utils.gpuhost.host.driver.call import carry_out
+from ansible.module_utils.gpuhost.host.driver.packages import listing
+from ansible.module_utils.gpuhost.host.virtualbox.setup import Setup
 
 DOCUMENTATION = r"""
 module: gpuhost_virtualbox
@@ -75,7 +70,7 @@ class Asked:
                 with self.turn():
                     found = self.setup.present()  # None where another run was first
         if found:
-            before, after = listing(found)
+            before, after = listing(found.install, found.remove)
             head = {"before_header": "VirtualBox", "after_header": "VirtualBox"}
             diff.append(dict(head, before=before, after=after + "".join(line + "\n" for line in differences)))
         answer = {"changed": found is not None, "differences": differences, "diff": diff}
@@ -110,28 +105,7 @@ def main():
         required_if=[("state", "present", ["virtualbox"])],
         supports_check_mode=True,
     )
-    root = Path(module.params["root"])
-    progress = root / "log" / "virtualbox.progress"
-
-    def say(text):
-        """Leave the present step where the controller looks for it."""
-        if not module.check_mode:
-            files.write_whole(progress, text + "\n")
-
-    try:
-        with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(files.temporary()) if module.check_mode else root / "log"
-            work = Work(folder / "virtualbox.log", say, module.params["wait_s"])
-            setup = Setup(module.params, booting(this_machine(), module.params["kernel"]), work)
-            if module.check_mode:
-                setup.apt.aside = stack.enter_context(files.temporary())
-            answer = getattr(Asked(module, setup), module.params["state"])()
-        module.exit_json(**answer)
-    except GpuhostError as error:
-        module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
-    except OSError as error:
-        failure = store.unwritable(error, root)
-        module.fail_json(msg=str(failure), exit_code=failure.exit_code)
+    carry_out(module, "virtualbox", Setup, Asked)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ import pytest
 from gpuhost.errors import ArtifactError, EnvironmentProblem, RefusedError
 from gpuhost.host.driver import key as module_key
 from gpuhost.host.driver.packages import Change
-from gpuhost.host.driver.set import Machine
+from gpuhost.host.driver.set import ExactSet, Machine
 from gpuhost.host.edges import Edges
 from gpuhost.host.guard import rules
 from gpuhost.host.probe import virtualbox as probe
 from gpuhost.host.virtualbox import judge, packages
 from gpuhost.host.virtualbox import setup as vbox_setup
 from gpuhost.host.virtualbox import users as vbox_users
-from gpuhost.host.virtualbox.setup import Found, Setup
+from gpuhost.host.virtualbox.setup import Setup
 from gpuhost.host.virtualbox.users import OFF, Users
 from gpuhost.host.work import Work
 
@@ -393,7 +393,7 @@ def test_a_build_that_fails_is_taken_away_again(tmp_path: Path, monkeypatch: pyt
     made, _ = setup(tmp_path)
     purged: List[List[str]] = []
     monkeypatch.setattr(made, "differences", lambda: ["it was not installed"])
-    found = Found([], [Change("virtualbox", V, "", ()), Change("liblzf1", "1", "", ())], [])
+    found = ExactSet([], [Change("virtualbox", V, "", ()), Change("liblzf1", "1", "", ())], [])
     monkeypatch.setattr(made, "preflight", lambda: found)
     monkeypatch.setattr(made, "packages", lambda found: None)
     monkeypatch.setattr(made.users, "group_is_there", lambda: False)
@@ -414,7 +414,7 @@ def test_an_update_that_fails_keeps_what_was_there(tmp_path: Path, monkeypatch: 
         json.dumps({"packages": {"virtualbox": V}, "source": "archive", "group": True})
     )
     monkeypatch.setattr(made, "differences", lambda: ["another kernel"])
-    monkeypatch.setattr(made, "preflight", lambda: Found([], [], []))
+    monkeypatch.setattr(made, "preflight", lambda: ExactSet([], [], []))
     monkeypatch.setattr(made, "packages", lambda found: None)
     monkeypatch.setattr(made, "state", lambda: state(modules=dict.fromkeys(packages.MODULES)))
     with pytest.raises(EnvironmentProblem) as failed:

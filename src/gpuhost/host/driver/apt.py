@@ -5,6 +5,7 @@ the archive keeps only the newest version. Runs on the target: Python 3.6, stand
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -15,7 +16,7 @@ from ..commands import CommandFailed, Run, run_command
 from ..guard import rules
 from ..parse.apt import is_own_origin, parse_madison, parse_policy
 from ..work import Work
-from .packages import Change, installed_version, lost, parse_installed, parse_show, parse_simulation
+from .packages import Change, installed_version, lost, named, parse_installed, parse_show, parse_simulation
 
 Shows = Dict[Tuple[str, str], Json]
 
@@ -103,6 +104,24 @@ class Apt:
             if row["package"] in found and row["index"] in own:
                 found[row["package"]].append(row["version"])
         return found
+
+    def unoffered(self, words: Sequence[str], rows: Dict[str, Json]) -> List[str]:
+        """Those of `words` that are not installed and that the distribution's own archive has not, at their version."""
+        pairs = [(name, word.partition("=")[2], word) for name, word in named(words)]
+        there = {name: installed_version(rows, name) for name, _, _ in pairs}
+        absent = [row for row in pairs if there[row[0]] is None or row[1] not in ("", there[row[0]])]
+        if not absent:
+            return []
+        offers = self.offered([name for name, _, _ in absent])
+        return [word for name, version, word in absent if not offers[name] or (version and version not in offers[name])]
+
+    def refuse_held(self, changes: Sequence[Change], rows: Dict[str, Json]) -> None:
+        """Refuse to change a package that somebody other than our guard has put on hold."""
+        guard = store.read_json(self.root / "state" / "guard.json") or {}
+        others = held_by_others(changes, rows, guard.get("held", []))
+        if others:
+            text = f"{', '.join(others)} is on hold, and not by gpuhost, and would have to change."
+            raise RefusedError(text, f"If that may be: apt-mark unhold {' '.join(map(shlex.quote, others))}")
 
     def own_policy(self) -> List[Dict[str, str]]:
         """The package indexes of the distribution's own archives that apt has read."""

@@ -301,6 +301,17 @@ def installed_version(rows: Dict[str, Json], name: str) -> Optional[str]:
     return row["version"] if row is not None and row["state"] == "installed" and not row["broken"] else None
 
 
+def named(words: Sequence[str]) -> List[Tuple[str, str]]:
+    """The words "name" and "name=version", each with its name."""
+    return [(word.partition("=")[0], word) for word in words]
+
+
+def members_of(pairs: Dict[str, str], shows: Dict[Tuple[str, str], Json]) -> List[Json]:
+    """The members of a set by name and version, each with what is shown of its file, in the order of their names."""
+    empty = {"sha256": "", "arch": "", "size": 0, "unpacked": 0, "file": ""}
+    return [{**empty, **shows.get(pair, {}), "name": pair[0], "version": pair[1]} for pair in sorted(pairs.items())]
+
+
 def listing(install: Sequence[Change], remove: Sequence[Change]) -> Tuple[str, str]:
     """What is there before and after, a package a line, for Ansible's diff."""
     changes = sorted([*install, *remove])

@@ -6,11 +6,10 @@ Runs on the target: Python 3.6, standard library.
 import shlex
 import socket
 from pathlib import Path
-from typing import Any, Container, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Container, Dict, List, NamedTuple, Optional
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
 from ...types import Json
-from .. import store
 from ..commands import Run, run_command
 from ..edges import Edges
 from ..guard import rules
@@ -18,10 +17,10 @@ from ..probe.machine import read_kernel, read_platform, read_secure_boot
 from ..room import BUILD_BYTES, boot_bytes, short_of_space
 from ..work import Work
 from . import packages
-from .apt import Apt, held_by_others
+from .apt import Apt
 from .modules import owns_key
 from .offer import RELOCK, component_missing, no_longer_offered
-from .packages import Change, installed_version
+from .packages import Change, installed_version, members_of, named
 
 BOOT = "/boot"
 
@@ -34,6 +33,15 @@ class Machine(NamedTuple):
     distribution: str
     secure_boot: str
     running: str
+
+    def kernel(self) -> str:
+        """The kernel that will boot, which must be known."""
+        if not self.boots:
+            text = "No kernel with an image in /boot was found, so it is not known which one will boot."
+            raise EnvironmentProblem(
+                text, "Install one, such as linux-image-generic or linux-image-amd64, and run again."
+            )
+        return self.boots
 
 
 def this_machine(run: Run = run_command) -> Machine:
@@ -56,11 +64,6 @@ class ExactSet(NamedTuple):
     remove: List[Change]
 
 
-def named(words: List[str]) -> List[Tuple[str, str]]:
-    """The words "name" and "name=version", each with its name."""
-    return [(word.partition("=")[0], word) for word in words]
-
-
 class DriverSet:
     """The .debs of the driver that a host's lock names.
 
@@ -79,12 +82,7 @@ class DriverSet:
 
     def kernel(self) -> str:
         """The kernel that will boot, which must be known."""
-        if not self.machine.boots:
-            text = "No kernel with an image in /boot was found, so it is not known which one will boot."
-            raise EnvironmentProblem(
-                text, "Install one, such as linux-image-generic or linux-image-amd64, and run again."
-            )
-        return self.machine.boots
+        return self.machine.kernel()
 
     def key(self) -> str:
         """What tells this lock on this kernel from another."""
@@ -131,10 +129,10 @@ class DriverSet:
         others = [n + "-" for n in sorted(rows) if self.is_in_the_way(n, rows)]
         if self.kept_only:
             return self.from_files(self.kept_set(rows), others, rows)
-        missing = self.unoffered(names)
+        missing = self.apt.unoffered(names, rows)
         if missing:
             self.apt.update()
-            missing = self.unoffered(names)
+            missing = self.apt.unoffered(names, rows)
         back: Dict[str, Json] = {}
         if missing:
             kept = self.apt.whole_set(self.key())
@@ -155,11 +153,7 @@ class DriverSet:
         shows.update({(deb["name"], deb["version"]): deb for deb in back.values()})
         self.judge(install, remove, shows, rows, self.machine.distribution, back)
         pairs = {**dict(mine), **{c.name: c.new for c in install}}
-        empty = {"sha256": "", "arch": "", "size": 0, "unpacked": 0, "file": ""}
-        members = [
-            {**empty, **shows.get(pair, {}), "name": pair[0], "version": pair[1]} for pair in sorted(pairs.items())
-        ]
-        return ExactSet(members, install, remove)
+        return ExactSet(members_of(pairs, shows), install, remove)
 
     def kept_for_good(self, missing: List[str], names: List[str]) -> List[Json]:
         """The .debs of the lock that the archive has no more; refused where one of them can be had from nowhere."""
@@ -221,23 +215,6 @@ class DriverSet:
         # The kernel's packages are named at their version, once.
         return [word for word in names if word not in self.new_kernel] + tools
 
-    def unoffered(self, words: List[str]) -> List[str]:
-        """Those of `words` that are not installed and that the distribution's own archive has not, at their version."""
-        rows = self.apt.installed()
-        absent = [
-            (name, word)
-            for name, word in named(words)
-            if installed_version(rows, name) is None or word not in (name, f"{name}={installed_version(rows, name)}")
-        ]
-        if not absent:
-            return []
-        offers = self.apt.offered([name for name, _ in absent])
-        return [
-            word
-            for name, word in absent
-            if not offers[name] or (word != name and word.partition("=")[2] not in offers[name])
-        ]
-
     def is_in_the_way(self, name: str, rows: Dict[str, Json]) -> bool:
         """Return whether an installed package is of another branch than the lock's, or leads to another kernel."""
         there = rows[name]["state"] not in ("not-installed", "config-files")
@@ -268,11 +245,7 @@ class DriverSet:
             raise RefusedError(
                 "Nothing was changed. " + " ".join(found), "Look at apt-cache policy for these packages."
             )
-        guard = store.read_json(self.root / "state" / "guard.json") or {}
-        held = held_by_others([*install, *remove], rows, guard.get("held", []))
-        if held:
-            text = f"{', '.join(held)} is on hold, and not by gpuhost, and would have to change."
-            raise RefusedError(text, f"If that may be: apt-mark unhold {' '.join(map(shlex.quote, held))}")
+        self.apt.refuse_held([*install, *remove], rows)
         if self.driver["source"] != "archive":
             return
         main = {

@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 from ...errors import ArtifactError, EnvironmentProblem, RefusedError
 from ...types import Json
@@ -17,10 +17,11 @@ from .. import download, files, store
 from ..commands import CommandFailed, Run, run_command
 from ..driver import added
 from ..driver import key as module_key
-from ..driver.apt import Apt, held_by_others
+from ..driver.apt import Apt
 from ..driver.modules import MOK_MANAGER, asks_for_signature, enrolment_guide
-from ..driver.packages import Change, installed_version
-from ..driver.set import Machine, named
+from ..driver.packages import Change, installed_version, members_of, named
+from ..driver.set import ExactSet, Machine
+from ..driver.setup import last_lines
 from ..edges import Edges
 from ..probe.driver import CERTIFICATE, own_key
 from ..probe.virtualbox import ORACLES, RECORD, virtualbox
@@ -37,14 +38,6 @@ RELOCK = "./run ansible-playbook playbooks/virtualbox.yml"
 #: The three modules by name, as a pattern of the shell.
 OURS = "vbox*"
 _READ_S = 120.0
-
-
-class Found(NamedTuple):
-    """The members of a set of packages, and what apt would install and remove so that they are installed."""
-
-    members: List[Json]
-    install: List[Change]
-    remove: List[Change]
 
 
 class Setup:
@@ -69,12 +62,7 @@ class Setup:
 
     def kernel(self) -> str:
         """The kernel that will boot, which must be known."""
-        if not self.machine.boots:
-            raise EnvironmentProblem(
-                "No kernel with an image in /boot was found, so it is not known which one will boot.",
-                "Install one, such as linux-image-generic or linux-image-amd64, and run again.",
-            )
-        return self.machine.boots
+        return self.machine.kernel()
 
     def key(self) -> str:
         """What tells this VirtualBox on this kernel from another."""
@@ -141,7 +129,7 @@ class Setup:
 
     # Bringing it into place
 
-    def present(self) -> Optional[Found]:
+    def present(self) -> Optional[ExactSet]:
         """Bring the locked VirtualBox into place; what apt was asked for, None where nothing was to be done."""
         if not self.differences():
             return None
@@ -190,7 +178,7 @@ class Setup:
         self.work.say(text)
         self.work.note(f"= {text}")
 
-    def preflight(self) -> Found:
+    def preflight(self) -> ExactSet:
         """Refuse what cannot end well, before anything is changed; else what is to be done."""
         self.users.refuse_unknown()
         if self.pack and self.held["extension_pack"] is None:
@@ -224,15 +212,15 @@ class Setup:
         names = [way.split(" ")[0] for way in ways if not way.startswith("Oracle's")]
         return f"apt-get purge {' '.join(map(shlex.quote, names))}" if names else UNINSTALL
 
-    def exact_set(self) -> Found:
+    def exact_set(self) -> ExactSet:
         """The .debs that make up the set, and what apt would do; from the archive, else from our cache (D05)."""
         words = packages.wanted_names(self.held, self.kernel(), self.gui)
         rows = self.apt.installed()
         kept = self.apt.whole_set(self.key())
-        missing = [] if self.kept_only else self.unoffered(words, rows)
+        missing = [] if self.kept_only else self.apt.unoffered(words, rows)
         if missing:
             self.apt.update()
-            missing = self.unoffered(words, rows)
+            missing = self.apt.unoffered(words, rows)
         back: Dict[str, Json] = {}
         if self.kept_only or missing:
             locked = {deb["name"]: deb for deb in self.held.get("packages", ())}
@@ -250,32 +238,17 @@ class Setup:
             back = {name: self.apt.bring_back(locked[name]) for name in absent}
         words = [str(self.apt.place(back[name])) if name in back else word for name, word in named(words)]
         install, remove = self.apt.simulate(words)
-        pairs = {name: version for name, version in self.already(rows).items()}
-        pairs.update({change.name: change.new for change in install})
+        pairs = {**self.already(rows), **{change.name: change.new for change in install}}
         shows = self.apt.show([pair for pair in sorted(pairs.items()) if pair[0] not in back])
         shows.update({(deb["name"], deb["version"]): deb for deb in back.values()})
         self.refuse(install, remove, shows, rows, self.machine.distribution)
-        empty = {"sha256": "", "arch": "", "size": 0, "unpacked": 0, "file": ""}
-        members = [
-            {**empty, **shows.get(pair, {}), "name": pair[0], "version": pair[1]} for pair in sorted(pairs.items())
-        ]
-        return Found(members, install, remove)
+        return ExactSet(members_of(pairs, shows), install, remove)
 
-    def from_files(self, members: List[Json], rows: Dict[str, Json]) -> Found:
+    def from_files(self, members: List[Json], rows: Dict[str, Json]) -> ExactSet:
         """A set whose files are all in our cache, and what apt would do with these files alone."""
         install, remove = self.apt.simulate([str(self.apt.place(m)) for m in members], alone=True)
         self.refuse(install, remove, {}, rows, "")
-        return Found(members, install, remove)
-
-    def unoffered(self, words: List[str], rows: Dict[str, Json]) -> List[str]:
-        """Those of `words` that are not installed and that the distribution's own archive has not, at their version."""
-        pairs = [(name, word.partition("=")[2], word) for name, word in named(words)]
-        there = {name: installed_version(rows, name) for name, _, _ in pairs}
-        absent = [row for row in pairs if there[row[0]] is None or row[1] not in ("", there[row[0]])]
-        if not absent:
-            return []
-        offers = self.apt.offered([name for name, _, _ in absent])
-        return [word for name, version, word in absent if not offers[name] or (version and version not in offers[name])]
+        return ExactSet(members, install, remove)
 
     def can_be_had(self, deb: Json) -> bool:
         """Return whether a .deb of the lock is in our cache, or at an address that the lock names."""
@@ -293,18 +266,14 @@ class Setup:
             raise RefusedError(
                 f"Nothing was changed. {' '.join(found)}", "Look at apt-cache policy for these packages."
             )
-        guard = store.read_json(self.root / "state" / "guard.json") or {}
-        others = held_by_others([*install, *remove], rows, guard.get("held", []))
-        if others:
-            text = f"{', '.join(others)} is on hold, and not by gpuhost, and would have to change."
-            raise RefusedError(text, f"If that may be: apt-mark unhold {' '.join(map(shlex.quote, others))}")
+        self.apt.refuse_held([*install, *remove], rows)
         wrong = packages.wrong_sums(shows, self.held)
         if wrong:
             raise ArtifactError(
                 f"The archive's {'; '.join(wrong)}. Nothing was changed.", f"If the archive is right: {RELOCK}"
             )
 
-    def begin(self, found: Found, before: Json) -> None:
+    def begin(self, found: ExactSet, before: Json) -> None:
         """From here on the host is between two states: what is under way is noted, and the record goes."""
         kept: Json = {
             key: before[key]
@@ -327,7 +296,7 @@ class Setup:
         """What is under way."""
         return store.read_json(self.root / PENDING) or {}
 
-    def packages(self, found: Found) -> None:
+    def packages(self, found: ExactSet) -> None:
         """Install the exact set, each file from our cache."""
         self.apt.mend(self.apt.members(self.key()))
         others = [c.name for c in found.install if not c.old and not c.name.startswith("virtualbox")]
@@ -378,7 +347,7 @@ class Setup:
     def unbuilt(self, said: str) -> EnvironmentProblem:
         """The failure of a build, with the end of DKMS' own log."""
         logs = sorted(Path("/var/lib/dkms").glob("v*box*/*/build/make.log"))
-        told = files_end(logs[-1]) if logs else said
+        told = last_lines(logs[-1]) if logs else said
         return EnvironmentProblem(
             f"The modules of VirtualBox {self.held['version']} could not be built for kernel {self.kernel()} (D52):\n"
             f"{told}\n",
@@ -511,16 +480,3 @@ class Setup:
         self.users.drop_group(record)
         files.remove(self.root / RECORD)
         files.remove(self.root / PENDING)
-
-
-def files_end(path: Path, count: int = 15) -> str:
-    """The end of a log."""
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
-
-
-def listing(found: Found) -> Tuple[str, str]:
-    """What is there before and after, a package a line, for Ansible's diff."""
-    changes = sorted([*found.install, *found.remove])
-    return "".join(f"{c.name} {c.old}\n" for c in changes if c.old), "".join(
-        f"{c.name} {c.new}\n" for c in changes if c.new
-    )
