@@ -39,8 +39,8 @@ def play(bed: Bed, *arguments: str) -> int:
 
 def looked(bed: Bed) -> str:
     """What the watch says once it has looked and is at rest: the service's result, and what a login shows."""
-    wait = f"while systemctl is-active {SERVICE} | grep -q activating; do sleep 0.2; done"
-    bed.run(["sh", "-c", wait])
+    # apt only queues the job, and until it runs the unit still says how it ended last.
+    bed.run(["sh", "-c", f'while [ -n "$(systemctl show -p Job --value {SERVICE})" ]; do sleep 0.2; done'])
     result = bed.run(["systemctl", "show", "-p", "Result,ExecMainStatus", SERVICE]).stdout.split()
     return " ".join(sorted(result)) + " " + bed.run([LOGIN]).stdout
 
