@@ -247,7 +247,7 @@ def test_missing_weights_never_become_noise(
 
 
 def test_no_weights_at_all(tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The three ways to have some are told."""
+    """The ways to have some are named."""
     assert commands.main(["detect", "--work", str(tmp_path), str(photo)]) == 2
     said = capsys.readouterr().err
     assert all(words in said for words in ("no weights for yolov4-tiny", "--weights-dir", "--weights synthetic"))

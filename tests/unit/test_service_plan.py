@@ -75,7 +75,7 @@ def test_the_engines_have_them_too() -> None:
     assert {"onnxruntime", "fastapi"} <= rows
 
 
-def test_the_articles_own_stack_is_refused_with_the_reason() -> None:
+def test_an_environment_of_python_3_7_is_refused_with_the_reason() -> None:
     """Python 3.7: no repaired h11 is made for it."""
     plan = {"opencv": {"python": "3.7"}}
     with pytest.raises(RefusedError, match="CVE-2025-43859"):

@@ -258,7 +258,8 @@ def model_files(
     if own is None and real is None and weights != SYNTHETIC:
         raise UsageError(
             f"There are no weights for {model}.",
-            next_step="Name a file with --weights FILE or the folder of the published ones with --weights-dir DIR, or "
+            next_step="Fetch the published ones: ./run ansible-playbook site.yml -e yolo_weights=published. "
+            "Or name a file with --weights FILE or a folder that has them with --weights-dir DIR, or "
             f"type --weights {SYNTHETIC} to see it run on weights that detect nothing.",
         )
     digest = _weights_of_user(own, layers) if own else ""
