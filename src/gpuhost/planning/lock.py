@@ -42,7 +42,7 @@ AGAIN = "Restore it from git, or make it anew: ./run ansible-playbook playbooks/
 
 
 class Place(NamedTuple):
-    """Where a host's lock is kept, and where releases before 0.2 kept it (None where that is unknown)."""
+    """Where a host's lock is kept, and where the earliest form stood (None where that is unknown)."""
 
     file: Path
     former: Optional[Path]
