@@ -5,8 +5,8 @@ python tools/measure_benchmark.py write REPORT.json ...  the page and its pictur
 python tools/measure_benchmark.py write --check ...      only say whether they are up to date (exit 1)
 
 Measuring needs nothing but a Python with NumPy and OpenCV (--python), so it also runs on a machine without gpuhost.
-Each run holds one photo at a time, the pipeline and the original's loop, in turns, so that each ratio is from one run.
-The loop runs on the same device where that is OpenCV's, else on OpenCV's processor code, as the original did.
+Each run holds one photo at a time, the pipeline and the reference loop, in turns, so that each ratio is from one run.
+The loop runs on the same device where that is OpenCV's, else on OpenCV's processor code, as the reference setup did.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Measure OpenCV's build: the original's command against ours, on this machine, with one toolkit and one version.
+"""Measure OpenCV's build: the reference build against ours, on this machine, one toolkit and version.
 
 python tools/measure_opencv_build.py --cuda DIR --cudnn DIR --python FILE --work DIR -o FILE.json
 
-(a) the original's flags and (b) the profile `full` are sampled: CMake is run, and of each kind of compile step (C, C++,
-CUDA) some, evenly spaced over the list, are timed alone; the sum is scaled by their number. (c) `dnn` cold, (d) `dnn`
-for another card with what (c) left in ccache, and (e) the same key again are run to the end. CPU-seconds count every
-process that a case has started.
+(a) the reference build's flags and (b) the profile `full` are sampled: CMake is run, and of each kind of compile step
+(C, C++, CUDA) some, evenly spaced over the list, are timed alone; the sum is scaled by their number. (c) `dnn` cold,
+(d) `dnn` for another card with what (c) left in ccache, and (e) the same key again are run to the end. CPU-seconds
+count every process that a case has started.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Json = Dict[str, Any]
 SCRIPT = Path(__file__).resolve().parents[1] / "build" / "opencv_cmake.py"
 CARDS = ("7.5", "8.6")
 KINDS = (("cuda", ".cu.o"), ("c++", ".cpp.o"), ("c++", ".cxx.o"), ("c++", ".cc.o"), ("c", ".c.o"))
-#: The original's options (as tutorials of its time have them), with one architecture that this toolkit builds.
-ORIGINAL = [
+#: The reference build's options (as tutorials of its time have them), with one architecture that this toolkit builds.
+REFERENCE = [
     "-DCMAKE_BUILD_TYPE=RELEASE",
     "-DINSTALL_PYTHON_EXAMPLES=ON",
     "-DINSTALL_C_EXAMPLES=OFF",
@@ -44,7 +44,7 @@ ORIGINAL = [
     "-DHAVE_opencv_python3=ON",
     "-DBUILD_EXAMPLES=ON",
 ]
-#: Taken out of the original's command here, because they would be downloaded: this machine has no way to their server.
+#: Taken out of the reference build here, because they would be downloaded: this machine has no way to their server.
 NO_DOWNLOADS = [
     "-DWITH_IPP=OFF",
     "-DBUILD_opencv_gapi=OFF",
@@ -126,8 +126,8 @@ def generated(build: Path, ninja: str, env: Dict[str, str]) -> None:
     run([ninja, "-C", str(build), "-k", "0", *wanted[:200]], env)
 
 
-def original(made: plan.Plan, where: make.Places, build: Path) -> List[str]:
-    """CMake's command line with the original's options."""
+def reference(made: plan.Plan, where: make.Places, build: Path) -> List[str]:
+    """CMake's command line with the reference build's options."""
     sources = plan.places_in(where.work, made.recipe)
     if sources is None:
         raise SystemExit("Run case c first: it unpacks the sources.")
@@ -135,7 +135,7 @@ def original(made: plan.Plan, where: make.Places, build: Path) -> List[str]:
     places += [f"-DCUDA_TOOLKIT_ROOT_DIR={made.toolkit.root}", f"-DCUDNN_INCLUDE_DIR={made.cudnn.include}"]
     places += [f"-DCUDNN_LIBRARY={made.cudnn.library}", f"-DPYTHON_EXECUTABLE={made.python.executable}"]
     tools = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={made.tools.ninja}", "-DENABLE_CCACHE=OFF"]
-    return [made.tools.cmake, *tools, "-S", str(sources[0]), "-B", str(build), *ORIGINAL, *NO_DOWNLOADS, *places]
+    return [made.tools.cmake, *tools, "-S", str(sources[0]), "-B", str(build), *REFERENCE, *NO_DOWNLOADS, *places]
 
 
 def main() -> int:
@@ -171,7 +171,7 @@ def main() -> int:
             timed = {**env, **(make.environment(made, where) if case == "b" else {}), "CCACHE_DISABLE": "1"}
             if case == "a":
                 shutil.rmtree(str(build), ignore_errors=True)
-                configured = run(original(made, where, build), timed)
+                configured = run(reference(made, where, build), timed)
             else:
                 make.take_sources(made, where, [Path(s) for s in given.sources], False)
                 before = used()

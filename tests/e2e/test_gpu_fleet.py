@@ -132,7 +132,7 @@ def changes(before: Snapshot, after: Snapshot) -> List[str]:
 
 
 class TestForeignSources:
-    """The original's first mistake, on one host of the fleet."""
+    """The mistake that docs/why.md begins with, on one host of the fleet."""
 
     def test_sources_of_other_releases_are_refused(self, world: World) -> None:
         """16.04 and 20.04 beside 18.04: each named, with the command that removes it, before anything is changed."""
@@ -226,7 +226,7 @@ class TestArtifacts:
 
 
 class TestAccident:
-    """What the original lost his machine to, replayed on one host of the fleet."""
+    """What docs/why.md tells, replayed on one host of the fleet."""
 
     @pytest.mark.full
     def test_an_update_passes_the_stack_by(self, world: World) -> None:

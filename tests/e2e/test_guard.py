@@ -1,4 +1,4 @@
-"""The original's accident, replayed: an update replaces half of a driver, with the guard and without.
+"""The accident of docs/why.md, replayed: an update replaces half of a driver, with the guard and without.
 
 On a Debian 12 bed, apt, dpkg, the holds, the preferences and unattended-upgrades are the real ones; the driver and the
 kernels are stub packages with Ubuntu 18.04's names and relations. One bed serves the tests in the order they stand.

@@ -1,4 +1,4 @@
-"""The original Darknet in C as an oracle, in a process of its own because it ends the process on an error.
+"""Darknet's own program in C as an oracle, in a process of its own because it ends the process on an error.
 
 Arguments: its library, the configuration, the weights, the number of classes, and two files of NumPy: the blob
 (channels, height, width) to read, and the boxes to write: a row each of centre x, y, width, height in 0..1, objectness,

@@ -237,7 +237,7 @@ def test_any_field_of_a_report_from_elsewhere_is_used_or_refused(
 # ---- the picture ----------------------------------------------------------------------------------------------------
 
 
-def test_the_picture_holds_every_bar_and_the_original_s(
+def test_the_picture_holds_every_bar_and_the_reference(
     written: Callable[..., List[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Well-formed, self-contained, everything from a report escaped."""

@@ -330,7 +330,7 @@ def test_detect_from_gpuhost(here: Path, photo: Path, capfd: pytest.CaptureFixtu
 
 
 def test_bench_from_gpuhost_with_a_picture(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The whole line: both ways and the original's loop, report and picture."""
+    """The whole line: both ways and the reference loop, report and picture."""
     line = ["bench", "--model", "yolov4-tiny", "--size", "64", "--count", "6", "--mode", "both", "--batch", "2"]
     assert cli.main([*line, "--baseline", "--json", "r.json", "--picture", "p.svg"]) == 0
     out = capfd.readouterr().out

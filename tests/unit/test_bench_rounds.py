@@ -1,4 +1,4 @@
-"""Ways measured in turns, the original's loop, constant memory over many photos, and what an interrupt leaves."""
+"""Ways measured in turns, the reference loop, constant memory over many photos, and what an interrupt leaves."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_photos_that_cannot_be_used_are_counted_and_the_first_are_named() -> Non
         last.add(Path("a"), images.ImageError("bad"))
 
 
-# ---- the original's loop --------------------------------------------------------------------------------------------
+# ---- the reference loop --------------------------------------------------------------------------------------------
 
 
 def heads_with(rows: List[Tuple[float, float, float, float, int, float]]) -> List[Any]:
@@ -285,7 +285,7 @@ GOLDEN = """\
   outside 4.3 % of the time is outside the forward pass
 [INFO] 192 photos in 38.40 s (0.200 s each): yolov3 at 416 on cpu, synthetic weights, pipeline, batch 8
   each    5.0 photos/s (4.9 to 5.1), 2 decoders, 1.5 % outside the forward pass
-  loop    the original's, on cpu: p50 300.0 ms, p90 330.0 ms, p95 340.0 ms, mean 300.0 ms (290.0 to 310.0), 3.3 photos/s
+  loop    on cpu: p50 300.0 ms, p90 330.0 ms, p95 340.0 ms, mean 300.0 ms (290.0 to 310.0), 3.3 photos/s
   faster  offline is 1.50 times as fast as baseline (1.45 to 1.55)
   once    load 0.50 s, first forward 1.25 s, warm-up 6 photos in 1.5 s
   right   9.0e-05 from the reference at most (limit 5e-04); weights abababababab
@@ -294,7 +294,7 @@ attention: STOLEN, THROTTLED, not seen: temperature"""
 
 
 def test_the_result_in_words() -> None:
-    """The original's line to the letter, then everything that stands behind it."""
+    """The line of the log to the letter, then everything that stands behind it."""
     assert benchmark_text.as_text(whole_entry()) == GOLDEN
     silent = whole_entry()
     silent["usage"]["peak_memory_mib"] = None

@@ -210,7 +210,7 @@ def test_this_machine_s_own_card_is_planned(gpuhost: Any) -> None:
 
 
 def test_two_cards_side_by_side(gpuhost: Any) -> None:
-    """The original question; one card without a stack makes it code 3."""
+    """The first question; one card without a stack makes it code 3."""
     cards = ["--os", "ubuntu-18.04", "--compare", "GTX 750 Ti"]
     code, out, _ = gpuhost(*cards, "Quadro P2000", "--opencv", "4.2")
     assert code == 3

@@ -79,7 +79,7 @@ def test_what_nvcc_says_it_builds() -> None:
 
 
 def test_code_of_seven_does_not_run_on_five() -> None:
-    """D17, the original's mistake; PTX of a lower capability would."""
+    """D17, the mistake of docs/why.md; PTX of a lower capability would."""
     with pytest.raises(GpuhostError, match=r"D17.*sm_70.*5\.0"):
         archs.must_cover(["sm_70"], ["5.0"], "The wheel")
     archs.must_cover(["compute_35"], ["5.0"], "The wheel")
@@ -120,7 +120,7 @@ def test_the_profiles() -> None:
 
 
 def test_patented_algorithms_are_asked_for() -> None:
-    """The original had them on; here a person says so."""
+    """The reference build had them on; here a person says so."""
     assert made()["OPENCV_ENABLE_NONFREE"] == "OFF"
     assert made(nonfree=True)["OPENCV_ENABLE_NONFREE"] == "ON"
 
@@ -332,7 +332,7 @@ def plan_for(card: str, platform: str, **asked: str) -> Dict[str, Any]:
     return make_plan(found, Request(platform, (parse(found.catalog, card),), wanted, asked))
 
 
-def test_the_recipe_of_the_originals_pair() -> None:
+def test_the_recipe_of_the_reference_pair() -> None:
     """OpenCV 4.2 with CUDA 10.0 for the P2000: two tarballs by checksum, cuDNN 7.5 to 7.6, gcc up to 7, floor 5.3."""
     recipe = recipes.make(shipped(), "4.2", "10.0", "ubuntu-18.04", ["6.1"])
     assert [row["kind"] for row in recipe.sources] == ["opencv-tarball", "opencv_contrib-tarball"]

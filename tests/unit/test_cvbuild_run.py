@@ -310,7 +310,7 @@ def test_another_run_at_the_same_wheel(shop: Workshop, capsys: Any) -> None:
 
 
 def test_seven_built_and_a_five_present(shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """--arch-bin 7.5 on a host with a 5.0: the original's mistake."""
+    """--arch-bin 7.5 on a host with a 5.0: the mistake of docs/why.md."""
     monkeypatch.setattr(cli_opencv.Catalog, "cards_here", lambda self: ["5.0"])
     rest = shop.arguments()[2:]
     says(capsys, "D17-card-not-covered", cli_opencv.main(["--arch-bin", "7.5", *rest]), 3)

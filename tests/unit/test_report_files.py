@@ -167,13 +167,13 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     assert "--gpuhost-reports" in caught.value.next_step
 
 
-def test_the_benchmark_is_told_in_the_originals_form(tmp_path: Path) -> None:
-    """One line a model, in the table and beside the original's figures on the page."""
+def test_the_benchmark_is_told_as_lines_of_a_log(tmp_path: Path) -> None:
+    """One line a model, in the table and beside the reference figures on the page."""
     found = made(tmp_path)
     table = report.as_text(found, 120)
     assert "[INFO] 192 photos in 38.40 s (0.200 s each): yolov3 at 416 on cpu, synthetic weights" in table
     page = report_html.page(found)
-    assert 'the original&#39;s Quadro P2000: <tspan class="value">39.0 ms' in page
+    assert 'reference: Quadro P2000: <tspan class="value">39.0 ms' in page
 
 
 def test_a_busy_machine_is_named_beside_its_figures(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_third_partys_source_that_offers_nothing_is_a_note(tmp_path: Path) -> 
 
 
 def bench(*means: float) -> Json:
-    """A benchmark summary with these means, and the original's rows."""
+    """A benchmark summary with these means, and the reference rows."""
     shares = dict.fromkeys(report_picture.STAGES, 0.2)
     row = {"model": "m", "size": 416, "device": "cpu"}
     models = [
@@ -278,12 +278,12 @@ def test_every_bar_lies_within_the_picture(means: List[float]) -> None:
 
 
 def test_bars_are_to_scale() -> None:
-    """Twice the time is twice the length, the original's included."""
+    """Twice the time is twice the length, the reference included."""
     found = report_picture.picture(bench(0.078, 0.156))
     assert found is not None
-    one, two, original = (bar["width"] for bar in found["bars"])
+    one, two, reference = (bar["width"] for bar in found["bars"])
     assert two == pytest.approx(2 * one, abs=0.02)
-    assert one == pytest.approx(2 * original, abs=0.02)
+    assert one == pytest.approx(2 * reference, abs=0.02)
 
 
 def test_without_a_benchmark_there_is_no_picture(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_warm_up_ends_when_the_median_rests() -> None:
 
 
 def test_the_headline_is_the_first_pass() -> None:
-    """Two passes over two photos: the original's line is about the first, the statistics about both."""
+    """Two passes over two photos: the line of the log is about the first, the statistics about both."""
     samples = benchmark_single.Samples()
     for total in (1.0, 2.0, 3.0, 4.0):
         samples.add(benchmark_single.Sample((0.1, 0.1, 0.1, total - 0.4, 0.1), 2))
@@ -158,7 +158,7 @@ def test_given_photos_come_in_order(tmp_path: Path) -> None:
 
 
 def test_a_whole_run(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The original's line, the stages that add up, the proof of correctness, and the environment."""
+    """The line of the log, the stages that add up, the proof of correctness, and the environment."""
     target = tmp_path / "deep" / "report.json"
     assert bench(work, "--count", "3", "--passes", "2", "--json", str(target), "--progress") == 0
     report = json.loads(target.read_text("utf-8"))

@@ -23,7 +23,7 @@ DATA = Path(__file__).parents[1] / "data" / "face"
 MEAN = (117.001, 114.697, 97.404)
 """Red, green, blue of 255: what that network subtracts from its input."""
 SHA256 = "96e7b33b81e7c9dddd95a47039046b047e04a092a8e5f44c9cd5704b3fd76854"
-"""Of the converted weights with which the original Darknet in C was seen to find the same face at 97 %."""
+"""Of the converted weights with which Darknet's own program in C was seen to find the same face at 97 %."""
 
 
 def arrays() -> Dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The boxes of the original Darknet in C (Debian's package `darknet`, of 2018) for the same networks and pictures."""
+"""The boxes of Darknet's own program in C (Debian's package `darknet`, of 2018) for the same networks and pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .small_networks import NETWORKS, REAL, read, weights_for
 LIBRARY = Path("/usr/lib/darknet/libdarknet.so")
 PROGRAM = Path(__file__).with_name("darknet_in_c.py")
 pytestmark = pytest.mark.skipif(
-    not LIBRARY.is_file(), reason="the original Darknet is not here: apt install darknet (Debian 12)"
+    not LIBRARY.is_file(), reason="Darknet's own program is not here: apt install darknet (Debian 12)"
 )
 KNOWN = ("plain", "wide", "tall", "one channel", "relu", "pad 0", "maxpool padding", "shortcut", "region")
 """Of the networks that other engines are held against, those without what came after 2018."""

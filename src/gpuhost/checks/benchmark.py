@@ -67,7 +67,7 @@ def command(root: str, model: str, on: str, options: Json, generation: str = "cu
 
 
 def thorough(root: str, on: str, models: Sequence[str], photos: int, passes: int, published: bool) -> List[str]:
-    """The command of playbooks/benchmark.yml: one photo at a time, the pipeline and the original's loop in turns, on
+    """The command of playbooks/benchmark.yml: one photo at a time, the pipeline and the reference loop in turns, on
     the device `on`, with the report on the output and nothing written on the host.
     """
     line = [*detector(root), "bench", "--mode", "both"]

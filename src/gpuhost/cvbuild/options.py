@@ -65,7 +65,7 @@ class Option(NamedTuple):
 
 
 # Where an option comes from.
-ORIGINAL = "the original's command"
+REFERENCE = "the reference build"
 FACTS = "facts on OpenCV's sources"
 MEASURED = "measured"
 PROJECT = "a rule of this project"
@@ -115,25 +115,31 @@ def build_list(s: Settings) -> Optional[str]:
 
 # name, value, origin, reason, since
 ROWS: List[Row] = [
-    ("CMAKE_BUILD_TYPE", fixed("Release"), ORIGINAL, "optimised code", ""),
+    ("CMAKE_BUILD_TYPE", fixed("Release"), REFERENCE, "optimised code", ""),
     (
         "OPENCV_EXTRA_MODULES_PATH",
         lambda s: s.contrib,
-        ORIGINAL,
+        REFERENCE,
         "opencv_contrib: WITH_CUDA needs its cudev in 4.x",
         "",
     ),
-    ("WITH_CUDA", fixed(ON), ORIGINAL, "the point of it all", ""),
-    ("WITH_CUDNN", fixed(ON), ORIGINAL, "the DNN module's convolutions", ""),
-    ("WITH_CUBLAS", fixed(ON), ORIGINAL, "the DNN module's matrix products", ""),
-    ("OPENCV_DNN_CUDA", fixed(ON), ORIGINAL, "the DNN module's CUDA backend; without cuDNN configure fails (4.4+)", ""),
-    ("ENABLE_FAST_MATH", fixed(ON), ORIGINAL, "faster arithmetic on the processor", ""),
-    ("CUDA_FAST_MATH", fixed(ON), ORIGINAL, "faster arithmetic on the card", ""),
+    ("WITH_CUDA", fixed(ON), REFERENCE, "the point of it all", ""),
+    ("WITH_CUDNN", fixed(ON), REFERENCE, "the DNN module's convolutions", ""),
+    ("WITH_CUBLAS", fixed(ON), REFERENCE, "the DNN module's matrix products", ""),
+    (
+        "OPENCV_DNN_CUDA",
+        fixed(ON),
+        REFERENCE,
+        "the DNN module's CUDA backend; without cuDNN configure fails (4.4+)",
+        "",
+    ),
+    ("ENABLE_FAST_MATH", fixed(ON), REFERENCE, "faster arithmetic on the processor", ""),
+    ("CUDA_FAST_MATH", fixed(ON), REFERENCE, "faster arithmetic on the card", ""),
     (
         "CUDA_ARCH_BIN",
         lambda s: ";".join(s.archs.real),
-        ORIGINAL,
-        "real code for exactly the cards; his 7.0 did not run on a 5.0",
+        REFERENCE,
+        "real code for exactly the cards; a pasted 7.0 does not run on a 5.0 card",
         "",
     ),
     (
@@ -152,19 +158,19 @@ ROWS: List[Row] = [
     ("CUDNN_INCLUDE_DIR", lambda s: s.cudnn_include, FACTS, "this cuDNN, headers", ""),
     ("CUDNN_LIBRARY", lambda s: s.cudnn_library, FACTS, "this cuDNN, library", ""),
     ("ENABLE_CUDA_FIRST_CLASS_LANGUAGE", fixed(OFF), FACTS, "wants static cuBLAS here, CMake 3.18 everywhere", "4.9"),
-    ("PYTHON3_EXECUTABLE", lambda s: s.python, ORIGINAL, "his Python, not one that CMake finds", ""),
-    ("PYTHON_DEFAULT_EXECUTABLE", lambda s: s.python, ORIGINAL, "the same, for the generators", ""),
+    ("PYTHON3_EXECUTABLE", lambda s: s.python, REFERENCE, "the environment's Python, not one that CMake finds", ""),
+    ("PYTHON_DEFAULT_EXECUTABLE", lambda s: s.python, REFERENCE, "the same, for the generators", ""),
     ("PYTHON3_INCLUDE_DIR", lambda s: s.python_include, PROJECT, "its headers", ""),
     ("PYTHON3_LIBRARY", lambda s: s.python_library, PROJECT, "asked for by CMake, not linked", ""),
     ("PYTHON3_NUMPY_INCLUDE_DIRS", lambda s: s.numpy_include, PROJECT, "the locked NumPy's headers", ""),
     ("PYTHON3_LIMITED_API", fixed(ON), PROJECT, "one module for every Python 3.6 and later", "4.5.5"),
     ("OPENCV_PYTHON3_INSTALL_PATH", fixed("python"), PROJECT, "a place to take the package from", ""),
     ("BUILD_opencv_python2", fixed(OFF), PROJECT, "no Python 2", ""),
-    ("OPENCV_ENABLE_NONFREE", lambda s: ON if s.nonfree else OFF, ORIGINAL, "patented algorithms: --nonfree", ""),
+    ("OPENCV_ENABLE_NONFREE", lambda s: ON if s.nonfree else OFF, REFERENCE, "patented algorithms: --nonfree", ""),
     ("BUILD_LIST", build_list, MEASURED, "only the modules of the profile, and what they need", ""),
     ("OPENCV_CMAKE_HOOKS_DIR", lambda s: s.hooks or None, MEASURED, "several files are compiled as one", ""),
     ("BUILD_SHARED_LIBS", fixed(OFF), PROJECT, "one file holds all: nothing to find at run time but CUDA", ""),
-    ("BUILD_EXAMPLES", fixed(OFF), MEASURED, "the original built them: nobody runs them", ""),
+    ("BUILD_EXAMPLES", fixed(OFF), MEASURED, "the reference build had them: nobody runs them", ""),
     ("BUILD_TESTS", fixed(OFF), MEASURED, "the same, and the largest cut of all", ""),
     ("BUILD_PERF_TESTS", fixed(OFF), MEASURED, "the same", ""),
     ("BUILD_DOCS", fixed(OFF), MEASURED, "no documentation", ""),

@@ -1,5 +1,5 @@
 """`gpuhost bench picture`: reports of the benchmark as one self-contained SVG, devices, hosts or generations one
-below the other, with the original's figures.
+below the other, with the reference figures.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..text import printable
 from ..types import Json
 from .benchmark import reference
 from .html import templates
-from .picture import STAGES, originals, placed_bars
+from .picture import STAGES, placed_bars, reference_bars
 
 WIDTH = 620
 #: Height of a row of the key.
@@ -21,11 +21,11 @@ KEY_ROW = 20
 NAME = 24
 #: Room for one entry of the key, in units of the viewBox, per character and besides.
 KEY_CHARACTER, KEY_REST = 7, 30
-NAMES = {"rest": "outside forward", "loop": "the original's loop", "old": "the original's figure"}
+NAMES = {"rest": "outside forward", "loop": "the reference loop", "old": "the reference figure"}
 
 
 def bars(name: str, found: Json) -> List[Dict[str, Any]]:
-    """The bars of one report: each model photo by photo, as a pipeline, and as the original's loop, where measured."""
+    """The bars of one report: each model photo by photo, as a pipeline, and as the reference loop, where measured."""
     made: List[Dict[str, Any]] = []
     for entry in found["models"]:
         what = f"{entry['model']} at {entry['size']} on {entry['device']}"
@@ -47,7 +47,7 @@ def bars(name: str, found: Json) -> List[Dict[str, Any]]:
             each = loop["per_photo_s"]
             made.append(
                 bar(
-                    f"{name}: {what}, the original's loop{end}",
+                    f"{name}: {what}, the reference loop{end}",
                     each["mean"],
                     [("loop", each["mean"])],
                     each["mean_ci95"],
@@ -88,10 +88,10 @@ def svg(reports: Sequence[Tuple[str, Json]]) -> str:
         templates()
         .get_template("bench.svg.j2")
         .render(
-            picture=placed_bars(made + originals(reference()), WIDTH),
+            picture=placed_bars(made + reference_bars(reference()), WIDTH),
             key=key,
             key_height=key[-1]["y"] + KEY_ROW,
-            title="Mean time per photo in milliseconds, with 95 % intervals, and the original's figures",
+            title="Mean time per photo in milliseconds, with 95 % intervals, and the reference figures",
         )
     )
 

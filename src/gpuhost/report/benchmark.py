@@ -45,12 +45,12 @@ def rows(found: Json, when: str) -> List[Dict[str, Any]]:
 
 
 def reference() -> Json:
-    """The original's figures."""
+    """The reference figures."""
     return dict(shipped().yolo["reference"])
 
 
 def summary(reports: Iterable[Json], when: str, earlier: Optional[Json] = None) -> Optional[Json]:
-    """Return the rows of all reports, those of an `earlier` summary for what they did not measure, and the original's
+    """Return the rows of all reports, those of an `earlier` summary for what they did not measure, and the reference
     figures; None when there are no rows. A report that is an error has none.
     """
     models = [row for found in reports if "error" not in found for row in rows(found, when)]

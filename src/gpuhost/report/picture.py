@@ -38,7 +38,7 @@ def step_for(longest_ms: float) -> int:
 
 
 def rows(benchmark: Json) -> List[Json]:
-    """The bars in order: what was measured here, then the original's figures. Times in seconds."""
+    """The bars in order: what was measured here, then the reference figures. Times in seconds."""
     found: List[Json] = []
     for model in benchmark["models"]:
         found.append(
@@ -49,7 +49,7 @@ def rows(benchmark: Json) -> List[Json]:
                 "interval": model["mean_ci95_s"],
             }
         )
-    return found + originals(benchmark["reference"])
+    return found + reference_bars(benchmark["reference"])
 
 
 def trend(kept: Sequence[Json]) -> Optional[Json]:
@@ -64,7 +64,7 @@ def trend(kept: Sequence[Json]) -> Optional[Json]:
             when = report["when"][:10] + " " + report["when"][11:16]
             found.append({**row, "label": f"{row['label'].rpartition(',')[0]}, {when}, generation {number}"})
     found.sort(key=lambda row: str(row["label"].partition(",")[0]))
-    return placed_bars(found + originals(measured[-1][1]["reference"]), WIDTH)
+    return placed_bars(found + reference_bars(measured[-1][1]["reference"]), WIDTH)
 
 
 def fleet(reports: Sequence[Json]) -> Optional[Json]:
@@ -77,13 +77,13 @@ def fleet(reports: Sequence[Json]) -> Optional[Json]:
         for row in rows(report["benchmark"])[: len(report["benchmark"]["models"])]:
             label = f"{row['label'].rpartition(',')[0]}, {printable(report['host'], HOST)}"
             found.append({**row, "label": label})
-    return placed_bars(found + originals(measured[-1]["benchmark"]["reference"]), WIDTH)
+    return placed_bars(found + reference_bars(measured[-1]["benchmark"]["reference"]), WIDTH)
 
 
-def originals(reference: Json) -> List[Json]:
-    """The original's figures as bars."""
+def reference_bars(reference: Json) -> List[Json]:
+    """The reference figures as bars."""
     return [
-        {"label": f"the original's {row['device']}", "mean_s": row["mean_s"], "stages": [], "interval": None}
+        {"label": f"reference: {row['device']}", "mean_s": row["mean_s"], "stages": [], "interval": None}
         for row in reference["rows"]
     ]
 
@@ -96,7 +96,7 @@ def picture(benchmark: Optional[Json]) -> Optional[Json]:
 def placed_bars(bars: List[Json], width: int) -> Json:
     """Everything that has a place in a picture of these bars, in units of its viewBox.
 
-    A bar has a label, mean_s, stages (name, seconds) that it is made of, or none when it is an original's figure, and
+    A bar has a label, mean_s, stages (name, seconds) that it is made of, or none when it is a reference figure, and
     perhaps an interval.
     """
     longest = 1e3 * max(max(r["mean_s"], r["interval"][1] if r["interval"] else 0.0) for r in bars)
@@ -117,7 +117,7 @@ def placed_bars(bars: List[Json], width: int) -> Json:
             "label_y": y + LABEL - 5,
             "y": y + LABEL,
         }
-        entry["original"], entry["segments"], x = not row["stages"], [], float(LEFT)
+        entry["reference"], entry["segments"], x = not row["stages"], [], float(LEFT)
         for name, seconds in row["stages"]:
             entry["segments"].append(
                 {

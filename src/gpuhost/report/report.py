@@ -124,8 +124,8 @@ def word(value: object) -> str:
     return printable(value, LONGEST_WORD)
 
 
-def original_line(model: Json, when: str) -> str:
-    """A model's result in the form of the original's log, in a report of `when`."""
+def info_line(model: Json, when: str) -> str:
+    """A model's result as one line of a log, in a report of `when`."""
     what = f"{model['model']} at {model['size']} on {model['device']}, {model['weights']['kind']} weights"
     earlier = "" if model.get("when", when) == when else f", measured {model['when']}"
     busy = f"; {model['busy']}" if model.get("busy") else ""
@@ -195,7 +195,7 @@ def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
     if unasked:
         console.print(Text(f"not asked for: {', '.join(unasked)}"))
     for model in (report["benchmark"] or {"models": []})["models"]:
-        console.print(Text(original_line(model, report["when"])))
+        console.print(Text(info_line(model, report["when"])))
     for note in report["notes"]:
         console.print(Text(f"note: {note}"))
     return str(console.file.getvalue())  # type: ignore[attr-defined]

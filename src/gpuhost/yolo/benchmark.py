@@ -1,4 +1,4 @@
-"""How long detection takes, one photo at a time, as a pipeline, and as the original did it, with what happens
+"""How long detection takes, one photo at a time, as a pipeline, and as the reference loop does it, with what happens
 once told apart from what happens every time.
 """
 
@@ -34,7 +34,7 @@ MOST_DECODERS = 4
 class Settings(NamedTuple):
     """What to measure: the command line's options. `number` is how many photos (None: all that
     are given), `report` the JSON file, `batch` 0
-    what suits the device, `baseline` the device of the original's loop, or None for no such loop. After `budget`
+    what suits the device, `baseline` the device of the reference loop, or None for no such loop. After `budget`
     seconds no further photo of a model is begun (None: all photos).
     """
 

@@ -108,7 +108,7 @@ def _grouped(counts: Any, seconds: Any) -> Tuple[Any, Any]:
 
 
 class Baseline:
-    """The original's loop on the same photos."""
+    """The reference loop on the same photos."""
 
     name = BASELINE
 

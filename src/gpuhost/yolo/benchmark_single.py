@@ -127,8 +127,8 @@ def capped(name: str, values: Any) -> Dict[str, Any]:
 
 
 def results(samples: Samples, photos_per_pass: int) -> Dict[str, Any]:
-    """What the samples say. The headline is the first pass, read to boxes, as the original measurement
-    gave it.
+    """What the samples say. The headline is the first pass, read to boxes, as the reference figures
+    were taken.
     """
     totals = samples.totals()
     first = totals[:photos_per_pass]

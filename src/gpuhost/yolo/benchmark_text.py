@@ -7,8 +7,8 @@ from . import auto
 STAGE_LINE = "{} {:.2f} ms"
 
 
-def original_line(photos: int, total_s: float, mean_s: float, entry: Dict[str, Any], more: str = "") -> str:
-    """The form of the original's log, with what was measured behind it."""
+def info_line(photos: int, total_s: float, mean_s: float, entry: Dict[str, Any], more: str = "") -> str:
+    """One line as the reference setup logged it, with what was measured behind it."""
     what = "{} at {} on {}, {} weights{}".format(
         entry["model"], entry["size"], entry["device"], entry["weights"]["kind"], more
     )
@@ -29,14 +29,14 @@ def _each(found: Dict[str, Any]) -> str:
 
 
 def as_text(entry: Dict[str, Any]) -> str:
-    """One model's result: the original's line first, then what stands behind it. Intervals are of 95 %."""
+    """One model's result: the line of the log first, then what stands behind it. Intervals are of 95 %."""
     lines: List[str] = []
     if "trials" in entry:
         lines += ["  auto tried every device:", auto.as_text(entry["trials"])]
     if "headline" in entry:
         headline, stages = entry["headline"], entry["stages_s"]
         lines += [
-            original_line(headline["photos"], headline["total_s"], headline["mean_s"], entry),
+            info_line(headline["photos"], headline["total_s"], headline["mean_s"], entry),
             "  each    {}, {:.1f} photos/s".format(_each(entry["per_photo_s"]), entry["photos_per_s"]),
             "  mean    " + ", ".join(STAGE_LINE.format(name, 1e3 * stages[name]["mean"]) for name in stages),
             "  outside {:.1f} % of the time is outside the forward pass".format(1e2 * entry["outside_forward"]),
@@ -45,7 +45,7 @@ def as_text(entry: Dict[str, Any]) -> str:
         offline = entry["offline"]
         more = ", pipeline, batch {}".format(offline["batch"])
         lines += [
-            original_line(offline["photos"], offline["total_s"], offline["mean_s"], entry, more),
+            info_line(offline["photos"], offline["total_s"], offline["mean_s"], entry, more),
             "  each    {:.1f} photos/s {}, {} decoders, {:.1f} % outside the forward pass".format(
                 offline["photos_per_s"],
                 between(offline["photos_per_s_ci95"]),
@@ -56,7 +56,7 @@ def as_text(entry: Dict[str, Any]) -> str:
     if "baseline" in entry:
         loop = entry["baseline"]
         lines.append(
-            "  loop    the original's, on {}: {}, {:.1f} photos/s".format(
+            "  loop    on {}: {}, {:.1f} photos/s".format(
                 loop["device"], _each(loop["per_photo_s"]), loop["photos_per_s"]
             )
         )

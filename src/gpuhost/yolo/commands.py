@@ -103,7 +103,7 @@ def _check_own(given: argparse.Namespace) -> None:
 
 
 def _bench(given: argparse.Namespace) -> int:
-    """Measure, print, and show the original's figures beside it. With `--json -` only the report goes to the output."""
+    """Measure, print, and show the reference figures beside it. With `--json -` only the report goes to the output."""
     to_output = str(given.json) == "-"
     lines = sys.stderr if to_output else sys.stdout
     settings = _settings(given)
@@ -116,7 +116,7 @@ def _bench(given: argparse.Namespace) -> int:
         report = benchmark.run(settings, Progress(sys.stderr, given.progress), lambda text: print(text, file=lines))
     rows = ["{} {} s each".format(row["device"], row["mean_s"]) for row in catalog()["reference"]["rows"]]
     print("\n" + benchmark_text.table_text(report["models"]), file=lines)
-    print("The original's figures over {} photos: {}.".format(photos.COUNT, "; ".join(rows)), file=lines)
+    print("The reference figures over {} photos: {}.".format(photos.COUNT, "; ".join(rows)), file=lines)
     if to_output:
         print(json.dumps(report, indent=1, allow_nan=False))
     return _tell_unusable(report["photos"])

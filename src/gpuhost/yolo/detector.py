@@ -47,7 +47,7 @@ EXPORTED = Border(114 / 255, True)
 
 
 class Detection(NamedTuple):
-    """One object: its box (left, top, width, height) in pixels of the original picture, its class, and
+    """One object: its box (left, top, width, height) in pixels of the picture as it was given, its class, and
     the score in 0..1.
     """
 

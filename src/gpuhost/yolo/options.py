@@ -120,7 +120,7 @@ def add_bench(command: argparse.ArgumentParser, work_needed: bool = True) -> Non
         nargs="?",
         const="",
         metavar="DEVICE",
-        help="measure the original's loop too, in turns, on DEVICE (default: the same device)",
+        help="measure the reference loop (docs/why.md) too, in turns, on DEVICE (default: the same device)",
     )
     command.add_argument(
         "--json", type=pathlib.Path, metavar="FILE", help="write the whole report there; - is the output itself"
