@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import argparse
 import ast
+import copy
+import importlib
 import json
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterator, List, Tuple
 
+from gpuhost.checks.base import ON_HOST, THEN_HERE
 from gpuhost.cvbuild import failures, options
 from gpuhost.cvbuild.archs import Architectures
+from gpuhost.diagnoses import apart
 from gpuhost.diagnoses import table as diagnoses
 from gpuhost.doctor import messages
 from gpuhost.planning import lock, plan
@@ -323,34 +328,141 @@ PASTED = (
 )
 
 
+#: Where there is more about a cause.
+MORE = {
+    "A dead card": ("runbooks/rebuild.md#a-dead-card", ("D16", "D38", "D46")),
+    "No module": ("runbooks/rebuild.md#no-module", ("D08", "D10", "D50")),
+    "The guard": ("how-to/updates.md#what-is-held", ("D02", "D03", "D04")),
+    "The reboot": ("how-to/gpu-host.md#the-reboot", ("D01", "D09", "D36")),
+    "Secure Boot": ("how-to/gpu-host.md#secure-boot", ("D11", "D12")),
+    "Choose versions": ("how-to/choose-versions.md", ("D13", "D15", "D33")),
+    "Kept files": ("how-to/air-gapped.md", ("D05",)),
+    "Build OpenCV": ("how-to/opencv.md", ("D17", "D18", "D19", "D20", "D21", "D22", "D23", "D24", "D25", "D26", "D29")),
+    "Benchmarks": ("reference/benchmarks.md", ("D27", "D28")),
+    "CUDA": ("how-to/cuda.md", ("D30", "D31", "D51")),
+    "VirtualBox": ("how-to/virtualbox.md", ("D52", "D53", "D54", "D55", "D56")),
+}
+#: The name of a file by its checksum; the described hosts have made ones.
+SUM = re.compile(r"/[0-9a-f]{32,}/")
+
+
+def printed() -> Tuple[Dict[str, Counter[str]], Dict[str, Counter[str]]]:
+    """Return the remedies that the described hosts of the tests get, by diagnosis: with a lock, and without one."""
+    sys.path.insert(0, str(ROOT))
+    collected, faults, lockless = (
+        importlib.import_module("tests.unit." + name) for name in ("collected", "faults", "lockless")
+    )
+    locked: Dict[str, Counter[str]] = {}
+    found: Dict[str, Counter[str]] = {}
+    reports = [lockless.examined(lockless.changed(fault)) for fault in lockless.FAULTS.values()]
+    for fault in map(faults.read, faults.FILES):
+        seen = faults.made(fault)
+        if "error" in seen["machine"]:
+            continue
+        if seen["lock"] is not None:
+            for result in collected.judged(copy.deepcopy(seen)).values():
+                if result.diagnosis and result.remediation:
+                    locked.setdefault(result.diagnosis, Counter())[result.remediation] += 1
+        if fault["host"] != "beside":  # what is beside the driver has to be asked for in a lock
+            reports.append(lockless.examined(lockless.without_lock(seen)))
+    for report in reports:
+        for row in report["findings"] + report["risks"]:
+            if row["diagnosis"] and row["remedy"]:
+                found.setdefault(row["diagnosis"], Counter())[row["remedy"]] += 1
+    return locked, found
+
+
+def most(remedies: Dict[str, Counter[str]], identity: str) -> List[str]:
+    """Return the lines of the remedy that most of the described hosts with a diagnosis get.
+
+    Of several, one that was typed on a test host, and a reboot last, because it mends only what is otherwise in place.
+    """
+    typed = {
+        row["remedy"] for file in (HEALED, HEALED_AS_FOUND) for row in json.loads(file.read_text("utf-8"))["healed"]
+    }
+    counted = remedies.get(identity, Counter())
+    order = {
+        text: (text.endswith("reboot") and "&" not in text, -counted[text], text not in typed, text) for text in counted
+    }
+    chosen = min(counted, key=lambda text: order[text], default="")
+    return [SUM.sub("/SHA256/", line) for line in chosen.split("\n") if line]
+
+
 def troubleshooting() -> str:
     """Return the page that leads from the words of an error to its causes, and from a cause to what mends it."""
     known: Dict[str, List[diagnoses.Diagnosis]] = {}
     for one in diagnoses.BY_ID.values():
         for message in one.messages:
             known.setdefault(message, []).append(one)
-    about = (
-        "Search this page for the words that you see, without version numbers and names of your machine. "
-        "`./run gpuhost doctor` on the machine itself says which of several causes it is, and prints what to type "
-        "there ([how](how-to/doctor.md)); it needs no lock and no root."
-    )
-    lines = ["# Troubleshooting", "", MADE, "", about, "", "## What is pasted most", ""]
-    lines += ["| the message | may be |", "|---" * 2 + "|"]
-    lines += [f"| `{text}` | {links([one for one, _ in messages.named(text)])} |" for text in PASTED]
-    lines += ["", "## Every known message", "", "`*` stands for a few words.", ""]
-    lines += ["| the message | may be |", "|---" * 2 + "|"]
+    lines = [
+        "# Troubleshooting",
+        "",
+        MADE,
+        "",
+        "1. On the machine itself, `./run gpuhost doctor` names the cause and says what to type",
+        "   ([how](how-to/doctor.md)). It needs no lock and no root.",
+        "2. Or search this page for the words that you see, without version numbers and names of your machine. Each",
+        "   cause says what tells it apart from the others, what mends it, and what to type.",
+        "",
+        apart.RULE,
+        "",
+        "## What is pasted most",
+        "",
+        "| the message | may be |",
+        "|---" * 2 + "|",
+        *(f"| `{text}` | {links([one for one, _ in messages.named(text)])} |" for text in PASTED),
+        "",
+        "## Every known message",
+        "",
+        "`*` stands for a few words.",
+        "",
+        "| the message | may be |",
+        "|---" * 2 + "|",
+    ]
     for message in sorted(known, key=lambda text: re.sub(r"\W", "", text).lower()):
-        lines.append(f"| `{message}` | {links(known[message])} |")
-    lines += ["", "## The causes", ""]
+        lines.append(f"| `{message}` | {links(apart.likeliest_first(known[message]))} |")
+    lines += [
+        "",
+        "## The causes",
+        "",
+        "What stands below *type* is the command for a described host of the tests, on Ubuntu or Debian. Kernels,",
+        "packages and cards in it are that host's: put yours in their place, or let the doctor print your own command.",
+        "",
+    ]
+    locked, found = printed()
     for one in diagnoses.BY_ID.values():
-        if one.messages:
-            lines += [f"### {one.id}", "", f"**{one.title}.** {one.cause}", "", f"What mends it: {one.fix}", ""]
+        lines += cause(one, most(locked, one.id), most(found, one.id))
     return "\n".join(lines)
 
 
+def cause(one: diagnoses.Diagnosis, locked: List[str], found: List[str]) -> List[str]:
+    """Return the lines about one cause; `locked` and `found` are what to type on a host with a lock and without one."""
+    told = apart.BY_ID[one.id]
+    only = f" Only {told.only}." if told.only else ""
+    lines = [f"### {one.id}", "", f"**{one.title}.** {one.cause}{only}", ""]
+    lines += [f"- What tells it apart: {told.look}"] if told.look else []
+    lines.append(f"- What mends it: {one.fix}")
+    for where, remedy in (("On a host that gpuhost set up, type", locked), ("On any other, type", found)):
+        if remedy:
+            lines += [f"- {where}:", "", "  ```text", *(f"  {line}" for line in shell_lines(remedy)), "  ```", ""]
+    more = [f"[{title}]({page})" for title, (page, ids) in MORE.items() if one.id in ids]
+    lines += [f"- More: {', '.join(more)}."] if more else []
+    return [*lines, ""] if lines[-1] else lines
+
+
+def shell_lines(remedy: List[str]) -> List[str]:
+    """Return a remedy as lines for a shell: where each is typed is a comment above it."""
+    lines: List[str] = []
+    for line in remedy:
+        place = next((place for place in (ON_HOST, THEN_HERE) if line.startswith(place)), "")
+        lines += [f"# {place.strip(': ').lower()}", line[len(place) :]] if place else [line]
+    return lines
+
+
 def links(found: List[diagnoses.Diagnosis]) -> str:
-    """Return diagnoses as links within the page of the causes."""
-    return "<br>".join(f"[{one.id}](#{one.id.lower()}) {one.title}" for one in found)
+    """Return diagnoses as links within the page of the causes, with what a machine must have to show them."""
+    only = {one.id: f" (only {apart.BY_ID[one.id].only})" if apart.BY_ID[one.id].only else "" for one in found}
+    return "<br>".join(f"[{one.id}](#{one.id.lower()}) {one.title}{only[one.id]}" for one in found)
 
 
 def layers_of(text: str) -> List[str]:
@@ -389,7 +501,7 @@ def architecture() -> str:
         "```",
         "   a host                                 the controller",
         "",
-        "   host/probe  reads the machine ------>  shipping/answers     holds it against a schema",
+        "   host/probe  reads the machine ------>  shipping/answers     checks it by a schema",
         "                                             |",
         "                                          planning             rules, resolver, plan",
         "                                             |",
@@ -436,7 +548,7 @@ LINES: Dict[str, str] = {
     "schema": "The number of this form. Another one is refused, and an older one is upgraded: `gpuhost lock upgrade`.",
     "host": "The host's name in the inventory, or a list where several share the lock. Another host's lock is refused.",
     "cards": "The cards that were in when it was made. Another card stops every playbook but `rebuild.yml`.",
-    "pci_address": "Where the card is on the bus; another slot is no difference.",
+    "pci_address": "Where the card is on the bus; another slot is not a difference.",
     "pci_id": "The model.",
     "uuid": "This very card, where a driver was there to read it.",
     "plan": "What the host gets, as `gpuhost plan --json` prints it.",
@@ -510,7 +622,7 @@ LINES: Dict[str, str] = {
     "gcc": "The compilers that this CUDA takes.",
     "gcc_packages": "Those that the archive has, the best first.",
     "clash_from_glibc": "From this glibc on this CUDA's headers have to be system headers.",
-    "integrated": "Capabilities of chips that are no cards; nothing is built for them.",
+    "integrated": "Capabilities of chips that are not cards; nothing is built for them.",
     "contents.weights": "The published YOLO weights, once they were asked for.",
     "contents.expects": "What `verify/` holds the host against besides.",
     "contents.expects.cuda": "Which drivers serve this CUDA.",
@@ -571,9 +683,9 @@ def lock_page() -> str:
         "",
         "| exit code | meaning |",
         "|---|---|",
-        "| 0 | every lock is whole and closed |",
+        "| 0 | every lock is complete and closed |",
         "| 2 | no lock was named, or there is none |",
-        "| 8 | a lock is damaged, of an earlier release, or lacks what its plan names; each is told |",
+        "| 8 | a lock is damaged, of an earlier release, or lacks what its plan names; each is named |",
     ]
     return "\n".join(pages) + "\n"
 

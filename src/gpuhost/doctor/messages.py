@@ -4,6 +4,7 @@ import re
 from typing import List, Pattern, Tuple
 
 from .. import __version__
+from ..diagnoses import apart
 from ..diagnoses import table as diagnoses
 from ..diagnoses.base import Diagnosis
 from ..types import Json
@@ -22,19 +23,30 @@ def pattern(message: str) -> Pattern[str]:
 
 
 def named(text: str) -> List[Tuple[Diagnosis, str]]:
-    """Return the diagnoses whose messages stand in a text, each with the longest of them, the most telling first."""
+    """Return the diagnoses whose messages stand in a text, each with the longest of them.
+
+    The longest message first, as the most telling one; of those with the same message the likeliest (`apart.RULE`).
+    """
     found = []
     for one in diagnoses.TABLE:
         there = [message for message in one.messages if pattern(message).search(text[:LONGEST])]
         if there:
             found.append((one, max(there, key=len)))
-    return sorted(found, key=lambda pair: -len(pair[1]))
+    return sorted(found, key=lambda pair: (-len(pair[1]), apart.rank(pair[0])))
 
 
 def pointed(text: str) -> Json:
     """Return what a text points to, as plain JSON (`data/doctor.schema.json`)."""
     rows = [
-        {"diagnosis": one.id, "title": one.title, "message": message, "cause": one.cause, "fix": one.fix}
+        {
+            "diagnosis": one.id,
+            "title": one.title,
+            "message": message,
+            "only": apart.BY_ID[one.id].only,
+            "look": apart.BY_ID[one.id].look.replace("`", ""),
+            "cause": one.cause,
+            "fix": one.fix,
+        }
         for one, message in named(text)
     ]
     return {"schema": SCHEMA, "doctor": __version__, "messages": rows}

@@ -14,7 +14,7 @@ HEADLINES = {
 }
 #: Beside a cause that was found.
 UNEXPLAINED = "What has no id is not recognised, and may have another cause. --bundle FILE writes what an issue needs."
-UNREADABLE = "It cannot be told whether CUDA works here: what decides could not be read. What would let it be read:"
+UNREADABLE = "It is not known whether CUDA works here: what decides it could not be read. What would let it be read:"
 #: So many checks that were not reached are named.
 FEW = 4
 PLACES = {"container": ", in a container", "wsl2": ", in WSL2", "machine": ""}
@@ -32,10 +32,12 @@ def pointed(found: Json) -> str:
         return "No known message stands in this text. gpuhost doctor without --message looks at the machine itself.\n"
     told = []
     for row in found["messages"]:
-        told.append(f"{row['diagnosis']}  {row['title']}")
-        told += [f"  says    {row['message']}", f"  why     {row['cause']}", f"  fix     {row['fix']}", ""]
-    several = "One of these: " if len(found["messages"]) > 1 else ""
-    told.append(f"{several}gpuhost doctor without --message says whether this machine has it.")
+        only = f" (only {row['only']})" if row["only"] else ""
+        told.append(f"{row['diagnosis']}  {row['title']}{only}")
+        told += [f"  look    {row['look']}"] if row["look"] else []
+        told += [f"  why     {row['cause']}", f"  fix     {row['fix']}", ""]
+    several = "One of these, the likeliest first. " if len(found["messages"]) > 1 else ""
+    told.append(f"{several}gpuhost doctor without --message says whether this machine has it, and what to type.")
     return "\n".join(told) + "\n"
 
 
