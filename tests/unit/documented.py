@@ -44,7 +44,20 @@ SHELL, OTHERS = ("sh", ""), ("text", "yaml", "json", "python", "html")
 #: Of the code within a sentence, what begins so is a command, or a variable of a playbook.
 INLINE = re.compile(r"\./run \S|\. <\(|sudo gpuhost|python3? -m gpuhost|-e \w+=")
 #: The programs of a host that the documentation names. A new one is looked at first.
-HOST = ("apt-get", "curl", "journalctl", "grep", "make", "man", "nvidia-smi", "scp", "sqlite3", "systemctl", "export")
+HOST = (
+    "apt-get",
+    "curl",
+    "dmesg",
+    "journalctl",
+    "grep",
+    "make",
+    "man",
+    "nvidia-smi",
+    "scp",
+    "sqlite3",
+    "systemctl",
+    "export",
+)
 #: Keys of a task whose text is an expression without braces.
 BARE = ("when", "that", "failed_when", "changed_when", "until")
 
