@@ -13,7 +13,7 @@ MOST_WORKERS = 8
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Ask for workers before pytest-xdist looks whether it is asked for.
 
-    Named files, other marks (beds take the machine for themselves) and `-n` stay as they are typed. A file stays whole,
+    Named files, other marks (beds take the machine for themselves) and `-n` stay as they are typed. No file is split,
     because what a module makes for its tests is made once.
     """
     if hasattr(config, "workerinput"):  # a worker, which comes by here as well

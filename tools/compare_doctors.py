@@ -53,7 +53,7 @@ no Secure Boot, DKMS, kernel log or unattended upgrade, so much of this is outsi
 for /sys (PCI bus, modules, Secure Boot), /proc/modules, /proc/driver/nvidia, the running kernel's name, /dev/nvidia*
 and /etc/modprobe.d; programs for nvidia-smi, modinfo, dkms, dmesg, mokutil and uname -r; small libraries in place of
 libnvidia-ml, libcuda, the toolkit's libraries and PyTorch. What they say is `tools/compared_hosts.json`, after the
-described hosts of `tests/hosts` and `tests/field`. The hosts were chosen here, so the totals are no contest; what the
+described hosts of `tests/hosts` and `tests/field`. The hosts were chosen here: the totals are not a contest; what the
 table shows is which kinds of causes each program looks at. On the same host without a fault ours {works}.
 
 **The rule.** The words of each cause (`words` in that file, a regular expression) were written down before the doctors

@@ -350,7 +350,7 @@ def parse(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     if shutil.which(options.interpreter) is None:
         parser.error(f"--interpreter {options.interpreter} is not there to run")
     if not re.fullmatch(r"2\.[0-9]+", options.glibc):
-        parser.error(f"--glibc {options.glibc} is no version of glibc, such as 2.27")
+        parser.error(f"--glibc {options.glibc} is not a version of glibc, such as 2.27")
     return options
 
 

@@ -151,7 +151,7 @@ def page(reports: Dict[Path, Dict[str, Any]], text: str) -> Tuple[str, Dict[str,
 
 
 def write(given: argparse.Namespace) -> int:
-    """Write the page and the pictures, or hold them against what is there."""
+    """Write the page and the pictures, or compare them with what is there."""
     reports = {path: json.loads(path.read_text(encoding="utf-8")) for path in given.reports}
     text, pictures = page(reports, PAGE.read_text(encoding="utf-8"))
     files = {PAGE: text, **{PAGE.with_name(name): picture for name, picture in pictures.items()}}

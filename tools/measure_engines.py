@@ -61,7 +61,7 @@ def times(model: str, work: Path, rounds: int, batch: int) -> Dict[str, Any]:
 def peak(model: str, device: str, work: Path, count: int, batch: int, small: bool) -> None:
     """In a process of its own: detect in the photos and print the largest resident size in MiB."""
     if small:
-        setattr(memory, "machine_bytes", lambda: SMALL)  # noqa: B010 - a plain assignment is no type for mypy
+        setattr(memory, "machine_bytes", lambda: SMALL)  # noqa: B010 - a plain assignment is not a type for mypy
     detector = Detector(model, device, work, SIZE, weights="synthetic")
     made = photos.make(work / "photos", count, lambda done, of: None)
     seen = sum(1 for _ in detector.run(made.paths, batch))

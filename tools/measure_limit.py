@@ -6,7 +6,7 @@ python tools/measure_limit.py write --check REPORT.json    only say whether it i
 
 Needs a Python with OpenCV, ONNX Runtime and OpenVINO, and a quiet machine. The limit is the highest rate that is seen
 here, of multiplications of large float32 matrices and of the convolutions that multiply as often as their definition
-says. OpenCV's (Winograd's) multiplies less often, so its rate is counted as if it did not, and is no limit.
+says. OpenCV's (Winograd's) multiplies less often, so its rate is counted as if it did not, and is not a limit.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ def loaded(service: Service, bodies: List[bytes], count: int, clients: int) -> T
 
 
 def refused(service: Service, body: bytes, count: int) -> float:
-    """Send what is no picture over one connection, as nginx does; the worker's processor ms a request."""
+    """Send what is not a picture over one connection, as nginx does; the worker's processor ms a request."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=300)
     kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     before = service.cpu_s()
@@ -190,7 +190,7 @@ def refused(service: Service, body: bytes, count: int) -> float:
 
 
 def full(service: Service, body: bytes) -> float:
-    """Take all places by uploads that do not go on; the seconds until one more is told so, the longest."""
+    """Take all places by uploads that do not go on; the seconds until one more is refused, the longest."""
     head = f"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     head += f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
     held, times = [], []

@@ -128,7 +128,7 @@ def section(found: Dict[str, Any]) -> List[str]:
 
 
 def write(given: argparse.Namespace) -> int:
-    """Write the page, or hold it against what is there."""
+    """Write the page, or compare it with what is there."""
     lines = section(json.loads(given.report.read_text(encoding="utf-8")))
     return measured_page.renew(measured_page.BENCHMARKS, START, END, lines, given.check)
 

@@ -5,7 +5,7 @@
 
 VENV is a virtual environment that the wheel is installed in (the role `opencv` makes it, or build/opencv_cmake.py with
 --into). First the wheel's own proof: the card is counted, a round trip through its memory is exact, a network computes
-there and gives not the processor's bits. Then what is detected on the card, held against the processor: the face of a
+there and gives not the processor's bits. Then what is detected on the card, against the processor: the face of a
 photograph by a trained network, each family of Darknet's networks, ONNX models (made here in each layout, and those of
 --onnx), and a video. Then each network on the processor, on CUDA and on CUDA in half precision, through the detector,
 whose gates hold each device's output against the reference before anything is timed. The last lines are tables, the

@@ -197,7 +197,7 @@ def bounded_local(backend: BaseBackend, command: str, *words: str) -> CommandRes
 
 
 def runner(host: Any) -> checks_collect.Run:
-    """Run a shell command on a testinfra host; a host that cannot be reached is told like a command that
+    """Run a shell command on a testinfra host; a host that cannot be reached is reported like a command that
     failed.
 
     What a host says is bounded where testinfra starts a program for it: ssh, this machine, containers. Its paramiko,

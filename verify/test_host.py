@@ -1,4 +1,4 @@
-"""The machine itself: what it is, where its packages come from, and that the package database is whole."""
+"""The machine itself: what it is, where its packages come from, and that the package database is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run the module `gpuhost_artifact`: where the file comes from is decided here, and how far it is, is told.
+"""Run the module `gpuhost_artifact`: where the file comes from is decided here, and its progress is reported.
 
 What the target has in its cache stays. Else a local folder of this controller (`mirror_dir`) delivers it. Else it is
 fetched, from the mirror or its own address, by the target (`via: target`) or into this controller's cache, once for

@@ -25,7 +25,7 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
     """The task `gpuhost_driver`."""
 
     def ask(self, task_vars: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-        """Bring the driver into its state, as a job whose steps are told where there is anything to do."""
+        """Bring the driver into its state, as a job whose steps are reported where there is anything to do."""
         if self._task.args.get("state") != "enrolled":
             return self.bring(task_vars, self._display.display, "driver")
         if typed_openly(context.CLIARGS.get("extra_vars") or ()):

@@ -13,5 +13,5 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
     """The task `gpuhost_virtualbox`."""
 
     def ask(self, task_vars: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-        """Bring VirtualBox into its state, as a job whose steps are told where there is anything to do."""
+        """Bring VirtualBox into its state, as a job whose steps are reported where there is anything to do."""
         return self.bring(task_vars, self._display.display, "virtualbox")

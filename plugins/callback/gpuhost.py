@@ -1,4 +1,4 @@
-"""Show of a run what changes and how long that took, what fails and what is told; and at its end what it has come to.
+"""Show of a run what changes and how long that took, what fails and what is reported; and at its end the outcome.
 
 The form is that of Ansible's own `default`, with nothing in it that a host could use to deceive whoever reads it.
 -v, or ANSIBLE_DISPLAY_OK_HOSTS=1, shows all the tasks.
@@ -61,7 +61,7 @@ EVENTS = (
     "v2_runner_on_unreachable",
     "v2_runner_retry",
 )
-#: Seconds after which the time that a task took is told.
+#: Seconds after which the time that a task took is shown.
 WORTH_TELLING = 5
 LEFT_TO_DO = (
     "Interrupted. Nothing more is begun. What a host has begun to install or to build it brings to its end; the same "

@@ -58,7 +58,7 @@ def main():
             module.exit_json(changed=not there, path=str(path), diff=diff)
         if artifacts.is_right(path, file):
             module.exit_json(changed=False, path=str(path))
-        # With a source the controller waits for this answer, and nobody would see what is told meanwhile.
+        # With a source the controller waits for this answer, and nobody would see what is reported meanwhile.
         with store.changing(root, "fetching {}".format(file["name"]), None if source else say):
             changed = artifacts.obtain(cache, file, mirror, Path(source) if source else None, say)
         files.remove(progress)

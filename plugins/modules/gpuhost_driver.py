@@ -123,7 +123,7 @@ class Asked:
         return {"changed": bool(listed or key), "diff": diff, "told": told}
 
     def key(self):
-        """What is left of this machine's own key, where it is to go as well."""
+        """What is left of this machine's own key, where it is removed as well."""
         return module_key.leavings() if self.params["with_key"] else []
 
 

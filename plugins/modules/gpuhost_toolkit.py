@@ -14,7 +14,7 @@ module: gpuhost_toolkit
 short_description: Install a CUDA toolkit or cuDNN into the store, remove one, or tell the linker which is in force
 description:
   - C(present) makes C(<root>/store/<name>-<version>-<digest>) from NVIDIA's runfile or tarball, or from its wheels.
-  - A folder that is whole is left alone; one that a killed run left is made anew.
+  - A folder that is complete is left alone; one that a killed run left is made anew.
   - C(absent) deletes the folders of a version that no generation needs.
   - C(linked) writes C(/etc/ld.so.conf.d/gpuhost.conf) and C(/etc/profile.d/gpuhost.sh) for the links C(cuda) and
     C(cudnn) of the generation in force, and rebuilds the linker's cache when they lead elsewhere than before. Without
@@ -54,7 +54,7 @@ missing: {description: Whether it is still to be installed., type: bool, returne
 told: {description: What is gone and what is kept and why., type: str, returned: when absent}
 removed: {description: The store folders that were deleted., type: list, returned: when absent}
 kept: {description: The store folders that generations need., type: dict, returned: when absent}
-links: {description: The links that the linker is told of., type: dict, returned: when linked or unlinked}
+links: {description: The links that the linker's configuration names., type: dict, returned: when linked or unlinked}
 """
 
 

@@ -12,7 +12,7 @@ EXIT_INTERRUPTED = 130
 
 
 class GpuhostError(Exception):
-    """A failure that is told to the user in one paragraph, without a traceback."""
+    """A failure that is shown to the user as one paragraph, without a traceback."""
 
     exit_code = 1
 

@@ -44,7 +44,7 @@ class Redactor:
     """Takes out of any number of texts; `counts` says how many different things of each kind it has met."""
 
     def __init__(self, hosts: Iterable[str] = (), users: Iterable[str] = (), keep: Iterable[str] = ()) -> None:
-        """Know some names beforehand; `keep` are texts, such as versions, that are no addresses though they look so."""
+        """Know some names beforehand; `keep` are texts, such as versions, that only look like addresses."""
         self._keep = frozenset(keep)
         self._stand_ins: Dict[str, Dict[str, str]] = {}
         self._names: List[Tuple[Pattern[str], str]] = []

@@ -68,7 +68,7 @@ def _must_be_plain(value: Any) -> None:
             try:
                 item.encode("utf-8")
             except UnicodeEncodeError:
-                raise StrictJsonError("It holds half of a surrogate pair, which is no character.") from None
+                raise StrictJsonError("It holds half of a surrogate pair, which is not a character.") from None
         elif isinstance(item, (dict, list)):
             if len(levels) > DEPTH:
                 raise StrictJsonError(f"It has more than {DEPTH} levels.")

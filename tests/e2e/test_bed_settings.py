@@ -143,7 +143,7 @@ def test_only_unknown_certificates_are_added() -> None:
 
 
 def test_name_servers() -> None:
-    """Comments and options are no servers."""
+    """Comments and options are not servers."""
     text = "# nameserver 192.0.2.9\nsearch example\nnameserver 192.0.2.1\n nameserver 2001:db8::1\n"
     assert settings.nameservers(text) == ["192.0.2.1", "2001:db8::1"]
 

@@ -170,7 +170,7 @@ def world(bed_tools: None, ubuntu_tools: None, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def rows() -> List[Dict[str, str]]:
-    """What was seen, to be held against the record."""
+    """What was seen, to be checked against the record."""
     return []
 
 

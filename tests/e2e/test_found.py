@@ -167,7 +167,7 @@ def bed(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def rows() -> List[Dict[str, str]]:
-    """What was seen, to be held against the record."""
+    """What was seen, to be checked against the record."""
     return []
 
 

@@ -97,7 +97,7 @@ def verified(bed: Bed) -> Dict[str, Result]:
             "installed": {"stack": None, "driver": driver, "guard": read["guard"]},
         },
     }
-    # Whether there is a lock in force is no question here.
+    # Whether there is a lock in force is not a question here.
     given = {name: checks.result(checks.BY_ID[name], outcome(True, "", "", "")) for name in GIVEN}
     results = dict(given)
     for name in JUDGED:

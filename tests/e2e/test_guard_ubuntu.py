@@ -55,7 +55,7 @@ def verified(bed: UbuntuBed, locked: Json) -> Dict[str, Result]:
     """The results of verify/'s checks of the card, the driver and the guard."""
     found = machine(bed)
     seen = {"lock": locked, "machine": found, "expected": expected(locked, found), "options": {"require_gpu": False}}
-    # Whether there is a lock in force is no question here.
+    # Whether there is a lock in force is not a question here.
     results = {name: checks.result(checks.BY_ID[name], outcome(True, "", "", "")) for name in GIVEN}
     for name in JUDGED:
         results[name] = checks.judge(checks.BY_ID[name], seen, results)

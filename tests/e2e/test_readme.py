@@ -33,7 +33,7 @@ nor this
 
 
 def test_commands_are_taken_as_written() -> None:
-    """Only the block under the heading counts; comments in it are no headings, a continued line is one."""
+    """Only the block under the heading counts; comments in it are not headings, a continued line is one."""
     assert start_commands(SAMPLE) == [
         "./run ansible-playbook site.yml",
         "./run pytest -q  # the toolkit's own tests",

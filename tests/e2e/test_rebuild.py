@@ -166,7 +166,7 @@ def test_the_same_model_with_another_uuid(world: World) -> None:
     assert [card["uuid"] for card in world.controller.lock(NAME)["cards"]] != uuids
 
 
-#: The runbook's commands that are no playbook of the other tests here.
+#: The runbook's commands that are not playbooks of the other tests here.
 VERIFY = "./run pytest verify/ --hosts=HOST"
 HISTORY = "./run gpuhost history HOST"
 COMPARE = './run gpuhost plan --os ubuntu-18.04 --compare "Quadro P2000" "RTX 3090"'

@@ -19,7 +19,7 @@ from .beds.settings import CODENAME
 from .readme import start_commands
 from .walk import timed
 
-#: How long a command that hangs is waited for. No test is about time, and a loaded machine is no failure.
+#: How long a command that hangs is waited for. No test is about time, and a loaded machine is not a failure.
 COMMAND_SECONDS = 3600
 PLAYBOOK = ["./run", "ansible-playbook", "site.yml"]
 VERIFY = ["./run", "pytest", "verify/", "--no-benchmark"]

@@ -363,7 +363,7 @@ class TestOraclesFile:
     """6.0.24 on a release whose archive has none: Oracle's file by its checksum, the modules by DKMS."""
 
     def test_it_is_installed_by_its_checksum(self, oracle: Still) -> None:
-        """With its own words; that it ends with a failure where nothing is loaded is no failure. Then changed=0."""
+        """With its own words; that it ends with a failure where nothing is loaded is not a failure. Then changed=0."""
         standin = (STANDINS / "virtualbox.run.sh").read_bytes()
         name = "VirtualBox-6.0.24-139119-Linux_amd64.run"
         (oracle.root / "root/mirror").mkdir()

@@ -168,7 +168,7 @@ def test_the_long_step_tells_what_it_is_at(run: Run) -> None:
     [
         ("Leads out", "The name '../../x' leads out of the store."),
         ("No name", "The name '' leads out of the store."),
-        ("Not whole", "store/none is not whole"),
+        ("Not whole", "store/none is not complete"),
         ("No interpreter", "There is no /usr/bin/python3.99 on this host. Install it: apt-get install python3.99"),
     ],
 )

@@ -399,7 +399,7 @@ def check(facts: Json, ask: Ask, plan: Json) -> List[str]:
             return faults
         names = [name for w in opencv["wheels"] for name in locked(facts, ask, w)]
         if plan["opencv"]["environment"] not in names:
-            faults.append("opencv: the environment is no lock of this release")
+            faults.append("opencv: the environment is not a lock of this release")
         return [*faults, *lock_faults(facts, "opencv", plan["opencv"])]
     driver = planned_driver(facts, ask, plan)
     if driver is None:

@@ -67,7 +67,7 @@ def without_lock(seen: Json, provisioned: bool = False) -> Json:
 
 
 def expecting(seen: Json) -> Json:
-    """Return it with what it is held against, made as the collector makes it."""
+    """Return it with what it is checked against, made as the collector makes it."""
     where = seen["surroundings"]
     return {**seen, "as_found": found.expectation(seen["machine"], where["place"], where["names"])}
 

@@ -55,7 +55,7 @@ def test_only_ours_go(tmp_path: Path) -> None:
 
 
 def test_the_account_is_kept(tmp_path: Path) -> None:
-    """What was there is written down once; what was there is never ours; a second note of the same is no news."""
+    """What was there is written down once; what was there is never ours; a second note of the same is not news."""
     assert added.note(tmp_path, ["a", "libc6"], BEFORE)
     assert not added.note(tmp_path, ["a"], [*BEFORE])
     assert added.note(tmp_path, ["b"], [*BEFORE, "a", "theirs"])

@@ -1,4 +1,4 @@
-"""Two reports held against each other: the ratio, the words, and what is refused."""
+"""Two reports checked against each other: the ratio, the words, and what is refused."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_new_card_was_worth_it() -> None:
         (5.94, [5.71, 6.12], "B is 5.9 times faster (5.7 to 6.1)"),
         (1.25, [1.2, 1.31], "B is 1.25 times faster (1.20 to 1.31)"),
         (0.25, [0.2, 0.4], "B is 4.0 times slower (2.5 to 5.0)"),
-        (1.01, [0.97, 1.05], "no difference can be told: B is 1.01 times as fast as A (0.97 to 1.05)"),
+        (1.01, [0.97, 1.05], "no difference is certain: B is 1.01 times as fast as A (0.97 to 1.05)"),
         (2.5, None, "B is 2.5 times faster (too few times for an interval)"),
     ],
 )
@@ -99,7 +99,7 @@ def test_the_verdict(ratio: float, ends: Any, words: str) -> None:
 def test_the_same_machine_twice_is_no_difference() -> None:
     """Two samples of the same times."""
     found = bench_compare.compare(report(0.2, 3), report(0.2, 4))
-    assert "no difference can be told" in found["models"][0]["single"]["verdict"]
+    assert "no difference is certain" in found["models"][0]["single"]["verdict"]
     assert found["differences"] == []
 
 

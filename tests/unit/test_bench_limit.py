@@ -21,7 +21,7 @@ def report(limit: float, cpu: float) -> Dict[str, Any]:
 
 
 def test_the_share_of_the_limit_is_told() -> None:
-    """And how much faster than OpenCV anything could be; OpenCV itself, which multiplies less often, is no limit."""
+    """And how much faster than OpenCV anything could be; OpenCV itself, which multiplies less often, is not a limit."""
     line = measure_limit.section(report(100.0, 80.0))[-1]
     assert line == "| yolov3 | 65.9 | 100 | 80 (80%) | 90 (90%) | 99 (99%) | 1.25 times |"
     line = measure_limit.section(report(88.0, 110.0))[-1]

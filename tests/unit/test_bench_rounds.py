@@ -202,7 +202,7 @@ def test_a_long_run_keeps_a_few_bytes_of_each_photo(count: int, monkeypatch: pyt
     """From 1,000 photos on, the peak grows by what the figures take, 64 bytes each and copies of them; the decoded
     picture and blob of one photo would be 12 kB.
     """
-    peak(2_500, monkeypatch)  # CPython keeps up to 2,000 free tuples of each length, which are no photo's
+    peak(2_500, monkeypatch)  # CPython keeps up to 2,000 free tuples of each length, which belong to no photo
     assert peak(count, monkeypatch) - peak(1_000, monkeypatch) < 210 * (count - 1_000)
 
 

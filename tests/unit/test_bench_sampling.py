@@ -203,7 +203,7 @@ def test_a_watch_that_goes_on_is_ended(tmp_path: Path) -> None:
 
 
 def test_what_a_card_does_not_tell_is_left_out() -> None:
-    """[N/A] is no zero; a line of something else is passed over."""
+    """[N/A] is not a zero; a line of something else is passed over."""
     found = sampling_nvidia.parse_line("1, GRID, [N/A], 5, [Not Supported], 7000, 40, [N/A], [N/A], 10")
     assert found == (
         "1",

@@ -1,4 +1,4 @@
-"""Intervals of percentiles, means and ratios, held against SciPy's and against how often they are right.
+"""Intervals of percentiles, means and ratios, checked against SciPy's and against how often they are right.
 
 The figures of SciPy are recorded (1.17.1: scipy.stats.bootstrap with method="percentile", 9,999 resamples for the
 percentiles and 19,999 for the rest, and scipy.stats.beta for the ends' ranks), because the project does not need it.

@@ -192,7 +192,7 @@ def test_suggested_release_exists() -> None:
 
 
 def test_claims_are_devices() -> None:
-    """A package claims ids of the table, each once; the server packages also name 307 that are no graphics
+    """A package claims ids of the table, each once; the server packages also name 307 that are not graphics
     cards of the table. The number is pinned, so that a typo does not hide among them."""
     devices = FACTS["gpus"]["devices"]
     unknown = set()

@@ -163,7 +163,7 @@ def test_each_change_has_a_sentence(change: Callable[[Json], Any], words: str) -
 
 
 def test_the_same_card_in_another_slot_is_told() -> None:
-    """It is no difference to a host, and one to a reader."""
+    """It is not a difference to a host, and one to a reader."""
     old, new = {**P2000, "cards": [CARD]}, {**P2000, "cards": [{**CARD, "pci_address": "0000:02:00.0"}]}
     assert [row.text[:9] for row in lock_diff.changes(old, new)] == ["The cards"]
 

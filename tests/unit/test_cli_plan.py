@@ -263,7 +263,7 @@ def test_no_color_holds_on_a_terminal(gpuhost: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_old_terminal_s_encoding_is_no_crash() -> None:
-    """ASCII only, and bytes in an argument that are no text."""
+    """ASCII only, and bytes in an argument that are not text."""
     code, out, err = real(["--os", "ubuntu-18.04", "--compare", "GTX 750 Ti", "Quadro P2000"], PYTHONIOENCODING="ascii")
     assert (code, err) == (0, "")
     assert "GTX 750 Ti" in out
@@ -325,7 +325,7 @@ def test_a_damaged_catalog_is_code_5(tmp_path: Path, how: str) -> None:
 
 
 def test_no_line_is_broken_where_the_output_is_no_terminal() -> None:
-    """What reads it looks for whole versions, paths and commands."""
+    """What reads it looks for complete versions, paths and commands."""
     code, out, _ = real(P2000)
     assert code == 0 and "nvidia-driver-525=525.105.17-0ubuntu0.18.04.1" in out
     starts = ("note (", "unverified (", " ", "component", "driver", "CUDA", "cuDNN", "OpenCV", "TensorFlow")
@@ -352,6 +352,6 @@ def test_at_80_columns_no_version_is_broken(gpuhost: Any) -> None:
 
 
 def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """And that is no error."""
+    """And that is not an error."""
     code, out, err = typed(capsys)
     assert (code, err) == (0, "") and "plan" in out and "doctor" in out

@@ -71,7 +71,7 @@ def test_a_capability_is_dotted(text: str) -> None:
 
 
 def test_what_nvcc_says_it_builds() -> None:
-    """New ones list codes, old ones have them in their help; the letter variants are no cards of their own."""
+    """New ones list codes, old ones have them in their help; the letter variants are not cards of their own."""
     assert archs.listed_by_nvcc("sm_75\nsm_90\nsm_100\nsm_120\n") == ["7.5", "9.0", "10.0", "12.0"]
     old = "Allowed values for this option:  'compute_30','compute_75','sm_30','sm_35','sm_75'."
     assert archs.listed_by_nvcc(old) == ["3.0", "3.5", "7.5"]
@@ -244,11 +244,11 @@ def test_progress_in_steps_percent_and_time_left() -> None:
     step = progress.parse("[gpuhost 260/520 60.0] Building CXX object x.o")
     assert step is not None
     assert progress.words(step, 0) == "260/520 steps, 50 %, 1:00 gone, about 1:00 left"
-    assert progress.parse("x.cpp:3: warning: [gpuhost 1/2 3] is no status") is None
+    assert progress.parse("x.cpp:3: warning: [gpuhost 1/2 3] is not a status") is None
 
 
 def test_code_is_read_from_the_library(tmp_path: Path) -> None:
-    """Real code and PTX of several cards in one library; a file that is no library is an error."""
+    """Real code and PTX of several cards in one library; a file that is not a library is an error."""
     file = tmp_path / "cv2.abi3.so"
     file.write_bytes(elf(["sm_61", "sm_61", "sm_120", "compute_120"]))
     assert code_in.read(file).code == {"compute_120": 1, "sm_120": 1, "sm_61": 2}

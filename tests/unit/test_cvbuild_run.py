@@ -278,7 +278,7 @@ def test_headers_that_clash_with_glibc(
 
 
 def test_the_processor_s_half_of_a_cuda_file_is_compiled_quickly(shop: Workshop) -> None:
-    """The last -O is the one that g++ takes; what is no compile step reaches nvcc as it is."""
+    """The last -O is the one that g++ takes; what is not a compile step reaches nvcc as it is."""
     assert shop.run() == 0
     assert shop.work is not None
     (shop.cuda / "bin" / "nvcc").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')

@@ -206,7 +206,7 @@ def test_a_name_that_is_taken_meanwhile_is_kept(
 def test_ctrl_c_keeps_what_was_done(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The results are whole files, the video can be played, and the exit code is that of an interruption."""
+    """The results are complete files, the video can be played, and the exit code is that of an interruption."""
     real, done = outputs.Table.add, []
 
     def add(self: outputs.Table, seen: outputs.Seen) -> None:
@@ -257,7 +257,7 @@ def test_what_cannot_be_meant_ends_with_2(message: str, capsys: pytest.CaptureFi
 def test_with_json_an_error_is_json_too(message: str, option: List[str], capsys: pytest.CaptureFixture[str]) -> None:
     """On the output, in the form of every command of gpuhost, and nothing beside it."""
     if "--format" in BAD_WORDS[message] and option == ["--format", "json"]:
-        return  # the later one counts: that is no error
+        return  # the later one counts: that is not an error
     assert detect(*option, *BAD_WORDS[message]) == 2
     out, err = capsys.readouterr()
     told = json.loads(out)["error"]

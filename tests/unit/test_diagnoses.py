@@ -119,7 +119,7 @@ HOSTILE = "x; touch pwned #$(touch y)"
     ],
 )
 def test_a_hosts_words_stay_words_in_a_remedy(name: str, changes: Dict[str, Any]) -> None:
-    """What a host calls its packages, kernels and files is no part of a command that a person types."""
+    """What a host calls its packages, kernels and files is not part of a command that a person types."""
     seen = made(FAULTS[name])
     for path, value in changes.items():
         value = {"version": "1", "state": "installed", "hold": False} if value == {} else value

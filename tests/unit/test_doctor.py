@@ -225,7 +225,7 @@ HOSTILE = "x; touch pwned #$(touch y)"
 @pytest.mark.parametrize("names", [["ubuntu"], ["debian"], ["fedora"], ["arch"], ["opensuse"]])
 @pytest.mark.parametrize("name", ["D08-no-module", "D11-unsigned", "D01-library-upgraded"])
 def test_a_hosts_words_stay_words_in_a_remedy(name: str, names: List[str], dkms: bool) -> None:
-    """What a host calls its kernels and packages is no part of a command that a person types."""
+    """What a host calls its kernels and packages is not part of a command that a person types."""
     seen = without_lock(made(VERIFY[name]))
     observation, driver = seen["machine"]["observation"], seen["machine"]["installed"]["driver"]
     observation["platform"]["distribution"] = names[0]

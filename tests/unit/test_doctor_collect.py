@@ -158,7 +158,7 @@ def test_a_kernel_that_boot_does_not_name_is_the_running_one(tmp_path: Path) -> 
 
 
 def test_wsl_is_no_machine_that_lost_its_card(tmp_path: Path) -> None:
-    """nvidia-smi lists a card that the bus does not show: there that is no contradiction, and no driver is missing."""
+    """nvidia-smi lists a card that the bus does not show: not a contradiction there, and no driver is missing."""
     root = tmp_path / "fs"
     shutil.copytree(str(folder_of("ubuntu1804-gtx750ti") / "fs"), str(root), symlinks=True)
     shutil.rmtree(str(root / "sys/bus/pci/devices"))

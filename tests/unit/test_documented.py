@@ -130,7 +130,7 @@ def test_a_wrong_option_of_pytest_is_seen() -> None:
 
 
 def test_commands_are_found_wherever_they_stand() -> None:
-    """In fenced and indented blocks, lists, tables and sentences; what is no command is left alone."""
+    """In fenced and indented blocks, lists, tables and sentences; what is not a command is left alone."""
     page = (
         "Type `./run a` or `b`, with `-e c=1`.\n\n| x |\n|---|\n| `./run d` |\n\n1. e\n\n       ./run f  # g\n\n"
         "```sh\n# h\n./run i \\\n  j\n```\n\n```text\n./run no\n```\n"

@@ -161,7 +161,7 @@ def test_another_branch_is_refused() -> None:
 
 
 def test_tools_beside_the_driver_have_versions_of_their_own() -> None:
-    """nvidia-settings and nvidia-prime are of other sources and are no branch."""
+    """nvidia-settings and nvidia-prime are of other sources and are not a branch."""
     install = [ours("nvidia-settings", "440.82-0ubuntu0.18.04.1"), ours("nvidia-prime", "0.8.16~0.18.04.1")]
     assert judged(install, [], sources="nvidia-settings=nvidia-settings nvidia-prime=nvidia-prime") == []
 
@@ -208,7 +208,7 @@ def test_what_is_asked_of_apt() -> None:
     ],
 )
 def test_which_packages_are_of_another_branch(name: str, other: bool) -> None:
-    """What must go before the locked branch; the kernel's own number is no branch."""
+    """What must go before the locked branch; the kernel's own number is not a branch."""
     assert packages.other_branch(name, SIGNED, "ubuntu") is other
 
 
@@ -298,7 +298,7 @@ def test_what_only_has_the_name_is_no_driver(name: str, family: bool) -> None:
 
 
 def test_the_show_is_read_by_name_and_version() -> None:
-    """A continuation line is no field; an epoch is no part of a file's name."""
+    """A continuation line is not a field; an epoch is not part of a file's name."""
     text = SHOWN.replace("\n\nFilename", "\nSHA256: " + "a" * 64 + "\nSize: 4242\nFilename")
     text += "\n" + shown("libxau6", "1:1.0.9-1", "libxau (1.0.9)", SHA256="b" * 64)
     found = parse_show(text)

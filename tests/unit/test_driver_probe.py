@@ -103,7 +103,7 @@ def test_debian_names_the_module_otherwise(machine: Machine) -> None:
 
 
 def test_a_bare_host_has_nothing_and_no_problem(machine: Machine) -> None:
-    """Nothing is installed; that is no failure to read."""
+    """Nothing is installed; that is not a failure to read."""
     edges = machine.edges()
     assert driver(edges, KERNEL) == {
         "kernel": KERNEL,

@@ -248,7 +248,7 @@ def test_installed_packages_of_the_driver_belong_to_the_set(host: Host) -> None:
 
 
 def test_packages_of_another_branch_are_taken_down_in_the_same_step(host: Host) -> None:
-    """Two branches' modules for one kernel hide one another; configuration files that stay are no package."""
+    """Two branches' modules for one kernel hide one another; configuration files that stay are not packages."""
     host.dpkg = {
         "nvidia-tool-470": ("1.14", "install ok installed"),
         "nvidia-driver-470": ("470.1", "install ok installed"),

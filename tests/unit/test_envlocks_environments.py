@@ -64,7 +64,7 @@ def test_a_lock_is_found_by_its_name(folder):
 
 @pytest.mark.parametrize("name", ["dl4cv-tensorflow-9.9-cp38", "../outside", ""])
 def test_an_unknown_name_says_which_there_are(folder, name):
-    """A wrong version is a catalog error that lists the right ones; a path is no name."""
+    """A wrong version is a catalog error that lists the right ones; a path is not a name."""
     (folder.parent / "outside.json").write_text(json.dumps(LOCK), encoding="utf-8")
     with pytest.raises(CatalogError, match="no environment lock named") as caught:
         environments.load_environment(name)

@@ -41,7 +41,7 @@ def test_the_address_stays_out_of_the_lock():
 
 
 def test_rows_are_normalised_and_sorted():
-    """Projects spell their names in their own way; the lock has one order and says what is no wheel."""
+    """Projects spell their names in their own way; the lock has one order and says what is not a wheel."""
     rows = tool.read_report(
         report(
             item("termcolor", "1.1.0", "termcolor-1.1.0.tar.gz"),

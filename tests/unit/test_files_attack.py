@@ -116,7 +116,7 @@ def locked(path: Path) -> None:
 
 
 def moved(path: Path) -> None:
-    """A file that is whole elsewhere."""
+    """A file that is complete elsewhere."""
     source = path.parent.parent.parent / "source"
     source.write_text("moved", encoding="utf-8")
     files.put(source, path)

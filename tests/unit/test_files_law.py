@@ -29,7 +29,7 @@ EXCEPTIONS: Dict[str, Tuple[Set[str], str]] = {
     "cvbuild/install.py": ({"extract"}, "one library of a wheel of ours, into the temporary folder it is given"),
     "cvbuild/sources.py": ({"rmtree"}, "half-unpacked sources, away from a full disk"),
     "cvbuild/make.py": ({"rmtree"}, "a stale build tree"),
-    "reading.py": ({"open"}, "only reads, and never what is no regular file"),
+    "reading.py": ({"open"}, "only reads, and never what is not a regular file"),
     "host/watch/run.py": ({"open"}, "only asks whether a lock is held, and does not wait for a pipe"),
     "cli/main.py": ({"open"}, "/dev/null in the place of an output that nobody reads any more"),
     "doctor/run.py": ({"open"}, "a bundle where the user wants it, and /dev/null as in cli/main.py"),

@@ -61,7 +61,7 @@ def test_going_back_is_refused_where_something_is_gone(tmp_path: Path) -> None:
     switch(tmp_path, cuda="cuda-1")
     switch(tmp_path, cuda="cuda-2")
     (tmp_path / "store/cuda-1" / store.MARKER).unlink()
-    with pytest.raises(UsageError, match="cuda-1, which is not whole"):
+    with pytest.raises(UsageError, match="cuda-1, which is not complete"):
         generations.go_back(tmp_path, 1)
     with pytest.raises(UsageError, match="no generation 7"):
         generations.go_back(tmp_path, 7)

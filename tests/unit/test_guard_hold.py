@@ -212,7 +212,7 @@ def test_another_failure_of_apt_mark_is_told_at_once(host: Host) -> None:
 
 
 def test_a_damaged_listing_is_refused(host: Host) -> None:
-    """Half a hold set is no guard (D02)."""
+    """Half a hold set is not a guard (D02)."""
     host.run = lambda argv, timeout: (1, "", "dpkg-query: no such file")  # type: ignore[method-assign]
     host.edges.run = host.run
     with pytest.raises(EnvironmentProblem, match="cannot be read"):

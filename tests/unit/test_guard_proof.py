@@ -222,7 +222,7 @@ def explained(
     ],
 )
 def test_a_dependency_explains_only_where_it_is_not_met(relation: str, reason: Optional[str]) -> None:
-    """Naming a held package is no reason; needing another version of it is."""
+    """Naming a held package is not a reason; needing another version of it is."""
     assert explained(relation=relation) == reason
 
 

@@ -344,7 +344,7 @@ MISTAKES: Dict[str, Tuple[str, Callable[..., Any]]] = {
     "the version that is loaded": ("gpu.parse_module_version", lambda text: "1.1"),
     "nvidia-smi's cards": ("gpu.parse_smi_csv", lambda text, fields: ({}, [])),
     "nvidia-smi's warnings": ("gpu.sort_out", lambda lines: ({}, [], [line for line in lines if line])),
-    "what is no card": ("gpu.other_kind", lambda edges, folder, card: None),
+    "what is not a card": ("gpu.other_kind", lambda edges, folder, card: None),
     "the bus": ("gpu.functions", lambda edges: ([], [])),
     "modinfo": ("driver.parse_modinfo", lambda text: dict(MISREAD)),
     "a module's own signature": ("driver.with_signer", lambda edges, seen: {**seen, "signed": False}),

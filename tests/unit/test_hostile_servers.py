@@ -222,7 +222,7 @@ def test_a_slow_start_and_a_fast_rest_is_no_slow_answer() -> None:
 
 
 def test_a_server_that_drops_after_each_few_bytes(vendor: Vendor, cache: Path) -> None:
-    """A little in each try is no progress: the tries end."""
+    """A little in each try is not progress: the tries end."""
     file = {**vendor.offer(), "size": WHOLE}
 
     def piece(begin: int) -> bytes:
@@ -245,7 +245,7 @@ def test_headers_without_end(vendor: Vendor, cache: Path, monkeypatch: pytest.Mo
 
 
 def test_redirects_are_few_and_https(vendor: Vendor, cache: Path) -> None:
-    """Five are followed, a sixth is not; never to http, nor to what is no address."""
+    """Five are followed, a sixth is not; never to http, nor to what is not an address."""
     file = vendor.offer()
     vendor.faults = [file["url"]] * https.REDIRECTS
     assert obtain(cache, file) is True

@@ -106,7 +106,7 @@ def test_a_verification_ends_what_it_has_started(tmp_path: Path, pipe: Path, rea
     done = interrupted(line, ready, {"PATH": path_with(programs)})
     assert done.returncode == INTERRUPTED, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr and "./run pytest verify/" in done.stdout
-    assert not (tmp_path / "to").exists(), "half a verification is no report"
+    assert not (tmp_path / "to").exists(), "half a verification is not a report"
     assert ended(ready)
 
 

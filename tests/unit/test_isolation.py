@@ -34,7 +34,7 @@ NAMES = ("pip", "json", "cv2", "gpuhost", "venv", "runpy", "numpy", "sitecustomi
 
 
 def words(node: ast.AST) -> List[str]:
-    """The constants of a list, in order; what is no constant is ''."""
+    """The constants of a list, in order; what is not a constant is ''."""
     parts = getattr(node, "elts", [])
     return [part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else "" for part in parts]
 

@@ -1,4 +1,4 @@
-"""A lock holds what is installed: no catalog changes that, no other file passes for its own, a kill leaves it whole."""
+"""A lock holds what is installed: no catalog changes that, no other file passes for its own, no kill damages it."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ PLACES: List[Any] = [
 
 @pytest.mark.parametrize("change", [row[1] for row in PLACES], ids=[row[0] for row in PLACES])
 def test_a_package_that_no_index_has_is_refused(tmp_path: Path, change: Json) -> None:
-    """The file and its sha256 in the lock agree; what it names is held against the lock's schema."""
+    """The file and its sha256 in the lock agree; what it names is checked against the lock's schema."""
     value = copy.deepcopy(CPU)
     value["environments"]["dl4cv"]["packages"].append(environment(**change)["packages"][0])
     try:
@@ -328,7 +328,7 @@ def test_a_lock_names_its_files_and_no_others(tmp_path: Path, named: Any) -> Non
 
 
 def test_a_file_of_another_lock_does_not_fit(tmp_path: Path) -> None:
-    """It is whole and its sha256 is right, but it is for another Python, or does not hold the planned file."""
+    """It is complete and its sha256 is right, but it is for another Python, or does not hold the planned file."""
     for name, source in (("dl4cv", P2000), ("opencv_cuda", P2000)):
         value = {**CPU, "environments": {**CPU["environments"], name: source["environments"][name]}}
         with pytest.raises(LockError, match=f"its environment {name} is for Python 3.8, its plan for 3.11"):
@@ -444,7 +444,7 @@ def killed_at(step: int, work: Callable[[], Any]) -> bool:
 def steps(
     folder: Path, begin: Callable[[Path], None], work: Callable[[Path], Any], whole: List[Json], pending: List[Any]
 ) -> int:
-    """Kill some work at each of its steps: the lock is whole each time, and the same work again ends well."""
+    """Kill some work at each of its steps: the lock is complete each time, and the same work again ends well."""
     for step in range(200):
         file = folder / str(step) / "stack.json"
         begin(file)

@@ -382,7 +382,7 @@ def test_where_the_distribution_keeps_a_file(label: str, codename: str, date: st
     [("", 0), ("aa (= 1), bb | cc", 3), ("aa (~ 1)", 0), ("aa (>= 1", 0), (",,|,", 0), ("libc6:any (>= 2.1)", 1)],
 )
 def test_dependencies_are_read_as_far_as_they_can_be(text: str, count: int) -> None:
-    """What cannot be read is no package of the driver."""
+    """What cannot be read is not a package of the driver."""
     assert sum(len(clause) for clause in relations(text)) == count
 
 

@@ -196,7 +196,7 @@ def test_one_version_with_two_contents_is_a_named_problem(tmp_path: Path) -> Non
 
 
 def test_too_many_packages_are_a_named_problem(tmp_path: Path) -> None:
-    """An archive of 100,000 packages is no burden; one that calls them all a driver is refused."""
+    """An archive of 100,000 packages is not a burden; one that calls them all a driver is refused."""
     apt = debian()
     names = "".join(f"lib{number}\n" for number in range(100_000))
     apt.said["pkgnames"] = (0, names + "nvidia-driver\n", "")

@@ -200,7 +200,7 @@ def test_own_origins(origin: str, distribution: str, own: bool) -> None:
     ],
 )
 def test_redaction(text: str, shown: str) -> None:
-    """Passwords with an @ or a slash that nobody escaped; a port and an @ in a path are no password."""
+    """Passwords with an @ or a slash that nobody escaped; a port and an @ in a path are not passwords."""
     assert without_logins(text) == shown
 
 
@@ -261,7 +261,7 @@ LIST_TEXT = st.lists(
 
 @given(st.text() | LIST_TEXT)
 def test_any_text_gives_sources_and_problems(text: str) -> None:
-    """Each source is whole and each problem points at a line; the rest of apt's output parses as well."""
+    """Each source is complete and each problem points at a line; the rest of apt's output parses as well."""
     for parse in (parsers.parse_one_line, parsers.parse_deb822):
         sources, problems = parse(text, "f")
         assert all(s["uris"] and s["suites"] and s["types"] and s["line"] >= 1 for s in sources)

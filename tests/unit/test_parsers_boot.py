@@ -57,7 +57,7 @@ def menu(default: str) -> str:
     ],
 )
 def test_a_menu_and_its_default(default: str, kernel: Optional[str]) -> None:
-    """Numbers, titles and ids down the submenu; what is not there is GRUB's first entry; firmware is no kernel."""
+    """Numbers, titles and ids down the submenu; what is not there is GRUB's first entry; firmware is not a kernel."""
     text = menu(default)
     assert parse_grub_default(text) == default
     entry = choose(parse_grub_menu(text), default)

@@ -159,7 +159,7 @@ def test_which_packages_are_of_the_stack_and_which_are_observed(name: str, stack
 
 @given(st.text())
 def test_any_text_gives_a_value(text: str) -> None:
-    """A truncated or foreign file is no traceback."""
+    """A truncated or foreign file is not a traceback."""
     cpu = parsers.parse_cpuinfo(text)
     assert cpu["count"] >= 0
     memory = parsers.parse_meminfo(text)

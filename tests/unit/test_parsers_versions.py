@@ -1,4 +1,4 @@
-"""The order of Debian versions, held against dpkg itself where the machine has it."""
+"""The order of Debian versions, checked against dpkg itself where the machine has it."""
 
 from __future__ import annotations
 

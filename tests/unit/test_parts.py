@@ -123,7 +123,7 @@ def test_a_refusal_with_another_cause_names_no_obstacle() -> None:
 
 @pytest.mark.parametrize("asked", ["tensorflow", [1], ["cuda"], {"tensorflow": True}, None])
 def test_what_the_inventory_leaves_out_has_a_form(asked: Any) -> None:
-    """A word that is no list, or a component that cannot be left out."""
+    """A word that is not a list, or a component that cannot be left out."""
     with pytest.raises(UsageError, match="gpu_stack_without"):
         left_out(asked)
 
@@ -164,7 +164,7 @@ def test_the_generation_loses_what_is_left_out() -> None:
 @pytest.mark.parametrize("observation", [GTX, CPU], ids=["card", "cpu"])
 @pytest.mark.parametrize("part", BOTH)
 def test_verify_does_not_ask_for_it(observation: Json, part: str) -> None:
-    """Each of its checks, and each that needs one of them, says so; no other check suffers and the verdict is whole."""
+    """Each of its checks, and each that needs one of them, says so; no other check suffers; the verdict is complete."""
     asked = KEPT if observation["gpus"] else {}
     results = judged(host(observation, locked(observation, part, **asked)))
     of_part = {"opencv": ("opencv.", "detector.", "service.", "benchmark."), "tensorflow": ("tensorflow.",)}[part]

@@ -21,7 +21,7 @@ BOOKWORM = (folder_of("debian12-no-gpu") / "fs" / "etc" / "os-release").read_tex
 
 
 def test_half_configured_packages_are_named() -> None:
-    """What apt's next call would stumble over, with the command; packages that were removed whole are no fault."""
+    """What apt's next call would stumble over, with the command; packages removed completely are not a fault."""
     (problem,) = preflight.problems(observed("ubuntu1804-half-configured"))
     assert "nvidia-dkms-525, nvidia-driver-525" in problem
     assert "nvidia-driver-515" not in problem
@@ -151,7 +151,7 @@ def test_an_unknown_secure_boot_is_not_planned_as_off(name: str, refused: bool) 
 
 @pytest.mark.parametrize("what", ["/proc/cpuinfo", "/boot", "/lib/modules", "/sys/bus/pci/devices/0000:00:1f.0"])
 def test_a_request_is_not_made_from_what_could_not_be_read(what: str) -> None:
-    """Without its flags a processor would pass for one without AVX, and a device for one that is no card."""
+    """Without its flags a processor would pass for one without AVX, and a device for one that is not a card."""
     observation = {**observed("debian12-no-gpu"), "problems": [{"what": what, "error": "It broke."}]}
     with pytest.raises(UnreadableError, match=what):
         request_of(resolver(), observation, {})

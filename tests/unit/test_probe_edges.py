@@ -43,7 +43,7 @@ def test_a_command_speaks_english_and_reads_nothing() -> None:
 
 
 def test_a_command_that_is_not_there_or_not_runnable(tmp_path: Path) -> None:
-    """Absent and broken are told apart, because an absent nvidia-smi is no error."""
+    """Absent and broken are told apart, because an absent nvidia-smi is not an error."""
     assert run_command(["no-such-command-here"], 60)[0] == NOT_FOUND
     (tmp_path / "tool").write_text("", encoding="utf-8")
     assert run_command([str(tmp_path / "tool")], 60)[0] == NOT_RUNNABLE

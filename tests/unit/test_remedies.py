@@ -572,7 +572,7 @@ def test_hostile_words_stay_words(tmp_path: Path, programs: str, path: str, suit
     file.write_text(foreign + ours, encoding="utf-8")
     found = parsed(file)
     if len(found) != 2:
-        return  # such a word is no source: preflight says that it cannot be read
+        return  # such a word is not a source: preflight says that it cannot be read
     left = carried_out(file, programs, 0)
     assert left in (ours, "\n" + ours)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [file.name]
@@ -600,7 +600,7 @@ def test_the_branch_is_that_of_the_modules_kind(names: List[str], branch: str) -
 
 CARD = "no bed has such a card, or NVIDIA's programs for it"
 PERSON = "it shows something to a person, or opens an editor"
-FOREIGN = "no bed has that package manager: its words are held against its documentation above"
+FOREIGN = "no bed has that package manager: its words are checked against its documentation above"
 MODULE = "no module can be loaded into, and no boot loader started by, the kernel of a bed"
 ONLINE = "it fetches gigabytes, or asks NVIDIA's server"
 VIRTUALBOX = "not yet: it is written in e2e/test_virtualbox.py, which was not seen as far as that"

@@ -299,7 +299,7 @@ def test_without_a_benchmark_there_is_no_picture(tmp_path: Path) -> None:
 
 
 def test_a_later_report_is_not_overwritten(tmp_path: Path) -> None:
-    """Of two runs at once, the one that began first may end last. A report of the future is no later one."""
+    """Of two runs at once, the one that began first may end last. A report of the future is not a later one."""
     target = tmp_path / "reports" / "box"
     early, late = ({**made(tmp_path), "when": f"2026-01-0{day}T00:00:00Z"} for day in (1, 2))
     for found in (late, early):

@@ -104,7 +104,7 @@ def test_going_back_compares_with_what_was_in_force_before(tmp_path: Path) -> No
     ],
 )
 def test_other_work_has_no_ratio(change: Callable[[Json], Any], told: str, tmp_path: Path) -> None:
-    """Both times are told, and why they are not held against each other."""
+    """Both times are told, and why they are not checked against each other."""
     rows = report_swap.lines([made(tmp_path, 1, 0.4, 0), made(tmp_path, 2, 0.1, 60, change)])[1:]
     assert rows and all(told in row and "times as fast" not in row for row in rows)
 

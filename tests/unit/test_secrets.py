@@ -99,7 +99,7 @@ def test_a_secret_comes_out_nowhere(place: str, secret: str, form: str) -> None:
     "text",
     [
         "https://pypi.org/simple and http://archive.ubuntu.com:80/ubuntu bionic main",
-        "store/cuda-11.8.0-0123456789ab is not whole: sha256 325f0273",
+        "store/cuda-11.8.0-0123456789ab is not complete: sha256 325f0273",
         "Secure Boot is on, and the key is not enrolled: mokutil asks for a password once.",
         "[B-usage] --arch-bin 6.1: nothing to build. ssh root@box, jo@box:/x",
     ],

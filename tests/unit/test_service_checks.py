@@ -76,7 +76,7 @@ def test_a_host_that_has_it_passes() -> None:
 
 
 def test_a_host_that_has_none_is_not_asked() -> None:
-    """It is off by default, and that is no gap in what was proved."""
+    """It is off by default, and that is not a gap in what was proved."""
     results = judged(cpu_host())
     assert {results[name].actual for name in IDS} == {NOT_SERVED}
     assert all(checks.is_unasked(results[name].status, results[name].actual) for name in IDS)
@@ -105,7 +105,7 @@ def half_made(seen: Json) -> None:
 
 
 BROKEN: List[Any] = [
-    ("service.installed", half_made, "not whole"),
+    ("service.installed", half_made, "not complete"),
     ("service.nginx", setting("nginx", "complaint", to="unknown directive"), "unknown directive"),
     ("service.nginx", setting("nginx", "there", to=False), "not installed"),
     ("service.nginx", setting("nginx", "site", to=False), "not there"),

@@ -90,7 +90,7 @@ def test_toolkits_and_their_links() -> None:
     ],
 )
 def test_what_cannot_be_had_is_that_parts_problem(options: Dict[str, Any], part: str, words: str) -> None:
-    """With what to do; the parts that do not rest on it are whole."""
+    """With what to do; the parts that do not rest on it are complete."""
     found = specs.of_lock(P2000, **options)
     assert words in found[part]["problem"] and "toolkits" not in found[part]
     assert found["tensorflow"]["problem"] == found["opencv"]["problem"] == ""

@@ -71,7 +71,7 @@ def test_a_target_without_its_marker_is_refused(tmp_path: Path) -> None:
     install(tmp_path, "dl4cv-1", "dl4cv-2", "yolo-1")
     store.switch(tmp_path, {}, LINKS)
     (tmp_path / "store" / "dl4cv-2" / store.MARKER).unlink()
-    with pytest.raises(EnvironmentProblem, match="dl4cv-2 is not whole"):
+    with pytest.raises(EnvironmentProblem, match="dl4cv-2 is not complete"):
         store.switch(tmp_path, {}, OTHER)
     assert store.generations(tmp_path) == [1]
     assert in_force(tmp_path) == {"venvs/dl4cv": "dl4cv-1", "yolo": "yolo-1"}

@@ -1,4 +1,4 @@
-"""Two runs at once on one host: each change is whole, none is lost, and whoever waits is told for whom."""
+"""Two runs at once on one host: each change is complete, none is lost, and whoever waits is told for whom."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def check(root: Path, acts: Tuple[str, str], ended: List[Dict[str, Any]]) -> Non
     assert [p.name for p in root.rglob("*.new")] == []
     assert list((root / store.TEMPORARY).iterdir()) == []
     for one in ended:
-        assert "ended" in one or "is not whole" in one["error"] or "no generation 1" in one["error"], one
+        assert "ended" in one or "is not complete" in one["error"] or "no generation 1" in one["error"], one
         for sentence in one["told"]:
             assert sentence.startswith("Another run is changing this host"), sentence
 

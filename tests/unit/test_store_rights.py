@@ -131,7 +131,7 @@ def test_a_umask_does_not_reach_the_store(tmp_path: Path) -> None:
     ],
 )
 def test_the_claim(rights: Optional[Dict[str, Any]], status: str, words: str) -> None:
-    """What was not read is no pass."""
+    """What was not read is not a pass."""
     found = result(rights)
     assert found.status == status and words in found.actual
     if rights and rights["more"]:
@@ -139,7 +139,7 @@ def test_the_claim(rights: Optional[Dict[str, Any]], status: str, words: str) ->
 
 
 def test_a_host_that_was_read_by_an_earlier_release_is_still_read() -> None:
-    """Its answer has no such field; with one of another form it is no answer."""
+    """Its answer has no such field; with one of another form it is not an answer."""
     seen = copy.deepcopy(HEALTHY)
     del seen["machine"]["installed"]["rights"]
     assert "error" not in answers.machine(seen["machine"])

@@ -1,4 +1,4 @@
-"""The store: folders that count only when they are whole, whatever moment a run was killed at."""
+"""The store: folders that count only when they are complete, whatever moment a run was killed at."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def content(folder: Path) -> Dict[str, str]:
 
 
 def test_a_tree_is_written_once(tmp_path: Path) -> None:
-    """The second call finds it whole and touches nothing, its own marker's time included."""
+    """The second call finds it complete and touches nothing, its own marker's time included."""
     folder = tmp_path / "store" / "x-1"
     assert store.write_tree(folder, FILES, "d1") is True
     assert content(folder) == FILES
@@ -116,7 +116,7 @@ def test_another_digest_replaces_the_tree(tmp_path: Path) -> None:
 
 
 def test_a_killed_write_is_never_half_counted(tmp_path: Path) -> None:
-    """At every moment the tree is absent, the old one or the new one; the next run makes it whole."""
+    """At every moment the tree is absent, the old one or the new one; the next run makes it complete."""
     act: Callable[[Path], Any] = lambda root: store.write_tree(root / "store" / "x", FILES, "new")  # noqa: E731 - one line
     prepare: Callable[[Path], Any] = lambda root: store.write_tree(root / "store" / "x", OLD, "old")  # noqa: E731 - one line
     for root in killed_at_each_step(act, prepare, tmp_path):

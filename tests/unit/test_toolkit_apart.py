@@ -107,7 +107,7 @@ def locked() -> Json:
 
 
 def test_the_lock_keeps_it() -> None:
-    """Byte for byte, and half of a toolkit is no lock; nor is one whose wheels come from somewhere else."""
+    """Byte for byte, and half of a toolkit is not a lock; nor is one whose wheels come from somewhere else."""
     held = locked()
     assert lock.check(json.loads(json.dumps(held)), "here") == held
     for change in ({"cudnn": None}, {"cuda": None}, {"cuda": {**held["plan"]["tensorflow"]["cuda"], "url": "x"}}):

@@ -280,7 +280,7 @@ def test_two_at_once_download_once(vendor: Vendor, cache: Path) -> None:
 
 
 def test_errors_are_of_the_kinds_that_users_meet(vendor: Vendor, cache: Path) -> None:
-    """A folder that cannot be written is no traceback."""
+    """A folder that cannot be written is not a traceback."""
     cache.write_text("a file where the cache should be")
     with pytest.raises(GpuhostError, match="cannot be written"):
         obtain(cache, vendor.offer())

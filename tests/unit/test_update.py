@@ -215,7 +215,7 @@ class TestDkms:
         assert found["lock"]["plan"]["driver"]["package_version"] == DEBIAN_NEW
 
     def test_an_index_that_was_made_anew(self) -> None:
-        """The addresses for good move with its date, and the same files at another address are no news: neither for a
+        """The addresses for good move with its date, and the same files at another address are not news: neither for a
         lock nor for an update that was stopped.
         """
         old = locked(debian(nvidia(DEBIAN_OLD), DEBIAN_NOW))
@@ -229,7 +229,7 @@ class TestDkms:
 
     @pytest.mark.parametrize("version", ["550.163.01-2", "535.216.01-1~deb12u1"])
     def test_another_branch_and_an_older_version_are_not_taken(self, version: str) -> None:
-        """Another branch may have dropped the card, and what is older is no update."""
+        """Another branch may have dropped the card, and what is older is not an update."""
         old = locked(debian(nvidia(DEBIAN_OLD), DEBIAN_NOW))
         found = updated(debian(nvidia(version), DEBIAN_NOW), old)
         assert not found["differs"] and found["lock"] == old

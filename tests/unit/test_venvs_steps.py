@@ -92,7 +92,7 @@ def test_pip_goes_first_and_each_file_is_fetched_once(tmp_path: Path, lock: Dict
 
 
 def test_a_damaged_file_of_the_cache_is_fetched_again(tmp_path: Path, lock: Dict[str, Any], commands: Commands) -> None:
-    """One wheel cut short and one with a changed byte are replaced; what is whole is not fetched again."""
+    """One wheel cut short and one with a changed byte are replaced; what is complete is not fetched again."""
     install(tmp_path, lock)
     wheels = tmp_path / "cache" / "wheels"
     one, two = wheels / "gpuhost_one-1.0-py3-none-any.whl", wheels / "gpuhost_two-2.5-py3-none-any.whl"
@@ -107,7 +107,7 @@ def test_a_damaged_file_of_the_cache_is_fetched_again(tmp_path: Path, lock: Dict
 
 
 def test_killed_at_every_command(tmp_path: Path, lock: Dict[str, Any], commands: Commands) -> None:
-    """Halfway through each command: nothing counts, and the next run makes it whole, with a clean cache."""
+    """Halfway through each command: nothing counts, and the next run makes it complete, with a clean cache."""
     for last in range(6):
         root = tmp_path / str(last)
         root.mkdir()

@@ -280,7 +280,7 @@ def test_a_lock_of_another_release_of_gpuhost_is_told() -> None:
 
 
 def test_the_engines_are_the_hosts_own_choice() -> None:
-    """A host whose opencv_cuda has the engines is held against that lock, package by package, and passes."""
+    """A host whose opencv_cuda has the engines is checked against that lock, package by package, and passes."""
     seen = fresh("cpu")
     wanted = contents.added(seen["lock"], contents.Options(opencv_engines=True))["environments"][contents.ENGINES]
     for lock in (seen["lock"], seen["machine"]["installed"]["stack"]):
@@ -306,7 +306,7 @@ def test_the_engines_are_the_hosts_own_choice() -> None:
     ],
 )
 def test_deviations(found: dict[str, list[str]], told: list[str]) -> None:
-    """Names compare as PEP 503 says; what venv brings itself is no deviation."""
+    """Names compare as PEP 503 says; what venv brings itself is not a deviation."""
     assert checks_environments.deviations({"numpy": "2.0"}, found) == told
 
 

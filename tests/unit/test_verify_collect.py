@@ -151,7 +151,7 @@ def test_a_crash_is_a_named_result(tmp_path: Path, effect: str, told: str | None
 
 
 def test_the_reference_blur_is_opencvs() -> None:
-    """The arithmetic that OpenCV is held against, held against OpenCV."""
+    """The arithmetic that OpenCV is checked against, checked against OpenCV."""
     import cv2
 
     picture = probe_environment.made_picture()

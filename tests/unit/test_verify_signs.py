@@ -181,7 +181,7 @@ def test_a_refusal_is_kept_without_its_time() -> None:
 
 @pytest.mark.parametrize("text", ["", "No devices were found", "00000000:01:00.0, [N/A]", "x, 3", "00000000:01:00.0"])
 def test_memory_that_is_not_told(text: str) -> None:
-    """No figure is no figure."""
+    """No figure is not a figure."""
     assert parse_free_memory(text) == {}
 
 

@@ -123,7 +123,7 @@ def test_a_bare_version_is_a_series(value: List[int], series: List[int]) -> None
     ],
 )
 def test_release_takes_the_figures(text: str, figures: Tuple[int, ...]) -> None:
-    """Also of a kernel's release, which is no version to `packaging`."""
+    """Also of a kernel's release, which is not a version to `packaging`."""
     assert versions.release(text) == figures
 
 

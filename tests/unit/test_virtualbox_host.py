@@ -58,7 +58,7 @@ SAID = {
 
 @pytest.mark.parametrize("said", SAID)
 def test_the_program_says_its_release(said: str) -> None:
-    """Behind the warning, too: that one names a kernel, which is no release of VirtualBox."""
+    """Behind the warning, too: that one names a kernel, which is not a release of VirtualBox."""
     assert packages.program_version(said) == SAID[said]
 
 

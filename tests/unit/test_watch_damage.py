@@ -39,7 +39,7 @@ class Losing(Machine):
     """A host whose files and commands are damaged, one after the other."""
 
     def __init__(self, folder: Path) -> None:
-        """A host that is well, with a second PCI device that is no card."""
+        """A host that is well, with a second PCI device that is not a card."""
         super().__init__(folder)
         self.put("/var/lib/dpkg/lock", "")
         self.said: Dict[str, Answer] = {}

@@ -1,4 +1,4 @@
-"""What the watch finds, held against verify/: the same host, the same fault, the same check."""
+"""What the watch finds, checked against verify/: the same host, the same fault, the same check."""
 
 from __future__ import annotations
 

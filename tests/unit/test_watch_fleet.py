@@ -24,7 +24,7 @@ Json = Dict[str, Any]
 
 
 def fleet(folder: Path) -> List[str]:
-    """Three hosts, one broken and one whose words are attacks; and a file that is no report."""
+    """Three hosts, one broken and one whose words are attacks; and a file that is not a report."""
     for name, at, change in (
         ("alpha", "alpha", lambda seen: None),
         ("beta", "beta", lambda seen: seen["machine"]["observation"]["dpkg_audit"].append("half installed")),

@@ -57,7 +57,7 @@ def test_a_failure_is_dated_between_two_reports() -> None:
 
 
 def test_what_never_changed_is_older_than_what_is_kept() -> None:
-    """The first report is no beginning."""
+    """The first report is not a beginning."""
     found = only([report(1, None, a="fail"), report(2, a="fail")])
     assert found.before is None
     assert history.told(found) == "since 2026-01-01T00:00:00Z (no generation) or earlier"
@@ -319,7 +319,7 @@ def test_a_clock_that_was_set_back_takes_nothing_away(tmp_path: Path, monkeypatc
 
 
 def test_a_report_that_is_not_among_those_kept_is_told_by_itself() -> None:
-    """Another run has dropped it, or it was passed over: that is no reason for a traceback."""
+    """Another run has dropped it, or it was passed over: that is not a reason for a traceback."""
     days = [report(1, a="pass"), report(3, a="pass")]
     told = history.in_report(report(2, a="fail"), days)
     assert told == {

@@ -38,7 +38,7 @@ def bench(work: Path, *more: str) -> int:
 
 
 def test_a_budget_ends_the_measurement(work: Path, tmp_path: Path) -> None:
-    """No further photo is begun once the time has passed, one is always measured, and the report is whole."""
+    """No further photo is begun once the time has passed, one is always measured, and the report is complete."""
     file = tmp_path / "report.json"
     assert bench(work, "--count", "4", "--budget", "1e-9", "--json", str(file)) == 0
     entry = json.loads(file.read_text(encoding="utf-8"))["models"][0]
@@ -125,7 +125,7 @@ def test_made_photos_have_the_known_pixels() -> None:
 
 
 def test_whole_photos_are_kept_and_damaged_ones_drawn_again(tmp_path: Path) -> None:
-    """Each file is held against the list; a smaller count leaves the others alone."""
+    """Each file is checked against the list; a smaller count leaves the others alone."""
     first = photos.make(tmp_path, 3)
     whole = {path: path.read_bytes() for path in first.paths}
     times = {path: path.stat().st_mtime_ns for path in first.paths}
@@ -272,7 +272,7 @@ def test_no_usable_photo_is_a_mistake(
 
 MISTAKES: Dict[str, List[str]] = {
     "no model 'yolov9'": ["--model", "yolov9"],
-    "'probe'|probe is no model": ["--model", "probe"],
+    "'probe'|probe is not a model": ["--model", "probe"],
     "input size": ["--size", "100"],
     "no device 'tpu'": ["--device", "tpu"],
     "--count": ["--count", "0"],

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
     not LIBRARY.is_file(), reason="Darknet's own program is not here: apt install darknet (Debian 12)"
 )
 KNOWN = ("plain", "wide", "tall", "one channel", "relu", "pad 0", "maxpool padding", "shortcut", "region")
-"""Of the networks that other engines are held against, those without what came after 2018."""
+"""Of the networks that other engines are checked against, those without what came after 2018."""
 
 
 def by_darknet(cfg: Path, weights: Path, head: Any, blob: Any, folder: Path) -> Any:

@@ -37,7 +37,7 @@ def published(cache: Path, model: str) -> Path:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_objects_of_a_photograph_are_found(model: str, asked: Dict[str, str], tmp_path: Path) -> None:
-    """Each of the objects is found, by each network whose weights are there; the file is held against its SHA-256."""
+    """Each of the objects is found, by each network whose weights are there, with the published SHA-256."""
     weights = published(Path(asked["GPUHOST_WEIGHTS"]), model)
     if not weights.is_file():
         pytest.skip(f"there is no {weights}")

@@ -1,4 +1,4 @@
-"""The boxes of real exports, held against those of the exporters' own code (tools/record_exports.py).
+"""The boxes of real exports, checked against those of the exporters' own code (tools/record_exports.py).
 
 What the repository holds is the exporter's metadata, input and output for a piece of a photograph, and the boxes that
 its own code made of that; a model of ours gives that output. With GPUHOST_EXPORTS, a folder that the tool has filled,

@@ -1,4 +1,4 @@
-"""Debian's archive: its indices, held against its keys, and what they say of platforms, drivers and cards."""
+"""Debian's archive: its indices, checked against its keys, and what they say of platforms, drivers and cards."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def packages(fetch: Fetch, signed: Signed, component: str, wanted: re.Pattern[st
 
 
 def members(fetch: Fetch, stanza: Stanza, folder: str) -> Dict[str, str]:
-    """Return the texts of the files in a folder of a package, by name; the package is held against its index."""
+    """Return the texts of the files in a folder of a package, by name; the package is checked against its index."""
     data = checked(fetch.get(f"{stanza['base']}/{stanza['filename']}"), stanza["sha256"], stanza["filename"])
     with tempfile.TemporaryDirectory() as work:
         deb, unpacked = Path(work) / "it.deb", Path(work) / "it.tar"

@@ -114,7 +114,7 @@ def read(fetch: Fetch, tables: Mapping[str, Json], index: str) -> Iterator[Findi
 def tensorflow(files: Listing, tables: Mapping[str, Json], locked: Set[str]) -> Iterator[Finding]:
     """Yield the wheels of TensorFlow's releases for the Pythons that some platform has.
 
-    A new one for which no environment is `locked` is told only: with its row a plan could name what nothing installs.
+    A new one for which no environment is `locked` is only named: its row would let a plan name what nothing installs.
     """
     pythons = {p for one in tables["platforms"]["platforms"].values() for p in one["pythons"]}
     tags = {f"cp{one.replace('.', '')}" for one in pythons}

@@ -75,7 +75,7 @@ def ask(known: Mapping[str, Json], options: argparse.Namespace) -> Tuple[List[Fi
 
 
 def write(made: Difference, known: Mapping[str, Json], folder: Path, output: Optional[Path]) -> None:
-    """Write the tables that differ, each held against its schema before any is written."""
+    """Write the tables that differ, each checked against its schema before any is written."""
     changed = {name: value for name, value in made.tables.items() if value != known[name]}
     for name, value in changed.items():
         catalog.fits(value, f"{name}.json", name.partition("/")[0])

@@ -27,7 +27,7 @@ def sums(text: str) -> Dict[str, str]:
         match = _LINE.fullmatch(line.rstrip())
         if match is None:
             raise ArtifactError(
-                f"A line of SHA256SUMS is no checksum: {printable(line, 80)}", "Look what became of it."
+                f"A line of SHA256SUMS is not a checksum: {printable(line, 80)}", "Look what became of it."
             )
         if found.setdefault(match.group(2), match.group(1)) != match.group(1):
             raise ArtifactError(f"SHA256SUMS has two checksums of {match.group(2)}.", "Look what became of it.")
@@ -61,12 +61,12 @@ def newest(fetch: Fetch) -> str:
     """Return the version that Oracle calls its latest stable one."""
     text = fetch.get(f"{FILES}/LATEST-STABLE.TXT", limit=100).decode("ascii", "replace").strip()
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3}){2}", text):
-        raise ArtifactError(f"LATEST-STABLE.TXT is no version: {printable(text, 40)}", "Look what became of it.")
+        raise ArtifactError(f"LATEST-STABLE.TXT is not a version: {printable(text, 40)}", "Look what became of it.")
     return text
 
 
 def read(fetch: Fetch, tables: Mapping[str, Json]) -> Iterator[Finding]:
-    """Yield the releases of the catalog held against Oracle's checksums, and its newest release."""
+    """Yield the releases of the catalog checked against Oracle's checksums, and its newest release."""
     known = {one["version"]: one for one in tables["virtualbox"]["releases"]}
     latest = newest(fetch)
     for version in [*known, *([] if latest in known else [latest])]:

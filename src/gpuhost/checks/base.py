@@ -1,4 +1,18 @@
-"""What a check is, and what comes out of one. Pure; no check opens a file or runs a command."""
+"""What a check is, and what comes out of one. Pure; no check opens a file or runs a command.
+
+Each check and each sign of a diagnosis takes `seen`, what was collected of one host (`verification.collect`, or without
+a lock `doctor.collect`), with these keys:
+
+    host, options   the host's name, and the options of the run: benchmark, photos, images, require_gpu and so on
+    lock            the lock, or None; then `lock_error` has message, next_step and missing
+    machine         observation and installed, as data/observation.schema.json and installed.schema.json have them; or
+                    error and next_step where the host could not be read
+    expected        what to compare with, made on the controller (`verification.expected`)
+    as_found        without a lock, the expectation made from the host itself (`checks.found`)
+    environments    what a program in opencv_cuda and in dl4cv answered, by the name of the environment
+    service         what the detection service answered
+    benchmark       the report of each measured model, or its error; `earlier` is the last kept report of this host
+"""
 
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -17,7 +31,7 @@ NOT_PLAIN = (
     "The command cannot be printed as it is: a name on the host has line ends, blanks in a row or control characters. "
     "Look at that name first."
 )
-NO_GPU = "no GPU in the lock (CPU stack): not proven"
+NO_GPU = "no GPU in the lock, which is for a CPU stack"
 #: What is found of a component that its lock leaves out by choice: nothing is wrong, and nothing is to be proven.
 LEFT_OUT = "not asked for: the lock leaves it out"
 #: The same of the detection service, which is off by default.
@@ -76,7 +90,7 @@ def held(ok: bool, required: str, actual: str, remediation: str) -> Outcome:
 
 
 def skipped(required: str, reason: str, remediation: str = "") -> Outcome:
-    """A check that could not be made, and why."""
+    """Return the outcome of a check that could not be made: what it requires, and the reason."""
     return Outcome(SKIP, required, reason, remediation)
 
 

@@ -96,7 +96,7 @@ def kept_as(report: str, current: str) -> str:
 
 
 def measured(model: str, seen: Json) -> Outcome:
-    """Check that all that was asked for was measured, with a passed gate."""
+    """Check that everything that was asked for was measured, and that the network's answers were right."""
     required = f"{model} at {SIZE} measured to the end, its result proved right"
     earlier = kept(model, seen)
     if not seen["options"]["benchmark"] and earlier is None:
@@ -146,8 +146,9 @@ def kept(model: str, seen: Json) -> Optional[Json]:
 
 
 def are_all_photos(report: Json, options: Json, on: str) -> bool:
-    """Return whether a report is of the photos that were asked for. A folder of the user's may hold fewer, and where
-    the time is limited some may be left over when it has passed.
+    """Return whether a benchmark's `report` covers the photos that were asked for (`options`: photos, images).
+
+    It may cover fewer where the user's own folder holds fewer, or where the time limit ended the measurement.
     """
     line, own, seconds = report["models"][0]["headline"], options["images"] is not None, budget(options, on)
     if (report["photos"]["kind"] == "made") == own or line["photos"] > options["photos"]:

@@ -29,7 +29,7 @@ RESET = r"requires reset|Xid .*: 154,.* to 0x[0-9a-f]+ \([^)]*Reset"
 
 
 def signs(seen: Json) -> Json:
-    """What the probe read beside it: the kernel's log, device nodes, free memory."""
+    """Return what explains a failure and proves nothing: kernel_log, nodes, closed, free_mib and mig."""
     return dict(installed(seen)["signs"])
 
 
@@ -164,7 +164,7 @@ def listed_found(seen: Json) -> Outcome:
 
 
 def without_instances(seen: Json) -> List[str]:
-    """The cards on which MIG is enabled and that have no instance: no program can use them."""
+    """Return the PCI addresses of the cards that have MIG enabled and no instance, so that no program can use them."""
     return sorted(address for address, count in signs(seen)["mig"].items() if count == 0)
 
 

@@ -30,13 +30,17 @@ def wanted(seen: Json) -> Json:
 
 
 def driver(seen: Json) -> Json:
-    """The driver as the probe read it for the kernel that will boot."""
+    """Return the driver for the kernel that will boot: kernel, module, dkms, library, nouveau, kept_out, key and record
+    (`host.probe.driver`).
+    """
     return dict(installed(seen)["driver"])
 
 
 def unpacked_again(seen: Json, pattern: str) -> str:
-    """What mends files of the driver that are gone or changed, though dpkg has their packages. apt would say that all
-    is there, so the kept packages of these names are unpacked anew, and held again. Else what installs the driver.
+    """Return the remedy for files of the driver that are missing or changed although dpkg lists their packages.
+
+    apt would see nothing to do. So the kept packages whose names match `pattern` are unpacked again, and then held
+    again. Where none is kept, the remedy is the one that installs the driver.
     """
     record, there = driver(seen)["record"], installed(seen)["guard"]["stack"]
     if record is None:
@@ -195,7 +199,7 @@ def nouveau(seen: Json) -> Outcome:
 
 
 def nouveau_found(seen: Json) -> Outcome:
-    """Judge nouveau on a host without a lock: while NVIDIA's module has the cards, how it is kept out is no matter."""
+    """Judge nouveau on a host without a lock: while NVIDIA's module has the cards, nothing else matters."""
     held_by = {card["kernel_driver"] for card in observation(seen)["gpus"]}
     strict = driver(seen)["record"] is not None
     if strict or "nouveau" in held_by or not observation(seen)["nvidia"]["module_loaded"]:

@@ -64,7 +64,7 @@ def family_of(names: Sequence[str]) -> Optional[str]:
 
 
 def expectation(machine: Json, where: str, names: Sequence[str]) -> Json:
-    """Return what a host is held against that has no lock, from what was read of it.
+    """Return what a host is checked against that has no lock, from what was read of it.
 
     `names` are the distribution's ID and those of ID_LIKE. The driver's version is that of a finished installation by
     gpuhost, else of the user space: that is what programs load, and module and kernel have to follow it.

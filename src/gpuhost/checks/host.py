@@ -23,7 +23,9 @@ DRIVER_RECORD = "{root}/state/driver.json"
 
 
 def observation(seen: Json) -> Json:
-    """The probe's observation of the host."""
+    """Return the probe's observation of the host: gpus, kernel, packages, apt, nvidia, platform and so on
+    (data/observation.schema.json).
+    """
     return dict(seen["machine"]["observation"])
 
 
@@ -56,7 +58,7 @@ def platform(seen: Json) -> Outcome:
 
 
 def platform_found(seen: Json) -> Outcome:
-    """Judge the platform of a host without a lock: another than the catalog's is no fault there."""
+    """Judge the platform of a host without a lock: one that the catalog lacks is not a fault there."""
     known, identity = seen["expected"]["platforms"], observation(seen)["platform"]["id"] or "unknown"
     if identity in known:
         return held(True, "a distribution that gpuhost knows", identity, "")
@@ -128,7 +130,7 @@ def dpkg_busy(observation: Json) -> bool:
 def dpkg_problems(observation: Json) -> List[str]:
     """What dpkg has left half done, or that it is busy.
 
-    What our own interrupted installation left is no reason to stop: the role nvidia_driver, which left its marker
+    What our own interrupted installation left is not a reason to stop: the role nvidia_driver, which left its marker
     there, mends it before it goes on.
     """
     if dpkg_busy(observation):
@@ -145,7 +147,7 @@ def dpkg_problems(observation: Json) -> List[str]:
 
 def dpkg(seen: Json) -> Outcome:
     """Check that the package database is in order and no process is changing it."""
-    required, found = "every package is whole", observation(seen)
+    required, found = "every package is complete", observation(seen)
     if dpkg_busy(found):
         return held(
             False, required, "another process is changing packages", "Wait, then verify again:\n./run pytest verify/"

@@ -15,7 +15,9 @@ FEW = 3
 
 
 def installed(seen: Json) -> Json:
-    """What the probe found below the store's root."""
+    """Return what the probe found of gpuhost on the host (data/installed.schema.json): root, generation, stack, links,
+    driver, guard, signs and so on.
+    """
     return dict(seen["machine"]["installed"])
 
 
@@ -28,7 +30,7 @@ def in_force(seen: Json) -> Optional[Json]:
 
 
 def obeyed(seen: Json) -> Json:
-    """Return the lock that the host is held against: the one in force, so that an edited lock shows in lock.generation
+    """Return the lock to check the host against: the one in force, so that an edited lock shows in lock.generation
     and only there; the lock of the inventory as long as nothing is in force; without a lock what `found.expectation`
     made.
     """
@@ -133,7 +135,7 @@ def whole(name: str, seen: Json) -> Outcome:
         return held(False, required, f"{name} is not there", INSTALL)
     wanted = (seen["expected"]["environments"].get(name.rpartition("/")[2]) or {}).get("digest")
     if link["digest"] is None:
-        told = f"{name} leads to {link['target']}, which is not whole"
+        told = f"{name} leads to {link['target']}, which is not complete"
     elif not link["target"].endswith(f"-{link['digest']}"):
         told = f"{name} leads to {link['target']}, whose content is {link['digest']}"
     elif wanted is not None and wanted != link["digest"]:

@@ -138,7 +138,7 @@ def kept(seen: Json) -> Outcome:
     guard, record = installed(seen)["guard"], wanted(seen)
     names = sorted(record["packages"])
     if not names:
-        return held(True, "no package of an archive to hold", "Oracle's own file is no package", "")
+        return held(True, "no package of an archive to hold", "Oracle's own file is not a package", "")
     free = [name for name in names if name not in guard["held"]]
     loose = [name for name in names if guard["pins"].get(name) != record["packages"][name]]
     told = [f"not on hold: {', '.join(free)}"] if free else []

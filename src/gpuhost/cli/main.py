@@ -39,7 +39,7 @@ class WrongUsage(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, which leaves it to `main` in which form an error is told; the commands' parsers do as well."""
+    """argparse's parser, which leaves the form of an error to `main`; the commands' parsers do as well."""
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print."""

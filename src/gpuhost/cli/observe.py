@@ -85,7 +85,7 @@ def redacted(observation: Json) -> Json:
 
 
 def load(file: str) -> Json:
-    """Read an observation from a file; whoever wrote it, it is held against the schema before anything reads it."""
+    """Read an observation from a file; whoever wrote it, it is checked against the schema before anything reads it."""
     again = "Make it anew on the machine: gpuhost observe -o FILE"
     try:
         value = strict_json.load(Path(file), LARGEST)

@@ -1,4 +1,4 @@
-"""The GPU code in a library that was built, held against what was planned."""
+"""The GPU code in a library that was built, checked against what was planned."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def found_on(path: str) -> List[Compiler]:
 
 
 def choose(there: Sequence[Compiler], bounds: Dict[str, Any], packages: Sequence[str], cuda: str) -> Compiler:
-    """The newest compiler within the toolkit's bounds (majors; None is unbounded)."""
+    """Return the newest compiler within the toolkit's bounds: min and max are majors, None is unbounded."""
     low, high = bounds.get("min") or 0, bounds.get("max") or 10**6
     fit = [one for one in there if low <= one.major <= high]
     if fit:

@@ -1,4 +1,4 @@
-"""What CMake decided: its log read line by line while it runs, and its summary held against the plan."""
+"""What CMake decided: its log read line by line while it runs, and its summary checked against the plan."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ def python_of(environment: Path) -> str:
     """The interpreter of a virtual environment."""
     path = environment / "bin" / "python"
     if not path.exists():
-        raise failure("B-usage", f"{environment} is no virtual environment.", "Name one: --into DIR")
+        raise failure("B-usage", f"{environment} is not a virtual environment.", "Name one: --into DIR")
     return str(path)
 
 
 def install(wheel: Path, environment: Path, log: Path) -> None:
-    """Install a wheel without its dependencies: the environment's lock brings NumPy."""
+    """Install a wheel without its dependencies, because the environment's lock already brings NumPy."""
     python = python_of(environment)
     facts = facts_of(wheel)
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -51,7 +51,7 @@ def key(value: Json) -> str:
 
 
 def kept(cache: Path, wanted: str) -> Optional[Path]:
-    """The wheel of a key in the cache, when it is whole: its bytes are those that were put there."""
+    """The wheel of a key in the cache, when it is complete: its bytes are those that were put there."""
     folder = cache / wanted
     try:
         note = strict_json.load(folder / "wheel.json")

@@ -18,7 +18,7 @@ ON, OFF = "ON", "OFF"
 DNN_MODULES = ("core", "imgproc", "imgcodecs", "dnn", "cudev")
 VIDEO_MODULES = (*DNN_MODULES, "videoio")
 PROFILES = ("dnn", "video", "full")
-#: What a profile promises beyond its modules; each is held against what CMake found.
+#: What a profile promises beyond its modules; each is checked against what CMake found.
 PROMISED = {"video": (("WITH_FFMPEG", "ON"), ("WITH_V4L", "ON"), ("WITH_PROTOBUF", "ON"))}
 
 
@@ -89,7 +89,7 @@ def not_dnn(s: Settings) -> str:
 
 
 def ffmpeg(s: Settings) -> str:
-    """On in `video`, by the distribution's libraries; full is no reason to depend on them."""
+    """On in `video`, by the distribution's libraries; full is not a reason to depend on them."""
     return ON if s.profile == "video" else OFF
 
 
@@ -283,7 +283,7 @@ def check_modules(modules: Sequence[str]) -> Tuple[str, ...]:
     """The modules of --modules; without dnn there is no CUDA backend to build."""
     odd = next((m for m in modules if not re.fullmatch(r"[a-z][a-z0-9_]*", m)), None)
     if odd is not None:
-        raise failure("B-usage", f"'{odd}' is no name of an OpenCV module.", "Write it as in --modules dnn,video")
+        raise failure("B-usage", f"'{odd}' is not a name of an OpenCV module.", "Write it as in --modules dnn,video")
     if modules and "dnn" not in modules:
         step = f"Add it: --modules dnn,{','.join(modules)}"
         raise failure("B-usage", "--modules lacks dnn, whose CUDA backend this script builds and proves.", step)

@@ -1,4 +1,4 @@
-"""Proving an installed wheel: what a fresh process and the library's own bytes say, held against the plan."""
+"""Proving an installed wheel: what a fresh process and the library's own bytes say, checked against the plan."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Proven(NamedTuple):
 
 
 def ask(python: str, limit_s: float = 900) -> Json:
-    """The answer of a fresh process; one that ends badly is told with its last words."""
+    """The answer of a fresh process; one that ends badly is reported with its last words."""
     text = Path(proving.__file__).read_text(encoding="utf-8")
     try:
         _, said, complaint = commands.bounded([python, "-I", "-B", "-c", text], limit_s, env=environment())
@@ -155,7 +155,10 @@ def installed(python: str) -> Path:
 
 
 def prove(python: str, facts: Json, cards: Sequence[str]) -> Proven:
-    """Prove the wheel that is installed in an environment."""
+    """Return what is proved of the wheel that is installed for `python`.
+
+    Its version and modules are compared with `facts`, the GPU code in its library with `cards`.
+    """
     site = installed(python)
     modules = sorted((site / "cv2").glob("cv2*.so"))
     answer = ask(python)

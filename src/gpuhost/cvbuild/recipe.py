@@ -30,7 +30,7 @@ class Recipe:
     gcc: Json  # min, max of the toolkit's release (None: not bounded)
     gcc_packages: List[str]  # what the platform's archive has, best first: 'g++-8'
     clash_from_glibc: Optional[str] = None  # the first glibc that the toolkit's headers clash with
-    integrated: List[str] = field(default_factory=list)  # capabilities of chips that are no cards
+    integrated: List[str] = field(default_factory=list)  # capabilities of chips that are not cards
     cards: List[str] = field(default_factory=list)  # capabilities to build for
     platform: str = ""
 

@@ -80,7 +80,7 @@ def name_of(row: Json) -> str:
 
 
 def check_given(given: Sequence[Path]) -> None:
-    """Refuse what a user gives as sources when it is no file that can be read."""
+    """Refuse what a user gives as sources when it is not a file that can be read."""
     for path in given:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "is not there"
@@ -118,7 +118,7 @@ def obtain(row: Json, cache: Path, given: Optional[Path] = None) -> Path:
     except (ArtifactError, EnvironmentProblem, https.Interrupted) as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise cause from None  # a full disk is told as one, whatever it stopped
+            raise cause from None  # a full disk is reported as one, whatever it stopped
         text = error.message if isinstance(error, GpuhostError) else f"{path.name} could not be fetched: {error}."
         step = "Check the network and pip's index, or give the file itself: --sources FILE"
         raise failure("B-sources-not-fetched", text, step) from error

@@ -61,13 +61,13 @@ class Cudnn(NamedTuple):
 
 def newer_than_headers(glibc: str, clash_from: Optional[str]) -> bool:
     """Return whether a glibc is one that a toolkit's headers clash with: both declare cospi, rsqrt and their like, with
-    other exception specifications. That is no error in system headers.
+    other exception specifications. That is not an error in system headers.
     """
     return clash_from is not None and release(glibc) >= release(clash_from)
 
 
 def parse_nvcc_version(said: str) -> str:
-    """'13.0.88' from `nvcc --version`; '' when it is no answer of nvcc."""
+    """'13.0.88' from `nvcc --version`; '' when it is not an answer of nvcc."""
     match = re.search(r"\bV(\d+\.\d+\.\d+)", said) or re.search(r"release (\d+\.\d+)", said)
     return match.group(1) if match else ""
 

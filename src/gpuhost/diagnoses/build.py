@@ -44,7 +44,7 @@ TABLE = (
     ),
     built(
         "D23",
-        "The compiler is killed for want of memory",
+        "The compiler is killed for lack of memory",
         "More jobs run at once than the memory holds.",
         "Jobs after the memory that is free, which is the default; or swap.",
         "Killed signal terminated program cc1plus",

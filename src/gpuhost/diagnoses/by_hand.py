@@ -282,7 +282,7 @@ def library(seen: Json) -> str:
         series = [name[: -len("ml1")] for name in installed(seen, r"libnvidia-(tesla-\d+-|legacy-\d+xx-)?ml1$")]
         own = series[0] + "cuda1" if series and series[0] != "libnvidia-" else "libcuda1"
         name = f"libnvidia-compute-{branch(seen).replace('-open', '')}" if branch(seen) else own
-        # apt takes a package that is installed for whole, whatever became of its files.
+        # apt takes a package that is installed for complete, whatever became of its files.
         again = "--reinstall " if installed(seen, f"{re.escape(name)}$") else ""
         return on_host(f"apt-get install {again}{name} && ldconfig")
     packages = {
@@ -417,7 +417,7 @@ def reset(seen: Json) -> str:
 def without_compat(seen: Json) -> str:
     """D48: the variable without the folder, where it has it; else the packages out, or the linker's lines for it.
 
-    The folder is named as the linker was told it: /usr/local/cuda is a link, which the file's own path does not show.
+    The folder is named as the linker is configured: the file's own path does not show the link /usr/local/cuda.
     """
     folder = posixpath.dirname(str(answer(seen).get("found_as") or answer(seen)["library"]))
     path = str(answer(seen)["variables"].get("LD_LIBRARY_PATH", ""))

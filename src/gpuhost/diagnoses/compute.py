@@ -19,7 +19,7 @@ from ..types import Json
 from . import by_hand
 from .base import Diagnosis, Sign
 
-#: Below this many free MiB on a card TensorFlow's first convolution can fail for want of memory.
+#: Below this many free MiB on a card TensorFlow's first convolution can fail for lack of memory.
 LITTLE_MIB = 1024
 #: Folders that the linker searches on every host.
 SYSTEM_FOLDERS = re.compile(r"(/usr(/local)?)?/lib(32|64)?(/[\w-]+-linux-gnu[\w]*)?/*")
@@ -72,7 +72,7 @@ def out_of_the_way(path: str, environment: str, otherwise: str, seen: Json) -> s
 def unset(row: Json) -> str:
     """The command that takes a variable out of the files that set it for a login, as no environment here needs it.
 
-    The line stays as a comment after a command that does nothing, so that a script around it stays whole.
+    The line stays as a comment after a command that does nothing, so that a script around it stays complete.
     """
     variable = str(row["variable"])
     files = " ".join(shlex.quote(str(file)) for file in row["files"])

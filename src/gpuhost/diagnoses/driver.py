@@ -105,7 +105,7 @@ def is_kept_out(seen: Json) -> bool:
 
 
 def is_lost(seen: Json) -> bool:
-    """Return whether the kernel's log or nvidia-smi says that a card is lost; a mere failure does not."""
+    """Return whether the kernel's log or nvidia-smi reports a lost card; that nvidia-smi fails is not enough."""
     return kernel_says(seen, FALLEN) is not None or smi_says(seen, LOST)
 
 

@@ -113,7 +113,7 @@ TABLE = (
         "D05",
         "The archive no longer has the locked version",
         "The release's archive keeps only the newest version of a package.",
-        "Install from the files that the host or the distribution has kept; each is held against its checksum.",
+        "Install from the files that the host or the distribution has kept; each is checked against its checksum.",
         elsewhere=("playbooks/driver.yml",),
         messages=(
             "was not found",

@@ -2,7 +2,7 @@
 
 The result has the form that `diagnoses.verdict` judges, without a lock, and beside it
 
-    as_found       what the host is held against (`checks.found`)
+    as_found       what the host is checked against (`checks.found`)
     surroundings   where the system runs (`host.probe.surroundings`)
     cuda           what CUDA said (`host.probe.cuda`)
     heard          the lines that programs and files of the machine said, by source, as evidence
@@ -134,7 +134,7 @@ def heard_run(run: Run, heard: Dict[str, List[str]], argv: Sequence[str], timeou
 
 
 def heard_files(edges: Edges, heard: Dict[str, List[str]]) -> None:
-    """Keep the lines of files that are evidence. What cannot be read here was told by the probe."""
+    """Keep the lines of files that are evidence. What cannot be read here was reported by the probe."""
     quiet = Edges(str(edges.path("/")), edges.run)
     for name, pattern in FILES:
         lines = [line for line in (quiet.text(name) or "").splitlines() if re.search(pattern, line)]

@@ -117,7 +117,7 @@ def shown(report: Json, as_json: bool) -> str:
 
 
 def write(text: str) -> None:
-    """Write to the standard output, whatever its encoding; a reader that has left is no error."""
+    """Write to the standard output, whatever its encoding; a reader that has left is not an error."""
     data = text.encode(sys.stdout.encoding or "ascii", "replace")
     try:
         sys.stdout.flush()

@@ -12,7 +12,7 @@ from typing import Iterator, Optional
 def groups(root: Path, controller: str) -> Iterator[Path]:
     """Give the folders of the groups that limit this process, from its own up to the outermost: those of version 2, and
     those of a `controller` of version 1 ("memory"). A container sees its own as the outermost, whatever path it is
-    told.
+    given.
     """
     listed = root / "proc/self/cgroup"
     for line in listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []:
@@ -41,7 +41,7 @@ def processors(root: Path = Path("/")) -> Optional[int]:
     found = []
     for folder in groups(root, "cpu"):
         share, period = _figure(folder / "cpu.cfs_quota_us"), _figure(folder / "cpu.cfs_period_us")
-        with contextlib.suppress(OSError, ValueError):  # "max 100000" is no quota
+        with contextlib.suppress(OSError, ValueError):  # "max 100000" is not a quota
             share, period = map(int, (folder / "cpu.max").read_text(encoding="ascii").split())
         if share and period:
             found.append(-(-share // period))

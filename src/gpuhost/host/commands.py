@@ -55,7 +55,7 @@ class CommandFailed(Exception):
     """A command that ended badly; `lines` is the end of what it said, of which the message has the last ones."""
 
     def __init__(self, lines: Sequence[str], status: int) -> None:
-        """Keep the lines; of a command that said nothing the status is all that can be told."""
+        """Keep the lines; of a command that said nothing the status is all there is to report."""
         super().__init__("\n".join(lines[-TAIL:]) or f"It ended with status {status}.")
         self.lines = list(lines)
 

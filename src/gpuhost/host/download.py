@@ -170,7 +170,7 @@ def download(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> N
 
 
 def tries(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> None:
-    """Transfer until the file is whole; tries that bring it hardly further are few."""
+    """Transfer until the file is complete; tries that bring it hardly further are few."""
     best, idle = handle.seek(0, os.SEEK_END), 0
     while True:
         try:
@@ -216,7 +216,7 @@ def transfer(url: str, handle: IO[bytes], part: Path, file: Json, say: Say) -> N
 
 
 def refused(error: HTTPError, url: str, have: int) -> None:
-    """What an answer that is no file means: try again, the part is whole, or give up."""
+    """What an answer that is not a file means: try again, the part is complete, or give up."""
     if error.code == 416 and have:  # there is nothing after what we have; the checksum will tell what that is
         return
     answers = f"the server answers {error.code} {https.said(error.reason)}"

@@ -60,7 +60,7 @@ class Edges:
     def exists(self, name: str) -> bool:
         """Whether there is something at this path (a link that leads nowhere counts as well).
 
-        Where that cannot be told, it is a problem.
+        Where that cannot be determined, it is a problem.
         """
         try:
             self.path(name).lstat()

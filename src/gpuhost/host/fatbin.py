@@ -37,7 +37,7 @@ class Library(NamedTuple):
 def sections(data: Any, path: Path) -> Dict[str, Section]:
     """The sections of a 64-bit little-endian ELF file by name; ValueError for another file."""
     if data[:6] != b"\x7fELF\x02\x01":
-        raise ValueError(f"{path} is no x86-64 library")
+        raise ValueError(f"{path} is not an x86-64 library")
     table, size, count, names = struct.unpack_from("<Q", data, 40)[0], *struct.unpack_from("<HHH", data, 58)
     rows = [struct.unpack_from("<IIQQQQ", data, table + i * size) for i in range(count)]
     base = rows[names][4]

@@ -255,7 +255,7 @@ def appended(path: Path, mode: int = FILE) -> IO[bytes]:
 
 
 def put(source: Path, path: Path, mode: int = FILE) -> None:
-    """Move a file that is whole to its name, with its content on the disk before the name is."""
+    """Move a file that is complete to its name, with its content on the disk before the name is."""
     with opened(source.parent) as here, opened(path.parent, make=True) as there:
         found = os.open(source.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
         try:
@@ -268,7 +268,7 @@ def put(source: Path, path: Path, mode: int = FILE) -> None:
 
 
 def put_folder(source: Path, folder: Path) -> None:
-    """Give a folder that is whole its name."""
+    """Give a folder that is complete its name."""
     with opened(source.parent) as here, opened(folder.parent) as there:
         os.rename(source.name, folder.name, src_dir_fd=here, dst_dir_fd=there)
         os.fsync(there)
@@ -337,7 +337,7 @@ def holding(path: Path) -> Optional[int]:
 def held(path: Path, what: str, say: Optional[Say] = None) -> Iterator[int]:
     """Hold the lock file `path` while the block lasts; its descriptor, which commands started here inherit.
 
-    Where another process holds it, `say` is told who, and it is waited for; without `say` that is a `Busy`. The file
+    Where another process holds it, `say` is called with who, and it is waited for; without `say`, `Busy`. The file
     is open to its owner alone, so that no other user can hold it. The kernel's lock lasts until every copy of the
     descriptor is closed: a command that outlives a killed run keeps the next run waiting instead of meeting it.
     """

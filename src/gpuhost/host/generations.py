@@ -116,7 +116,7 @@ def go_back(root: Path, number: int) -> bool:
         for target in store.describe(root, number)["links"].values():
             if not (root / target / store.MARKER).exists():
                 step = "Choose another generation, or plan anew: docs/runbooks/rebuild.md."
-                raise UsageError(f"Generation {number} needs {target}, which is not whole.", step)
+                raise UsageError(f"Generation {number} needs {target}, which is not complete.", step)
         note(root, number, BACK)
         try:
             store.point_current(root, number)
@@ -151,7 +151,7 @@ def garbage(root: Path, count: int) -> Garbage:
 
 
 def folders(root: Path) -> Iterator[Path]:
-    """The whole store folders of the kinds that generations link to. One that is not whole may be in the making."""
+    """The whole store folders of the kinds that generations link to. One that is not complete may be in the making."""
     for folder in sorted((root / "store").glob("*")):
         if folder.name.split("-")[0] in KINDS and (folder / store.MARKER).exists():
             yield folder
@@ -165,7 +165,7 @@ def named_by_wheels(root: Path) -> Dict[str, str]:
             with zipfile.ZipFile(str(path)) as archive, archive.open(FACTS) as handle:
                 facts = strict_json.loads(handle.read(strict_json.LIMIT + 1))
         except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-            continue  # it is not whole, so it will be built again
+            continue  # it is not complete, so it will be built again
         found.update({name: f"the wheel {path.name} looks for its libraries there" for name in in_runpath(facts)})
     return found
 
@@ -223,7 +223,7 @@ def collect(root: Path, count: int) -> Garbage:
             for number in found.generations:
                 files.remove(root / "generations" / str(number))
             for relative in found.folders:
-                # The marker goes first, so that what is taken down is never taken for whole.
+                # The marker goes first, so that what is taken down is never taken for complete.
                 files.remove(root / relative / store.MARKER)
                 files.remove(root / relative)
         except OSError as error:

@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 def made(
     folder: Path, digest: str, what: str, log: Path, check: Callable[[], None], fill: Callable[[], Json], say: Say
 ) -> Path:
-    """Make a folder of the store, if it is not whole there; the folder.
+    """Make a folder of the store, if it is not complete there; the folder.
 
     `check` refuses before anything is begun, `fill` makes the content and returns what its marker tells beside the
     digest. `what` says what is done, to whoever waits for it and where a command fails. Raises GpuhostError.
@@ -47,7 +47,7 @@ def made(
 
 
 def take_down(folder: Path) -> None:
-    """Remove a folder of the store and its scratch, the marker first, so that it is never taken for whole."""
+    """Remove a folder of the store and its scratch, the marker first, so that it is never taken for complete."""
     for stale in (folder / store.MARKER, folder, scratch_of(folder)):
         files.remove(stale)
 

@@ -21,7 +21,7 @@ PATIENCE_S = 20.0
 
 
 def server(url: str, proxies: Proxies) -> Optional[Server]:
-    """Return the server that is spoken to for an address: its own or a proxy; None where it is no server's."""
+    """Return the server that is spoken to for an address: its own or a proxy; None where it is not a server's."""
     try:
         parts = urlsplit(url)
         host, scheme = parts.hostname or "", parts.scheme

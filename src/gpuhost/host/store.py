@@ -1,7 +1,7 @@
-"""The store on the target: folders that are never changed once they are whole, and generations that link into it.
+"""The store on the target: folders that are never changed once they are complete, and generations that link into it.
 
 Runs on the target: Python 3.6, standard library. A folder counts only when its marker is there, which is written
-last, so a run that was killed leaves nothing that the next one takes for whole.
+last, so a run that was killed leaves nothing that the next one takes for complete.
 
     store/<name>/                      one installed thing, with `.gpuhost.json` as its marker
     generations/<n>/{stack.json,...}   links into the store
@@ -35,7 +35,7 @@ def changing(root: Path, what: str, say: Optional[Callable[[str], None]] = None)
     """Be the only run that changes this host while the block lasts; the lock's descriptor, for children to inherit.
 
     One lock stands for the store, its generations and caches, their records, the driver and its guard. Whoever has to
-    wait is told who holds it; without `say` that is a `files.Busy`. A thread that holds the lock already may come here
+    wait learns who holds it; without `say` that is a `files.Busy`. A thread that holds the lock already may come here
     again.
 
     Within the block, and in what is started there, no mode depends on the umask that was inherited, and temporary files
@@ -79,7 +79,7 @@ def own_temporary(folder: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> Optional[Json]:
-    """A JSON object in a file, or None when there is no whole one."""
+    """A JSON object in a file, or None when there is none, or no complete one."""
     try:
         value = strict_json.load(path)
     except (OSError, ValueError):
@@ -135,7 +135,7 @@ def write_tree(folder: Path, contents: Dict[str, str], digest: str) -> bool:
         if is_whole(folder, digest):  # whoever had the lock before has written it
             return False
         try:
-            # The marker goes first, so that what is taken down is never taken for whole.
+            # The marker goes first, so that what is taken down is never taken for complete.
             for stale in (temporary, folder / MARKER, folder):
                 files.remove(stale)
             files.make_folder(temporary)
@@ -192,7 +192,7 @@ def links_without(links: Dict[str, str], patterns: Iterable[str]) -> Dict[str, s
 
 
 def needs_switch(root: Path, stack: Json, links: Dict[str, str]) -> bool:
-    """Return whether the generation in force is another than this stack with these links."""
+    """Return whether the generation in force is not this stack with these links."""
     number = current_generation(root)
     return number is None or describe(root, number) != {"stack": stack, "links": links}
 
@@ -200,7 +200,7 @@ def needs_switch(root: Path, stack: Json, links: Dict[str, str]) -> bool:
 def switch(root: Path, stack: Json, links: Dict[str, str]) -> int:
     """Make a new generation of a stack and links (name -> store folder below `root`), put it in force; its number.
 
-    Every link's target must be whole already. The last step is one rename: a host is in the old generation or in
+    Every link's target must be complete already. The last step is one rename: a host is in the old generation or in
     the new one.
     """
     stay_inside([*links, *links.values()])
@@ -208,7 +208,7 @@ def switch(root: Path, stack: Json, links: Dict[str, str]) -> int:
         for target in links.values():
             if not (root / target / MARKER).exists():
                 raise EnvironmentProblem(
-                    f"{target} is not whole, so it is not put in force.", "Run the same command again."
+                    f"{target} is not complete, so it is not put in force.", "Run the same command again."
                 )
         number = max(generations(root) or [0]) + 1
         folder = root / "generations" / str(number)

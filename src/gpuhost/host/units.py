@@ -39,7 +39,7 @@ def differences(edges: Edges, wanted: Dict[str, str]) -> List[Dict[str, str]]:
 
 
 def gone(edges: Edges, paths: List[str]) -> List[Dict[str, str]]:
-    """Return the same of files that are to go."""
+    """Return the same for files that will be removed."""
     return [{"before": edges.text(p) or "", "after": "", "before_header": p, "after_header": p} for p in paths]
 
 

@@ -151,9 +151,9 @@ def check_python(python: str) -> None:
 
 
 def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> Path:
-    """Make the virtual environment of a lock in the store, if it is not whole there; its folder.
+    """Make the virtual environment of a lock in the store, if it is not complete there; its folder.
 
-    `lock` is an environment lock with its `digest`; `python` the interpreter; `say` is told each step. Raises
+    `lock` is an environment lock with its `digest`; `python` the interpreter; `say` is called with each step. Raises
     `ArtifactError` or `EnvironmentProblem`.
     """
     folder, log = folder_of(root, name, lock), root / "log" / f"{name}.log"

@@ -23,7 +23,7 @@ _NOT_THEIRS = ("APT_CONFIG", "DEBIAN_PRIORITY", "PYTHONPATH", "PYTHONHOME", "TMP
 
 
 class Work:
-    """Long commands with one log; `say` is told each step, `wait_s` is how long a lock of others is waited for."""
+    """Long commands with one log; `say` is called with each step, `wait_s` is how long to wait for a lock."""
 
     def __init__(self, log: Path, say: Callable[[str], None], wait_s: float = 300.0) -> None:
         """Nothing is written yet."""

@@ -334,14 +334,14 @@ class Candidates:
 def as_driver(c: Candidate) -> Driver:
     """The candidate as a driver; the table of rules gives driver rules nothing else."""
     if not isinstance(c, Driver):
-        raise TypeError(f"{c} is no driver")
+        raise TypeError(f"{c} is not a driver")
     return c
 
 
 def as_toolkit(c: Candidate) -> Toolkit:
     """The candidate as a toolkit; the table of rules gives toolkit rules nothing else."""
     if not isinstance(c, Toolkit):
-        raise TypeError(f"{c} is no toolkit")
+        raise TypeError(f"{c} is not a toolkit")
     return c
 
 

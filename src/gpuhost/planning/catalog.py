@@ -58,7 +58,7 @@ def validator(schema: Path) -> Callable[[Json], Json]:
 
 
 def checked(path: Path, schema: str) -> Json:
-    """Read one file of the catalog and hold it against `<schema>.schema.json` of the package."""
+    """Read one file of the catalog and check it against `<schema>.schema.json` of the package."""
     value = read_json(path)
     fits(value, path.name, schema)
     return value

@@ -69,8 +69,10 @@ def place(host: str, inventory: Any, locks: Any = "", file: Any = "") -> Place:
 
 
 def make(host: str, observation: Json, plan: Json) -> Json:
-    """The lock of a host: its plan, the cards (address, id, uuid where it can be read) that it was made for, and all
-    that is installed for it.
+    """Return the lock of a host, in the form of data/lock.schema.json, with the environments in it.
+
+    `observation` gives the cards that it is made for (gpus: address, id, and uuid where that can be read) and the
+    platform's own name; `plan` is one that is not refused. `contents` and `environments` hold all that is installed.
     """
     cards = [] if not plan["gpus"] else cards_of(observation)
     own = observation["platform"].get("own")
@@ -92,7 +94,7 @@ def text(lock: Json) -> str:
 
 
 def check(lock: Any, where: str, host: Optional[str] = None) -> Json:
-    """Return the lock if it is a whole one, else raise a `LockError` that says what is wrong and what to do.
+    """Return the lock if it is complete, else raise a `LockError` that says what is wrong and what to do.
 
     With `host` (its name in the inventory), the lock must be for that host.
     """

@@ -1,6 +1,6 @@
 """Write a lock: its PEP 751 files first, each under a name that its content gives it, and stack.json last.
 
-So whatever is interrupted, the lock that was there is whole: none of its files is written over, and what a new lock
+So whatever is interrupted, the lock that was there is complete: none of its files is written over, and what a new lock
 does not name is taken away only behind the rename that put the new lock in force.
 """
 
@@ -33,7 +33,7 @@ def write(file: Path, value: Json) -> bool:
     """Write a lock, if it is not there already; whether anything had to be written."""
     lock.check(value, str(file))
     with files.opened(file.parent, make=True) as folder:
-        # Hosts that share a folder are written by several processes; a write takes no time, so nobody is told.
+        # Hosts that share a folder are written by several processes; a write takes no time, so no wait is reported.
         files.lock(folder, lambda _: None, lambda _: "")
         todo = missing(file, value)
         for path, text in todo.items():

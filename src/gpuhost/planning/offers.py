@@ -146,7 +146,7 @@ def is_named(asked: Dict[str, str], release: str) -> bool:
 
 
 def driver(distribution: str, offered: Json) -> Optional[Json]:
-    """Return a package as a row of drivers; None for one that is no driver, or only leads to another one."""
+    """Return a package as a row of drivers; None for one that is not a driver, or only leads to another one."""
     name = _DRIVERS.get(distribution, _NOTHING).match(offered["package"])
     upstream = _UPSTREAM.match(offered["version"])
     of_nvidia = offered["source"].startswith("nvidia-graphics-drivers") and bool(offered["component"])

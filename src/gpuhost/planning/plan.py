@@ -27,10 +27,11 @@ def setting(without: FrozenSet[str], component: str) -> str:
 
 
 def make(resolver: Resolver, request: Request, command: Optional[Callable[[str], str]] = None) -> Json:
-    """The plan for a request: `status` is 'planned' or 'refused'.
+    """Return the plan for a request, in the form of data/plan.schema.json.
 
-    A refusal names the components that cause it by themselves, each with the `command` that leaves it out; by default
-    that is the inventory's setting.
+    `status` is 'planned', with one key for each component (None where it is left out or not needed), or 'refused',
+    with `reasons`. A refusal names the components that cause it by themselves, each with the `command` that leaves it
+    out; by default that is the inventory's setting.
     """
     command = command or functools.partial(setting, request.without)
     stack = resolver.solve(request)
@@ -151,7 +152,9 @@ def opencv_json(resolver: Resolver, request: Request, opencv: Candidate, cuda: O
 
 
 def tensorflow_json(environments: FrozenSet[str], request: Request, t: TensorFlow) -> Json:
-    """TensorFlow's part: the wheel, its Python, the lock of its environment, and how it reaches each card."""
+    """Return TensorFlow's part of a plan: version, package, python, file, sha256, environment (None where none is
+    locked) and code (how it reaches each compute capability).
+    """
     name = f"dl4cv-tensorflow-{t.version}-{t.tag}"
     part: Json = {"version": t.version, "package": t.row["package"], "python": t.python}
     part["environment"] = name if name in environments else None

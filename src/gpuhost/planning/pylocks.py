@@ -45,7 +45,7 @@ def file_name(environment: str, text: str) -> str:
 
 
 def digest(text: str) -> str:
-    """Return the sha256 of a file's text."""
+    """Return the SHA-256 of a text, as hex digits."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 

@@ -28,7 +28,7 @@ READ = (
 
 
 def wishes(asked: Any) -> Dict[str, str]:
-    """Return what `gpu_stack_wanted` asks for, by component; refuse a misspelt component and a version that is no text.
+    """Return what `gpu_stack_wanted` asks for, by component; refuse a misspelt component or a version that is not text.
 
     YAML reads an unquoted 2.10 as the number 2.1, so a number is never taken for a version.
     """

@@ -157,7 +157,7 @@ class Resolver:
         return self._partners[r.id, placed]
 
     def beside(self, request: Request, r: Rule, placed: Candidate, others: Sequence[Candidate]) -> List[Candidate]:
-        """Return those of `others` that a pair rule allows beside a candidate of its other component."""
+        """Return those of `others` that the pair rule `r` allows together with `placed`, of its other component."""
         if placed.component == r.on[1] and not r.concerns(request, placed):
             return list(others)
         partners = self.partners(r, placed)

@@ -23,7 +23,7 @@ from .versions import version
 
 #: The packages' environment in a lock, and the start of their file's name in the catalog.
 OVERLAY, PREFIX = "service", "service-fastapi-"
-#: What the service may be told to hold to, and what holds where nothing is said.
+#: The limits that may be set for the service, and the defaults.
 LIMITS: Dict[str, Any] = {name: row.default for name, row in NUMBERS.items() if name != "probe_s"}
 #: Those of the proxy and of systemd.
 OUTER: Dict[str, Any] = {"rate": 20, "connections": 8, "memory": "4G", "wait_s": 180}

@@ -151,7 +151,7 @@ def newest_of(found: Resolver, drivers: List[Driver], old: Json) -> Optional[Dri
 def with_older_kernels(found: Resolver, part: Json, old: Json, best: Driver) -> List[Json]:
     """Return the .debs of a driver with its modules for the kernels that the lock has some for.
 
-    Modules of the older driver do not go with the newer one, and a kernel without modules is no way back.
+    Modules of the older driver do not go with the newer one, and a kernel without modules is not a way back.
     """
     offers = found.catalog.drivers["offers"]
     words = [f"{deb['name']}={deb['version']}" for deb in part["packages"]]
@@ -204,7 +204,10 @@ def reached(name: str, rows: Dict[str, Json]) -> Set[str]:
 
 
 def lines(boots: str, old: Json, chosen: Chosen) -> List[str]:
-    """What an update comes to, for a person."""
+    """Return the lines that tell a person what an update changes: kernel, driver, and how many packages.
+
+    `boots` is the kernel that will boot, `old` the driver's part of the lock (source, version, packages).
+    """
     new = chosen.driver
     version = "package_version" if old["source"] == "archive" else "version"
     was, now = ({deb["name"]: deb["version"] for deb in part.get("packages", ())} for part in (old, new))

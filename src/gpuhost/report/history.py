@@ -2,7 +2,7 @@
 
     reports/<host>/history/<when>-<n>.json      whole reports, the newest KEEP of them
 
-What is read back may be older than this version of gpuhost, cut off, or changed by hand: a file that is no report is
+What is read back may be older than this version of gpuhost, cut off, or changed by hand: a file that is not a report is
 named, and the others still answer.
 """
 

@@ -39,7 +39,10 @@ STYLES = {PASS: "green", FAIL: "bold red", SKIP: "yellow"}
 
 
 def make(host: Host, when: Optional[float] = None) -> Json:
-    """The report of a host that was verified; `when` is in seconds since 1970 (default: now)."""
+    """Return the report of a verified host (data/report.schema.json): verdict, plan, checks, benchmark, machine, notes.
+
+    `when` is in seconds since 1970 (default: now).
+    """
     results, seen, at = host.all_results(), host.seen, history.stamp(when)
     read = "error" not in seen.get("machine", {"error": ""})
     verdict = checks.verdict(results, checks.is_provisioned(seen), checks.is_whole(seen))
@@ -106,7 +109,7 @@ def environment_summary(seen: Json) -> Json:
 
 
 def notes(seen: Json) -> List[str]:
-    """What is worth a word and is no failure: third-party sources that offer nothing of the stack, a reboot
+    """What is worth a word and is not a failure: third-party sources that offer nothing of the stack, a reboot
     that waits, and
     what the probe could not read."""
     observation = seen["machine"]["observation"]

@@ -58,7 +58,7 @@ def told(old: Tuple[Json, Json], new: Tuple[Json, Json]) -> str:
     if other:
         return f"{line}; the {' and '.join(other)} differ, so a ratio would say nothing"
     if not min(rows[1]["mean_s"], *rows[1]["mean_ci95_s"]):
-        return f"{line}; a time of 0 s is no measurement, so a ratio would say nothing"
+        return f"{line}; a time of 0 s is not a measurement, so a ratio would say nothing"
     value, ends = ratio(*rows)
     return f"{line}: {value:.2f} times as fast ({ends[0]:.2f} to {ends[1]:.2f})"
 

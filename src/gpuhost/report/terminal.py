@@ -20,7 +20,7 @@ from ..types import Json
 LONGEST = 4000
 #: What is shown of a component that is left out by choice.
 NOT_ASKED_FOR = "not asked for"
-#: Columns where the output is no terminal: whatever reads it breaks its lines itself.
+#: Columns where the output is not a terminal: whatever reads it breaks its lines itself.
 UNBROKEN = 10_000
 
 

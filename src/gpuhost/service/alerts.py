@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 
 
 class Alert(NamedTuple):
-    """What a receiver is told; boxes are in fractions of the picture's sides."""
+    """What a receiver gets; boxes are in fractions of the picture's sides."""
 
     device: str
     camera: str

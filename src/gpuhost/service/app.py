@@ -162,7 +162,7 @@ class Service:
             await asyncio.sleep(STARTED_S)
 
     def _must_be_ready(self) -> None:
-        """Refuse what cannot be answered now. The cause is told by /readyz, to those who may see it."""
+        """Refuse what cannot be answered now. /readyz says the cause, to those who may see it."""
         if self.health.is_ready:
             return
         state = self.health.answer(detail=True)

@@ -127,7 +127,7 @@ class Watcher:
         return found
 
     def _alert(self, state: _Camera, event: _Event, frame: str, rule: Rule, now: float) -> Tuple[Told, ...]:
-        """Return what of a picture is worth an alert, and remember that it was told."""
+        """Return what of a picture is worth an alert, and remember that it was sent."""
         shown = {one: sighting for one in event.tracks.objects for sighting in one.sightings if sighting[0] == frame}
         news = [one for one in shown if one.counts and not event.was_told(one)]
         due = {

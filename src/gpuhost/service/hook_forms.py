@@ -55,7 +55,7 @@ def refuse_keys_in_address(query: str) -> None:
 def refuse_web_hook(method: str, query: str, kind: str, agent: str = "") -> None:
     """Refuse the forms of motionEye's "Call A Web Hook", which hold no picture, and every other that is not multipart.
 
-    `kind` is the value of Content-Type; GET, POST (query), POST (form) and POST (json) are told from it and the method.
+    `kind` is the value of Content-Type; with the method it tells GET, POST (query), POST (form) and POST (json) apart.
     """
     refuse_keys_in_address(query)
     bare = kind.partition(";")[0].strip().lower()

@@ -144,7 +144,7 @@ class Door:
             raise EnvironmentProblem(f"It could not be looked at: {problem}.") from problem
 
     def _check_labels(self, labels: Sequence[str]) -> None:
-        """Say once which labels of the rules the network does not have: they would never be told."""
+        """Say once which labels of the rules the network does not have: they would never be reported."""
         if self._say_unknown:
             self._say_unknown = False
             rules = (self._found.rule, *self._found.cameras.values())
@@ -192,7 +192,7 @@ def add(door: Door, route: Callable[..., None]) -> None:
             "requestBody": {"required": True, "content": {"multipart/form-data": shape}},
             "security": [*described.KEY, {}],
         },
-        summary="Take a picture of a motion event; what it comes to is told and counted later.",
+        summary="Take a picture of a motion event; what it comes to is reported and counted later.",
         operation_id="post_hooks_motioneye",
     )
     route("GET", PATH, door.post, include_in_schema=False)

@@ -9,7 +9,7 @@ class Log:
     """Writes lines to a descriptor of its own, because decoding leads the error stream elsewhere for a moment."""
 
     def __init__(self, descriptor: int, lost: Callable[[], None]) -> None:
-        """Copy the descriptor; `lost` is told of each line that could not be written."""
+        """Copy the descriptor; `lost` is called for each line that could not be written."""
         self._descriptor, self._lost = os.dup(descriptor), lost
 
     def write(self, **values: Any) -> None:

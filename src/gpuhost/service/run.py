@@ -18,7 +18,7 @@ PIXELS = "OPENCV_IO_MAX_IMAGE_PIXELS"
 
 
 def main(argv: List[str]) -> int:
-    """Run a verb; the exit status is 0, or that of the failure, which is told in one sentence."""
+    """Run a verb; the exit status is 0, or that of the failure, which is reported in one sentence."""
     parser = argparse.ArgumentParser(prog="gpuhost-service")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for name, text in (

@@ -1,6 +1,6 @@
 """The settings of the service: one JSON file, every value of which is checked before anything starts.
 
-Imports neither OpenCV nor a server, so that a mistake is told at once and the limits are known before OpenCV is loaded.
+Imports neither OpenCV nor a server, so that a mistake is reported and the limits are known before OpenCV is loaded.
 """
 
 import re

@@ -207,7 +207,7 @@ class Tracks:
         leaping = [one for one in live if not one.stands]
         for objects, alike in ((live, _same), (live, _same_family), (stale, _same_place)):
             self._give(left, objects, alike, shown.frame, number)
-        # What fits closely to a place where something stood is no vehicle that leapt there.
+        # What fits closely to a place where something stood is not a vehicle that leapt there.
         for at in [at for at, seen in left.items() if self._place_of(seen, CLOSE) is not None]:
             self._begin(left.pop(at), (shown.frame, at), number)
         self._give(left, leaping, _leapt, shown.frame, number)

@@ -33,7 +33,7 @@ def request_id(headers: Any) -> bytes:
 
 
 def key_of(headers: Any) -> Optional[str]:
-    """Return the key in a request's head; None where there is none. Two that differ are no key, and neither is an
+    """Return the key in a request's head; None where there is none. Two that differ are not a key, and neither is an
     Authorization of another scheme.
     """
     found = headers.getlist("x-api-key")

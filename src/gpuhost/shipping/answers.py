@@ -1,4 +1,4 @@
-"""What a host says, held against a schema before anything reads it: a host may be broken, or in enemy hands.
+"""What a host says, checked against a schema before anything reads it: a host may be broken, or in enemy hands.
 
 This is the one place through which the words of a host come in, whatever brings them: the probe, an environment, a
 benchmark, or an Ansible module's result. Here text loses what could move a cursor, numbers and depth are bounded,
@@ -202,9 +202,9 @@ def _held(answer: Json, schema: str) -> Json:
 def doctor(answer: Json) -> Json:
     """What the doctor says of a host, or an `error`; the text of its bundle stays as it is, for a file."""
     told = answer.get("report")
-    report = tidied(told) if isinstance(told, dict) else {"error": "it is no object"}
+    report = tidied(told) if isinstance(told, dict) else {"error": "it is not an object"}
     wrong = misfit(report, "doctor")
     if "error" in report or wrong is not None or "messages" in report:
-        return {"error": f"{STRANGE}: {wrong or report.get('error') or 'it is no report'}."}
+        return {"error": f"{STRANGE}: {wrong or report.get('error') or 'it is not a report'}."}
     text = answer.get("bundle")
     return {"report": report, "bundle": text if isinstance(text, str) else ""}

@@ -18,7 +18,7 @@ from ..text import printable
 LIMIT_S = 4 * 3600
 PAUSE_S = 2.0
 GRACE_S = 300.0
-REPEAT_S = 30.0  # a step that goes on is told again this often
+REPEAT_S = 30.0  # a step that goes on is reported again this often
 INTERNAL = ("ansible_job_id", "started", "finished", "results_file", "stdout", "stdout_lines", "stderr")
 
 Variables = Optional[Dict[str, Any]]
@@ -45,7 +45,7 @@ class Followed:
         return answer
 
     def patiently(self, task_vars: Variables, display: Callable[[str], None], arguments: Variables = None) -> Result:
-        """Run the module at once, and again while another run holds the host's lock; who holds it is told."""
+        """Run the module at once, and again while another run holds the host's lock; who holds it is reported."""
         host = (task_vars or {}).get("inventory_hostname", "")
         told: Optional[float] = None
         while True:
@@ -99,7 +99,7 @@ class Followed:
         while True:
             time.sleep(PAUSE_S)
             status = self._job(job, "status", task_vars)
-            # A failed read of the progress is no failure of the work: the next poll reads it again.
+            # A failed read of the progress is not a failure of the work: the next poll reads it again.
             read = self._low_level_execute_command(f"head -c 4096 {shlex.quote(file)} 2>/dev/null || true")
             said = printable(without_secrets(read.get("stdout", "")), LONGEST_STEP)
             now = time.monotonic()

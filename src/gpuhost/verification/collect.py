@@ -165,7 +165,7 @@ def read_lock(file: Path, host: Optional[str] = None, former: Optional[Path] = N
 
 
 def as_found(seen: Json) -> Json:
-    """What a host with a card and without a lock is held against; nothing for any other."""
+    """What a host with a card and without a lock is checked against; nothing for any other."""
     machine, lock_error = seen["machine"], seen["lock_error"]
     if lock_error is None or not lock_error["missing"] or not machine.get("observation", {}).get("gpus"):
         return {}

@@ -28,7 +28,7 @@ def expected(lock: Optional[Json], machine: Json) -> Json:
     `platform`       the catalog's row of the host's, as `checks.sources` takes it; None for an unknown one
     `in_force`       the lock of the generation in force; None without one, or when its record is damaged
 
-    and by the lock that the host is held against, which is the one in force, else the inventory's:
+    and by the lock that the host is checked against, which is the one in force, else the inventory's:
 
     `environments`   what each environment must hold (`environments`)
     `device`         the device of the benchmark
@@ -104,7 +104,7 @@ def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
     an `error` when the lock has no such environment.
 
     The detector's engines are the host's own choice: where the generation's link (of `links`) leads to the
-    environment that has them, that one is what it is held against. So is the detection service (`is_served`).
+    environment that has them, that one is what it is checked against. So is the detection service (`is_served`).
     """
     found: Dict[str, Json] = {}
     served = is_served(lock, links)

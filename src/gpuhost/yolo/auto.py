@@ -51,8 +51,10 @@ def _try(row: Device, opened: Opener, blob: Any, clock: Callable[[], float]) -> 
 def fastest(
     rows: Sequence[Device], opened: Opener, blob: Any, clock: Callable[[], float] = time.perf_counter
 ) -> Network:
-    """Open the fastest of the devices `rows` that work in single precision; its `trials` hold a line for each:
-    device, chosen, median_s, rel2 and the reason where it was not tried or not served.
+    """Open and return the fastest of the devices `rows` that work in single precision.
+
+    Its `trials` have an entry for each device: device, chosen, median_s, rel2, and the reason where it was not tried or
+    does not work.
     """
     trials = [_try(row, opened, blob, clock) for row in rows]
     best: Optional[Dict[str, Any]] = None

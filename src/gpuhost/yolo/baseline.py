@@ -1,4 +1,4 @@
-"""Detection as the measurement did it that this benchmark is compared with: one photo after the other, and
+"""The reference detection loop that this benchmark is compared against: one photo after the other, and
 every row of the network's output looked at by Python.
 
 It is here to be measured, not to be used. Only its order of work is kept: read and decode with

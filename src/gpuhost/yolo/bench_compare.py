@@ -1,7 +1,7 @@
-"""Two benchmark reports held against each other: how many times faster the second is, and how sure that is.
+"""Two benchmark reports compared: how many times faster the second is, and how sure that is.
 
 Pure: reports in, an answer out. What would make a ratio meaningless is refused; what may explain it is
-told beside it.
+named beside it.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ from .stats import ratio
 
 SCHEMA = 1
 IGNORED = ("load_average_before",)
-"""Of the environment: differs from minute to minute, and is told by the samples of the measurement itself."""
+"""Of the environment: differs from minute to minute, and is recorded by the samples of the measurement itself."""
 WAYS = (("single", "one photo after the other"), ("offline", "the pipeline"))
 
 
@@ -115,7 +115,7 @@ def verdict(found: Dict[str, Any]) -> str:
     else:
         sure = "{:.2f} to {:.2f}".format(*ends)
         if ends[0] <= 1.0 <= ends[1]:
-            return f"no difference can be told: B is {value:.2f} times as fast as A ({sure})"
+            return f"no difference is certain: B is {value:.2f} times as fast as A ({sure})"
     if value >= 1.0:
         return f"B is {_figure(value)} times faster ({_ends(ends) or sure})"
     inverse = None if ends is None else [1.0 / ends[1], 1.0 / ends[0]]

@@ -126,7 +126,7 @@ class _Builder:
         self._width, self._height = (_need(top, key, top.whole(key, 0), 1, LARGEST_SIDE) for key in ("width", "height"))
         channels = _need(top, "channels", top.whole("channels", 3), 1, 3)
         if channels == 2:
-            raise top.fail("An input of 2 channels is no picture.", "Use channels=3 or channels=1.", "channels")
+            raise top.fail("An input of 2 channels is not a picture.", "Use channels=3 or channels=1.", "channels")
         self._layers: List[Layer] = []
         self._inserted: Dict[int, Constants] = {}
         self._place: List[int] = []

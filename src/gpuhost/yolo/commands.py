@@ -30,10 +30,10 @@ SYNTHETIC_WARNING = (
 
 
 def _check_model(model: str) -> None:
-    """UsageError for a name that is no model to use."""
+    """UsageError for a name that is not a model to use."""
     layers_of(model)
     if model not in MODELS:
-        raise UsageError(f"{model} is no model to measure.", next_step="Use one of: {}.".format(", ".join(MODELS)))
+        raise UsageError(f"{model} is not a model to measure.", next_step="Use one of: {}.".format(", ".join(MODELS)))
 
 
 def _check(given: argparse.Namespace) -> None:

@@ -82,7 +82,7 @@ def class_names() -> List[str]:
 
 
 def facts_of(model: str) -> Dict[str, Any]:
-    """The catalog's row of `model`; UsageError for a name that is no model."""
+    """The catalog's row of `model`; UsageError for a name that is not a model."""
     layers_of(model)
     for row in catalog()["models"]:
         if row["name"] == model:

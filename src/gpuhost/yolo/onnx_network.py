@@ -75,7 +75,7 @@ def classes_of(shape: Tuple[int, ...], layout: str) -> Optional[int]:
 
 
 def _can_be(output: Any, layout: str) -> bool:
-    """Whether an output can be of that layout: it has the columns, and the numbers of classes are whole."""
+    """Whether an output can be of that layout: it has the columns, and the numbers of classes are integers."""
     if layout == "v8":
         return len(output) > 4
     if layout == "v5":

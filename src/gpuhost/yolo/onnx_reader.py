@@ -1,6 +1,6 @@
 """What an ONNX file says about itself: its input, its metadata, and whether its weights lie where they may. Pure.
 
-The field numbers are those of onnx.proto3. The file is somebody else's: every length in it is held against what is
+The field numbers are those of onnx.proto3. The file is somebody else's: every length in it is checked against what is
 there, and of the weights themselves nothing is read.
 """
 
@@ -28,7 +28,7 @@ class Input(NamedTuple):
 
 
 class OnnxModel(NamedTuple):
-    """The inputs of a model that are no weights, its metadata, and the names of its outputs in their order."""
+    """The inputs of a model that are not weights, its metadata, and the names of its outputs in their order."""
 
     inputs: List[Input]
     metadata: Dict[str, str]

@@ -6,7 +6,7 @@ through one convolution at a time, so that a 258 MB network needs some 40 MB.
 
 The graph takes `images` (batch, 3, height, width) and gives `head_0`, `head_1`, ... as they enter the
 detection layers; batch and sides are left open. Batch normalisation is folded into the convolutions, in
-double precision and with OpenCV's epsilon, because the outputs are held against OpenCV's.
+double precision and with OpenCV's epsilon, because the outputs are checked against OpenCV's.
 """
 
 import pathlib
@@ -282,7 +282,7 @@ def write_onnx(path: pathlib.Path, layers: Sequence[Layer], weights: pathlib.Pat
     under the same name and `.data`; returns the data's path.
 
     What is there already is kept when the graph is this one and the data has its length: each file appears
-    whole or not at all, and a network is held against OpenCV before its output is used.
+    whole or not at all, and a network is checked against OpenCV before its output is used.
     """
     data = path.with_name(path.name + ".data")
     model = model_bytes(layers, data.name, size)

@@ -75,7 +75,7 @@ def _several(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--count", type=int, metavar="N", help="number of photos (default: 192, or all of --photos)")
     command.add_argument(
-        "--progress", action="store_true", help="lines about the progress even when this is no terminal"
+        "--progress", action="store_true", help="lines about the progress even when this is not a terminal"
     )
 
 
@@ -200,7 +200,7 @@ def _results(command: argparse.ArgumentParser) -> None:
     command.add_argument("--results", type=pathlib.Path, metavar="FILE", help="write that there and not to the output")
     command.add_argument("--force", action="store_true", help="overwrite files that are there")
     command.add_argument(
-        "--progress", action="store_true", help="lines about the progress even when this is no terminal"
+        "--progress", action="store_true", help="lines about the progress even when this is not a terminal"
     )
 
 

@@ -1,6 +1,6 @@
 """What was found, as text, JSON, JSON Lines, CSV, COCO results or Darknet's labels, and pictures with the boxes drawn.
 
-Each writer takes one picture after the other and keeps none of them. A file is whole or not there, and takes no name
+Each writer takes one picture after the other and keeps none of them. A file is complete or not there, and takes no name
 that is taken unless `force` is set.
 """
 
@@ -271,7 +271,7 @@ def _video_file(path: pathlib.Path, seen: Seen, force: bool) -> Tuple[Any, conte
 
 @contextlib.contextmanager
 def table(path: Optional[pathlib.Path], kind: str, head: Dict[str, Any], out: Any, force: bool) -> Iterator[Table]:
-    """Give the table of a run: on the output, or in a file that is whole when the block ends."""
+    """Give the table of a run: on the output, or in a file that is complete when the block ends."""
     if path is None:
         rows = Table(out, kind, head)
         yield rows

@@ -17,7 +17,7 @@ _SAVE = "Leave it out, or save it again as JPEG."
 _MARKER = re.compile(b"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN, _END, _ALONE = 0xDA, 0xD9, 0x01
-#: Tags of TIFF, and its compressions that are no further format inside.
+#: Tags of TIFF, and its compressions that have no further format inside.
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _TILE_WIDTH, _TILE_HEIGHT = (
     256,
     257,

@@ -9,7 +9,7 @@ _WIDTH = 30
 
 
 class Progress:
-    """Tells how far the work is. `lines` asks for lines where the stream is no terminal."""
+    """Tells how far the work is. `lines` asks for lines where the stream is not a terminal."""
 
     def __init__(self, stream: TextIO, lines: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         """Write to `stream`; `clock` gives seconds."""

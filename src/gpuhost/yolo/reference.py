@@ -1,4 +1,4 @@
-"""The networks' arithmetic once more, in plain NumPy and float64: what OpenCV's output is held against.
+"""The networks' arithmetic once more, in plain NumPy and float64: what OpenCV's output is checked against.
 
 Slow and simple on purpose. Images are (channels, rows, columns); the result is what enters each
 detection layer.

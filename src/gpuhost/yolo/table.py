@@ -83,7 +83,7 @@ def device_named(name: str) -> Device:
 
 def check_offered(device: Device, cv: Any = cv2) -> None:
     """Raise DeviceError when this OpenCV says itself, without running anything, that it cannot serve
-    `device`, or when its engine's package is not there. An engine's output is held against OpenCV's, so
+    `device`, or when its engine's package is not there. An engine's output is checked against OpenCV's, so
     it needs OpenCV's importer as well.
     """
     if not hasattr(cv.dnn, "readNetFromDarknet"):
@@ -119,7 +119,7 @@ def _check_package(device: Device) -> None:
 
 
 def _not_offered(device: Device, cv: Any) -> DeviceError:
-    """Why the target of `device` is missing from what this build offers, as far as it can be told."""
+    """Why the target of `device` is missing from what this build offers, as far as that can be determined."""
     if not device.on_card:
         reason = f"This OpenCV {cv.__version__} has no working plugin for the device {device.name}."
         return DeviceError("not_offered", reason, "Use --device cpu or cuda.")

@@ -97,7 +97,7 @@ def file(path: pathlib.Path, settings: Settings) -> Iterator[Frame]:
             yield frame
         if not settings.most and done + settings.every < 0.9 * count < MOST_FRAMES:
             fault = f"ends after {done} of about {count:.0f} frames"
-            raise images.bad(name, fault, "Bring it whole; the frames so far were used.", "video")
+            raise images.bad(name, fault, "Copy it again; the frames so far were used.", "video")
     finally:
         capture.release()
 

@@ -85,7 +85,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away half way is no news here."""
+        """A client that goes away half way is not news here."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -34,7 +34,7 @@ _PAUSE_S = 5.0
 
 
 class Apt:
-    """apt on this host for one set. `say` is told each step; `wait_s` is how long another process may have the lock."""
+    """apt on this host for one set. `say` is called with each step; `wait_s` is how long to wait for the lock."""
 
     def __init__(self, root: Path, distribution: str, work: Work, run: Run = run_command) -> None:
         """Nothing is read or made yet."""
@@ -154,7 +154,7 @@ class Apt:
         if not pairs:
             return {}
         words = [f"{name}={version}" for name, version in pairs]
-        # A version that only dpkg knows (an older one, installed) is no failure: it has no row then.
+        # A version that only dpkg knows (an older one, installed) is not a failure: it has no row then.
         return parse_show(self.read(["apt-cache", *self.options(), "show", *words], may_fail=True))
 
     # Changing
@@ -234,7 +234,7 @@ class Apt:
         return self.root / "cache" / "debs" / str(member["sha256"]) / str(member["file"])
 
     def cached(self, member: Json) -> Optional[Path]:
-        """The member's .deb in the cache, if it is whole there; a damaged one is taken out."""
+        """The member's .deb in the cache, if it is complete there; a damaged one is taken out."""
         path = self.place(member)
         if not member["sha256"] or not path.is_file():
             return None

@@ -116,7 +116,7 @@ def unready(state: Json, driver: Json, secure_boot: str, subject: str = "") -> L
 
 
 def missing(state: Json, driver: Json) -> Need:
-    """No module for the kernel that will boot: why, as far as it can be told, and what builds or brings it."""
+    """No module for the kernel that will boot: why, as far as that can be determined, and what builds or brings it."""
     kernel = state["kernel"]
     word = shlex.quote(str(kernel))
     what = f"there is no NVIDIA module for kernel {kernel}, the one that will boot"

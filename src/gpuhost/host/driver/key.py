@@ -70,7 +70,7 @@ def tell_dkms() -> bool:
 
 
 def leavings(run: Run = run_command) -> List[Path]:
-    """Our files about the key: what dkms is told, and the pair itself where it was made here.
+    """Our files about the key: dkms's setting, and the pair itself where it was made here.
 
     The pair stays where DKMS has modules of others, which may be signed with it and will be again.
     """
@@ -123,7 +123,7 @@ def unsigned(kernel: str, signer: str, run: Run = run_command, names: str = DRIV
 
 
 def signer_of(path: Path, run: Run) -> str:
-    """The name of a module's signer; "" for one without a signature, or whose signer cannot be told."""
+    """The name of a module's signer; "" for one without a signature, or whose signer cannot be determined."""
     said = run(["modinfo", "-F", "signer", str(path)], _READ_S)[1].strip()
     return said if said or path.suffix != ".ko" else at_the_end(last(path, END)).signer
 

@@ -213,9 +213,9 @@ def refusals(
 
 
 def lost(remove: Sequence[Change], also: Sequence[str] = ()) -> List[str]:
-    """The packages that would go although they are no driver and not among `also`."""
+    """The packages that would go although they are neither a driver nor among `also`."""
     gone = [change for change in remove if not is_family(change.name) and change.name not in also]
-    return [f"apt would remove {change.name} {change.old}, which is no driver." for change in gone]
+    return [f"apt would remove {change.name} {change.old}, which is not a driver." for change in gone]
 
 
 _BRANCH = re.compile(r"nvidia(?:-[a-z]+[0-9]?)*?-([0-9]{3}(?:-server)?)(-open)?(?:-|$)")

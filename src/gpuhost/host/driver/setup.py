@@ -128,7 +128,7 @@ class Setup:
         return self.set.preflight()
 
     def without_desktop(self, what: str) -> None:
-        """Refuse to run NVIDIA's own installer beside a desktop, or where it cannot be told whether one runs."""
+        """Refuse to run NVIDIA's own installer beside a desktop, or where it cannot be determined whether one runs."""
         edges = Edges("/", self.run)
         there = desktop.running(edges)
         if there:

@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
 
 def _carried_out(edges: Edges, root: str, check: bool, doing: str, act: Callable[[bool], Outcome]) -> Outcome:
-    """Look first (`act` changes nothing when it is told True), then act under the host's lock, unless it is a check."""
+    """Look first (`act(True)` changes nothing), then act under the host's lock, unless it is a check."""
     seen = act(True)
     if check or not seen.changed:
         return seen

@@ -1,6 +1,6 @@
 """What the update guard holds, and the two files it writes: computed from what dpkg says is installed.
 
-The hold set is no list of names. It is every installed package of the driver, the kernel that the driver was built for,
+The hold set is not a list of names. It is every installed package of the driver, the kernel that it was built for,
 and the packages that would bring a newer kernel. Pure. Runs on the target: Python 3.6, standard library.
 """
 

@@ -89,7 +89,7 @@ def parse_deb822(text: str, file: str) -> Tuple[List[Source], List[Problem]]:
     problems: List[Problem] = []
     for start, fields, stray in _stanzas(text):
         problems.extend(
-            _problem(file, number, raw, "The line is no field of the form Name: value.") for number, raw in stray
+            _problem(file, number, raw, "The line is not a field of the form Name: value.") for number, raw in stray
         )
         if not fields:
             continue
@@ -124,7 +124,7 @@ def parse_deb822(text: str, file: str) -> Tuple[List[Source], List[Problem]]:
 
 
 def _stanzas(text: str) -> List[Tuple[int, Dict[str, str], List[Tuple[int, str]]]]:
-    """The stanzas of a deb822 text: first line, fields by lower-case name, and lines that are no field."""
+    """The stanzas of a deb822 text: first line, fields by lower-case name, and lines that are not fields."""
     stanzas = []
     fields: Dict[str, str] = {}
     stray: List[Tuple[int, str]] = []

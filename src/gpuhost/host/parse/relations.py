@@ -12,7 +12,7 @@ _RELATION = re.compile(r"([a-z0-9][a-z0-9+.-]+)(?::[a-z0-9]+)?\s*(?:\((<<|<=|=|>
 
 
 class Relation(NamedTuple):
-    """A name, and the operator with the version that it is held against ("" and "" where any version will do)."""
+    """A name, and the operator with the version that it is checked against ("" and "" where any version will do)."""
 
     name: str
     operator: str

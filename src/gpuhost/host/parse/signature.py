@@ -19,7 +19,7 @@ _LONGEST = 200
 
 
 class Signature(NamedTuple):
-    """Whether a module is signed, and the common name of the certificate that signed; "" where it cannot be told."""
+    """Whether a module is signed, and the common name of the signing certificate; "" where it cannot be determined."""
 
     there: bool
     signer: str

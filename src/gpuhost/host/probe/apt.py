@@ -90,7 +90,7 @@ def _list_files(edges: Edges) -> List[str]:
     files = [_SOURCES] if edges.exists(_SOURCES) else []
     for name in edges.names(_PARTS) or []:
         named = re.match(r"[A-Za-z0-9_.-]+\.(list|sources)$", name) and not name.startswith(".")
-        # Like apt, which passes over what is no regular file.
+        # Like apt, which passes over what is not a regular file.
         # Path.is_file fails at a link to itself before Python 3.8.
         if named and os.path.isfile(str(edges.path(f"{_PARTS}/{name}"))):  # noqa: PTH113 - as the line above says
             files.append(f"{_PARTS}/{name}")

@@ -55,7 +55,7 @@ def boots(edges: Edges, bootable: List[str]) -> Boots:
     if found is None:
         return Boots(bootable[-1] if bootable else None, NEWEST)
     if found.kernel is None:
-        edges.problem(found.by, "The kernel that it boots cannot be told.")
+        edges.problem(found.by, "The kernel that it boots cannot be determined.")
     elif found.kernel not in bootable:
         edges.problem(found.by, f"It boots kernel {found.kernel}, which has no image in /boot.")
         return Boots(None, found.by)

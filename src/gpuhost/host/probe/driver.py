@@ -252,7 +252,9 @@ def dkms_lines(edges: Edges) -> List[str]:
 
 
 def own_key(edges: Edges) -> Json:
-    """The machine owner's key: whether it was made here, and whether the firmware knows it."""
+    """Return whether the machine owner's key was made here (`made`), and whether it is enrolled (`enrolled`; None where
+    that is unknown).
+    """
     made = edges.exists(CERTIFICATE)
     enrolled: Optional[bool] = None
     if made:

@@ -132,7 +132,7 @@ def loaded(sonames: List[str]) -> Dict[str, Json]:
 
 
 def opencv() -> Json:
-    """A blur and a halving of a made picture by OpenCV, each held against NumPy: the largest differences (of
+    """A blur and a halving of a made picture by OpenCV, each checked against NumPy: the largest differences (of
     values 0 to 255).
     """
     import cv2
@@ -265,7 +265,7 @@ def halved(picture: Any) -> Any:
 
 
 def farthest(ours: Any, expected: Any) -> float:
-    """The largest difference of two arrays. JSON has no NaN, so what is no number counts as 1e300."""
+    """The largest difference of two arrays. JSON has no NaN, so what is not a number counts as 1e300."""
     import numpy as np
 
     value = float(np.max(np.abs(ours - expected)))
@@ -273,10 +273,10 @@ def farthest(ours: Any, expected: Any) -> float:
 
 
 def tensorflow() -> Json:
-    """A convolution (cuDNN's work on a card) and a product of matrices (cuBLAS') by TensorFlow, each held against
+    """A convolution (cuDNN's work on a card) and a product of matrices (cuBLAS') by TensorFlow, each checked against
     NumPy: the largest differences, the cards it sees, and where the work ran.
     """
-    # That a card is ignored is told on the level of information.
+    # That a card is ignored is logged at the level INFO.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     import numpy as np
     import tensorflow as tf  # type: ignore[import-untyped,import-not-found,unused-ignore]

@@ -55,7 +55,7 @@ def read_nvidia(edges: Edges, strict: bool = True) -> Tuple[List[Card], Dict[str
 
     Raises UnreadableError where sysfs shows no PCI devices at all, or a card without an id: a card that is
     there is never left out. Without `strict` that is a problem like others, and cards that nvidia-smi alone shows are
-    no contradiction: containers and WSL2 show no bus.
+    not a contradiction: containers and WSL2 show no bus.
     """
     try:
         cards, others = functions(edges)
@@ -88,7 +88,7 @@ def read_nvidia(edges: Edges, strict: bool = True) -> Tuple[List[Card], Dict[str
 
 
 def loaded_modules(edges: Edges) -> List[str]:
-    """The names of the loaded kernel modules; none, and a problem, where they cannot be told.
+    """The names of the loaded kernel modules; none, and a problem, where they cannot be determined.
 
     A kernel that cannot load modules has no /proc/modules; what is built into it stands in /sys/module then.
     """
@@ -179,7 +179,7 @@ def _sysfs_card(edges: Edges, folder: str, name: str, pci_class: str) -> Card:
         "readable": None,
         "error": None,
     }
-    # Since Linux 5.14; what hangs on a Thunderbolt port says "removable".
+    # Since Linux 5.14; what is attached to a Thunderbolt port says "removable".
     if (edges.text(folder + "/removable") or "").strip() == "removable":
         card["removable"] = True
     return card

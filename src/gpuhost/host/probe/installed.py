@@ -48,7 +48,7 @@ def read(root: str, machine: str = "/", run: Run = run_command) -> Json:
         found["virtualbox"] = virtualbox(edges, observation["kernel"]["boots"], root)
     found["rights"] = rights(edges.path(root)) if edges.exists(root) else None
     found["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
-    # Without a lock it says how the host is judged; nothing else rests on it, so that what fails here is no problem.
+    # Without a lock it says how the host is judged; nothing else rests on it, so that what fails here is not a problem.
     found["surroundings"] = surroundings(Edges(machine, run))
     found["problems"] = edges.problems
     return {"observation": observation, "installed": found}
@@ -58,7 +58,7 @@ def installed(edges: Edges, root: str) -> Json:
     """The state of the store below `root`.
 
     `generation` is None when none is in force. `links` maps each name in it to its store folder and that
-    folder's digest, None where it is not whole. `cuda`, `nvcc` and `cudnn` are the versions that the files
+    folder's digest, None where it is not complete. `cuda`, `nvcc` and `cudnn` are the versions that the files
     below `current` themselves say.
     """
     number = probe_store.in_force(edges, root)

@@ -51,7 +51,7 @@ def virtualbox(edges: Edges, boots: Optional[str], root: str) -> Json:
 
 
 def module(edges: Edges, kernel: str, name: str) -> Optional[Json]:
-    """What modprobe would load for a kernel; None when there is nothing, or when that cannot be told."""
+    """What modprobe would load for a kernel; None when there is nothing, or when that cannot be determined."""
     found = modinfo(edges, ["-k", kernel, name])
     if not found:
         return None

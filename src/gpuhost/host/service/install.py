@@ -307,7 +307,7 @@ def followed(edges: Edges, root: str, device: str, wait_s: float, check: bool) -
 
 
 def stopped(edges: Edges, root: str, check: bool) -> Outcome:
-    """Stop the service and its socket, so that callers are told at once; the files stay for the way forward."""
+    """Stop the service and its socket, so that callers notice at once; the files stay for the way forward."""
     running = [unit for unit in (SOCKET, SERVICE) if all_hold(edges, ["is-active"], unit)]
     if running and not check:
         with store.changing(edges.path(root), "stopping the detection service"):

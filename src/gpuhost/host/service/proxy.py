@@ -107,7 +107,7 @@ START_S = 60
 
 
 class Front(NamedTuple):
-    """What the site is told: where to listen, the limits, and the files of TLS ("" for none)."""
+    """What the site's configuration says: where to listen, the limits, and the files of TLS ("" for none)."""
 
     listen: str
     body_bytes: int

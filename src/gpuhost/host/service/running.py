@@ -59,7 +59,7 @@ def not_ready(edges: Edges) -> Tuple[str, bool]:
 
 
 def last_words(edges: Edges) -> str:
-    """Return the last line that the service wrote, or that it was ended for want of memory, which it cannot write."""
+    """Return the last line that the service wrote, or that it was ended for lack of memory, which it cannot write."""
     _, out, _ = edges.run(["journalctl", "-u", SERVICE, "-n", "20", "-o", "cat", "--no-pager"], TIMEOUT_S)
     if _OOM in out:
         return "it was ended because it took more memory than service_limits.memory lets it take"

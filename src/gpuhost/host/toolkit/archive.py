@@ -62,7 +62,7 @@ def unpack(archive: Path, folder: Path) -> None:
                     continue
                 content = packed.extractfile(member) if member.isfile() else None
                 if content is None:
-                    raise refused(member.name, "is no file, folder or link")
+                    raise refused(member.name, "is not a file, folder or link")
                 with files.new(path, 0o755 if member.mode & 0o100 else 0o644) as handle:
                     shutil.copyfileobj(content, handle, 1 << 20)
     except (tarfile.TarError, EOFError, ValueError) as error:

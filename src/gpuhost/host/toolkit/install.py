@@ -59,10 +59,10 @@ def log_of(folder: Path) -> Path:
 
 
 def install(root: Path, spec: Json, artifact: Optional[Path], python: str, say: Say) -> Path:
-    """Make the folder of a specification, if it is not whole; the folder.
+    """Make the folder of a specification, if it is not complete; the folder.
 
     `artifact` is the vendor's file in the cache (runfile, tarball), `python` the interpreter whose pip fetches wheels,
-    `say` is told each step. Raises `ArtifactError` or `EnvironmentProblem`.
+    `say` is called with each step. Raises `ArtifactError` or `EnvironmentProblem`.
     """
     folder = folder_of(root, spec)
     title, log = "{} {}".format(TITLES[spec["name"]], spec["version"]), log_of(folder)

@@ -48,7 +48,7 @@ def fetch(root: Path, spec: Json, scratch: Path, python: str, log: Path, say: Ca
 
 
 def batches(packages: List[Json], size: int = BATCH) -> List[List[Json]]:
-    """The packages in parts of about a size: what one call of pip has fetched survives a kill, and can be told."""
+    """The packages in parts of about a size: what one call of pip has fetched survives a kill, and can be reported."""
     found: List[List[Json]] = []
     for package in packages:
         if not found or sum(p["size"] for p in found[-1]) >= size:

@@ -65,7 +65,7 @@ class Setup:
         return self.machine.kernel()
 
     def key(self) -> str:
-        """What tells this VirtualBox on this kernel from another."""
+        """Return a digest that identifies this VirtualBox on this kernel."""
         return packages.digest(self.held, self.kernel())
 
     def state(self) -> Json:
@@ -245,7 +245,7 @@ class Setup:
         return ExactSet(members_of(pairs, shows), install, remove)
 
     def from_files(self, members: List[Json], rows: Dict[str, Json]) -> ExactSet:
-        """A set whose files are all in our cache, and what apt would do with these files alone."""
+        """Return the set whose files are all in our cache, with what apt would do given these files alone."""
         install, remove = self.apt.simulate([str(self.apt.place(m)) for m in members], alone=True)
         self.refuse(install, remove, {}, rows, "")
         return ExactSet(members, install, remove)

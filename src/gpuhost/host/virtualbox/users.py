@@ -53,10 +53,10 @@ class Users:
         """What is not yet so, as sentences."""
         there = self.members() or []
         found = [f"{name} is not in the group {GROUP}" for name in self.names if name not in there]
-        return found + [f"{name} is told of newer releases" for name in self.names if not self.is_silent(name)]
+        return found + [f"{name} is notified of newer releases" for name in self.names if not self.is_silent(name)]
 
     def is_silent(self, name: str) -> bool:
-        """Return whether a user is told of newer releases no more.
+        """Return whether a user is no longer notified of newer releases.
 
         Read from the user's settings: VBoxManage itself would begin new logs there each time that it is asked.
         """

@@ -1,8 +1,8 @@
 """What the watch on a host finds wrong: the cheap part of verify/, from what the host itself knows it should be.
 
 What should be is on the host already: the lock of the generation in force, the driver's record and the guard's. Each
-finding has the id of the check in verify/ that is about the same thing. One cause is one finding, as there: what hangs
-on a fault is not told. Pure. Runs on the target: Python 3.6, standard library.
+finding has the id of the check in verify/ that is about the same thing. One cause is one finding, as there: what
+follows from a fault is not reported. Pure. Runs on the target: Python 3.6, standard library.
 """
 
 from collections import Counter
@@ -43,7 +43,7 @@ def judge(seen: Json) -> State:
     if not plan["gpus"] and seen.get("service") is None:
         return State(NOTHING, [])
     found = cards(seen["stack"]["cards"], seen["cards"]) + chain(seen, bool(seen["cards"])) if plan["gpus"] else []
-    # A service without its driver cannot be ready, and that is told already.
+    # A service without its driver cannot be ready, and that is reported already.
     if not any(one.id.startswith("driver.") for one in found):
         found += service(seen.get("service"), seen["generation"])
     return State(BROKEN if found else OK, found)
@@ -86,7 +86,7 @@ def listed(ids: "Counter[str]") -> str:
 
 
 def chain(seen: Json, has_card: bool) -> List[Finding]:
-    """The driver from what is installed to what is loaded: the first fault, and beside it what does not hang on it."""
+    """The driver from what is installed to what is loaded: the first fault, and those that do not depend on it."""
     record, packages = seen["driver"]["record"], seen["guard"]["stack"]
     if not is_record(record):
         return [Finding("driver.installed", "there is no whole record of a driver that gpuhost installed")]
