@@ -1,4 +1,4 @@
-"""One verified fetch for all: a file by its sha256 into a cache, resumed where an earlier run ended.
+"""Download a file into a content-addressed cache, verifying its SHA-256 and resuming partial downloads.
 
 Runs on the target and on the controller: Python 3.6, standard library. A cache holds `<sha256>/<name>`, which is also
 the layout of a mirror, so that a cache can be served as one. A file has its name in the cache only when its checksum

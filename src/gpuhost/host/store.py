@@ -1,7 +1,7 @@
 """The store on the target: folders that are never changed once they are complete, and generations that link into it.
 
-Runs on the target: Python 3.6, standard library. A folder counts only when its marker is there, which is written
-last, so a run that was killed leaves nothing that the next one takes for complete.
+Runs on the target: Python 3.6, standard library. A folder is complete only once its marker exists.
+The marker is written last, so an interrupted run never looks complete.
 
     store/<name>/                      one installed thing, with `.gpuhost.json` as its marker
     generations/<n>/{stack.json,...}   links into the store

@@ -1,4 +1,4 @@
-"""Word from a long piece of work, on the error stream: a bar on a terminal, now and then a line elsewhere."""
+"""Progress for long-running work on stderr: a bar on a terminal, periodic lines otherwise."""
 
 import time
 from typing import Callable, Optional, TextIO
