@@ -37,6 +37,21 @@ EDIT = (
 )
 
 
+#: Starts a command as a terminal does, presses Ctrl-C as soon as a shell's test holds, and ends as the command does.
+CTRL_C = """
+import os, signal, subprocess, sys, time
+moment, log, *command = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with open(log, "wb") as out:
+    run = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+while run.poll() is None and subprocess.call(["sh", "-c", moment]):
+    time.sleep(0.05)
+if run.poll() is None:
+    os.killpg(run.pid, signal.SIGINT)
+sys.exit(run.wait())
+"""
+
+
 def said(environment: str, step: str) -> str:
     """The shell's test for an environment being at a step."""
     return f"grep -qs '{step}' /opt/gpuhost/log/{environment}.progress"
@@ -63,6 +78,17 @@ MOMENTS = (
 )
 #: One in each kind of work, where all would take five minutes: an environment half filled, one whole, the switch.
 FEW = (MOMENTS[3], MOMENTS[6])
+#: The shell's test for the benchmark being under way, which does not find itself.
+MEASURING = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q '[g]puhost.yolo.* bench '"
+#: When each phase of site.yml has begun.
+PHASES = {
+    "plan": f"test -e {LOCK}",
+    "opencv": said("opencv_cuda", "making the environment"),
+    "tensorflow": said("dl4cv", "installing 3"),
+    "detector": "test -e /opt/gpuhost/store/yolo-*",
+    "generation": "test -e /opt/gpuhost/generations/1",
+    "verify": MEASURING,
+}
 
 
 def recap(output: str) -> Tuple[int, int]:
@@ -208,6 +234,22 @@ class TestBareHost:
         assert recap(done.stdout)[1] == 0
         assert failed_checks(bed) == []
         assert recap(bed.run([*PLAYBOOK, "--skip-tags", "verify"], cwd=CLONE, timeout=COMMAND_SECONDS).stdout) == (0, 0)
+
+    @pytest.mark.full
+    def test_ctrl_c(self, bed: Bed) -> None:
+        """In each phase: what is left to do is said, with no traceback; no benchmark runs on; the next run goes on."""
+        bed.run(["rm", "-rf", LOCK, *(f"/opt/gpuhost/{name}" for name in ("store", "generations", "current"))])
+        for phase, moment in PHASES.items():
+            bed.run(["sh", "-c", "rm -f /opt/gpuhost/log/*.progress"])
+            run = ["python3", "-c", CTRL_C, moment, "/root/cut.log", *PLAYBOOK, "-e", "verify_benchmark=again"]
+            code = bed.run(run, cwd=CLONE, check=False, timeout=COMMAND_SECONDS).returncode
+            told = " ".join(bed.read("/root/cut.log").split())
+            assert code == 130, (phase, told[-2000:])
+            assert "Interrupted. Nothing more is begun." in told and "Traceback" not in told, (phase, told[-2000:])
+            assert bed.run(["sh", "-c", MEASURING], check=False).returncode != 0, phase
+        done = bed.run([*PLAYBOOK, "--skip-tags", "verify"], cwd=CLONE, timeout=COMMAND_SECONDS)
+        assert recap(done.stdout)[1] == 0
+        assert failed_checks(bed) == []
 
     @pytest.mark.full
     def test_the_engines(self, bed: Bed) -> None:
