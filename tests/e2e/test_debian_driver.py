@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
+from . import healed
 from .beds import Bed
 from .beds.base import PACKAGES, write_card
 from .beds.bed import CLONE
@@ -34,6 +35,13 @@ def recap(said: str) -> Tuple[int, int]:
 def record(bed: Bed) -> Dict[str, Any]:
     """The driver's record on the host."""
     found: Dict[str, Any] = json.loads(bed.read("/opt/gpuhost/state/driver.json"))
+    return found
+
+
+def findings(bed: Bed) -> List[Dict[str, Any]]:
+    """What the doctor finds. Until the next start the bed does not say that it is a container."""
+    examine = "rm -f /run/systemd/container; ./run gpuhost doctor --json"
+    found: List[Dict[str, Any]] = json.loads(bed.run(["sh", "-c", examine], cwd=CLONE, check=False).stdout)["findings"]
     return found
 
 
@@ -151,3 +159,22 @@ class TestDriver:
         for gone in ("/opt/gpuhost/state/driver.json", "/etc/modprobe.d/gpuhost-nouveau.conf"):
             assert bed.run(["test", "-e", gone], check=False).returncode != 0
         assert recap(bed.run([*PLAYBOOK, "--tags", "remove"], cwd=CLONE, check=False, timeout=600).stdout) == (0, 0)
+
+    @pytest.mark.full
+    def test_the_doctors_remedy_is_typed_as_printed(self, bed: Bed) -> None:
+        """On a host without a driver whose sources name main only: one line brings the component, the driver and the
+        headers, and DKMS builds the module for the kernel that boots then.
+        """
+        bed.run(["sed", "-i", "s/^Components:.*/Components: main/", SOURCES])
+        bed.run(["apt-get", "update"])
+        (found,) = findings(bed)
+        assert (found["diagnosis"], found["check"]) == ("D37", "driver.installed")
+        remedy, before = found["remedy"], bed.machine.boots
+        assert re.match(r"printf \S+ 'deb .* non-free", remedy) and remedy.endswith(" firmware-misc-nonfree && reboot")
+        line, settings = healed.answered(remedy), {"DEBIAN_FRONTEND": "noninteractive"}
+        bed.run(["sh", "-c", line], check=False, timeout=COMMAND_SECONDS, env=settings)
+        bed.machine.wait_for_boot(before)
+        assert "D37" not in [row["diagnosis"] for row in findings(bed)]
+        image = bed.run(["sh", "-c", "ls /boot/vmlinuz-* | sort -V | tail -n 1"]).stdout.strip()
+        kernel = image.partition("vmlinuz-")[2]
+        assert bed.run(["modinfo", "-k", kernel, "-F", "version", "nvidia-current"]).stdout.startswith("535.")

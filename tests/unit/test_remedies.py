@@ -604,7 +604,6 @@ FOREIGN = "no bed has that package manager: its words are checked against its do
 MODULE = "no module can be loaded into, and no boot loader started by, the kernel of a bed"
 ONLINE = "it fetches gigabytes, or asks NVIDIA's server"
 VIRTUALBOX = "not yet: it is written in e2e/test_virtualbox.py, which was not seen as far as that"
-DEBIAN = "not yet: on a real Debian the role installs the same packages (e2e/test_debian_driver.py)"
 #: The forms of remedies, the first that matches: the test that types one as printed, or why none does.
 TYPED = (
     (r"\./run ansible-playbook playbooks/(cuda|driver|guard)\.yml", "e2e/test_faults.py"),
@@ -616,7 +615,8 @@ TYPED = (
     (r"rm /opt/gpuhost/store/\S+/\.gpuhost\.json", "e2e/test_site.py"),
     (r"chown -R root:root /opt/gpuhost ", "e2e/test_site.py"),
     (r"dpkg --configure -a && apt-get -f install", "e2e/test_site.py"),
-    (r"(printf .* && )?apt-get update && apt-get install linux-.* nvidia-driver ", DEBIAN),
+    (r"printf .* > /etc/apt/\S+ && apt-get update && apt-get install .* nvidia-driver ", "e2e/test_debian_driver.py"),
+    (r"apt-get update && apt-get install linux-\S+ nvidia-driver ", "as the one before, without its first part"),
     (r"apt-get update && apt-get install ubuntu-drivers-common ", "e2e/test_found.py"),
     (r"apt-get install --reinstall lib\S+ && ldconfig", "e2e/test_found.py"),
     (r"apt-get install (--reinstall )?(linux-|nvidia-(driver|tesla))", "as the others of apt-get, with other names"),
