@@ -37,9 +37,7 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
         except GpuhostError as error:
             return {"failed": True, "msg": str(error), "exit_code": error.exit_code}
         if source is None:
-            root, digest = arguments.get("root", "/opt/gpuhost"), arguments["file"]["sha256"]
-            file = f"{root}/log/artifact-{digest}.progress"
-            return self.work(task_vars, file, tell, arguments)
+            return self.work(task_vars, f"artifact-{arguments['file']['sha256']}", tell, arguments)
         return self._send(source, arguments, task_vars, tell)
 
     def _local(self) -> bool:

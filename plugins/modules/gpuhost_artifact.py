@@ -6,7 +6,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuhost.errors import GpuhostError
 from ansible.module_utils.gpuhost.host import download as artifacts
-from ansible.module_utils.gpuhost.host import files, https, store
+from ansible.module_utils.gpuhost.host import https, progress, store
 
 DOCUMENTATION = r"""
 module: gpuhost_artifact
@@ -22,6 +22,7 @@ options:
     description: Where to fetch it instead of its own address; the layout is C(<mirror>/<sha256>/<name>).
     type: str
     default: ''
+  progress: {description: The file in which each step is left while the work goes on., type: path}
 author: gpuhost
 """
 
@@ -38,16 +39,12 @@ def main():
             "file": {"type": "dict", "required": True},
             "source": {"type": "path"},
             "mirror_url": {"type": "str", "default": ""},
+            "progress": {"type": "path"},
         },
         supports_check_mode=True,
     )
     root, file, source = Path(module.params["root"]), module.params["file"], module.params["source"]
-    cache, progress = root / "cache" / "artifacts", root / "log" / "artifact-{}.progress".format(file["sha256"])
-
-    def say(text):
-        """Leave the present step where the controller looks for it."""
-        files.write_whole(progress, https.said(text) + "\n")
-
+    cache = root / "cache" / "artifacts"
     try:
         artifacts.check_file(file)
         path, mirror = artifacts.place(cache, file), module.params["mirror_url"]
@@ -58,10 +55,10 @@ def main():
             module.exit_json(changed=not there, path=str(path), diff=diff)
         if artifacts.is_right(path, file):
             module.exit_json(changed=False, path=str(path))
-        # With a source the controller waits for this answer, and nobody would see what is reported meanwhile.
-        with store.changing(root, "fetching {}".format(file["name"]), None if source else say):
-            changed = artifacts.obtain(cache, file, mirror, Path(source) if source else None, say)
-        files.remove(progress)
+        with progress.told(module.params["progress"]) as say:
+            # With a source the controller waits for this answer, and nobody would see what is reported meanwhile.
+            with store.changing(root, "fetching {}".format(file["name"]), None if source else say):
+                changed = artifacts.obtain(cache, file, mirror, Path(source) if source else None, say)
     except GpuhostError as error:
         module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
     module.exit_json(changed=changed, path=str(path))

@@ -39,6 +39,7 @@ options:
     type: bool
     default: false
   wait_s: {description: How long another process may have dpkg's lock., type: int, default: 300}
+  progress: {description: The file in which each step is left while the work goes on., type: path}
 author: gpuhost
 """
 
@@ -139,6 +140,7 @@ def main():
             "mok_password": {"type": "str", "no_log": True},
             "with_key": {"type": "bool", "default": False},
             "wait_s": {"type": "int", "default": 300},
+            "progress": {"type": "path"},
         },
         required_if=[
             ("state", "present", ["driver"]),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.host import files, store, venvs
+from ansible.module_utils.gpuhost.host import progress, store, venvs
 
 DOCUMENTATION = r"""
 module: gpuhost_environment
@@ -18,6 +18,7 @@ options:
   name: {description: The environment's name., type: str, required: true}
   lock: {description: The environment lock with its digest., type: dict, required: true}
   python: {description: The interpreter., type: path, required: true}
+  progress: {description: The file in which each step is left while the work goes on., type: path}
 author: gpuhost
 """
 
@@ -34,6 +35,7 @@ def main():
             "name": {"type": "str", "required": True},
             "lock": {"type": "dict", "required": True},
             "python": {"type": "path", "required": True},
+            "progress": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -46,14 +48,9 @@ def main():
         listed = "".join("{name} {version}\n".format(**p) for p in lock["packages"])
         diff = {"before": "", "after": listed, "after_header": str(folder)}
         module.exit_json(changed=True, folder=relative, diff=diff)
-    progress = root / "log" / f"{name}.progress"
-
-    def say(text):
-        """Leave the present step where the controller looks for it."""
-        files.write_whole(progress, f"{name}: {text}\n")
-
     try:
-        venvs.install(root, name, lock, module.params["python"], say)
+        with progress.told(module.params["progress"], name) as say:
+            venvs.install(root, name, lock, module.params["python"], say)
     except GpuhostError as error:
         module.fail_json(msg=str(error), exit_code=error.exit_code)
     module.exit_json(changed=True, folder=relative)

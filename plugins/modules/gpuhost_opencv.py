@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.host import files, opencv_job, store
+from ansible.module_utils.gpuhost.host import opencv_job, progress, store
 
 DOCUMENTATION = r"""
 module: gpuhost_opencv
@@ -15,8 +15,9 @@ description:
   - In check mode only asks.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
-  name: {description: How the job is called in its log and its progress., type: str, required: true}
+  name: {description: How the job is called in its log and its steps., type: str, required: true}
   command: {description: The builder's command line., type: list, elements: str, required: true}
+  progress: {description: The file in which each step is left while the work goes on., type: path}
 author: gpuhost
 """
 
@@ -33,21 +34,17 @@ def main():
             "root": {"type": "path", "default": "/opt/gpuhost"},
             "name": {"type": "str", "required": True},
             "command": {"type": "list", "elements": "str", "required": True},
+            "progress": {"type": "path"},
         },
         supports_check_mode=True,
     )
     root, name, command = Path(module.params["root"]), module.params["name"], module.params["command"]
-    progress = root / "log" / f"{name}.progress"
-
-    def say(text):
-        """Leave the present step where the controller looks for it."""
-        files.write_whole(progress, f"{name}: {text}\n")
-
     try:
         found = opencv_job.ask(command)
         if found["wheel"] is not None or module.check_mode:
             module.exit_json(changed=found["wheel"] is None, **found)
-        with store.changing(root, "building OpenCV", say):
+        told = progress.told(module.params["progress"], name)
+        with told as say, store.changing(root, "building OpenCV", say):
             found = opencv_job.ask(command)  # whoever had the lock before may have built it
             if found["wheel"] is None:
                 found = opencv_job.build(command, root / "log" / f"{name}.log", say)

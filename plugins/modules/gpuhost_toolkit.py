@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.host import files, store
+from ansible.module_utils.gpuhost.host import progress, store
 from ansible.module_utils.gpuhost.host.toolkit import install as toolkits
 from ansible.module_utils.gpuhost.host.toolkit import linker
 
@@ -32,6 +32,7 @@ options:
       come.
     type: dict
     default: {}
+  progress: {description: The file in which each step is left while the work goes on., type: path}
   state: {description: What to do., type: str, choices: [present, absent, linked, unlinked], default: present}
 author: gpuhost
 """
@@ -78,17 +79,9 @@ def present(module, root):
         listed = "".join("{name} {version}\n".format(**p) for p in spec.get("packages") or [spec])
         diff = {"before": "", "after": listed, "after_header": str(folder)}
         module.exit_json(changed=True, missing=True, folder=relative, diff=diff)
-    progress = root / "log" / "{}.progress".format(module.params["name"])
-
-    def say(text):
-        """Leave the present step where the controller looks for it."""
-        files.write_whole(progress, "{name} {version}: {text}\n".format(text=text, **spec))
-
     artifact = module.params["artifact"]
-    try:
+    with progress.told(module.params["progress"], "{name} {version}".format(**spec)) as say:
         toolkits.install(root, spec, Path(artifact) if artifact else None, module.params["python"], say)
-    finally:
-        files.remove(progress)  # a later task must not tell it again
     module.exit_json(changed=True, missing=False, folder=relative)
 
 
@@ -119,6 +112,7 @@ def main():
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "version": {"type": "str"},
             "links": {"type": "dict", "default": {}},
+            "progress": {"type": "path"},
             "state": {"type": "str", "choices": list(STATES), "default": "present"},
         },
         required_if=[("state", "present", ["name", "spec"]), ("state", "absent", ["name", "version"])],

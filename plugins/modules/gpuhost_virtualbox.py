@@ -36,6 +36,7 @@ options:
     type: dict
   kept_only: {description: Take packages from the cache alone and ask no archive., type: bool, default: false}
   wait_s: {description: How long another process may have dpkg's lock., type: int, default: 300}
+  progress: {description: The file in which each step is left while the work goes on., type: path}
 author: gpuhost
 """
 
@@ -101,6 +102,7 @@ def main():
             "kernel": {"type": "dict"},
             "kept_only": {"type": "bool", "default": False},
             "wait_s": {"type": "int", "default": 300},
+            "progress": {"type": "path"},
         },
         required_if=[("state", "present", ["virtualbox"])],
         supports_check_mode=True,

@@ -54,7 +54,7 @@ sys.exit(run.wait())
 
 def said(environment: str, step: str) -> str:
     """The shell's test for an environment being at a step."""
-    return f"grep -qs '{step}' /opt/gpuhost/log/{environment}.progress"
+    return f"grep -qs '{step}' /opt/gpuhost/log/{environment}-*.progress"
 
 
 DL4CV = "/opt/gpuhost/current/venvs/dl4cv/bin/python"
@@ -84,7 +84,7 @@ MEASURING = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q '[g]p
 PHASES = {
     "plan": f"test -e {LOCK}",
     "opencv": said("opencv_cuda", "making the environment"),
-    "tensorflow": said("dl4cv", "installing 3"),
+    "tensorflow": "grep -qs 's  dl4cv: installing 3' /root/cut.log",  # told while it goes on
     "detector": "test -e /opt/gpuhost/store/yolo-*",
     "generation": "test -e /opt/gpuhost/generations/1",
     "verify": MEASURING,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, List
 
 import pytest
 
+from gpuhost.host import progress
 from gpuhost.shipping import following
 
 
@@ -36,3 +39,33 @@ def test_a_job_that_ends_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following.time, "sleep", lambda _: None)
     answer = Job({"finished": 1, "ansible_job_id": "1", "changed": True})._follow("1", None, "/log", lambda _: None)
     assert answer == {"changed": True}
+
+
+def test_two_runs_do_not_share_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that waits for the other must not say so in the other's name."""
+    monkeypatch.setattr(following.time, "sleep", lambda _: None)
+    files: List[str] = []
+    for _ in range(2):
+        job = Job({"finished": 1, "ansible_job_id": "1"})
+        job._task = SimpleNamespace(args={"name": "dl4cv", "root": "/r"}, async_val=0)
+        asked: List[Dict[str, Any]] = []
+        job._execute_module = lambda asked=asked, **given: asked.append(given) or {"finished": 1, "ansible_job_id": "1"}
+        job._low_level_execute_command = lambda command, asked=asked: asked.append({"read": command}) or {}
+        assert job.work({}, "dl4cv", lambda _: None) == {}
+        file = asked[0]["module_args"]["progress"]
+        assert file.startswith("/r/log/dl4cv-") and any(file in given.get("read", "") for given in asked)
+        files.append(file)
+    assert len(set(files)) == 2
+
+
+def test_a_step_is_left_while_the_work_goes_on(tmp_path: Path) -> None:
+    """One printable line without a server's secrets; nothing is left, also where the work fails."""
+    file = tmp_path / "log" / "dl4cv-1.progress"
+    file.parent.mkdir()
+    with pytest.raises(OSError, match="broken"), progress.told(str(file), "dl4cv") as say:
+        say("fetching\x1b[2J https://jo:hunter2@mirror.example/x")
+        assert file.read_text(encoding="utf-8") == "dl4cv: fetching\ufffd[2J https://***@mirror.example/x\n"
+        raise OSError("broken")
+    assert list(file.parent.iterdir()) == []
+    with progress.told(None) as say:
+        say("nobody looks")

@@ -1,12 +1,13 @@
 """What action plugins share whose module works for minutes: run it as an asynchronous job and tell each step.
 
-Controller side. The module leaves its present step in a file on the target; `Followed` shows every new one with the
+Controller side. The module leaves its present step in a file on the target, one for each job; `Followed` shows every new one with the
 time gone, and hands the job's result on. What a host says is shown as one printable line; how much of it Ansible's
 connection takes into memory is not bounded here, `head` only keeps an honest host's file short.
 """
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import time
 from typing import Any, Callable, Dict, Optional
@@ -69,11 +70,13 @@ class Followed:
         if quick.get("failed") or not quick.get("changed"):
             return quick
         host = (task_vars or {}).get("inventory_hostname", "")
-        file = f"{self._task.args.get('root', '/opt/gpuhost')}/log/{name or self._task.args['name']}.progress"
-        return self.work(task_vars, file, lambda text: display(f"[{host}] {text}"))
+        return self.work(task_vars, name or self._task.args["name"], lambda text: display(f"[{host}] {text}"))
 
-    def work(self, task_vars: Variables, file: str, tell: Callable[[str], None], arguments: Variables = None) -> Result:
-        """Run the module as a job, `tell` each step that it leaves in `file`; its result."""
+    def work(self, task_vars: Variables, name: str, tell: Callable[[str], None], arguments: Variables = None) -> Result:
+        """Run the module as a job, `tell` each step that it leaves in a file that begins with `name`; its result."""
+        arguments = dict(self._task.args if arguments is None else arguments)
+        file = f"{arguments.get('root', '/opt/gpuhost')}/log/{name}-{secrets.token_hex(4)}.progress"
+        arguments["progress"] = file
         self._task.async_val, before = LIMIT_S, self._task.async_val
         try:
             started = self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=True)

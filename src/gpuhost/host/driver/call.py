@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ...errors import GpuhostError
-from .. import files, store
+from .. import files, progress, store
 from ..work import Work
 from .set import Machine, booting, this_machine
 
@@ -18,20 +18,13 @@ def carry_out(
 ) -> None:
     """Do what the module's `state` says, or say what would be done, and end the module; a failure is one paragraph.
 
-    `asked(module, setup)` has a method for each state, which returns the answer. `name` is that of the log and of the
-    file in which the controller looks for the present step.
+    `asked(module, setup)` has a method for each state, which returns the answer. `name` is that of the log.
     """
     root = Path(module.params["root"])
-    progress = root / "log" / f"{name}.progress"
-
-    def say(text: str) -> None:
-        """Leave the present step where the controller looks for it."""
-        if not module.check_mode:
-            files.write_whole(progress, text + "\n")
-
     try:
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(files.temporary()) if module.check_mode else root / "log"
+            say = stack.enter_context(progress.told(module.params["progress"]))
             work = Work(folder / f"{name}.log", say, module.params["wait_s"])
             host = setup(module.params, booting(this_machine(), module.params["kernel"]), work)
             if module.check_mode:
