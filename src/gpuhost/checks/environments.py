@@ -20,7 +20,8 @@ def again(seen: Json, environment: str) -> str:
     """What makes an environment anew: without its marker a folder of the store counts as unfinished."""
     target = installed(seen)["links"][f"venvs/{environment}"]["target"]
     marker = shlex.quote(f"{installed(seen)['root']}/{target}/{MARKER}")
-    return on_host(f"rm {marker}", INSTALL)
+    # It is made under its own name, because a virtual environment has its path in its files.
+    return on_host(f"rm {marker} # the environment is made anew where it is: nothing can use it until then", INSTALL)
 
 
 def own_toolkit(seen: Json) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 from xml.etree import ElementTree  # only writes here
 
 from rich.console import Console
@@ -147,6 +147,14 @@ def is_unasked(row: Json) -> bool:
     return checks.is_unasked(row["status"], row["actual"])
 
 
+def unasked_names(rows: Sequence[Json]) -> List[str]:
+    """Return what the lock leaves out: a group of checks by its name, one of a group that was judged by its id."""
+    judged = {row["id"].partition(".")[0] for row in rows if not is_unasked(row)}
+    unasked = [row["id"] for row in rows if is_unasked(row)]
+    groups = [name.partition(".")[0] for name in unasked]
+    return list(dict.fromkeys(name if group in judged else group for name, group in zip(unasked, groups)))
+
+
 def stack(report: Json) -> str:
     """Return the stack of a report on one line: the components, the cards, the platform."""
     plan = report["plan"]
@@ -194,7 +202,7 @@ def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
             Text(row["actual"], overflow="fold"),
         )
     console.print(table)
-    unasked = dict.fromkeys(row["id"].partition(".")[0] for row in report["checks"] if is_unasked(row))
+    unasked = unasked_names(report["checks"])
     if unasked:
         console.print(Text(f"not asked for: {', '.join(unasked)}"))
     for model in (report["benchmark"] or {"models": []})["models"]:
