@@ -82,6 +82,27 @@ def test_a_healthy_host_has_no_finding(provisioned: bool) -> None:
     assert "Each card computes: NVIDIA GeForce GTX 750 Ti (5.0)" in report["proved"]
 
 
+@pytest.mark.parametrize("name", SEEN)
+def test_a_report_fits_a_terminal(name: str) -> None:
+    """Its sentences are broken at 80 columns; what is typed and what a program said is not, and no word is lost."""
+    report = examined(without_lock(made(VERIFY[name]), provisioned=True))
+    narrow, whole = words.told(report, False, 80), words.told(report, False)
+    remedies = [line for row in report["findings"] + report["risks"] for line in row["remedy"].split("\n")]
+    too_long = [line for line in narrow.splitlines() if len(line) > 80 and "| " not in line]
+    assert [line for line in too_long if line[10:] not in remedies and " " in line.strip()] == []
+    assert all(line in narrow for line in remedies)
+    assert narrow.split() == whole.split()
+
+
+def test_a_machine_that_gpuhost_has_set_up_is_said_to_be_one() -> None:
+    """With the command that judges the rest, and without a card in its lock with what that means."""
+    assert "gpuhost has set this machine up" not in words.told(examined(healthy("gpu")), False)
+    assert "gpuhost has set this machine up. Only" in words.told(examined(healthy("gpu", True)), False)
+    seen = healthy("gpu", True)
+    seen["machine"]["installed"]["stack"]["plan"]["gpus"] = []
+    assert "as a CPU stack: no GPU was asked for" in words.told(examined(seen), False)
+
+
 SECOND = {"pci_address": "0000:65:00.0", "uuid": "GPU-00000000-0000-4000-8000-000000000009"}
 EDITOR = {
     "file": "/etc/apt/sources.list.d/editor.list",

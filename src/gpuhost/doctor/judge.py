@@ -56,6 +56,7 @@ def report(seen: Json) -> Json:
             "kernel": text(observation["kernel"]["running"]),
             "place": seen["as_found"]["place"],
             "provisioned": is_ours(seen),
+            "cpu_stack": is_cpu_stack(seen),
         },
         "answer": answer(findings, proved),
         "findings": findings,
@@ -66,6 +67,13 @@ def report(seen: Json) -> Json:
         "not_judged": not_judged(judged, seen),
         "ways": ways(seen) if answer(findings, proved) == UNREADABLE else [],
     }
+
+
+def is_cpu_stack(seen: Json) -> bool:
+    """Return whether the generation in force was planned without a card."""
+    stack = seen["machine"]["installed"]["stack"]
+    plan = stack.get("plan") if isinstance(stack, dict) else None
+    return isinstance(plan, dict) and plan.get("gpus") == []
 
 
 def environment(seen: Json) -> Optional[Json]:

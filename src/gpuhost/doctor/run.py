@@ -112,8 +112,9 @@ def shown(report: Json, as_json: bool) -> str:
     """Return the report as it is printed."""
     if as_json:
         return json.dumps(report, indent=1, sort_keys=True) + "\n"
-    terminal = sys.stdout.isatty() and NO_COLOUR not in os.environ and os.environ.get("TERM") != "dumb"
-    return words.told(report, terminal)
+    terminal = sys.stdout.isatty()
+    colours = terminal and NO_COLOUR not in os.environ and os.environ.get("TERM") != "dumb"
+    return words.told(report, colours, shutil.get_terminal_size().columns if terminal else 0)
 
 
 def write(text: str) -> None:

@@ -1,6 +1,7 @@
 """The doctor's report in words, for a terminal. What a host says was made safe to show before."""
 
 import re
+import textwrap
 from typing import Iterator, List, Optional
 
 from ..types import Json
@@ -17,13 +18,32 @@ UNEXPLAINED = "What has no id is not recognised, and may have another cause. --b
 UNREADABLE = "It is not known whether CUDA works here: what decides it could not be read. What would let it be read:"
 #: So many checks that were not reached are named.
 FEW = 4
+#: On a machine that gpuhost has set up, whose lock is not at hand here.
+OURS = (
+    "gpuhost has set this machine up{stack}. Only its driver and CUDA were judged here; for the rest, where its playbooks "
+    "were typed: ./run pytest verify/"
+)
+CPU_STACK = " as a CPU stack: no GPU was asked for, and site.yml makes it a GPU stack once a card is seen"
+#: The rows of a finding that are sentences.
+SENTENCES = ("seen", "wanted", "why", "fix", "follows")
 PLACES = {"container": ", in a container", "wsl2": ", in WSL2", "machine": ""}
 
 
-def told(report: Json, colours: bool) -> str:
-    """Return the report as text, with colours or without."""
-    text = "\n".join(lines(report)) + "\n"
+def told(report: Json, colours: bool, width: int = 0) -> str:
+    """Return the report as text, with colours or without; sentences, but nothing to type, are broken at `width`
+    columns, where one is given.
+    """
+    text = "\n".join(lines(report, width)) + "\n"
     return text if colours else re.sub(r"\x1b\[[0-9]*m", "", text)
+
+
+def broken(text: str, width: int, begin: str = "") -> List[str]:
+    """Return a sentence as lines of at most `width` columns; the first starts with `begin`, and the others below it."""
+    if not width:
+        return [begin + text]
+    below = " " * len(begin)
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, width, initial_indent=begin, subsequent_indent=below, **whole)
 
 
 def pointed(found: Json) -> str:
@@ -41,34 +61,38 @@ def pointed(found: Json) -> str:
     return "\n".join(told) + "\n"
 
 
-def lines(report: Json) -> Iterator[str]:
+def lines(report: Json, width: int) -> Iterator[str]:
     """Give the lines of a report."""
     system = report["system"]
     where = f"{system['name'] or 'an unknown distribution'}, kernel {system['kernel'] or 'unknown'}"
-    yield f"gpuhost doctor {report['doctor']}: {report['host']}, {where}{PLACES[system['place']]}"
+    yield from broken(f"gpuhost doctor {report['doctor']}: {report['host']}, {where}{PLACES[system['place']]}", width)
     yield ""
     for found in report["findings"]:
-        yield from finding(found, RED)
-    yield f"{GREEN if report['answer'] == FINE else BOLD}{HEADLINES.get(report['answer'], UNREADABLE)}{OFF}"
+        yield from finding(found, RED, width)
+    headline = "\n".join(broken(HEADLINES.get(report["answer"], UNREADABLE), width))
+    yield f"{GREEN if report['answer'] == FINE else BOLD}{headline}{OFF}"
     yield from (f"  {way}" for way in report["ways"])
     if report["answer"] == FOUND and not all(found["diagnosis"] for found in report["findings"]):
-        yield UNEXPLAINED
+        yield from broken(UNEXPLAINED, width)
     if report["proved"] and report["answer"] != FINE:
         yield "What was proved all the same:"
     for proof in report["proved"]:
-        yield f"  {proof}"
+        yield from broken(proof, width, "  ")
     yield from environment(report["python"])
     if report["risks"]:
         yield ""
         beside = "Nothing of this breaks CUDA today, and an update may:" if report["proved"] else "Beside it:"
         yield f"{YELLOW}{beside}{OFF}"
         for found in report["risks"]:
-            yield from finding(found, YELLOW)
+            yield from finding(found, YELLOW, width)
     if report["not_judged"]:
         yield ""
         yield "Not judged:"
         for row in report["not_judged"]:
-            yield f"  {row['why']}" + (f" ({', '.join(row['checks'])})" if row["checks"] else "")
+            yield from broken(row["why"] + (f" ({', '.join(row['checks'])})" if row["checks"] else ""), width, "  ")
+    if system["provisioned"]:
+        yield ""
+        yield from broken(OURS.format(stack=CPU_STACK if system["cpu_stack"] else ""), width)
 
 
 def environment(found: Optional[Json]) -> Iterator[str]:
@@ -83,8 +107,8 @@ def environment(found: Optional[Json]) -> Iterator[str]:
             yield f"  {'' if number else 'loads':<8}{path}"
 
 
-def finding(found: Json, colour: str) -> Iterator[str]:
-    """Give the lines of one finding."""
+def finding(found: Json, colour: str, width: int) -> Iterator[str]:
+    """Give the lines of one finding. What is typed, and what a program said, is never broken."""
     yield f"{colour}{BOLD}{found['diagnosis'] or '?'}  {found['title']}{OFF}"
     rows: List[List[str]] = [["seen", found["actual"]], ["wanted", found["required"]]]
     for source in found["evidence"]:
@@ -99,5 +123,5 @@ def finding(found: Json, colour: str) -> Iterator[str]:
             yield f"  {name}"
             name = ""
         if text:
-            yield f"  {name:<8}{text}"
+            yield from broken(text, width if name in SENTENCES else 0, f"  {name:<8}")
     yield ""
