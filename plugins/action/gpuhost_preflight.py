@@ -11,6 +11,7 @@ from gpuhost.errors import GpuhostError
 from gpuhost.host import download, reach
 from gpuhost.shipping import artifacts
 from gpuhost.shipping.asked import Asked
+from gpuhost.text import printable
 
 
 class ActionModule(Asked, ActionBase):  # type: ignore[misc]
@@ -36,6 +37,10 @@ class ActionModule(Asked, ActionBase):  # type: ignore[misc]
         answer: Dict[str, Any] = self._execute_module(module_args={**arguments, "needs": needs}, task_vars=task_vars)
         if not isinstance(answer.get("problems"), list):
             return answer
+        if answer.get("told"):
+            self._display.display(
+                printable(f"[{(task_vars or {}).get('inventory_hostname', '')}] {answer['told']}", 400)
+            )
         return {**answer, "problems": answer["problems"] + here}
 
 

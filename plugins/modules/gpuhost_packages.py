@@ -5,17 +5,19 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.host import store
+from ansible.module_utils.gpuhost.host import files, store
 from ansible.module_utils.gpuhost.host.commands import run_command
 from ansible.module_utils.gpuhost.host.driver import added
 from ansible.module_utils.gpuhost.host.driver.apt import Apt
+from ansible.module_utils.gpuhost.host.driver.packages import parse_show
 from ansible.module_utils.gpuhost.host.work import Work
 
 DOCUMENTATION = r"""
 module: gpuhost_packages
 short_description: Keep account of the packages that this project brings onto a host, and take them away again
 description:
-  - C(noted) finds out, before apt runs, which packages are not installed, and writes down that they are about to be.
+  - C(noted) finds out, before apt runs, which packages are not installed, and writes down that they are about to be. In
+    check mode it says what apt would install.
   - C(absent) purges those, and what apt brought along with them, that nothing else on the host needs.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
@@ -37,6 +39,23 @@ names: {description: "The packages that are not installed, or gone.", type: list
 """
 
 
+def difference(before, after):
+    """Return the packages before and after, as Ansible shows a difference."""
+    told = {"before": "".join(f"{line}\n" for line in before), "after": "".join(f"{line}\n" for line in after)}
+    return {**told, "before_header": "packages", "after_header": "packages"}
+
+
+def coming(apt, missing):
+    """Return what apt would install, each with its version; what its package lists do not name yet without one."""
+    shown = apt.read(["apt-cache", *apt.options(), "show", "--no-all-versions", *missing], may_fail=True)
+    known = {name for name, _ in parse_show(shown)}
+    changes = apt.simulate([name for name in missing if name in known])[0] if known else []
+    unknown = [
+        f"{name} (not in apt's package lists, which are read anew first)" for name in missing if name not in known
+    ]
+    return [*(f"{change.name} {change.new}" for change in changes), *unknown]
+
+
 def main():
     """Read the arguments, do it or say what would be done."""
     module = AnsibleModule(
@@ -54,8 +73,11 @@ def main():
         installed = apt.names_installed()
         if module.params["state"] == "noted":
             missing = [name for name in module.params["names"] if name not in installed]
+            if missing and module.check_mode:
+                with files.temporary() as apt.aside:
+                    module.exit_json(changed=True, names=missing, diff=difference([], coming(apt, missing)))
             # Of the account itself nobody needs to hear: what changes the host is the installation.
-            if missing and not module.check_mode:
+            if missing:
                 added.note(root, missing, installed)
             module.exit_json(changed=False, names=missing)
         going = added.removable(root, run_command, installed)
@@ -67,9 +89,7 @@ def main():
     except OSError as error:
         failure = store.unwritable(error, root)
         module.fail_json(msg=str(failure), exit_code=failure.exit_code)
-    listed = "".join(name + "\n" for name in going)
-    diff = {"before": listed, "after": "", "before_header": "packages", "after_header": "packages"}
-    module.exit_json(changed=bool(going), names=going, diff=diff)
+    module.exit_json(changed=bool(going), names=going, diff=difference(going, []))
 
 
 if __name__ == "__main__":

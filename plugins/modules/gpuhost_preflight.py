@@ -33,6 +33,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems: {description: "What is in the way, in sentences.", type: list, returned: success}
+told: {description: How much room it takes., type: str, returned: success}
 """
 
 
@@ -46,12 +47,12 @@ def main():
         supports_check_mode=True,
     )
     try:
-        found = preflight.problems(Path(module.params["root"]), module.params["needs"])
+        found = preflight.looked(Path(module.params["root"]), module.params["needs"])
     except GpuhostError as error:
         module.fail_json(msg=str(error), exit_code=error.exit_code)
     except OSError as error:
         module.fail_json(msg=f"The host's file systems cannot be read: {error}.", exit_code=4)
-    module.exit_json(changed=False, problems=found)
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

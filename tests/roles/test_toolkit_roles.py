@@ -222,6 +222,7 @@ def test_only_missing_packages_are_noted(run: Run) -> None:
     """What dpkg has installed is not: neither in check mode nor for real, and for nothing missing no file is made."""
     seen = run.seen
     assert (seen["promised"]["names"], seen["there"]["names"], seen["noted"]["names"]) == ([NEVER], [], [NEVER])
+    assert seen["promised"]["diff"]["after"].startswith(f"{NEVER} (not in apt's package lists")
     assert not seen["untouched"]["stat"]["exists"]
     record = store.read_json(run.folder / "noted" / added.RECORD)
     assert record is not None and record["added"] == [NEVER] and "bash" in record["before"]

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 import pytest
 
 from gpuhost.host import pip_index, preflight, reach
-from gpuhost.host.room import boot_bytes, short_of_space
+from gpuhost.host.room import boot_bytes, room_taken, short_of_space
 
 from .mounts import mounted
 
@@ -143,7 +143,7 @@ def test_a_host_that_needs_nothing_asks_nobody(asked: List[reach.Server], tmp_pa
     """And runs no command of apt's."""
     machine = Machine()
     needs = {**NOTHING, "packages": ["python3"], "archive": ["http://deb.example/debian"]}
-    assert preflight.problems(tmp_path, needs, machine.run) == []
+    assert preflight.looked(tmp_path, needs, machine.run)["problems"] == []
     assert asked == [] and [argv[0] for argv in machine.ran] == ["dpkg-query"]
 
 
@@ -158,7 +158,7 @@ def test_each_server_is_asked_once_for_all_that_comes_from_it(asked: List[reach.
         "files": files,
         "archive": ["http://x.example"],
     }
-    found = preflight.problems(tmp_path, needs, Machine().run)
+    found = preflight.looked(tmp_path, needs, Machine().run)["problems"]
     assert sorted(asked) == [("deb.example", 80), ("nvidia.example", 443), ("pypi.org", 443), ("sec.example", 80)]
     assert any(
         "nvidia.example, port 443 (No route to host). From there come cuda.run and cudnn.tgz." in s for s in found
@@ -170,17 +170,22 @@ def test_without_lists_the_sources_are_asked_and_one_will_do(asked: List[reach.S
     """As on a fresh machine, where apt can name no file yet."""
     machine = Machine(uris=(100, ""))
     needs = {**NOTHING, "packages": ["python3-venv"], "archive": ["http://deb.example/debian", "http://good.example/"]}
-    assert preflight.problems(tmp_path, needs, machine.run) == []
-    (told,) = preflight.problems(tmp_path, {**needs, "archive": needs["archive"][:1]}, machine.run)
+    assert preflight.looked(tmp_path, needs, machine.run)["problems"] == []
+    (told,) = preflight.looked(tmp_path, {**needs, "archive": needs["archive"][:1]}, machine.run)["problems"]
     assert "From there come packages of the archive." in told
 
 
 def test_the_driver_comes_from_the_archive_or_from_where_it_is_kept(asked: List[reach.Server], tmp_path: Path) -> None:
     """Either will do."""
     needs = {**NOTHING, "debs": ["http://deb.example/debian", "https://snapshot.example/x.deb"]}
-    (told,) = preflight.problems(tmp_path, needs, Machine().run)
+    (told,) = preflight.looked(tmp_path, needs, Machine().run)["problems"]
     assert "deb.example, port 80" in told and "snapshot.example, port 443" in told and "the driver's packages" in told
-    assert preflight.problems(tmp_path, {**needs, "debs": [*needs["debs"], "http://good.example"]}, Machine().run) == []
+    assert (
+        preflight.looked(tmp_path, {**needs, "debs": [*needs["debs"], "http://good.example"]}, Machine().run)[
+            "problems"
+        ]
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,7 +203,9 @@ def test_the_archive_is_reached_as_apt_reaches_it(
     config: str, expected: List[reach.Server], asked: List[reach.Server], tmp_path: Path
 ) -> None:
     """Through its proxy; where it chooses one for each address, nothing is claimed."""
-    preflight.problems(tmp_path, {**NOTHING, "debs": ["http://deb.example/debian"]}, Machine(config=config + "\n").run)
+    preflight.looked(tmp_path, {**NOTHING, "debs": ["http://deb.example/debian"]}, Machine(config=config + "\n").run)[
+        "problems"
+    ]
     assert asked == expected
 
 
@@ -212,17 +219,17 @@ def test_the_index_is_reached_as_pip_reaches_it(
     )
     monkeypatch.setattr(pip_index, "files", lambda: [str(conf)])
     needs = {**NOTHING, "index": "Python packages"}
-    assert preflight.problems(tmp_path, needs, Machine().run) == []
+    assert preflight.looked(tmp_path, needs, Machine().run)["problems"] == []
     assert sorted(asked) == [("good.example", 443), ("index.example", 443)]
     asked.clear()
     monkeypatch.setenv("PIP_PROXY", "proxy.example:8080")
-    (told,) = preflight.problems(tmp_path, needs, Machine().run)
+    (told,) = preflight.looked(tmp_path, needs, Machine().run)["problems"]
     assert asked == [("proxy.example", 8080)] and "From there come Python packages." in told
     conf.write_text("[global]\nextra-index-url = file:///no/such/folder\n")
-    assert len(preflight.problems(tmp_path, needs, Machine().run)) == 1  # pip passes that folder over
+    assert len(preflight.looked(tmp_path, needs, Machine().run)["problems"]) == 1  # pip passes that folder over
     conf.write_text(f"[global]\nno-index = true\nfind-links = {tmp_path}\n")
     asked.clear()
-    assert preflight.problems(tmp_path, needs, Machine().run) == [] == asked
+    assert preflight.looked(tmp_path, needs, Machine().run)["problems"] == [] == asked
 
 
 # ---- room -----------------------------------------------------------------------------------------------------------
@@ -232,9 +239,9 @@ def test_a_real_small_file_system_is_named_with_both_figures(tmp_path: Path) -> 
     """What is needed there in all, and what is free; what is on another disk does not count."""
     with mounted(tmp_path / "small", "size=8m") as small:
         rows = [{"path": str(small / "opt"), "bytes": 5 * 10**6}, {"path": str(small), "bytes": 4 * 10**6}]
-        (told,) = preflight.problems(small / "opt", {**NOTHING, "room": rows}, Machine().run)
+        (told,) = preflight.looked(small / "opt", {**NOTHING, "room": rows}, Machine().run)["problems"]
         assert told.startswith(f"There is too little space: {small}/opt, {small}: 9 MB are needed and 8 MB are free.")
-        assert preflight.problems(small, {**NOTHING, "room": rows[:1]}, Machine().run) == []
+        assert preflight.looked(small, {**NOTHING, "room": rows[:1]}, Machine().run)["problems"] == []
 
 
 def test_packages_of_the_archive_take_room_below_usr_and_in_apts_cache(tmp_path: Path) -> None:
@@ -245,8 +252,11 @@ def test_packages_of_the_archive_take_room_below_usr_and_in_apts_cache(tmp_path:
 
 def test_a_path_is_named_once(tmp_path: Path) -> None:
     """Though several things go there."""
-    (told,) = short_of_space([(str(tmp_path), 60), (str(tmp_path), 60)], lambda path: 100)
+    needs, free = [(str(tmp_path), 6 * 10**8), (str(tmp_path), 6 * 10**8)], lambda _: 10**9
+    (told,) = short_of_space(needs, free)
     assert told.count(str(tmp_path)) == 1
+    assert room_taken(needs, free) == f"Room while it is installed: {tmp_path}: at most 1.2 GB of 1.0 GB that are free."
+    assert room_taken([]) == ""
 
 
 def test_a_new_initramfs_needs_the_room_of_the_old_one(tmp_path: Path) -> None:
@@ -262,5 +272,5 @@ def test_a_new_initramfs_needs_the_room_of_the_old_one(tmp_path: Path) -> None:
 def test_all_of_it_is_told_at_once(asked: List[reach.Server], tmp_path: Path) -> None:
     """Space and network in one answer."""
     needs = {**NOTHING, "room": [{"path": "/", "bytes": 10**18}], "index": "Python packages"}
-    found = preflight.problems(tmp_path, needs, Machine().run)
+    found = preflight.looked(tmp_path, needs, Machine().run)["problems"]
     assert len(found) == 2 and "too little space" in found[0] and "Not reached" in found[1]

@@ -15,7 +15,7 @@ from .commands import Run, run_command
 from .driver.apt import Apt
 from .driver.set import this_machine
 from .guard.prove import LOOKING
-from .room import UNPACKED, boot_bytes, short_of_space
+from .room import UNPACKED, boot_bytes, room_taken, short_of_space
 from .work import Work
 
 ARCHIVES = "/var/cache/apt/archives"
@@ -34,8 +34,8 @@ class Wanted(NamedTuple):
     asked: List[Json]
 
 
-def problems(root: Path, needs: Json, run: Run = run_command) -> List[str]:
-    """Return what would stop an installation that needs this; empty where nothing is seen."""
+def looked(root: Path, needs: Json, run: Run = run_command) -> Json:
+    """Return the `problems` that would stop an installation that needs this, and what is `told` of the room it takes."""
     packages = archive(root, needs["packages"], needs["archive"], run)
     room = [(row["path"], row["bytes"]) for row in needs["room"]] + packages.room
     if needs["boot"]:
@@ -47,7 +47,8 @@ def problems(root: Path, needs: Json, run: Run = run_command) -> List[str]:
     asked += [{"what": file["name"], "urls": [file["url"]]} for file in needs["files"]]
     short = short_of_space(room)
     step = "Make room there, or mount a larger disk."
-    return [*([f"There is too little space: {'; '.join(short)}. {step}"] if short else []), *reach.problems(asked)]
+    found = [*([f"There is too little space: {'; '.join(short)}. {step}"] if short else []), *reach.problems(asked)]
+    return {"problems": found, "told": room_taken(room)}
 
 
 def archive(root: Path, names: Sequence[str], own: Sequence[str], run: Run) -> Wanted:

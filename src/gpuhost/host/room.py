@@ -5,7 +5,7 @@ Runs on the target: Python 3.6, standard library.
 
 import shutil
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 # Room that building a module takes below /var/lib/dkms and /tmp, and that a new initramfs takes beside the old one.
 BUILD_BYTES = 900 * 10**6
@@ -37,15 +37,36 @@ def same_disk(path: Path) -> int:
     return path.stat().st_dev
 
 
-def short_of_space(needs: Sequence[Tuple[str, int]], free: Callable[[Path], int] = free_bytes) -> List[str]:
-    """Which file systems have too little room for what goes to each path (path, bytes)."""
+class Disk(NamedTuple):
+    """One file system: the paths that something goes to, and how many bytes are needed and free there."""
+
+    paths: List[str]
+    needed: int
+    free: int
+
+
+def disks(needs: Sequence[Tuple[str, int]], free: Callable[[Path], int] = free_bytes) -> List[Disk]:
+    """The file systems to which something goes (path, bytes)."""
     sums: Dict[int, Tuple[List[str], int]] = {}
     for path, amount in needs:
         paths, total = sums.get(same_disk(Path(path)), ([], 0))
         sums[same_disk(Path(path))] = ([*paths, *([] if path in paths else [path])], total + amount)
-    found = []
-    for paths, total in sums.values():
-        left = free(Path(paths[0]))
-        if left < total:
-            found.append(f"{', '.join(paths)}: {total / 1e6:.0f} MB are needed and {left / 1e6:.0f} MB are free")
-    return found
+    return [Disk(paths, total, free(Path(paths[0]))) for paths, total in sums.values()]
+
+
+def short_of_space(needs: Sequence[Tuple[str, int]], free: Callable[[Path], int] = free_bytes) -> List[str]:
+    """Say which file systems have too little room for what goes to each path (path, bytes)."""
+    return [
+        f"{', '.join(disk.paths)}: {disk.needed / 1e6:.0f} MB are needed and {disk.free / 1e6:.0f} MB are free"
+        for disk in disks(needs, free)
+        if disk.free < disk.needed
+    ]
+
+
+def room_taken(needs: Sequence[Tuple[str, int]], free: Callable[[Path], int] = free_bytes) -> str:
+    """Say how much of their room what goes to each path takes at most (path, bytes); '' for nothing."""
+    told = [
+        f"{', '.join(disk.paths)}: at most {disk.needed / 1e9:.1f} GB of {disk.free / 1e9:.1f} GB that are free"
+        for disk in disks(needs, free)
+    ]
+    return f"Room while it is installed: {'; '.join(told)}." if told else ""
