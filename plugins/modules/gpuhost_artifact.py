@@ -55,10 +55,10 @@ def main():
             module.exit_json(changed=not there, path=str(path), diff=diff)
         if artifacts.is_right(path, file):
             module.exit_json(changed=False, path=str(path))
-        with progress.told(module.params["progress"]) as say:
-            # With a source the controller waits for this answer, and nobody would see what is reported meanwhile.
-            with store.changing(root, "fetching {}".format(file["name"]), None if source else say):
-                changed = artifacts.obtain(cache, file, mirror, Path(source) if source else None, say)
+        # With a source the controller waits for this answer, and nobody would see what is reported meanwhile.
+        what, told = "fetching {}".format(file["name"]), progress.told(module.params["progress"])
+        with told as say, store.changing(root, what, None if source else say):
+            changed = artifacts.obtain(cache, file, mirror, Path(source) if source else None, say)
     except GpuhostError as error:
         module.fail_json(msg=str(error), exit_code=error.exit_code, busy=getattr(error, "holder", ""))
     module.exit_json(changed=changed, path=str(path))

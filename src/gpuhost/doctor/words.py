@@ -20,8 +20,8 @@ UNREADABLE = "It is not known whether CUDA works here: what decides it could not
 FEW = 4
 #: On a machine that gpuhost has set up, whose lock is not at hand here.
 OURS = (
-    "gpuhost has set this machine up{stack}. Only its driver and CUDA were judged here; for the rest, where its playbooks "
-    "were typed: ./run pytest verify/"
+    "gpuhost has set this machine up{stack}. Only its driver and CUDA were judged here; for the rest, where its "
+    "playbooks were typed: ./run pytest verify/"
 )
 CPU_STACK = " as a CPU stack: no GPU was asked for, and site.yml makes it a GPU stack once a card is seen"
 #: The rows of a finding that are sentences.

@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
 
 
 def looked(root: Path, needs: Json, run: Run = run_command) -> Json:
-    """Return the `problems` that would stop an installation that needs this, and what is `told` of the room it takes."""
+    """Return the `problems` that would stop an installation that needs this, and what is `told` of its room."""
     packages = archive(root, needs["packages"], needs["archive"], run)
     room = [(row["path"], row["bytes"]) for row in needs["room"]] + packages.room
     if needs["boot"]:

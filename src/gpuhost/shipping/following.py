@@ -1,8 +1,8 @@
 """What action plugins share whose module works for minutes: run it as an asynchronous job and tell each step.
 
-Controller side. The module leaves its present step in a file on the target, one for each job; `Followed` shows every new one with the
-time gone, and hands the job's result on. What a host says is shown as one printable line; how much of it Ansible's
-connection takes into memory is not bounded here, `head` only keeps an honest host's file short.
+Controller side. The module leaves its present step in a file on the target, one for each job; `Followed` shows every
+new one with the time gone, and hands the job's result on. What a host says is shown as one printable line; how much of
+it Ansible's connection takes into memory is not bounded here, `head` only keeps an honest host's file short.
 """
 
 from __future__ import annotations
