@@ -41,9 +41,8 @@ def broken(text: str, width: int, begin: str = "") -> List[str]:
     """Return a sentence as lines of at most `width` columns; the first starts with `begin`, and the others below it."""
     if not width:
         return [begin + text]
-    below = " " * len(begin)
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(text, width, initial_indent=begin, subsequent_indent=below, **whole)
+    shape = textwrap.TextWrapper(width, begin, " " * len(begin), break_long_words=False, break_on_hyphens=False)
+    return shape.wrap(text)
 
 
 def pointed(found: Json) -> str:
