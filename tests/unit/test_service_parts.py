@@ -254,6 +254,32 @@ def test_what_the_watch_found_comes_first(tmp_path: Path, diagnosed: Path) -> No
     assert health.answer(detail=True) == {"ready": True, "state": "ready"}
 
 
+def test_what_the_watch_names_itself_is_the_diagnosis(tmp_path: Path, diagnosed: Path) -> None:
+    """However long the list of packages is that stands before it."""
+    told = "; ".join(f"linux-modules-nvidia-525-5.4.0-15{n}-generic is {'9' * 20}, installed was 525" for n in range(4))
+    follows = "so nvidia-smi and CUDA fail (D01: loaded is 525.105.17, the library is 525.125.06)"
+    record = {"findings": [{"id": "driver.installed", "what": f"{told}; 20 more; {follows}"}]}
+    (tmp_path / "watch.json").write_text(json.dumps(record))
+    health = Health(tmp_path, diagnosed)
+    health.refuse(DeviceError("no_card", "It finds no card (device count -1).", "Look."))
+    found = health.answer(detail=True)
+    assert found["diagnosis"] == "D01" and found["watch"][0].endswith(follows)
+    record["findings"][0]["id"] = "service.ready"
+    (tmp_path / "watch.json").write_text(json.dumps(record))
+    assert health.answer(detail=True)["diagnosis"] == "D29", "its own words come back to it there"
+
+
+@pytest.mark.parametrize(("is_gone", "name"), [(True, "D38"), (False, None)])
+def test_no_device_is_named_by_the_bus_alone(
+    tmp_path: Path, diagnosed: Path, monkeypatch: pytest.MonkeyPatch, is_gone: bool, name: Any
+) -> None:
+    """CUDA has the same words for a card that is gone, a module that is missing, nouveau, and more."""
+    monkeypatch.setattr(service_health, "has_no_card", lambda: is_gone)
+    health = Health(tmp_path, diagnosed)
+    health.fail("no CUDA-capable device is detected")
+    assert health.answer(detail=True)["diagnosis"] == name
+
+
 def test_the_build_is_named_whatever_the_watch_saw(tmp_path: Path, diagnosed: Path) -> None:
     """A record of the time before the last boot must not hide that this OpenCV cannot use any card."""
     record = {"findings": [{"id": "driver.loaded", "what": "the nvidia module is not loaded"}]}
@@ -273,7 +299,9 @@ def test_a_damaged_record_still_gives_an_answer(tmp_path: Path, diagnosed: Path,
 
 def test_the_names_that_the_service_shares_with_the_host() -> None:
     assert Path(watch_read.RECORD).name == service_health.WATCHED
-    assert {*service_health.OF_BUILD.values(), *service_health.OF_DEVICE.values()} <= set(table.BY_ID)
+    named = {*service_health.OF_BUILD.values(), *service_health.OF_DEVICE.values(), service_health.OF_NONE}
+    assert named <= set(table.BY_ID)
+    assert service_health.OF_ANYTHING in table.BY_ID[service_health.OF_NONE].messages
     assert tree.diagnoses()["checks"]["driver.match"] == "D01"
 
 

@@ -1,12 +1,16 @@
 """Whether the service can answer, and where it cannot, which known failure of the host that is and what mends it."""
 
+import re
 import threading
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from .. import strict_json
-from ..errors import GpuhostError
+from ..errors import GpuhostError, UnreadableError
+from ..host.commands import run_command
+from ..host.edges import Edges
+from ..host.probe.gpu import sysfs_cards
 from ..reading import UnfitFile
 from ..text import printable
 from ..types import Json
@@ -20,8 +24,14 @@ WATCHED = "watch.json"
 #: The diagnoses of what the detector says of a device, by its codes: of OpenCV's build, which no fault of the driver
 #: changes, and of what a fault of the driver may look like.
 OF_BUILD, OF_DEVICE = {"not_built": "D18"}, {"fell_back": "D18", "no_card": "D29"}
+#: CUDA says so whatever keeps it from the card. By itself it names nothing, unless there is none on the bus.
+OF_ANYTHING, OF_NONE = "no CUDA-capable device is detected", "D38"
+#: A diagnosis that the watch itself has named.
+_NAMED = re.compile(r"\bD[0-9]{2}\b")
 VERIFY = "On the controller: ./run pytest verify/ names the cause and the command that mends it."
 STARTS = "The networks are being opened and proved."
+#: Of a finding of the watch, which names a few packages with two versions each and ends with what follows from it.
+LONGEST = 1000
 
 
 class Health:
@@ -75,8 +85,8 @@ class Health:
         return found
 
     def _cause(self, code: str, reason: str, remedy: str) -> Json:
-        """Return the diagnosis of OpenCV's build, else the one that the watch's record points to, else the one whose
-        messages the device's own words have, else the one of its code.
+        """Return the diagnosis of OpenCV's build, else the one that the watch's record names or points to, else the one
+        whose messages the device's own words have, else the one of its code.
         """
         table = _json(self._table) or {}
         rows: Dict[str, Json] = table.get("diagnoses", {})
@@ -84,8 +94,13 @@ class Health:
         seen = self._findings()
         if seen:
             found["watch"] = [f"{check}: {what}" for check, what in seen]
-        named = [OF_BUILD.get(code, ""), *(table.get("checks", {}).get(check, "") for check, _ in seen)]
-        named += [name for name, row in rows.items() if any(said.lower() in reason.lower() for said in row["messages"])]
+        named = [OF_BUILD.get(code, "")]
+        for check, what in seen:
+            # What it says of the service is what the service itself has said before.
+            named += [] if check.startswith("service.") else _NAMED.findall(what)
+            named.append(table.get("checks", {}).get(check, ""))
+        named += [name for name, row in rows.items() if any(said_in(reason, said) for said in row["messages"])]
+        named += [OF_NONE] if OF_ANYTHING in reason and has_no_card() else []
         for name in [*named, OF_DEVICE.get(code, "")]:
             if name in rows:
                 row = rows[name]
@@ -98,10 +113,23 @@ class Health:
         found = record.get("findings")
         rows = found if isinstance(found, list) else []
         return [
-            (str(row["id"]), printable(row.get("what", ""), 300))
+            (str(row["id"]), printable(row.get("what", ""), LONGEST))
             for row in rows
             if isinstance(row, dict) and "id" in row
         ]
+
+
+def has_no_card() -> bool:
+    """Return whether the PCI bus shows no NVIDIA card."""
+    try:
+        return not sysfs_cards(Edges("/", run_command))
+    except UnreadableError:
+        return False
+
+
+def said_in(reason: str, message: str) -> bool:
+    """Return whether a diagnosis' message stands in what a device's library said, and tells it from others."""
+    return message != OF_ANYTHING and message.lower() in reason.lower()
 
 
 def _json(path: Path) -> Optional[Dict[str, Any]]:
