@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 import pytest
 
+from gpuhost.checks import environments
+from gpuhost.checks.base import FAIL, PASS
 from gpuhost.errors import GpuhostError, RefusedError
 from gpuhost.planning import contents, lock, service, specs
 from gpuhost.planning.candidates import Request
@@ -63,6 +65,32 @@ def test_an_environment_that_a_removed_service_has_left_is_right() -> None:
         assert (found["digest"], "fastapi" in found["packages"]) == (there["digest"], more)
     links = {"venvs/opencv_cuda": {"digest": plain["digest"]}, "service": {}}
     assert expected.environments(CPU, links)["opencv_cuda"]["digest"] == served["digest"]
+
+
+@pytest.mark.parametrize(
+    ("links", "more", "status"),
+    [
+        ({}, (), PASS),
+        ({}, ("service",), PASS),
+        ({}, ("pip-audit",), FAIL),
+        ({"service": {}}, ("service",), PASS),
+        ({"service": {}}, (), FAIL),
+    ],
+)
+def test_a_built_environment_may_keep_what_a_removed_service_left(
+    links: Dict[str, Any], more: Tuple[str, ...], status: str
+) -> None:
+    """No digest of it is known beforehand. While the service is in force its packages must be there."""
+    wanted = expected.environments(CARD, links)["opencv_cuda"]
+    there = expected.environments(CARD, {"service": {}} if "service" in more else {})["opencv_cuda"]["packages"]
+    packages = {name: [version.replace("*", "1")] for name, version in there.items()}
+    packages.update({name: ["1"] for name in more if name != "service"})
+    seen = {
+        "environments": {"opencv_cuda": {"packages": packages}},
+        "expected": {"environments": {"opencv_cuda": wanted}},
+        "machine": {"installed": {"root": ROOT, "links": {"venvs/opencv_cuda": {"target": "store/made"}}}},
+    }
+    assert environments.packages("opencv", seen).status == status
 
 
 def test_the_engines_have_them_too() -> None:

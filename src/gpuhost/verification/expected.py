@@ -101,7 +101,8 @@ def versions(environment: Json) -> Dict[str, str]:
 
 def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
     """What each environment of a lock must hold: name, digest (None where OpenCV is built on the host) and packages;
-    an `error` when the lock has no such environment.
+    an `error` when the lock has no such environment. `left`, where there is one, is what it may hold as well: a service
+    that was taken out alone leaves its packages, and where OpenCV is built no digest tells whether there was one.
 
     The detector's engines are the host's own choice: where the generation's link (of `links`) leads to the
     environment that has them, that one is what it is checked against. So is the detection service (`is_served`).
@@ -114,6 +115,8 @@ def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
         try:
             if lock["plan"][component].get("source", "wheel") != "wheel":
                 found[environment] = built(lock, served)
+                if not served and service.OVERLAY in lock["environments"]:
+                    found[environment]["left"] = built(lock, True)["packages"]
                 continue
             name, held = environment, specs.environment(lock, environment)
             engines = lock["environments"].get(ENGINES) if component == "opencv" else None
