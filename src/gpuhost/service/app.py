@@ -379,15 +379,15 @@ def _routes(app: FastAPI, service: Service) -> None:
             "/v1/detect",
             detect,
             own_answers,
-            {**described.form(True), "parameters": described.parameters(names), "security": described.KEY},
+            {**described.form(names), "parameters": described.parameters(names), "security": described.KEY},
         ),
-        ("POST", "/v1/vision/detection", vision, like_deepstack, {**described.form(False), "security": described.KEY}),
+        ("POST", "/v1/vision/detection", vision, like_deepstack, {**described.form(()), "security": described.KEY}),
         (
             "POST",
             "/v1/vision/custom/{model}",
             custom,
             {**like_deepstack, **missing},
-            {**described.form(False), "parameters": by_path, "security": described.KEY},
+            {**described.form(()), "parameters": by_path, "security": described.KEY},
         ),
         (
             "GET",

@@ -150,6 +150,11 @@ _WHAT = {
     504: "The deadline has passed.",
 }
 _MIN_CONFIDENCE: Json = {"type": "number", "minimum": 0, "maximum": 1}
+_LABELS: Json = {
+    "type": "string",
+    "format": "labels",
+    "description": "names that GET /v1/models lists for the network, separated by commas",
+}
 #: A negative one means 0 to DeepStack.
 _OF_DEEPSTACK: Json = {"type": "number", "maximum": 1}
 
@@ -164,15 +169,16 @@ def answers(schema: Json, error: Json, statuses: Sequence[int], what: str = "Wha
     return {200: json_answer(schema, what), **{one: json_answer(error, _WHAT[one]) for one in statuses}}
 
 
-def form(own: bool) -> Json:
-    """Return the body of a multipart form; `own` also takes the picture alone."""
+def form(models: Sequence[str]) -> Json:
+    """Return the body of a multipart form; our own route, which has `models`, also takes the picture alone."""
+    own = bool(models)
     fields: Json = {
         "image": {"type": "string", "format": "binary"},
-        "api_key": _TEXT,
+        "api_key": {"type": "string", "format": "password"},
         "min_confidence": _MIN_CONFIDENCE if own else _OF_DEEPSTACK,
     }
     if own:
-        fields.update(model=_TEXT, labels=_TEXT)
+        fields.update(model={"type": "string", "enum": list(models)}, labels=_LABELS)
     shape = {"schema": {"type": "object", "required": ["image"], "properties": fields}}
     content: Json = {"multipart/form-data": shape}
     if own:
@@ -186,6 +192,6 @@ def parameters(models: Sequence[str]) -> List[Json]:
     rows: List[Tuple[str, Json]] = [
         ("model", {"type": "string", "enum": list(models)}),
         ("min_confidence", _MIN_CONFIDENCE),
-        ("labels", _TEXT),
+        ("labels", _LABELS),
     ]
     return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in rows]
