@@ -101,7 +101,9 @@ def of_module(name: str, result: Json) -> Json:
     Ansible's own keys; one that succeeded keeps those and what `module_answers.schema.json` has for the module.
     """
     internal = {key: value for key, value in result.items() if str(key).startswith("_ansible_")}
-    clean = tidied({key: value for key, value in result.items() if key not in internal}, SEVERAL_LINES)
+    # From ansible-core 2.19 on this is an object of Ansible's own, which repeats the message of a module that failed.
+    known = {k: v for k, v in result.items() if k != "exception" or isinstance(v, str)}
+    clean = tidied({key: value for key, value in known.items() if key not in internal}, SEVERAL_LINES)
     if set(clean) == {"error"}:
         return {"failed": True, "changed": False, "msg": clean["error"]}
     own: Json = {key: value for key, value in clean.items() if isinstance(value, ANSIBLE_KEYS.get(key, ()))}
