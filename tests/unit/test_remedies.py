@@ -47,7 +47,7 @@ PROGRAMS = re.findall(
     "/opt/VirtualBox/uninstall.sh ",
 )
 #: Where a word like --force overrides no protection: it makes anew what can be made anew, under its own name.
-FORCES = {"dracut": "--force", "akmods": "--force", "python": "--force-reinstall"}
+FORCES = {"dracut": "--force", "akmods": "--force", "dkms": "--force", "python": "--force-reinstall"}
 OWN_FILE = re.compile(r"/etc/apt/sources\.list(\.d/(debian|ubuntu)[^/]*)?")
 SAFE_MODES = r"[67]00|o-w|u=rwX,go=rX"
 GLOBS = ("/etc/ld.so.conf.d/*.conf",)
@@ -603,7 +603,6 @@ PERSON = "it shows something to a person, or opens an editor"
 FOREIGN = "no bed has that package manager: its words are checked against its documentation above"
 MODULE = "no module can be loaded into, and no boot loader started by, the kernel of a bed"
 ONLINE = "it fetches gigabytes, or asks NVIDIA's server"
-VIRTUALBOX = "not yet: it is written in e2e/test_virtualbox.py, which was not seen as far as that"
 #: The forms of remedies, the first that matches: the test that types one as printed, or why none does.
 TYPED = (
     (r"\./run ansible-playbook playbooks/(cuda|driver|guard)\.yml", "e2e/test_faults.py"),
@@ -622,8 +621,8 @@ TYPED = (
     (r"apt-get install (--reinstall )?(linux-|nvidia-(driver|tesla))", "as the others of apt-get, with other names"),
     (r"apt-get remove cuda-compat", "e2e/test_found.py"),
     (r"apt-get purge linux-image-", "e2e/test_faults.py"),
-    (r"apt-get purge virtualbox-", VIRTUALBOX),
-    (r"/opt/VirtualBox/uninstall\.sh", "not yet: no bed has Oracle's installer beside the archive's packages"),
+    (r"apt-get purge virtualbox-|/opt/VirtualBox/uninstall\.sh", "e2e/test_virtualbox.py"),
+    (r"dkms install --force virtualbox/", "e2e/test_virtualbox.py"),
     (r"chown root:root /dev/vboxdrv ", MODULE),
     (r"apt-get update( #|$)", "the last part of others that are typed"),
     (r"(apt-get|dnf|zypper) install .*fabric|systemctl enable --now nvidia-fabricmanager", CARD),

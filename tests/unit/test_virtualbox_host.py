@@ -134,6 +134,12 @@ def state(**changes: Any) -> Json:
         ({}, "disabled", None, ""),
         ({"modules": {n: None for n in packages.MODULES}}, "disabled", "D52", "dkms autoinstall -k"),
         ({"modules": {n: None for n in packages.MODULES}, "headers": False}, "disabled", "D52", "linux-headers-6.12.9"),
+        (
+            {"modules": {n: None for n in packages.MODULES}, "dkms": [f"vboxhost/6.0.24, {KERNEL}, x86_64: installed"]},
+            "disabled",
+            "D52",
+            f"  dkms install --force vboxhost/6.0.24 -k {KERNEL}\n",
+        ),
         ({"modules": {n: module("7.2.20") for n in packages.MODULES}}, "disabled", "D54", "vboxdrv is 7.2.20"),
         ({"program": "7.1.0"}, "disabled", "D54", "VBoxManage is 7.1.0"),
         ({"program": None}, "disabled", "D54", "VBoxManage is not there"),
@@ -149,6 +155,22 @@ def test_one_defect_is_one_need(changes: Json, secure_boot: str, diagnosis: Opti
     needs = judge.unready(state(**changes), HELD, secure_boot, "us" if secure_boot != "disabled" else "")
     assert [need.diagnosis for need in needs] == ([diagnosis] if diagnosis else [])
     assert words in judge.told(needs)
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        (f"virtualbox/7.2.22, {KERNEL}, x86_64: installed", "dkms install --force virtualbox/7.2.22 -k"),
+        (f"virtualbox/7.2.22, {KERNEL}, x86_64: installed (Differences between built", "dkms install --force"),
+        (f"virtualbox, 5.2.42, {KERNEL}, x86_64: installed", "dkms install --force virtualbox/5.2.42 -k"),
+        ("virtualbox/7.2.22, 6.13.1-amd64, x86_64: installed", "dkms autoinstall -k"),
+        (f"virtualbox/7.2.22, {KERNEL}, x86_64: built", "dkms autoinstall -k"),
+        ("virtualbox/7.2.22: added", "dkms autoinstall -k"),
+    ],
+)
+def test_what_dkms_holds_for_installed_is_installed_again_by_name(line: str, command: str) -> None:
+    """`autoinstall` passes it over, though its files are gone; the role runs the command that is printed."""
+    assert " ".join(judge.building([line], KERNEL)).startswith(command)
 
 
 @pytest.mark.parametrize(
@@ -420,6 +442,23 @@ def test_an_update_that_fails_keeps_what_was_there(tmp_path: Path, monkeypatch: 
     with pytest.raises(EnvironmentProblem) as failed:
         made.present()
     assert "taken away" not in str(failed.value) and made.recorded()["packages"] == {"virtualbox": V}
+
+
+@pytest.mark.parametrize(("program", "again"), [("7.2.22", []), (None, ["virtualbox"]), ("6.0.24", ["virtualbox"])])
+def test_a_program_that_another_packaging_took_is_brought_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Optional[str], again: List[str]
+) -> None:
+    """D56: dpkg holds the package for installed, and nothing of it would be installed."""
+    made, _ = setup(tmp_path)
+    members = [{"name": name, "version": V, "sha256": digest} for name, digest in SUM.items()]
+    for name, answer in (("mend", None), ("names_installed", []), ("write_manifest", None), ("fetch", None)):
+        monkeypatch.setattr(made.apt, name, lambda *given, answer=answer: answer)
+    monkeypatch.setattr(made.apt, "lacking", lambda members: [])
+    brought: List[str] = []
+    monkeypatch.setattr(made.apt, "unpack_again", lambda members: brought.extend(m["name"] for m in members))
+    monkeypatch.setattr(made, "state", lambda: state(program=program))
+    made.packages(ExactSet(members, [], []))
+    assert brought == again
 
 
 def test_the_same_key_signs_as_for_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

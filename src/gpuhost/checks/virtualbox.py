@@ -7,7 +7,7 @@ from ..host.guard.rules import PREFERENCES
 from ..host.probe.driver import CERTIFICATE
 from ..host.probe.virtualbox import AT_LOAD, DEVICE, LOADED_RELEASE, ORACLES, PROGRAM
 from ..host.virtualbox import judge
-from ..host.virtualbox.packages import PACKAGES as PACKAGES_OF_IT
+from ..host.virtualbox.packages import MODULES
 from ..types import Json
 from .base import GUARD, Check, Outcome, held, on_host, skipped
 from .driver import REBOOT, UNASKED
@@ -21,6 +21,7 @@ SUBJECT = "virtualbox"
 RECORD = "{root}/state/virtualbox.json"
 #: What asks for the key once more, at the machine.
 ENROL = on_host(f"mokutil --import {CERTIFICATE} && reboot # on its blue screen: Enroll MOK")
+LOAD, UNLOAD = f"modprobe -a {' '.join(MODULES)}", f"modprobe -r {' '.join(reversed(MODULES))}"
 #: Readable and writable by its owner alone: the programs that reach it are root's, and let users in.
 RIGHTS = 0o600
 
@@ -50,8 +51,7 @@ def one(seen: Json) -> Outcome:
     twice = judge.together(found)
     if twice:
         return held(False, required, twice[0].what, PLAYBOOK)
-    versions = {row.split(" ")[0]: row.split(" ")[1] for row in found["packagings"] if row.startswith("virtualbox")}
-    told = judge.altered({"packages": {n: v for n, v in record["packages"].items() if n in PACKAGES_OF_IT}}, versions)
+    told = judge.replaced(found)
     return held(not told, required, "; ".join(told) or f"VirtualBox {record['version']}", PLAYBOOK)
 
 
@@ -101,12 +101,11 @@ def loaded(seen: Json) -> Outcome:
     if found["loaded"] is None:
         if running != found["kernel"]:
             return held(False, required, f"kernel {running} runs, {found['kernel']} will boot", REBOOT)
-        return held(
-            False, required, "vboxdrv is not loaded", on_host("modprobe -a vboxdrv vboxnetflt vboxnetadp", PLAYBOOK)
-        )
+        return held(False, required, "vboxdrv is not loaded", on_host(LOAD, PLAYBOOK))
     device = found["device"]
     if device is None:
-        return held(False, required, f"there is no {DEVICE}", on_host("udevadm trigger --name-match=vboxdrv"))
+        # The kernel makes the device as it loads the module, and never again. While machines run nothing is unloaded.
+        return held(False, required, f"there is no {DEVICE}", on_host(f"{UNLOAD} && {LOAD}"))
     if (device["uid"], device["gid"]) != (0, 0) or device["mode"] & ~RIGHTS:
         actual = f"{DEVICE} has the rights {device['mode']:o} of {device['uid']}:{device['gid']}"
         return held(False, required, actual, on_host(f"chown root:root {DEVICE} && chmod {RIGHTS:o} {DEVICE}"))

@@ -279,6 +279,16 @@ class Apt:
         fix = ["--fix-broken"] if mend else []
         self.apt([*fix, *INSTALL, *CHANGE_HELD, *QUIET_DPKG, "--purge", *ALONE, "install", *words], "Installing")
 
+    def unpack_again(self, members: List[Json]) -> None:
+        """Bring back the files of packages that dpkg holds for installed, from the .debs in our cache."""
+        self.work.say(f"bringing back files of {', '.join(m['name'] for m in members)}")
+        argv = ["dpkg", "--force-confdef", "--force-confold", "--install", *(str(self.place(m)) for m in members)]
+        try:
+            self.work.patiently(argv, BUSY, _PAUSE_S)
+        except CommandFailed as error:
+            step = f"The whole log is {self.work.log} on the host. Mend it, then run the same command again."
+            raise EnvironmentProblem(f"Bringing back the files failed:\n{error}\n", step) from error
+
     def mend(self, members: List[Json]) -> None:
         """Bring dpkg back in order after a run of ours was killed: unpack again what is broken, configure the rest."""
         rows = self.installed()

@@ -3,6 +3,7 @@
 Pure: what was read against what is wanted. Runs on the target: Python 3.6, standard library.
 """
 
+import re
 import shlex
 from typing import Dict, List, NamedTuple, Optional
 
@@ -12,10 +13,12 @@ from ..driver.judge import AGAIN, another_kernel
 from ..driver.modules import asks_for_signature
 from ..parse.kernels import headers_package
 from ..parse.versions import compare_versions
-from .packages import MODULES
+from .packages import DKMS, MODULES, PACKAGES
 
 #: From this release on VirtualBox asks KVM for the processor's virtualisation, on kernels from this one on.
 SHARES, SHARING_KERNEL = "7.2.2", (6, 16)
+#: A line of `dkms status` about what it holds for installed: dkms 2 writes a comma behind the name, dkms 3 a slash.
+_INSTALLED = re.compile(rf"({'|'.join(DKMS)})[/,] ?([^,/ ]+), ([^, ]+), [^:]+: installed")
 
 
 class Need(NamedTuple):
@@ -49,22 +52,33 @@ def missing(state: Json) -> List[Need]:
     if not absent:
         return []
     kernel = state["kernel"]
-    word, what = (
-        shlex.quote(str(kernel)),
-        f"there is no {', '.join(absent)} for kernel {kernel}, the one that will boot",
-    )
+    what = f"there is no {', '.join(absent)} for kernel {kernel}, the one that will boot"
     if not state["headers"]:
         step = f"apt-get install {shlex.quote(headers_package(str(kernel)))}"
         return [Need("D52", f"{what}, and its headers are missing", step)]
-    built = f" (dkms status: {'; '.join(state['dkms'][:2])})" if state["dkms"] else ""
-    return [Need("D52", what + built, f"dkms autoinstall -k {word}")]
+    known = state.get("dkms", [])
+    built = f" (dkms status: {'; '.join(known[:2])})" if known else ""
+    return [Need("D52", what + built, " ".join(map(shlex.quote, building(known, str(kernel)))))]
+
+
+def building(known: List[str], kernel: str) -> List[str]:
+    """Return the command by which DKMS makes the modules for a kernel; `known` are its lines about them.
+
+    What it holds for installed it passes over, though the files are gone: that is installed again by name.
+    """
+    for line in known:
+        found = _INSTALLED.match(line)
+        if found and found.group(3) == kernel:
+            return ["dkms", "install", "--force", f"{found.group(1)}/{found.group(2)}", "-k", kernel]
+    return ["dkms", "autoinstall", "-k", kernel]
 
 
 def other_release(state: Json, held: Json) -> List[Need]:
-    """A module or a program of another release than the locked one."""
+    """A module or a program of another release than the locked one; a program that was not asked is not judged."""
     wanted = held["version"]
     found = {name: module["release"] for name, module in state["modules"].items() if module is not None}
-    found["VBoxManage"] = state["program"] or "not there"
+    if "program" in state:
+        found["VBoxManage"] = state["program"] or "not there"
     others = [f"{name} is {text or 'of unknown release'}" for name, text in found.items() if text != wanted]
     return [Need("D54", f"the lock has VirtualBox {wanted}, and {', '.join(others)}", AGAIN)] if others else []
 
@@ -104,6 +118,13 @@ def boot_needed(state: Json, held: Json, running: str) -> str:
     if state["loaded"] != held["version"]:
         return f"vboxdrv {state['loaded'] or 'of unknown release'} is loaded, the locked one is {held['version']}"
     return another_kernel(running, str(state["kernel"]))
+
+
+def replaced(state: Json) -> List[str]:
+    """Return the recorded packages that are no longer as they were installed, by the packagings that are there."""
+    versions = {row.split(" ")[0]: row.split(" ")[1] for row in state["packagings"] if row.startswith("virtualbox")}
+    recorded = state["record"]["packages"]
+    return altered({"packages": {name: recorded[name] for name in PACKAGES if name in recorded}}, versions)
 
 
 def altered(record: Json, versions: Dict[str, str]) -> List[str]:

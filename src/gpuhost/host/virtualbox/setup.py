@@ -310,6 +310,10 @@ class Setup:
         lacking = self.apt.lacking(keyed)
         if lacking:
             self.apt.install(lacking, [c.name for c in found.remove], True)
+        # Another packaging that was removed has taken the program away.
+        whole = [m for m in keyed if m["name"] == packages.PACKAGES[0] and m not in lacking]
+        if whole and self.state()["program"] != self.held["version"]:
+            self.apt.unpack_again(whole)
 
     def runfile(self) -> None:
         """Install Oracle's file, which the role has fetched; `build` makes its modules."""
@@ -336,7 +340,7 @@ class Setup:
         if self.held["source"] == "runfile" and not state["dkms"]:
             self.add_to_dkms()
         try:
-            self.work.run(["dkms", "autoinstall", "-k", kernel])
+            self.work.run(judge.building(self.state()["dkms"], kernel))
             self.work.run(["depmod", kernel])
         except CommandFailed as error:
             raise self.unbuilt(f"{error}") from error
