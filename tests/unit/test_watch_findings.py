@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,8 @@ from gpuhost.host.watch import tell as watch_tell
 from gpuhost.host.watch.judge import Finding, State
 from gpuhost.shipping import tree
 
-from .collected import cpu_host, gpu_host, judged
+from .collected import BESIDE as PACKAGED
+from .collected import beside_host, cpu_host, gpu_host, judged
 
 Json = Dict[str, Any]
 Change = Callable[[Json], Any]
@@ -37,7 +39,10 @@ def watched(seen: Json) -> Json:
     """What the watch reads of the host of which verify/ has collected this."""
     installed, observation = seen["machine"]["installed"], seen["machine"]["observation"]
     count = len(observation["gpus"])
+    virtualbox = installed.get("virtualbox") or {}
+    unasked = ("program", "dkms", "device", "members", "kvm", "key")
     return {
+        **({"virtualbox": {k: v for k, v in virtualbox.items() if k not in unasked}} if virtualbox else {}),
         "generation": installed["generation"],
         "stack": installed["stack"],
         "driver": installed["driver"],
@@ -99,6 +104,44 @@ def test_one_fault_is_one_finding_and_verify_says_the_same(check: str, change: C
     state = watch.judge(watched(seen))
     assert (state.status, [f.id for f in state.findings]) == ("broken", [check])
     assert judged(seen)[check].status == FAIL
+
+
+def beside(seen: Json) -> Json:
+    """The VirtualBox that the probe read."""
+    return dict(seen["machine"]["installed"])["virtualbox"]  # type: ignore[no-any-return]
+
+
+NONE = dict.fromkeys(("vboxdrv", "vboxnetflt", "vboxnetadp"))
+VIRTUALBOX: List[Tuple[str, Change]] = [
+    ("virtualbox.one", lambda seen: beside(seen)["packagings"].append("Oracle's installer in /opt/VirtualBox")),
+    ("virtualbox.one", lambda seen: beside(seen).update(packagings=["virtualbox 6.1.50-dfsg-1"])),
+    ("virtualbox.modules", lambda seen: beside(seen).update(modules=NONE)),
+    ("virtualbox.release", lambda seen: beside(seen)["modules"]["vboxdrv"].update(release="5.2.34")),
+    ("virtualbox.release", lambda seen: beside(seen).update(loaded="5.2.34")),
+    ("virtualbox.loaded", lambda seen: beside(seen).update(loaded=None)),
+    ("virtualbox.kept", lambda seen: beside(seen)["record"]["packages"].update({"virtualbox-qt": PACKAGED})),
+]
+
+
+@pytest.mark.parametrize(("check", "change"), VIRTUALBOX, ids=[f"{n}-{c}" for n, (c, _) in enumerate(VIRTUALBOX)])
+def test_a_fault_of_virtualbox_is_one_finding(check: str, change: Change) -> None:
+    """Beside a driver, and where there is nothing but VirtualBox, as the same check of verify/."""
+    seen = beside_host()
+    healthy = watched(seen)
+    alone = {"generation": None, "left": [], "guard": healthy["guard"], "virtualbox": healthy["virtualbox"]}
+    assert watch.judge(healthy) == watch.judge(alone) == State("ok", [])
+    change(seen)
+    for found in (watched(seen), {**alone, "virtualbox": watched(seen)["virtualbox"]}):
+        state = watch.judge(found)
+        assert (state.status, [f.id for f in state.findings]) == ("broken", [check])
+    assert judged(seen)[check].status == FAIL
+
+
+def test_a_hold_that_is_gone_is_told_once() -> None:
+    """The driver's guard holds VirtualBox as well."""
+    seen = beside_host()
+    guard(seen)["held"].remove("virtualbox")
+    assert [f.id for f in watch.judge(watched(seen)).findings] == ["guard.holds"]
 
 
 def test_a_healthy_host_is_well_and_verify_says_the_same() -> None:
@@ -233,6 +276,47 @@ class Machine:
         """A file that the watch wrote, or ""."""
         path = self.folder / name.lstrip("/")
         return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+class Beside(Machine):
+    """A host without a driver or a generation, on which VirtualBox was installed alone."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write it."""
+        super().__init__(folder)
+        found = beside(beside_host())
+        (folder / "opt/gpuhost/current").unlink()
+        shutil.rmtree(str(folder / "opt/gpuhost/generations"))
+        (folder / "opt/gpuhost/state/driver.json").unlink()
+        (folder / "proc/driver/nvidia/version").unlink()
+        self.put("/opt/gpuhost/state/virtualbox.json", json.dumps(found["record"]))
+        self.put("/opt/gpuhost/state/guard.json", '{"kernel": null}')
+        self.put(watch_read.rules.PREFERENCES, "")
+        self.put("/proc/modules", "vboxdrv 1 0 - Live 0x0\n")
+        self.put("/sys/module/vboxdrv/version", "5.2.42_Ubuntu r137960 (0x00290008)\n")
+        self.version = "5.2.42_Ubuntu r137960 (0x00290008)"
+        self.packages = dict(found["record"]["packages"])
+        self.held = set(self.packages)
+        self.asked: Set[str] = set()
+
+    def run(self, argv: Sequence[str], timeout: float) -> Tuple[int, str, str]:
+        """The same, noting what is asked."""
+        self.asked.add(argv[0])
+        return super().run(argv, timeout)
+
+
+def test_virtualbox_alone_is_watched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its guard and the watch's own word are nothing that is left of a stack; neither it nor DKMS is started."""
+    host = Beside(tmp_path)
+    assert (host.look(), host.look()) == (0, 0) and host.text(watch_read.MOTD) == ""
+    assert host.asked == {"dpkg", "dpkg-query", "modinfo"}
+    host.packages["virtualbox"] = "6.1.50-dfsg-1"
+    assert host.look() == 1
+    assert "virtualbox.one: virtualbox is 6.1.50-dfsg-1" in host.text(watch_read.MOTD)
+    host.packages["virtualbox"] = PACKAGED
+    assert host.look() == 0
+    host.put("/opt/gpuhost/state/guard.json", '{"kernel": "5.4.0-150-generic"}')
+    assert host.look() == 1 and "lock.provisioned" in host.text(watch_read.MOTD)
 
 
 @pytest.fixture

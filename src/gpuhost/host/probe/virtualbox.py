@@ -31,8 +31,24 @@ _TIMEOUT_S = 60.0
 def virtualbox(edges: Edges, boots: Optional[str], root: str) -> Json:
     """VirtualBox's state for the kernel `boots`, the one that will boot (None where it is not known).
 
+    `program` is what VBoxManage says of itself.
+    """
+    return {
+        **in_place(edges, boots, root),
+        "program": program(edges),
+        "dkms": dkms_lines(edges),
+        "device": device(edges),
+        "members": members(edges),
+        "kvm": kvm(edges),
+        "key": own_key(edges),
+    }
+
+
+def in_place(edges: Edges, boots: Optional[str], root: str) -> Json:
+    """The part of that state for which neither VirtualBox nor DKMS is asked.
+
     `modules` are what modprobe would load for that kernel (None: nothing), `loaded` the release of the module that is,
-    `program` what VBoxManage says of itself, and `packagings` every way in which VirtualBox is there.
+    and `packagings` every way in which VirtualBox is there.
     """
     return {
         "record": edges.record(f"{root}/{RECORD}"),
@@ -40,13 +56,7 @@ def virtualbox(edges: Edges, boots: Optional[str], root: str) -> Json:
         "modules": {name: module(edges, boots, name) if boots else None for name in MODULES},
         "headers": bool(boots) and leads_to(edges, f"/lib/modules/{boots}/build") is not None,
         "loaded": loaded(edges),
-        "program": program(edges),
         "packagings": packagings(edges),
-        "dkms": dkms_lines(edges),
-        "device": device(edges),
-        "members": members(edges),
-        "kvm": kvm(edges),
-        "key": own_key(edges),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, List, NamedTuple
 
 from ...types import Json
 from ..driver.judge import Packages, altered, another_kernel, is_module, mismatch
+from ..virtualbox import judge as vbox
 
 OK, BROKEN, NOTHING, UNREADABLE = "ok", "broken", "nothing to watch", "unreadable"
 #: Most of these packages are named in one sentence.
@@ -32,20 +33,25 @@ class State(NamedTuple):
 
 def judge(seen: Json) -> State:
     """The state of a host, from what `watch_read.read` gives."""
+    has_virtualbox = seen.get("virtualbox") is not None
+    beside = virtualbox(seen["virtualbox"], seen["guard"]["held"]) if has_virtualbox else []
     if seen["generation"] is None:
         if not seen["left"]:
-            return State(NOTHING, [])
+            return State(BROKEN if beside else OK if has_virtualbox else NOTHING, beside)
         return State(BROKEN, [Finding("lock.provisioned", f"nothing is in force, and there is {few(seen['left'])}")])
     plan = planned(seen["stack"])
     if plan is None:
         what = f"the record of generation {seen['generation']} (stack.json) is missing or damaged"
         return State(BROKEN, [Finding("lock.generation", what)])
-    if not plan["gpus"] and seen.get("service") is None:
+    if not plan["gpus"] and seen.get("service") is None and not has_virtualbox:
         return State(NOTHING, [])
     found = cards(seen["stack"]["cards"], seen["cards"]) + chain(seen, bool(seen["cards"])) if plan["gpus"] else []
     # A service without its driver cannot be ready, and that is reported already.
     if not any(one.id.startswith("driver.") for one in found):
         found += service(seen.get("service"), seen["generation"])
+    # The guard's own finding names the same packages.
+    told = any(one.id == "guard.holds" for one in found)
+    found += [one for one in beside if not (told and one.id == "virtualbox.kept")]
     return State(BROKEN if found else OK, found)
 
 
@@ -58,6 +64,25 @@ def service(found: Any, generation: int) -> List[Finding]:
     if found["generation"] != generation:
         return [Finding("service.unit", f"the detection service runs from generation {found['generation']}")]
     return [Finding("service.ready", found["why"])] if found["why"] else []
+
+
+def virtualbox(found: Json, held: List[str]) -> List[Finding]:
+    """The first fault of VirtualBox, and beside it packages of it that are not on hold."""
+    record = found["record"]
+    if not is_record(record):
+        return [Finding("virtualbox.one", "there is no whole record of a VirtualBox that gpuhost installed")]
+    free = sorted(set(record["packages"]) - set(held))
+    kept = [Finding("virtualbox.kept", "not on hold: " + few(free))] if free else []
+    checks = [("one", few([need.what for need in vbox.together(found)] or vbox.replaced(found)))]
+    if found["kernel"] is not None:
+        checks.append(("modules", few([need.what for need in vbox.missing(found)])))
+    checks.append(("release", few([need.what for need in vbox.other_release(found, record)])))
+    if found["loaded"] is None:
+        checks.append(("loaded", "vboxdrv is not loaded"))
+    elif found["loaded"] != record["version"]:
+        checks.append(("release", f"vboxdrv {found['loaded'] or 'of unknown release'} is loaded"))
+    first = [Finding(f"virtualbox.{name}", what) for name, what in checks if what][:1]
+    return first + kept
 
 
 def planned(stack: Any) -> Any:

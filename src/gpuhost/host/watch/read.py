@@ -14,8 +14,9 @@ from ..parse.nvidia import parse_module_version
 from ..probe import store as probe_store
 from ..probe.driver import library_version, module_for, record
 from ..probe.gpu import loaded_modules, sysfs_cards
-from ..probe.guard import DRIVER_RECORD, holds
+from ..probe.guard import BESIDE_RECORD, DRIVER_RECORD, holds
 from ..probe.machine import read_kernel
+from ..probe.virtualbox import in_place
 from ..service import running
 from ..service.places import LINK, SERVICE
 from ..units import UNITS, all_hold
@@ -29,16 +30,22 @@ _NODE = re.compile(r"nvidia(ctl|[0-9]+)$")
 
 
 def read(edges: Edges, root: str) -> Json:
-    """What `watch.judge` takes; of a host with nothing in force only what is left there of gpuhost.
+    """What `watch.judge` takes; of a host with nothing in force only VirtualBox, and what is left there of gpuhost.
 
     Raises UnreadableError where no card can be looked for.
     """
     number = probe_store.in_force(edges, root)
-    if number is None:
+    has_virtualbox = edges.exists(f"{root}/{BESIDE_RECORD}")
+    if number is None and not has_virtualbox:
         return {"generation": None, "left": left(edges, root)}
     kernel = read_kernel(edges)
     boots = kernel["boots"]
+    # Neither it nor DKMS is asked: both may want to write, and the watch must not.
+    beside = {"virtualbox": in_place(edges, boots, root)} if has_virtualbox else {}
+    if number is None:
+        return {"generation": None, "left": left(edges, root), "guard": holds(edges, root), **beside}
     return {
+        **beside,
         "generation": number,
         "stack": probe_store.stack(edges, root, number),
         "driver": {
@@ -81,13 +88,19 @@ def loaded(edges: Edges) -> Optional[str]:
 
 
 def left(edges: Edges, root: str) -> List[str]:
-    """What shows that gpuhost has installed something here; what the watch itself has said counts as well."""
-    names = [f"{root}/current", f"{root}/{DRIVER_RECORD}", f"{root}/{rules.RECORD}"]
-    found = [name for name in [*names, rules.PREFERENCES, rules.UNATTENDED, MOTD] if edges.exists(name)]
+    """What shows that gpuhost has installed something here; what the watch itself has said counts as well.
+
+    A VirtualBox that has never had a driver beside it has a guard, and something is said of it.
+    """
+    names = [f"{root}/current", f"{root}/{DRIVER_RECORD}"]
+    of_driver = (edges.record(f"{root}/{rules.RECORD}") or {}).get("kernel")
+    alone = of_driver is None and edges.exists(f"{root}/{BESIDE_RECORD}")
+    names += [] if alone else [f"{root}/{rules.RECORD}", rules.PREFERENCES, rules.UNATTENDED, MOTD]
+    found = [name for name in names if edges.exists(name)]
     generations = f"{root}/generations"
     if edges.names(generations) or (edges.exists(generations) and edges.names(generations) is None):
         found.append(generations)
-    before = edges.record(f"{root}/{RECORD}")
+    before = None if alone else edges.record(f"{root}/{RECORD}")
     if before is not None and before.get("status") != NOTHING:
         found.append(f"{root}/{RECORD}")
     return found
