@@ -23,11 +23,14 @@ from gpuhost.cvbuild.archs import Architectures
 from gpuhost.diagnoses import apart
 from gpuhost.diagnoses import table as diagnoses
 from gpuhost.doctor import messages
-from gpuhost.planning import lock, plan
+from gpuhost.errors import RefusedError
+from gpuhost.planning import lock, plan, virtualbox
 from gpuhost.planning.candidates import COMPONENTS, NAMES, Request
+from gpuhost.planning.catalog import shipped
 from gpuhost.planning.gpus import parse
 from gpuhost.planning.resolve import resolver
 from gpuhost.planning.rules.table import BESIDE, RULES
+from gpuhost.planning.rules.virtualbox import known
 from gpuhost.planning.versions import specifier
 from gpuhost.shipping import bundle
 from gpuhost.types import Json
@@ -41,6 +44,16 @@ LOCKLESS = ROOT / "tests/hosts/found"
 MADE = "Written by tools/reference_docs.py; do not edit."
 # The cards that people ask about, from the oldest to those of data centres.
 CARDS = ("GTX 750 Ti", "Quadro P2000", "RTX 2080", "RTX 3090", "RTX 4090", "H100", "H200", "RTX 5090", "10de:2901")
+#: The series of kernels that each release's archive has: its first one, and those of its hardware enablement.
+KERNELS = {
+    "debian-12": ("6.1",),
+    "debian-13": ("6.12",),
+    "ubuntu-18.04": ("4.15", "5.4"),
+    "ubuntu-20.04": ("5.4", "5.15"),
+    "ubuntu-22.04": ("5.15", "6.8"),
+    "ubuntu-24.04": ("6.8", "6.14", "7.0"),
+    "ubuntu-26.04": ("7.0",),
+}
 # Who asks what: platform, cards, demands.
 ASKED: Tuple[Tuple[str, List[str], Dict[str, str]], ...] = (
     *(
@@ -204,6 +217,11 @@ def virtualboxes() -> List[str]:
             told += [f"not {row['fails']}"] if row.get("fails") else []
             cells = [row["package_version"], ", ".join(told), row["source"], row.get("unverified", "")]
             lines.append(f"| {platform} | {' | '.join(cells)} |")
+    said = "So the plan gives each platform, by its archive's kernels (`gpuhost plan --virtualbox --kernel VERSION`):"
+    lines += ["", said, ""]
+    lines += ["| platform | kernel | VirtualBox | its modules compile |", "|---" * 4 + "|"]
+    for platform, kernels in sorted(KERNELS.items()):
+        lines += [f"| {platform} | {kernel} | {' | '.join(beside(platform, kernel))} |" for kernel in kernels]
     lines += [
         "",
         "Oracle's own files, by sha256:",
@@ -216,6 +234,18 @@ def virtualboxes() -> List[str]:
         cells = [row["version"], f"`{row['installer']['name']}`", sums, row.get("unverified", "")]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def beside(platform: str, kernel: str) -> Tuple[str, str]:
+    """The VirtualBox that the plan gives a platform with a kernel, and who says that it compiles; or why none."""
+    try:
+        held = virtualbox.part(platform, "", kernel=kernel)
+    except RefusedError as refused:
+        return "refused", " ".join(str(refused).split())
+    chosen = known(shipped(), virtualbox.as_candidate(shipped(), held, platform))
+    origin = "Oracle's file" if held["source"] == "runfile" else "the archive's"
+    says = f"yes: {chosen.source}" if chosen.compiles(kernel) else "not known: DKMS tells"
+    return f"{held['version']}, {origin}", says
 
 
 def opencv() -> str:
@@ -261,10 +291,10 @@ NOT_STAGED = {
     "D46": "needs a card that fails",
     "D45": "needs NVSwitches",
     "D51": "`tests/unit/test_own_libraries.py` stages it with the real linker, where the remedy, as printed, heals it",
-    "D52": "`tests/e2e/test_virtualbox.py` saw it with Debian unstable's real packages; healing was not seen yet",
+    "D52": "`tests/e2e/test_virtualbox.py` stages it with Debian unstable's packages; the printed remedies heal it",
     "D54": "needs two releases of VirtualBox that compile against one kernel",
-    "D56": "written in `tests/e2e/test_virtualbox.py`, which was not seen through yet",
-    "D53": "needs Secure Boot; `tests/e2e/secureboot` boots such a machine",
+    "D56": "`tests/e2e/test_virtualbox.py` stages it beside Debian unstable's packages; the printed remedies heal it",
+    "D53": "needs Secure Boot; `tests/e2e/secureboot/test_virtualbox.py` boots such a machine",
     "D55": "needs a processor with virtualisation and KVM",
     "D43": "needs a driver at work, whose NVML refuses",
 }

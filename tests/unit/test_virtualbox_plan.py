@@ -16,6 +16,7 @@ from gpuhost.planning.resolve import resolver
 from gpuhost.planning.rules.table import BESIDE
 
 from ..locks import of
+from .typed import typed
 
 Json = Dict[str, Any]
 NOBLE = "7.0.16-dfsg-2ubuntu1.3"
@@ -192,3 +193,17 @@ def test_an_update_to_such_a_kernel_is_refused() -> None:
     with pytest.raises(RefusedError, match="Nothing was changed") as refused:
         virtualbox.refuse_kernel(old, "ubuntu-18.04", "5.15.0-300-generic")
     assert "6.0.24" in str(refused.value) and "5.15.0-300" in str(refused.value) and "D52" in str(refused.value)
+
+
+def test_the_command_says_which_goes_with_a_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    """`gpuhost plan --virtualbox`: the release's own, a version that was asked for, and one that cannot be."""
+    host = ("plan", "--os", "ubuntu-18.04", "--gpu", "Quadro P2000", "--kernel")
+    code, out, _ = typed(capsys, *host, "4.15.0-213-generic", "--virtualbox")
+    assert code == 0 and "VirtualBox 5.2.42: the archive's 5.2.42-dfsg-0~ubuntu1.18.04.1" in out
+    assert "its modules compile against kernel 4.15.0-213-generic: " in out
+    code, out, _ = typed(capsys, *host, "5.3.0-76-generic", "--virtualbox", "6.0.24")
+    assert code == 0 and "Oracle's VirtualBox-6.0.24-139119-Linux_amd64.run" in out
+    code, _, err = typed(capsys, *host, "5.15.0-139-generic", "--virtualbox", "6.0.24")
+    assert code == 3 and "(D52)" in err and "6.1.28" in err
+    code, out, _ = typed(capsys, *host, "5.3.0-76-generic", "--virtualbox", "--json")
+    assert code == 2 and "as text only" in out

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..errors import UnreadableError, UsageError
 from ..host.probe.machine import observe
-from ..planning import compare, plan, platforms
+from ..planning import compare, plan, platforms, virtualbox
 from ..planning.candidates import COMPONENTS, WITHOUT_GPU, Request
 from ..planning.gpus import Gpu, parse
 from ..planning.offers import resolver_for
@@ -57,6 +57,13 @@ def add_parser(commands: Any) -> None:
         default=[],
         help="leave it out; with both, the plan is for the driver, CUDA and cuDNN alone",
     )
+    p.add_argument(
+        "--virtualbox",
+        nargs="?",
+        const="",
+        metavar="SPEC",
+        help="also say which VirtualBox goes beside it; without SPEC the release's own, as the catalog knows it",
+    )
     p.add_argument("--kernel", metavar="VERSION", help="the kernel that will boot, such as 4.15.0-213-generic")
     boot = p.add_mutually_exclusive_group()
     boot.add_argument(
@@ -85,7 +92,7 @@ def asked_for(arguments: argparse.Namespace) -> Dict[str, str]:
 def without(arguments: argparse.Namespace, component: str) -> str:
     """The same command line with a component left out."""
     words = ["gpuhost", "plan"]
-    for name in ("os", "as", "observation", *COMPONENTS, "kernel"):
+    for name in ("os", "as", "observation", *COMPONENTS, "virtualbox", "kernel"):
         if getattr(arguments, name) is not None and name != component:
             words += [f"--{name}", getattr(arguments, name)]
     for card in arguments.gpu or ():
@@ -148,6 +155,8 @@ def requested(found: Resolver, arguments: argparse.Namespace) -> Tuple[Resolver,
 def run(arguments: argparse.Namespace, out: Console) -> int:
     """`gpuhost plan`."""
     found, request = requested(resolver(), arguments)
+    if arguments.virtualbox is not None and (arguments.compare or arguments.json or arguments.markdown):
+        raise UsageError("--virtualbox is printed as text only.", "Leave --compare, --json and --markdown out.")
     if arguments.compare:
         if arguments.gpu:
             raise UsageError("--compare takes its two cards itself.", "Leave --gpu out.")
@@ -161,4 +170,8 @@ def run(arguments: argparse.Namespace, out: Console) -> int:
         )
     made = plan.make(found, request, lambda name: without(arguments, name))
     emit(made) if arguments.json else render.show_plan(out, made, arguments.markdown)
+    if arguments.virtualbox is not None:
+        held = virtualbox.part(request.platform, arguments.virtualbox, kernel=request.kernel)
+        for line in ["", *virtualbox.lines(held, request.kernel, request.platform)]:
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0 if made["status"] == "planned" else EXIT_REFUSED

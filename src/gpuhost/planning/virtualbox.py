@@ -31,13 +31,13 @@ EXAMPLE = 'Write virtualbox_version as in "6.0.24" or ">=7.0,<8", or leave it em
 _UPSTREAM = re.compile(r"(?:[0-9]+:)?([0-9]+\.[0-9]+\.[0-9]+)(?:[-+~.]|$)")
 
 
-def part(platform: str, text: str, observation: Optional[Json] = None) -> Json:
+def part(platform: str, text: str, observation: Optional[Json] = None, kernel: Optional[str] = None) -> Json:
     """Return what a lock holds of the VirtualBox that `text` asks for; `RefusedError` where there is none that fits.
 
     With the observation of a host its own archive says what there is, and the kernel that boots is the one it is for.
     """
     catalog = of_host(shipped(), platform, observation, text) if observation else shipped()
-    kernel = observation["kernel"]["boots"] if observation else None
+    kernel = observation["kernel"]["boots"] if observation else kernel
     chosen = choose(catalog, platform, kernel, text)
     row, found = chosen.row, known(catalog, chosen)
     doubts = [str(row["unverified"])] if row.get("unverified") else []
