@@ -27,7 +27,7 @@ pytestmark = pytest.mark.full
 Json = Dict[str, Any]
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 SECONDS = 40 * 60
-STANDINS = Path(__file__).resolve().parent / "beds/standins"
+STANDINS, ORACLES_FILE = Path(__file__).resolve().parent / "beds/standins", "virtualbox.run.sh"
 MODULES = ("vboxdrv", "vboxnetflt", "vboxnetadp")
 WATCHED = ["/etc", "/usr", "/opt", "/boot", "/lib/modules", "/var/lib/dkms", "/home"]
 PLAY = """
@@ -79,16 +79,13 @@ import json
 from gpuhost.diagnoses import verdict
 from gpuhost.host.probe.installed import read
 from gpuhost.verification.expected import expected
-missing = {"message": "none", "next_step": "", "missing": False}
-machine = read("/opt/gpuhost")
-seen = {"host": "localhost", "lock": None, "lock_error": missing, "machine": machine, "options": {}}
+lock, machine = json.load(open("/root/lock.json")), read("/opt/gpuhost")
+seen = {"host": "localhost", "lock": lock, "lock_error": None, "machine": machine, "options": {}}
 seen.update(environments={}, benchmark={}, earlier=None, expected=expected(None, machine))
 results = {}
 for check in verdict.CHECKS:
-    if check.id == "host.observed" or check.id.startswith("virtualbox."):
+    if check.id in ("host.observed", "lock.present") or check.id.startswith("virtualbox."):
         results[check.id] = verdict.judge(check, seen, results)
-        results.setdefault("lock.present", results[check.id])  # the host's lock lies where the role's caller has it
-del results["lock.present"]
 print(json.dumps({name: [r.status, r.diagnosis, r.remediation, r.actual] for name, r in results.items()}))
 """
 
@@ -145,7 +142,7 @@ def bed(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     with Still(packages, UNSTABLE, tmp_path_factory.mktemp("virtualbox")) as made:
         made.run(["apt-get", "update"], timeout=600)
         install = ["apt-get", "install", "--yes", "--no-install-recommends", "linux-image-amd64", "linux-headers-amd64"]
-        made.run([*install, "dkms", "mokutil", "openssl"], timeout=SECONDS, env=QUIET)
+        made.run([*install, "bzip2", "dkms", "mokutil", "openssl"], timeout=SECONDS, env=QUIET)
         made.run(["useradd", "--create-home", "ann"])
         made.clone_project()
         (made.root / f"{CLONE.lstrip('/')}/vbox.yml").write_text(PLAY)
@@ -265,6 +262,14 @@ class TestVirtualBox:
         heal(bed, look(bed)["virtualbox.one"][2])
         assert failed(bed) == {} and "virtualbox-7.0" not in bed.packages()
 
+    def test_oracles_installer_beside_it_is_named_and_healed(self, bed: Still) -> None:
+        """D56: it takes the place of VBoxManage, and its uninstaller leaves none. The playbook brings the package's."""
+        (bed.root / "root/oracle.run").write_bytes((STANDINS / ORACLES_FILE).read_bytes())
+        bed.run(["sh", "/root/oracle.run", "install", "force", "no_module"], check=False)
+        assert failed(bed) == {"virtualbox.one": "D56"}
+        assert "/opt/VirtualBox/uninstall.sh" in heal(bed, look(bed)["virtualbox.one"][2])
+        assert failed(bed) == {} and not (bed.root / "opt/VirtualBox").exists()
+
     def test_a_virtualbox_of_somebody_else_is_refused(self, bed: Still) -> None:
         """Nothing is changed beside it."""
         package(bed, "virtualbox-7.0", "7.0.16-162802~Debian~bookworm")
@@ -272,7 +277,8 @@ class TestVirtualBox:
         was = bed.packages()
         try:
             said = play(bed, check=False)
-            assert "D56" in said and recap(said)[1] == 1 and bed.packages() == was
+            assert "(D56)" in said, said
+            assert recap(said)[1] == 1 and bed.packages() == was
         finally:
             (bed.root / "root/record").rename(bed.root / "opt/gpuhost/state/virtualbox.json")
             bed.run(["dpkg", "--purge", "virtualbox-7.0"])
@@ -294,13 +300,14 @@ class TestVirtualBox:
         assert recap(play(bed, "-e", "removing=true"))[0] == 0
 
 
-def heal(bed: Still, remedy: str) -> None:
-    """Type the remedy as it is printed: on the host, and then the playbook."""
+def heal(bed: Still, remedy: str) -> str:
+    """Type the remedy as it is printed: on the host, and then the playbook; what was typed on the host."""
     first, _, second = remedy.partition("\nThen here: ")
     assert second.endswith("playbooks/virtualbox.yml") and first.startswith("On the host: "), remedy
     command = first[len("On the host: ") :].replace("apt-get ", "apt-get --yes ")
     bed.run(["sh", "-c", command], timeout=SECONDS, env=QUIET)
     play(bed)
+    return command
 
 
 def package(bed: Still, name: str, version: str) -> None:
@@ -364,7 +371,7 @@ class TestOraclesFile:
 
     def test_it_is_installed_by_its_checksum(self, oracle: Still) -> None:
         """With its own words; that it ends with a failure where nothing is loaded is not a failure. Then changed=0."""
-        standin = (STANDINS / "virtualbox.run.sh").read_bytes()
+        standin = (STANDINS / ORACLES_FILE).read_bytes()
         name = "VirtualBox-6.0.24-139119-Linux_amd64.run"
         (oracle.root / "root/mirror").mkdir()
         (oracle.root / "root/mirror" / name).write_bytes(standin)

@@ -67,8 +67,10 @@ def fetch(bed: Bed) -> None:
     """Get unstable's package, past the bed's own sources."""
     outer = settings.debian_sources({"a.sources": bed.read(root.SOURCES)}, lambda name: "")
     text = settings.render_sources(settings.of_release(outer, settings.UNSTABLE))
-    (bed.copy.root / ASIDE.lstrip("/") / "parts").mkdir(parents=True)
-    (bed.copy.root / ASIDE.lstrip("/") / "parts/sid.sources").write_text(text)
+    aside = bed.copy.root / ASIDE.lstrip("/")
+    for name in ("parts", "lists/partial"):
+        (aside / name).mkdir(parents=True)
+    (aside / "parts/sid.sources").write_text(text)
     options = [
         "-oDir::Etc::SourceList=/dev/null",
         f"-oDir::Etc::SourceParts={ASIDE}/parts",
