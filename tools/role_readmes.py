@@ -49,6 +49,9 @@ def readme(role: Path) -> str:
         lines += ["", f"{spec['short_description']}.", ""] + [f"- {plain(text)}" for text in spec["description"]]
         if spec["options"]:
             lines += ["", "| variable | type | default | meaning |", "|---|---|---|---|", *rows(spec["options"])]
+        if "examples" in spec:
+            lines += ["", "With [the collection](../../docs/how-to/collection.md):", "", "```yaml"]
+            lines += [*spec["examples"].splitlines(), "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -111,9 +111,13 @@ def lock_file(host: str, inventory: Any, locks: Any = "") -> str:
     return str(lock.place(str(host), inventory, locks).file)
 
 
-def read_lock(file: str, host: str, inventory: Any = None, relock: bool = False) -> Dict[str, Any]:
-    """Return the lock of a host; `{}` when there is none, or when a new one is wanted."""
+def read_lock(
+    file: str, host: str, inventory: Any = None, relock: bool = False, required: bool = False
+) -> Dict[str, Any]:
+    """Return the lock of a host; `{}` when there is none and none is `required`, or when a new one is wanted."""
     place = lock.place(str(host), inventory, file=file)
+    if required:
+        return lock.load(place.file, str(host), place.former)
     if relock:
         lock.refuse_former(*place)
         return {}
