@@ -63,6 +63,14 @@ def plain(value: Any) -> Any:
     return value
 
 
+def observed(observation: Dict[str, Any]) -> Dict[str, Any]:
+    """Return an observation; an empty one, as a play has that left the role gpu_facts out, is an error."""
+    if not observation:
+        step = "Run the role gpu_facts before this one, and give it __gpu_facts_observation.observation."
+        raise UsageError("Nothing was observed of this host.", step)
+    return observation
+
+
 def make_plan(
     observation: Dict[str, Any],
     host: str,
@@ -137,6 +145,7 @@ def make_rebuild(
     options: Any = None,
 ) -> Dict[str, Any]:
     """Return what a rebuild of a host comes to; `file` is its lock's."""
+    observed(observation)
     old, coming = lock.load(Path(file), str(host)), lock.pending(Path(file), str(host))
     cards = rebuild.wanted_cards(future, rest)
     wanted, absent, more = wishes(asked), left_out(without), contents.options(options or {})
@@ -157,6 +166,7 @@ def make_update(
     options: Any = None,
 ) -> Dict[str, Any]:
     """Return what an update of a host's kernel and driver comes to, and the `file` of its lock."""
+    observed(observation)
     old, coming = lock.load(Path(file), str(host)), lock.pending(Path(file), str(host))
     wanted = wishes(asked)
     found = resolver_for(observation, wanted, old["plan"]["driver"] is not None)
@@ -168,7 +178,7 @@ def make_update(
 def make_rollback(observation: Dict[str, Any], host: str, file: str, to: Any, there: Dict[str, Any]) -> Dict[str, Any]:
     """Return what going back comes to; `file` is the lock's, which need not be there."""
     own = lock.read(Path(file), str(host)) or None
-    return rollback.prepare(str(host), there, own, lock.pending(Path(file), str(host)), to, observation)
+    return rollback.prepare(str(host), there, own, lock.pending(Path(file), str(host)), to, observed(observation))
 
 
 def problems(
@@ -190,6 +200,7 @@ def problems(
     known = {"problems": [text for text in found if text], "remarks": [], "busy": False}
     if observation is None:
         return known
+    observed(observation)
     return {
         "problems": known["problems"] + preflight.problems(observation, untested=str(untested) if installs else None),
         "remarks": preflight.remarks(observation),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gpuhost.errors import GpuhostError
-from ansible.module_utils.gpuhost.host import progress, store
+from ansible.module_utils.gpuhost.host import download, progress, store
 from ansible.module_utils.gpuhost.host.toolkit import install as toolkits
 from ansible.module_utils.gpuhost.host.toolkit import linker
 
@@ -23,7 +23,9 @@ options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
   name: {description: "For C(present) and C(absent), C(cuda) or C(cudnn).", type: str}
   spec: {description: 'What to install, as the filter gpuhost_specs gives it.', type: dict}
-  artifact: {description: "The vendor's file on the host, for a runfile or a tarball.", type: path}
+  artifact:
+    description: "The vendor's file on the host, for a runfile or a tarball; by default the one in the cache."
+    type: path
   python: {description: The interpreter whose pip fetches wheels., type: path, default: /usr/bin/python3}
   version: {description: The version to remove., type: str}
   links:
@@ -80,6 +82,8 @@ def present(module, root):
         diff = {"before": "", "after": listed, "after_header": str(folder)}
         module.exit_json(changed=True, missing=True, folder=relative, diff=diff)
     artifact = module.params["artifact"]
+    if artifact is None and "file" in spec:
+        artifact = download.place(root / "cache" / "artifacts", spec["file"])
     with progress.told(module.params["progress"], "{name} {version}".format(**spec)) as say:
         toolkits.install(root, spec, Path(artifact) if artifact else None, module.params["python"], say)
     module.exit_json(changed=True, missing=False, folder=relative)

@@ -170,7 +170,7 @@ def payloads(marks: Path) -> Dict[str, Callable[[random.Random], Json]]:
         "float": lambda dice: dice.choice([float("inf"), float("nan"), -1, 1e308, 10**18]),
         "null": lambda dice: None,
         "type": lambda dice: dice.choice([[], {}, True, 0, "", [[]], {"a": {"b": []}}]),
-        "keys": lambda dice: {"remove_confirm": "localhost", "ansible_connection": "local", "__proto__": 1},
+        "keys": lambda dice: {"removal_confirm": "localhost", "ansible_connection": "local", "__proto__": 1},
     }
 
 

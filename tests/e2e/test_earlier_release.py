@@ -108,7 +108,8 @@ def test_its_generation_can_be_gone_back_to(world: World) -> None:
     world.controller.ok(*CONFIRMED)
     assert generation(world) == "generations/3"
     bed.swap("1c30")
-    assert "Generation 1 has no whole stack.json" in world.controller.run(*ROLLBACK, "-e", "to=1").failure(NAME)
+    refused = world.controller.run(*ROLLBACK, "-e", "rollback_to=1")
+    assert "Generation 1 has no whole stack.json" in refused.failure(NAME)
     world.controller.ok(*ROLLBACK)
     assert generation(world) == "generations/2"
     assert world.controller.lock(NAME)["plan"]["gpus"][0]["compute_capability"] == "6.1"

@@ -54,8 +54,8 @@ DRIVER_525 = "525.105.17"
 
 def other_card(arguments: List[str], card: str) -> List[str]:
     """The runbook's command for another card than its example's."""
-    assert "future_gpu=RTX 3090" in arguments
-    return [card if word == "future_gpu=RTX 3090" else word for word in arguments]
+    assert "rebuild_future_gpu=RTX 3090" in arguments
+    return [card if word == "rebuild_future_gpu=RTX 3090" else word for word in arguments]
 
 
 def new_world(folder: Any, card: str = "1c30") -> World:
@@ -218,7 +218,7 @@ def test_a_card_that_is_to_come(world: World, tmp_path: Path) -> None:
     """
     bed = world.beds[NAME]
     watched = ["/boot", "/etc", "/usr", "/lib/modules"]
-    before, in_force, card = bed.snapshot(watched), generation(world), "future_gpu=Tesla K80"
+    before, in_force, card = bed.snapshot(watched), generation(world), "rebuild_future_gpu=Tesla K80"
     shown = world.controller.ok(*other_card(FUTURE_SHOWN, card))
     said = " ".join(shown.out.split())
     assert "Tesla K80 is Kepler" in said and "-> 470.182.03" in said
@@ -342,7 +342,7 @@ def test_everything_goes_and_nothing_else(world: World) -> None:
     bed.run(["systemctl", "start", "gpuhost-watch.service"], check=False)
     before = bed.snapshot(WATCHED)
     refused = world.controller.run(REMOVE[0])
-    assert f"-e remove_confirm={NAME}" in refused.failure(NAME)
+    assert f"-e removal_confirm={NAME}" in refused.failure(NAME)
     shown = world.controller.ok(*REMOVE_SHOWN)
     assert "nvidia-driver-525" in shown.out and "apt-mark showhold" in shown.out
     assert changes(before, bed.snapshot(WATCHED)) == []

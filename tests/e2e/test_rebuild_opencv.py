@@ -154,7 +154,7 @@ def test_going_back_is_one_rename(host: Host) -> None:
     back = ["playbooks/rollback.yml", *WITHOUT]
     print(f"rollback in {host.play(*back).seconds:.0f} s")
     assert host.architectures() == "86"
-    host.play(*back, "-e", f"to={before.rpartition('/')[2]}")
+    host.play(*back, "-e", f"rollback_to={before.rpartition('/')[2]}")
     assert host.architectures() == "75" and host.generation() == before
 
 

@@ -81,7 +81,7 @@ class TestService:
 
     def test_removal_leaves_nothing(self, bed: Bed) -> None:
         """Units, user, keys, site, own networks and nginx are gone."""
-        assert play(bed, "playbooks/remove.yml", "-e", "remove_confirm=localhost")[0][1] == 0
+        assert play(bed, "playbooks/remove.yml", "-e", "removal_confirm=localhost")[0][1] == 0
         places = ["/etc/gpuhost", "/etc/nginx", "/var/log/nginx", "/var/lib/gpuhost-detect", "/var/lib/gpuhost-models"]
         places += ["/usr/local/sbin/gpuhost-keys", "/opt/gpuhost", "/run/gpuhost-bodies", "/run/gpuhost-detect"]
         left = bed.run(["sh", "-c", 'for one in "$@"; do test ! -e "$one" || echo "$one"; done', "-", *places]).stdout

@@ -330,18 +330,19 @@ class TestFailures:
         """Back to the first generation: callers are told at once. Forward again, under load: it is ready."""
         now = current(bed)
         back = ["playbooks/rollback.yml", "--skip-tags", "verify", "-e"]
-        assert play(bed, *back, "to=1")[0][1] == 0
+        assert play(bed, *back, "rollback_to=1")[0][1] == 0
         status, answer = detected(bed, key)
         assert (status, answer["success"]) == (503, False)
         assert bed.run(["systemctl", "is-active", SOCKET], check=False).stdout.strip() == "inactive"
-        assert play(bed, *back, f"to={now}")[0][1] == 0
+        assert play(bed, *back, f"rollback_to={now}")[0][1] == 0
         serves(bed, key)
 
     def test_no_request_is_lost_at_a_rollback(self, bed: Bed, key: str) -> None:
         """From one generation with the service to the one before it."""
         begin_load(bed, key)
         before = current(bed)
-        assert play(bed, "playbooks/rollback.yml", "--skip-tags", "verify", "-e", f"to={before - 1}")[0][1] == 0
+        back = ["playbooks/rollback.yml", "--skip-tags", "verify", "-e", f"rollback_to={before - 1}"]
+        assert play(bed, *back)[0][1] == 0
         assert current(bed) == before - 1
         assert end_load(bed) == ["200"]
 

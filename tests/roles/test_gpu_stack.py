@@ -57,6 +57,8 @@ CASES: Dict[str, Any] = {
     "nopart": (P2000, {"gpu_stack_without": ["cuda"]}, "value of gpu_stack_without must be one or more of"),
     "misspelt": (P2000, {"gpu_stack_wanted": {"tensorflaw": "2.13"}}, "gpu_stack_wanted names tensorflaw"),
 }
+#: By these names the roles are given it.
+OBSERVATIONS = ("gpu_stack_observation", "rebuild_observation", "rollback_observation")
 LOCKED = [name for name, case in CASES.items() if not case[2]]
 REFUSED = [name for name, case in CASES.items() if case[2]]
 
@@ -72,7 +74,7 @@ class Runs(NamedTuple):
 
 def host(ansible: Ansible, name: str, observation: Dict[str, Any], **variables: Any) -> None:
     """A host of the inventory with its observation."""
-    ansible.host(name, __gpu_facts_observation={"observation": observation}, **variables)
+    ansible.host(name, **dict.fromkeys(OBSERVATIONS, observation), **variables)
 
 
 def texts(ansible: Ansible) -> Dict[str, str]:

@@ -56,7 +56,7 @@ def both(ansible: Ansible, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 ("all", BROKEN, str(small), closed),
                 ("planned", CPU, str(small), closed),
             ):
-                told = {"__gpu_facts_observation": {"observation": observation}, "gpu_stack_root": root}
+                told = {"gpu_stack_observation": observation, "gpu_stack_root": root}
                 ansible.host(name, **told, settings=index(port), gpu_stack_root_needed=name != "planned")
             role: List[Dict[str, Any]] = [{"role": "gpu_stack"}]
             plays = [{"hosts": "gpu_hosts", "roles": role, "environment": "{{ settings }}"}]

@@ -180,13 +180,13 @@ def test_every_stored_value_keeps_its_mark() -> None:
 
 def test_nothing_in_an_inventory_confirms_a_removal_or_a_rebuild(ansible: Ansible) -> None:
     """Only what a person types with -e does: a confirmation in a lock, in host_vars or on a group is passed over."""
-    confirmed = {"remove_confirm": "sure", "removal_confirm": "sure", "rebuild_confirm": "sure"}
+    confirmed = {"removal_confirm": "sure", "rebuild_confirm": "sure"}
     sure = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **confirmed}
     file = ansible.inventory / "sure.json"
     file.write_text(json.dumps({"gpu_hosts": {"hosts": {"sure": sure}, "vars": confirmed}}), encoding="utf-8")
     done = ansible.run("-i", str(file), "playbooks/remove.yml", "-e", f"removal_root={ansible.folder}/store")
     assert done.rc != 0 and "Nothing was changed. Everything that gpuhost put on sure would go" in done.failure("sure")
-    for playbook, name in (("remove", "remove_confirm"), ("rebuild", "rebuild_confirm")):
+    for playbook, name in (("remove", "removal_confirm"), ("rebuild", "rebuild_confirm")):
         plays = yaml.safe_load((ROOT / f"playbooks/{playbook}.yml").read_text(encoding="utf-8"))
         using = [play for play in plays if name in json.dumps(play) or playbook in json.dumps(play.get("tasks", ""))]
         assert using and all(play["vars"][name] == "" for play in using), playbook

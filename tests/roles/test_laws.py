@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,14 @@ def test_defaults_are_what_the_specs_say(role: Path) -> None:
 def test_public_variables_carry_the_role_s_name(role: Path) -> None:
     """So that two roles never read each other's variables."""
     assert all(name.startswith(f"{role.name}_") for name in options(role))
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_a_role_reads_no_internal_variable_of_another(role: Path) -> None:
+    """What it needs of another is one of its own inputs, which a user's playbook can give as well."""
+    files = [file for folder in ("defaults", "tasks", "vars") for file in sorted((role / folder).glob("*.yml"))]
+    named = {name for file in files for name in re.findall(r"\b__\w+", file.read_text(encoding="utf-8"))}
+    assert {name for name in named if not re.match(rf"__{role.name}(_|$)", name)} == set()
 
 
 def test_the_readmes_are_current() -> None:

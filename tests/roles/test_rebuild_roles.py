@@ -149,3 +149,29 @@ def test_a_host_is_looked_at_before_anybody_confirms(ansible: Ansible) -> None:
     assert ansible.lacks("playbooks/rebuild.yml", steps) == []
     ahead = (*steps[1:4], "Check that there is something to prefetch for")
     assert ansible.lacks("playbooks/rebuild.yml", ahead, "--tags", "prefetch") == []
+
+
+@pytest.mark.parametrize(
+    ("playbook", "former", "name"),
+    [
+        ("rebuild", "future_gpu", "rebuild_future_gpu"),
+        ("rollback", "to", "rollback_to"),
+        ("remove", "remove_confirm", "removal_confirm"),
+    ],
+)
+def test_a_former_name_is_answered_with_the_present_one(
+    ansible: Ansible, playbook: str, former: str, name: str
+) -> None:
+    """Passed over, it would mean a card, a generation or a host that nobody named."""
+    ansible.host("anybody")
+    hosts = ("-i", ansible.written(), "--limit", "anybody")
+    done = ansible.run(*hosts, f"playbooks/{playbook}.yml", "--check", "-e", f"{former}=anybody")
+    assert f"Nothing was changed. The variable {former} is called {name} now: -e {name}=" in done.failure("anybody")
+
+
+def test_a_role_that_was_given_nothing_observed_says_so(ansible: Ansible) -> None:
+    """As a user's own play has it that left the role gpu_facts out."""
+    ansible.host("unseen", gpu_stack_observation={}, rollback_observation={}, rollback_root=str(ansible.folder / "no"))
+    for role in ("gpu_stack", "rollback"):
+        done = ansible.play([{"hosts": "unseen", "roles": [{"role": role}]}])
+        assert "Nothing was observed of this host. Run the role gpu_facts before this one" in done.failure("unseen")

@@ -119,7 +119,7 @@ def test_with_a_wrong_password(hosts: Ansible, tmp_path: Path) -> None:
 
 def test_all_that_is_wrong_is_told_at_once(hosts: Ansible) -> None:
     """That root cannot be had, and that the sources of apt are foreign, before anything is planned."""
-    observation = {"__gpu_facts_observation": {"observation": observed("ubuntu1804-foreign-sources")}}
+    observation = {"gpu_stack_observation": observed("ubuntu1804-foreign-sources")}
     roles = [{"role": "gpu_stack", "vars": {"gpu_stack_root_needed": True, **observation}}]
     done = hosts.play([{"hosts": "asked:free", "roles": roles}])
     assert "Add -K to the same command." in done.failure("asked")

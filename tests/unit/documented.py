@@ -43,21 +43,13 @@ PAGES = (
 SHELL, OTHERS = ("sh", ""), ("text", "yaml", "json", "python", "html")
 #: Of the code within a sentence, what begins so is a command, or a variable of a playbook.
 INLINE = re.compile(r"\./run \S|\. <\(|sudo gpuhost|python3? -m gpuhost|-e \w+=")
-#: The programs of a host that the documentation names. A new one is looked at first.
+#: The programs of others that the documentation names. A new one is looked at first.
 HOST = (
-    "apt-get",
-    "curl",
-    "dmesg",
-    "journalctl",
-    "grep",
-    "make",
-    "man",
-    "nvidia-smi",
-    "scp",
-    "sqlite3",
-    "systemctl",
-    "export",
-)
+    "ansible-galaxy", "apt-get", "curl", "dmesg", "export", "grep", "journalctl", "make", "man", "nvidia-smi", "pip",
+    "scp", "sqlite3", "systemctl",
+)  # fmt: skip
+#: Variables that playbooks read only to refuse them.
+FORMER = frozenset({"future_gpu", "remove_confirm", "to"})
 #: Keys of a task whose text is an expression without braces.
 BARE = ("when", "that", "failed_when", "changed_when", "until")
 
@@ -244,7 +236,7 @@ def playbook(words: Sequence[str]) -> None:
 def variables(text: str, known: FrozenSet[str], name: str) -> None:
     """Hold what is given with -e against the variables that are read."""
     given: Dict[str, Any] = json.loads(text) if text.startswith("{") else parse_kv(text)
-    unknown = set(given) - known - {"_raw_params"}
+    unknown = set(given) - (known - FORMER) - {"_raw_params"}
     if unknown:
         raise Wrong(f"{', '.join(sorted(unknown))} is not a variable of {name}")
 

@@ -13,7 +13,7 @@ from gpuhost import planning
 
 
 @pytest.mark.parametrize("missing", [["fastjsonschema"], ["rich"], ["fastjsonschema", "rich"]])
-def test_what_is_missing_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch, missing: "list[str]") -> None:
+def test_what_is_missing_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch, missing: list[str]) -> None:
     """Ansible shows the message of a plugin that cannot be imported, and nothing else."""
     real = importlib.util.find_spec
 

@@ -103,8 +103,12 @@ def test_what_only_reads_is_run(words: List[str], sandbox: Path, capsys: pytest.
         ("./run ansible-playbook playbooks/guard.yml --tags releese", "guard.yml has no tag releese"),
         ("./run ansible-playbook site.yml --tags prefetch", "site.yml has no tag prefetch"),
         ("./run ansible-playbook playbooks/plan.yml -e gpu_stack_relok=true", "gpu_stack_relok is not a variable of"),
-        ("./run ansible-playbook playbooks/watch.yml -e future_gpu='RTX 3090'", "future_gpu is not a variable of"),
+        (
+            "./run ansible-playbook playbooks/watch.yml -e rebuild_future_gpu='RTX 3090'",
+            "rebuild_future_gpu is not a variable of",
+        ),
         ("""./run ansible-playbook site.yml -e '{"cuda_extras": []}'""", "cuda_extras is not a variable of"),
+        ("./run ansible-playbook playbooks/rollback.yml -e to=2", "to is not a variable of"),
         ("-e artifact_vja=target", "artifact_vja is not a variable of any playbook"),
         ("./run python tools/doctor_pzy.py", "there is no tools/doctor_pzy.py"),
         ("./run python build/opencv_cmake.py --dryrun", "unrecognized arguments: --dryrun"),

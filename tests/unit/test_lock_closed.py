@@ -206,7 +206,7 @@ BAD: List[Any] = [
         TEXT.replace("size = 5", 'url = "http://files.example/pip-25.0.1-py3-none-any.whl"\nsize = 5'),
     ),
     ("a marker", TEXT.replace('name = "pip"', 'name = "pip"\nmarker = "os_name == \'nt\'"')),
-    ("an unknown key", TEXT + 'remove_confirm = "localhost"\n'),
+    ("an unknown key", TEXT + 'removal_confirm = "localhost"\n'),
     ("an unknown table", TEXT + "\n[tool.other]\nx = 1\n"),
     ("another hash", TEXT.replace("sha256 =", "md5 =")),
     ("no hash", TEXT.replace('{sha256 = "' + "0" * 64 + '"}', "{}")),
@@ -370,7 +370,7 @@ EDITED: Dict[str, Any] = {
     "weights of 400 digits": ((*WEIGHTS, "size"), 10**399),
     "a compiler": (("contents", "opencv", "build", "gcc_packages"), ["g++-7 -x"]),
     "no bounds": (("contents", "opencv", "build"), None),
-    "an unknown key": (("contents", "remove_confirm"), "localhost"),
+    "an unknown key": (("contents", "removal_confirm"), "localhost"),
     "an unknown environment": (("environments", "evil"), P2000["environments"]["dl4cv"]),
 }
 

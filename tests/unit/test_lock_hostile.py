@@ -109,7 +109,7 @@ def test_a_text_of_many_megabytes_is_refused_in_one_short_line(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["ubuntu1804-quadro-p2000", "debian12-no-gpu"])
 def test_no_key_stands_beside_those_of_the_schema(tmp_path: Path, name: str) -> None:
-    """At every depth. `remove_confirm` beside the lock's own key once removed a host's whole store."""
+    """At every depth. `removal_confirm` beside the lock's own key once removed a host's whole store."""
     whole = made(name=name)
     folders = {path[:depth] for path in places(whole) for depth in range(len(path))}
     for path in folders:
@@ -118,7 +118,7 @@ def test_no_key_stands_beside_those_of_the_schema(tmp_path: Path, name: str) -> 
         for key in path:
             inner = inner[key]
         if isinstance(inner, dict):
-            inner["remove_confirm"] = "localhost"
+            inner["removal_confirm"] = "localhost"
             with pytest.raises(LockError):
                 loaded(tmp_path, top)
 

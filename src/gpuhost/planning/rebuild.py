@@ -251,14 +251,17 @@ def pick(compared: Json) -> Json:
 def wanted_cards(text: Any, rest: Any = "") -> List[str]:
     """The cards that are not in yet: a name, several with commas between, or a list.
 
-    `rest` is what Ansible makes of the words behind a blank: -e future_gpu="RTX 3090" gives it RTX and 3090 apart.
+    `rest` is what Ansible makes of the words behind a blank: -e rebuild_future_gpu="RTX 3090" gives it RTX and 3090
+    apart.
     """
     if text in (None, "", []):
         return []
     names = text if isinstance(text, list) else f"{text} {rest}".split(",")
     cleaned = [str(name).strip() for name in names]
     if not all(cleaned):
-        raise UsageError("future_gpu names no card.", f'Write it as in: {PLAYBOOK} --check -e future_gpu="RTX 3090"')
+        raise UsageError(
+            "rebuild_future_gpu names no card.", f'Write it as in: {PLAYBOOK} --check -e rebuild_future_gpu="RTX 3090"'
+        )
     return cleaned
 
 

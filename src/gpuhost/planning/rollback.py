@@ -57,7 +57,7 @@ def wanted(found: Json, lock: Optional[Json], pending: Optional[Json], to: Any) 
     if in_force not in (lock, pending):
         text = f"The lock of this host is not that of generation {current}, which is in force."
         raise RefusedError(
-            f"{text} Nothing was changed.", f"Say which one is meant: {PLAYBOOK} -e to=N ({listed(found)})"
+            f"{text} Nothing was changed.", f"Say which one is meant: {PLAYBOOK} -e rollback_to=N ({listed(found)})"
         )
     if found["before"] is None:
         raise RefusedError(f"There is no generation before {current}.", f"There are: {listed(found)}.")

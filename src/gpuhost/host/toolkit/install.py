@@ -90,7 +90,7 @@ def install(root: Path, spec: Json, artifact: Optional[Path], python: str, say: 
 def given(artifact: Optional[Path], spec: Json) -> Path:
     """The vendor's file, which this kind needs."""
     if artifact is None or not artifact.is_file():
-        step = "Run the whole playbook: its role artifact fetches it."
+        step = "Run the whole role: it fetches it first."
         raise EnvironmentProblem("{} is not in the cache.".format(spec["file"]["name"]), step)
     return artifact
 
