@@ -1,4 +1,4 @@
-"""Build this project as an Ansible collection, gpuhost.gpuhost: one archive that `ansible-galaxy collection install` takes.
+"""Build the Ansible collection gpuhost.gpuhost: one archive that `ansible-galaxy collection install` takes.
 
 python tools/collection.py [FOLDER]   default: dist
 
@@ -81,7 +81,7 @@ def files() -> Dict[str, str]:
         "meta/runtime.yml": RUNTIME,
         "meta/execution-environment.yml": EXECUTION_ENVIRONMENT,
     }
-    for name in ("LICENSE", "CHANGELOG.md"):
+    for name in ("LICENSE", "CHANGELOG.md", "docs/how-to/collection.md"):
         found[name] = (ROOT / name).read_text(encoding="utf-8")
     for path in [path for kind in KINDS for path in plugins(kind)]:
         found[str(path.relative_to(ROOT))] = of_plugin(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The project as a collection: built, installed, and each role run alone by its README's example, from a foreign folder.
+"""The project as a collection: built, installed, and each role run alone from a foreign folder by its README's example.
 
 The package gpuhost is not importable there, and no ansible.cfg of the project is found: what a role needs has to be in
 the collection. Where a module can do nothing on this machine, a stand-in takes its place in the installed collection.
@@ -6,94 +6,52 @@ the collection. Where a module can do nothing on this machine, a stand-in takes 
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
-import sysconfig
-from pathlib import Path
-from typing import Any, Dict, List
+import shutil
+from typing import Any, Dict, Iterable, List, Tuple
 
 import collection
 import pytest
 
+from gpuhost.host import generations, store
+from gpuhost.planning import lock
 from gpuhost.planning.candidates import Request
 from gpuhost.planning.catalog import shipped
 from gpuhost.planning.gpus import parse
 from gpuhost.planning.plan import make
 from gpuhost.planning.resolve import resolver
 
-from ..locks import of, save
+from ..foreign import Foreign
+from ..locks import Json, of, save
+from ..unit.test_virtualbox_plan import locked as with_virtualbox
 from .conftest import ROOT, Result
+from .test_gpu_stack import P2000
 from .test_nvidia_driver import LOOK, MISSING, MODULE
 
 pytestmark = pytest.mark.play
 
 ROLES = sorted(path.parent.parent.name for path in (ROOT / "roles").glob("*/tasks/main.yml"))
-EXAMPLE = re.compile(r"^```yaml\n(.*?)^```$", re.M | re.S)
 
 
-class Foreign:
-    """A folder of somebody's own, with the collection installed and a Python that has what ansible-core and it need."""
+# Stands in for the module that observes: this machine may have no card, and no kernel of its own.
+FACTS = f"""#!/usr/bin/python
+import json
+from ansible.module_utils.basic import AnsibleModule
 
-    def __init__(self, folder: Path) -> None:
-        """Build the collection and install it, by Ansible's own commands."""
-        self.folder = folder
-        self.home = folder / "home"
-        self.hosts: Dict[str, Dict[str, Any]] = {}
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-        (site_packages,) = (folder / "venv").glob("lib/python*/site-packages")
-        # A .pth file in there, such as that of the editable gpuhost, is not read.
-        (site_packages / "these.pth").write_text(sysconfig.get_paths()["purelib"], encoding="utf-8")
-        built = collection.build(folder)
-        installed = self.ansible("galaxy", "collection", "install", str(built))
-        assert installed.returncode == 0, installed.stdout
-        self.collection = self.home / "collections/ansible_collections/gpuhost/gpuhost"
+module = AnsibleModule({{"kernels": {{"type": "bool"}}}}, supports_check_mode=True)
+module.exit_json(changed=False, observation=json.loads({json.dumps(P2000)!r}))
+"""
 
-    def ansible(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one of Ansible's commands in the folder."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "PIP_", "PYTHON"))}
-        environment.update(
-            ANSIBLE_HOME=str(self.home),
-            ANSIBLE_LOCAL_TEMP=str(self.folder / "local"),
-            ANSIBLE_REMOTE_TEMP=str(self.folder / "remote"),
-            ANSIBLE_ASYNC_DIR=str(self.folder / "async"),
-            ANSIBLE_NOCOLOR="1",
-        )
-        return subprocess.run(
-            [str(self.folder / "venv/bin/python"), "-m", "ansible", *arguments],
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            check=False,
-        )
 
-    def host(self, name: str, **variables: Any) -> None:
-        """Add a host, which is this machine."""
-        this = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        self.hosts[name] = {**this, **variables}
-
-    def stand_in(self, module: str, text: str) -> None:
-        """Put a stand-in in a module's place."""
-        (self.collection / "plugins/modules" / f"{module}.py").write_text(text, encoding="utf-8")
-
-    def examples(self, roles: List[str], *arguments: str) -> Result:
-        """Run the README's example of each role, for the host of its name."""
-        files = []
-        for role in roles:
-            (example,) = EXAMPLE.findall((ROOT / "roles" / role / "README.md").read_text(encoding="utf-8"))
-            assert "hosts: gpu_hosts\n" in example
-            files.append(self.folder / f"{role}.yml")
-            files[-1].write_text(example.replace("hosts: gpu_hosts\n", f"hosts: {role}\n"), encoding="utf-8")
-        inventory = self.folder / "hosts.json"
-        inventory.write_text(json.dumps({"gpu_hosts": {"hosts": self.hosts}}), encoding="utf-8")
-        done = self.ansible("playbook", "-i", str(inventory), *map(str, files), *arguments)
-        done.stderr = ""
-        return Result(done)
+def filters() -> Any:
+    """The module of the filters, as it is in the checkout."""
+    spec = importlib.util.spec_from_file_location("gpuhost_filters", ROOT / "plugins/filter/gpuhost.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +71,88 @@ def test_names_in_the_collection_are_full(foreign: Foreign) -> None:
         assert re.findall(r"^\s*(?:from|import) (?:ansible\.module_utils\.)?gpuhost\b.*", file.read_text(), re.M) == []
 
 
-def test_the_driver_alone(foreign: Foreign) -> None:
-    """The role, its action plugin, the filter that reads the lock: all from the collection."""
-    plan = make(resolver(), Request("debian-12", (parse(shipped(), "quadro p2000"),)))
-    save(foreign.folder / "locks/nvidia_driver/stack.json", of(plan, "nvidia_driver"))
-    root = foreign.folder / "driver"
-    root.mkdir()
-    (root / "answers.json").write_text(json.dumps(MISSING), encoding="utf-8")
-    foreign.stand_in("gpuhost_driver", MODULE)
-    foreign.host("nvidia_driver", nvidia_driver_root=str(root))
-    done = foreign.examples(["nvidia_driver"])
-    assert done.rc == 0, done.out
-    assert done.recap["nvidia_driver"]["changed"] == 1
-    assert (root / "asked").read_text(encoding="utf-8").splitlines() == [LOOK, "present"]
+def run(foreign: Foreign, roles: Iterable[str], *arguments: str) -> Result:
+    """Run the examples of roles, each for the host of its name."""
+    done = foreign.examples({role: role for role in roles}, *arguments)
+    done.stderr = ""
+    return Result(done)
+
+
+def lock_of(role: str, *cards: str) -> Json:
+    """Return a lock on Debian 12 for the host on which a role's example runs."""
+    wanted = tuple(parse(shipped(), card) for card in cards)
+    return of(make(resolver(), Request("debian-12", wanted)), role)
+
+
+def test_what_installs_packages_runs_alone(foreign: Foreign) -> None:
+    """The role, its action plugin and the filter that reads the lock come from the collection; the module is a
+    stand-in, because a real one would ask this machine's apt.
+    """
+    save(foreign.lock_file("nvidia_driver"), lock_of("nvidia_driver", "quadro p2000"))
+    save(foreign.lock_file("virtualbox"), {**with_virtualbox(), "host": "virtualbox"})
+    options = "state root driver kernel kept_only mok_password with_key wait_s"
+    module = MODULE.replace(options, f"{options} virtualbox gui users extension_pack")
+    roles = ["nvidia_driver", "virtualbox"]
+    for role in roles:
+        root = foreign.folder / role
+        root.mkdir()
+        (root / "answers.json").write_text(json.dumps(MISSING), encoding="utf-8")
+        foreign.host(role, **{f"{role}_root": str(root)})
+    with foreign.stand_in("gpuhost_driver", module), foreign.stand_in("gpuhost_virtualbox", module):
+        done = run(foreign, roles)
+    assert [done.failure(role) for role in roles] == ["", ""], done.out
+    assert [done.recap[role]["changed"] for role in roles] == [1, 1]
+    asked = {role: (foreign.folder / role / "asked").read_text(encoding="utf-8").splitlines() for role in roles}
+    assert asked == {"nvidia_driver": [LOOK, "present"], "virtualbox": [LOOK, LOOK, "present"]}
+
+
+#: Of each other role: how much its example would change on a bare host, and words that it says.
+WOULD: Dict[str, Tuple[int, str]] = {
+    "apt_guard": (0, "nothing"),
+    "artifact": (1, ""),
+    "cuda": (2, ""),
+    "cudnn": (2, ""),
+    "detection_service": (1, ""),
+    "environment": (1, ""),
+    "generation": (2, ""),
+    "gpu_facts": (0, "10de:1c30"),
+    "gpu_stack": (1, "Quadro P2000"),
+    "opencv": (1, ""),
+    "rebuild": (0, "rebuild has the cards of its lock"),
+    "removal": (0, ""),
+    "rollback": (0, "going back to generation 1"),
+    "tensorflow": (1, ""),
+    "watch": (1, ""),
+    "yolo": (1, ""),
+}
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [
+        pytest.param(["gpu_facts", "gpu_stack", "rollback", "tensorflow"], id="some"),
+        pytest.param(sorted(WOULD), id="all", marks=pytest.mark.full),
+    ],
+)
+def test_each_other_role_runs_alone_in_check_mode(foreign: Foreign, roles: List[str]) -> None:
+    """With the modules themselves; only what this machine has in it is another's, recorded."""
+    assert sorted([*WOULD, "nvidia_driver", "virtualbox"]) == ROLES
+    roots = foreign.folder / "roots"
+    shutil.rmtree(roots, ignore_errors=True)
+    for role in roles:
+        foreign.host(role, **{f"{name}_root": str(roots / role) for name in (role, "tensorflow")})
+        if role in ("rebuild", "rollback"):
+            save(foreign.lock_file(role), filters().make_plan(P2000, role, {})["lock"])
+        elif role != "gpu_stack":  # which makes its own
+            save(foreign.lock_file(role), lock_of(role, *(["quadro p2000"] if role in ("cuda", "cudnn") else [])))
+    for number in ("1", "2"):
+        links = {"yolo": f"store/yolo-{number}"}
+        store.write_tree(roots / "rollback" / links["yolo"], {"f": ""}, number)
+        generation = store.switch(roots / "rollback", lock.load(foreign.lock_file("rollback")), links)
+        generations.note(roots / "rollback", generation, generations.SWITCH)
+    with foreign.stand_in("gpuhost_facts", FACTS):
+        done = run(foreign, roles, "--check", "--diff")
+    assert {role: done.failure(role) for role in roles if done.failure(role)} == {}, done.out
+    changed = {role: done.recap[role]["changed"] for role in roles}
+    assert {role: changed[role] for role in roles if changed[role] < WOULD[role][0]} == {}, done.out
+    assert [WOULD[role][1] for role in roles if WOULD[role][1] not in done.out] == []
