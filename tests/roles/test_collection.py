@@ -90,7 +90,7 @@ def test_what_installs_packages_runs_alone(foreign: Foreign) -> None:
     """
     save(foreign.lock_file("nvidia_driver"), lock_of("nvidia_driver", "quadro p2000"))
     save(foreign.lock_file("virtualbox"), {**with_virtualbox(), "host": "virtualbox"})
-    options = "state root driver kernel kept_only mok_password with_key wait_s"
+    options = "state root driver kernel kept_only mok_password with_key wait_s progress"
     module = MODULE.replace(options, f"{options} virtualbox gui users extension_pack")
     roles = ["nvidia_driver", "virtualbox"]
     for role in roles:

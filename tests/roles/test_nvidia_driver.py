@@ -23,7 +23,7 @@ import json
 import os
 from ansible.module_utils.basic import AnsibleModule
 
-OPTIONS = "state root driver kernel kept_only mok_password with_key wait_s".split()
+OPTIONS = "state root driver kernel kept_only mok_password with_key wait_s progress".split()
 module = AnsibleModule({name: {"type": "raw"} for name in OPTIONS}, supports_check_mode=True)
 state, root = module.params["state"], module.params["root"]
 with open(root + "/asked", "a+") as handle:
