@@ -18,6 +18,9 @@ from .beds import Bed
 from .beds.base import PACKAGES, write_card
 from .beds.bed import CLONE
 
+# It fetches a kernel with its headers and compiles for ten minutes (docs/decisions/0023-continuous-integration.md).
+pytestmark = pytest.mark.full
+
 COMMAND_SECONDS = 25 * 60
 PLAYBOOK = ["./run", "ansible-playbook", "playbooks/driver.yml"]
 SOURCES = "/etc/apt/sources.list.d/debian.sources"
@@ -87,7 +90,6 @@ class TestDriver:
         assert before.changes_to(bed.snapshot([*WATCHED, "/var/lib/apt"])) == []
 
     # NVIDIA's module takes ten minutes to compile. In CI, DKMS builds a small one (test_driver_ubuntu.py).
-    @pytest.mark.full
     def test_the_driver_is_installed_and_its_module_built(self, bed: Bed) -> None:
         """Exactly the lock's version, a module for the kernel that boots, every .deb kept; then the sentence."""
         done = bed.run(PLAYBOOK, cwd=CLONE, check=False, timeout=COMMAND_SECONDS)
@@ -110,7 +112,6 @@ class TestDriver:
         listing = bed.run(["lsinitramfs", f"/boot/initrd.img-{kernel}"]).stdout
         assert "gpuhost-nouveau.conf" in listing or "nouveau.ko" not in listing
 
-    @pytest.mark.full
     def test_the_second_run_changes_nothing(self, bed: Bed) -> None:
         """changed=0, and the same sentence, because a bed cannot load the module."""
         before = bed.snapshot(WATCHED)
@@ -118,7 +119,6 @@ class TestDriver:
         assert recap(done.stdout) == (0, 1) and REBOOT in done.stdout
         assert [line for line in before.changes_to(bed.snapshot(WATCHED)) if "gpuhost/log" not in line] == []
 
-    @pytest.mark.full
     def test_a_lost_package_comes_back_from_the_cache_alone(self, bed: Bed) -> None:
         """The archive may have moved on, or the network be away: the .debs are all there."""
         bed.run(["dpkg", "--remove", "--force-depends", "libcuda1"])
@@ -129,7 +129,6 @@ class TestDriver:
         installed = bed.run(["dpkg-query", "-W", "-f=${Version} ${db:Status-Status}", "libcuda1"]).stdout
         assert installed == f"{record(bed)['packages']['libcuda1']} installed"
 
-    @pytest.mark.full
     def test_a_kernel_without_headers_is_refused_before_a_reboot(self, bed: Bed) -> None:
         """D08: a newer kernel would boot, and nothing can build the module for it."""
         kernel = "6.1.0-999-amd64"
@@ -147,7 +146,6 @@ class TestDriver:
         ] == []
         bed.run(["rm", "-r", f"/lib/modules/{kernel}", f"/boot/vmlinuz-{kernel}"])
 
-    @pytest.mark.full
     def test_removal_takes_down_what_the_record_names(self, bed: Bed) -> None:
         """Nothing of the driver is left, and what was there before stays."""
         names = set(record(bed)["packages"])
@@ -160,7 +158,6 @@ class TestDriver:
             assert bed.run(["test", "-e", gone], check=False).returncode != 0
         assert recap(bed.run([*PLAYBOOK, "--tags", "remove"], cwd=CLONE, check=False, timeout=600).stdout) == (0, 0)
 
-    @pytest.mark.full
     def test_the_doctors_remedy_is_typed_as_printed(self, bed: Bed) -> None:
         """On a host without a driver whose sources name main only: one line brings the component, the driver and the
         headers, and DKMS builds the module for the kernel that boots then.
