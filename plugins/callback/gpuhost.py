@@ -64,8 +64,8 @@ EVENTS = (
 #: Seconds after which the time that a task took is shown.
 WORTH_TELLING = 5
 LEFT_TO_DO = (
-    "Interrupted. Nothing more is begun. What a host has begun to install or to build, or waits to while another run is "
-    "at work there, it brings to its end; the same command again waits for that, and goes on from there."
+    "Interrupted. Nothing more is begun. What a host has begun to install or to build, or waits to while another run "
+    "is at work there, it brings to its end; the same command again waits for that, and goes on from there."
 )
 _COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
 
