@@ -28,6 +28,7 @@ from gpuhost.shipping import answers
 from gpuhost.shipping.asked import Asked
 
 from ..example_hosts import observed
+from .collected import beside_host
 
 Json = Dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -294,3 +295,21 @@ def test_every_module_has_its_schema() -> None:
         assert documented <= set(properties[name]["properties"]), name
         plugin = runpy.run_path(str(ROOT / "plugins/action" / path.name))["ActionModule"]
         assert issubclass(plugin, Asked) and plugin.run is Asked.run, name
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda found: found["packagings"].append("virtualbox$(reboot) 7.0"),  # a name of it becomes part of a command
+        lambda found: found["kvm"]["loaded"].append("; reboot"),
+        lambda found: found["record"].pop("packages"),
+        lambda found: found["modules"].pop("vboxdrv"),
+        lambda found: found.update(device=[]),
+    ],
+)
+def test_what_a_host_says_of_virtualbox_has_its_form(damage: Callable[[Json], None]) -> None:
+    """An answer of another form is refused as a whole, before a check or a remedy reads it."""
+    machine = beside_host()["machine"]
+    assert "error" not in answers.machine(machine)
+    damage(machine["installed"]["virtualbox"])
+    assert "data.virtualbox" in answers.machine(machine)["error"]
