@@ -559,7 +559,9 @@ def architecture() -> str:
     ]
     for layer in layers:
         if " : " in layer:
-            listed = ", ".join(f"`{name}.py`" for name in layer.split(" : "))
+            listed = ", ".join(
+                f"`{name}/`" if (package / name).is_dir() else f"`{name}.py`" for name in layer.split(" : ")
+            )
             lines.append(f"| the ground floor: {listed} | what every room may use |")
             continue
         for file in sorted((package / layer).rglob("__init__.py"), key=lambda file: file.parent):

@@ -49,19 +49,28 @@ def file_of(name: str) -> Path:
 
 
 def imports(name: str, source: str) -> List[str]:
-    """Return the modules of this package that one of its modules imports relatively, by dotted name below gpuhost."""
+    """Return the modules of this package that one of its modules imports relatively, by dotted name below gpuhost.
+
+    What it imports for a type checker alone does not count: nothing of that is imported where it runs.
+    """
     found = []
     # Python 3.11 cannot parse in two threads at once: "AST constructor recursion depth mismatch" (gh-106905).
     with _PARSING:
         tree = ast.parse(source)
     package = name.split(".") if file_of(name).name == "__init__.py" else name.split(".")[:-1]
+    unused = {inner for node in ast.walk(tree) if is_for_types(node) for inner in ast.walk(node)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
+        if isinstance(node, ast.ImportFrom) and node.level and node not in unused:
             base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
             start = ".".join(part for part in base if part)
             inner = [f"{start}.{alias.name}".lstrip(".") for alias in node.names]
             found += [one if file_of(one).is_file() else start for one in inner]
     return found
+
+
+def is_for_types(node: ast.AST) -> bool:
+    """Return whether a statement is an `if TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 @functools.lru_cache(maxsize=None)
