@@ -1,4 +1,4 @@
-"""Lock one Python environment of a target: every package by exact version, file name and sha256.
+"""CatalogEnvironment one Python environment of a target: every package by exact version, file name and sha256.
 
 A maintainer's script. It asks the real pip of the target's Python to resolve, holds it to the target's glibc,
 checks that the target's own patch release of Python would have chosen the same, downloads every file once to
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, cast
 from urllib.parse import unquote, urlsplit
 
 from packaging.markers import Marker
@@ -27,7 +27,8 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from gpuhost.planning import environments
-from gpuhost.planning.environments import Lock, bootstrap_text, lock_name, requirements_text
+from gpuhost.planning.environments import bootstrap_text, lock_name, requirements_text
+from gpuhost.shapes.lock import CatalogEnvironment
 
 COMPONENTS = {
     "dl4cv": "tensorflow",
@@ -263,7 +264,7 @@ class Bench:
         return report
 
 
-def fill_sizes(bench: Bench, lock: Lock, wheelhouse: Path, work: Path) -> None:
+def fill_sizes(bench: Bench, lock: CatalogEnvironment, wheelhouse: Path, work: Path) -> None:
     """Download every file of the lock into `wheelhouse`, where pip checks its hash, and write its size."""
     listed = work / "all.txt"
     listed.write_text(requirements_text(lock), encoding="utf-8")
@@ -273,7 +274,7 @@ def fill_sizes(bench: Bench, lock: Lock, wheelhouse: Path, work: Path) -> None:
         row["size"] = (wheelhouse / row["file"]).stat().st_size
 
 
-def prove(lock: Lock, interpreter: str, glibc: str, wheelhouse: Path, work: Path) -> str:
+def prove(lock: CatalogEnvironment, interpreter: str, glibc: str, wheelhouse: Path, work: Path) -> str:
     """Install the lock from its files alone, as a target does, make it compute, and give what it said."""
     pip_file = next(row["file"] for row in lock["packages"] if row["name"] == "pip")
     bench = Bench(work / "proof", interpreter, glibc, wheelhouse / pip_file)
@@ -291,7 +292,7 @@ def prove(lock: Lock, interpreter: str, glibc: str, wheelhouse: Path, work: Path
     return bench.run("-c", PROOFS[lock["environment"]]).strip()
 
 
-def make_lock(options: argparse.Namespace, work: Path) -> Lock:
+def make_lock(options: argparse.Namespace, work: Path) -> CatalogEnvironment:
     """Resolve, check, download and (with --prove) prove one lock; `work` is a scratch folder."""
     bench = Bench(work / "resolve", options.interpreter, options.glibc)
     constraints = work / "constraints.txt"
@@ -306,7 +307,7 @@ def make_lock(options: argparse.Namespace, work: Path) -> Lock:
         raise LockingError("Add an --extra-constraint for each of: " + "; ".join(objections))
     packages = read_report(report)
     wanted = canonicalize_name(Requirement(options.requirement).name)
-    lock: Lock = {
+    made = {
         "schema": 1,
         "environment": options.environment,
         "component": COMPONENTS[options.environment],
@@ -321,7 +322,7 @@ def make_lock(options: argparse.Namespace, work: Path) -> Lock:
             "constraints": list(options.extra_constraint),
         },
     }
-    wheelhouse = options.wheelhouse or work / "files"
+    lock, wheelhouse = cast(CatalogEnvironment, made), options.wheelhouse or work / "files"
     fill_sizes(bench, lock, wheelhouse, work)
     if options.prove:
         print(prove(lock, options.interpreter, options.glibc, wheelhouse, work))

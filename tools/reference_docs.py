@@ -15,7 +15,7 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterator, List, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Tuple, cast
 
 from gpuhost.checks.base import ON_HOST, THEN_HERE
 from gpuhost.cvbuild import failures, options
@@ -25,15 +25,17 @@ from gpuhost.diagnoses import table as diagnoses
 from gpuhost.doctor import messages
 from gpuhost.errors import RefusedError
 from gpuhost.planning import lock, plan, virtualbox
-from gpuhost.planning.candidates import COMPONENTS, NAMES, Request
+from gpuhost.planning.candidates import NAMES, Request
 from gpuhost.planning.catalog import shipped
 from gpuhost.planning.gpus import parse
 from gpuhost.planning.resolve import resolver
 from gpuhost.planning.rules.table import BESIDE, RULES
 from gpuhost.planning.rules.virtualbox import known
 from gpuhost.planning.versions import specifier
+from gpuhost.shapes.lock import LockedCard, Plan
+from gpuhost.shapes.observation import Observation
 from gpuhost.shipping import bundle
-from gpuhost.types import Json
+from gpuhost.types import Json, present
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -118,7 +120,7 @@ def rules() -> str:
     return "\n".join(lines) + "\n"
 
 
-def planned(platform: str, cards: List[str], asked: Dict[str, str], without: FrozenSet[str] = frozenset()) -> Json:
+def planned(platform: str, cards: List[str], asked: Dict[str, str], without: FrozenSet[str] = frozenset()) -> Plan:
     """The plan of one row."""
     found = resolver()
     gpus = tuple(parse(found.catalog, card) for card in cards)
@@ -153,12 +155,12 @@ def in_a_word(platform: str, card: str) -> str:
         made, text = planned(platform, [card], {}, frozenset({"tensorflow"})), "refused; without TensorFlow: "
     if made["status"] == "refused":
         return "refused"
-    driver = made["driver"]
+    driver: Mapping[str, Any] = made["driver"] or {}
     named = re.sub("^nvidia-driver-", "", driver.get("package", f"`.run` {driver['branch']}"))
     named = driver["branch"] if named == "nvidia-driver" else named
     if driver["source"] == "runfile" and driver["kernel_modules"] == "open":
         named += ", open"
-    series = ".".join(made["cuda"]["version"].split(".")[:2])
+    series = ".".join(present(made["cuda"])["version"].split(".")[:2])
     tensorflow = f", TF {made['tensorflow']['version']}" if made["tensorflow"] else ""
     return f"{text}{named}; CUDA {series}{tensorflow}"
 
@@ -187,10 +189,11 @@ def stacks() -> str:
             why = "; ".join(f"`{r['rule']}`: {r['text']}, needs {r['needs']}" for r in made["reasons"])
             lines.append(f"| {platform} | {who} | {wish} | refused: {why} | | | | |")
             continue
-        cells = [made[name]["version"] if made[name] else "" for name in COMPONENTS]
-        if made["driver"]:
-            cells[0] += f" ({made['driver'].get('package', '.run')})"
-        cells[-1] += f" (Python {made['tensorflow']['python']})"
+        cells = [version or "" for version in plan.components(made).values()]
+        driver: Mapping[str, Any] = made["driver"] or {}
+        if driver:
+            cells[0] += f" ({driver.get('package', '.run')})"
+        cells[-1] += f" (Python {present(made['tensorflow'])['python']})"
         lines.append(f"| {platform} | {who} | {wish} | {' | '.join(cells)} |")
     return "\n".join([*lines, *virtualboxes()]) + "\n"
 
@@ -670,9 +673,12 @@ LINES: Dict[str, str] = {
 def lock_page() -> str:
     """A lock, line by line."""
     made = lock.make(
-        "gpu1", {"gpus": [], "platform": {}}, planned("ubuntu-18.04", ["Quadro P2000"], {"tensorflow": "2.13"})
+        "gpu1",
+        cast(Observation, {"gpus": [], "platform": {}}),
+        planned("ubuntu-18.04", ["Quadro P2000"], {"tensorflow": "2.13"}),
     )
-    card = {"pci_address": "0000:01:00.0", "pci_id": "10de:1c30", "uuid": "GPU-00000000-0000-4000-8000-000000000000"}
+    uuid = "GPU-00000000-0000-4000-8000-000000000000"
+    card: LockedCard = {"pci_address": "0000:01:00.0", "pci_id": "10de:1c30", "uuid": uuid}
     told = json.loads(lock.text({**made, "cards": [card]}))[lock.KEY]
     files = lock.files(made)
     pages = [

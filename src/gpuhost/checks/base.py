@@ -15,11 +15,14 @@ a lock `doctor.collect`), with these keys:
 """
 
 import re
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Tuple, cast
 
 from ..credentials import without_secrets
 from ..text import printable
-from ..types import Json
+
+if TYPE_CHECKING:
+    from ..shapes.report import CheckRow
+    from ..shapes.seen import Seen
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
 #: A finding is read by a person, whatever a host says.
@@ -110,12 +113,12 @@ class Check(NamedTuple):
     id: str
     title: str
     purpose: str
-    judge: Callable[[Json], Outcome]
+    judge: "Callable[[Seen], Outcome]"
     sources: Tuple[str, ...]
     needs: Tuple[str, ...] = ()
     part: str = "machine"
     gpu: bool = False
-    found: Optional[Callable[[Json], Outcome]] = None
+    found: "Optional[Callable[[Seen], Outcome]]" = None
     found_sources: Optional[Tuple[str, ...]] = None
     risk: bool = False
 
@@ -132,9 +135,9 @@ class Result(NamedTuple):
     remediation: str
     diagnosis: Optional[str]
 
-    def as_json(self) -> Dict[str, Any]:
+    def as_json(self) -> "CheckRow":
         """The result as plain JSON."""
-        return dict(self._asdict())
+        return cast("CheckRow", dict(self._asdict()))
 
 
 def result(check: Check, outcome: Outcome, diagnosis: Optional[str] = None) -> Result:

@@ -6,13 +6,18 @@ import re
 import shlex
 from functools import partial
 from pathlib import PurePosixPath
-from typing import List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Union
 
 from .. import strict_json
 from ..errors import UnreadableError
 from ..host.isolated import start
-from ..types import Json
 from .base import INSTALL, Check, Outcome, held, skipped
+
+if TYPE_CHECKING:
+    from ..shapes.answers import BenchmarkAnswer, Headline
+    from ..shapes.lock import Lock
+    from ..shapes.report import ModelRow
+    from ..shapes.seen import AskedOptions, Seen
 
 MODELS = ("yolov4-tiny", "yolov3")
 SIZE = 416
@@ -25,7 +30,7 @@ _STARTED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-def device(lock: Json) -> str:
+def device(lock: "Lock") -> str:
     """The device of the benchmark: the card where the lock has one."""
     return "cuda" if lock["plan"]["gpus"] else "cpu"
 
@@ -36,7 +41,7 @@ def detector(root: str, generation: str = "current") -> List[str]:
     return start(f"{there}/venvs/opencv_cuda/bin/python", f"{there}/yolo", "gpuhost.yolo")
 
 
-def budget(options: Json, on: str) -> Optional[float]:
+def budget(options: "AskedOptions", on: str) -> Optional[float]:
     """Return the seconds after which no further photo of a model is begun, by verify/'s options and the device; None
     for all photos.
     """
@@ -45,7 +50,7 @@ def budget(options: Json, on: str) -> Optional[float]:
     return BUDGET_S if options["seconds"] is None else float(options["seconds"])
 
 
-def command(root: str, model: str, on: str, options: Json, generation: str = "current") -> str:
+def command(root: str, model: str, on: str, options: "AskedOptions", generation: str = "current") -> str:
     """Return the shell command that measures one model on a host as verify/'s `options` ask, writes nothing there and
     gives its report on its output.
 
@@ -95,7 +100,7 @@ def kept_as(report: str, current: str) -> str:
     return f"{int(number):04d}-{re.sub(r'[-:]', '', started)}.json"
 
 
-def measured(model: str, seen: Json) -> Outcome:
+def measured(model: str, seen: "Seen") -> Outcome:
     """Check that everything that was asked for was measured, and that the network's answers were right."""
     required = f"{model} at {SIZE} measured to the end, its result proved right"
     earlier = kept(model, seen)
@@ -106,8 +111,9 @@ def measured(model: str, seen: Json) -> Outcome:
         when = f"measured {earlier['when']} in this generation; --benchmark measures again"
         return held(True, f"{required} in this generation", f"{told}, {when}", "")
     found = seen["benchmark"][model]
-    if "error" in found:
-        return held(False, required, found["error"], found.get("next_step") or INSTALL)
+    unmeasured: Mapping[str, Any] = found
+    if "error" in unmeasured:
+        return held(False, required, unmeasured["error"], unmeasured.get("next_step") or INSTALL)
     entry = found["models"][0]
     if len(found["models"]) > 1 or (entry["model"], entry["size"]) != (model, SIZE):
         told = ", ".join(f"{one['model']} at {one['size']}" for one in found["models"])
@@ -127,12 +133,12 @@ def measured(model: str, seen: Json) -> Outcome:
     return held(True, required, actual, "")
 
 
-def times(line: Json) -> str:
+def times(line: "Union[Headline, ModelRow]") -> str:
     """Return how many photos took how long, in words."""
     return f"{line['photos']} photos in {line['total_s']:.2f} s ({line['mean_s']:.3f} s each)"
 
 
-def kept(model: str, seen: Json) -> Optional[Json]:
+def kept(model: str, seen: "Seen") -> "Optional[ModelRow]":
     """Return what an earlier report of the same generation measured of a model on the same device, where this run asks
     for no new measurement; None else.
 
@@ -145,7 +151,7 @@ def kept(model: str, seen: Json) -> Optional[Json]:
     return next((row for row in rows if (row["model"], row["size"], row["device"]) == wanted and row["complete"]), None)
 
 
-def are_all_photos(report: Json, options: Json, on: str) -> bool:
+def are_all_photos(report: "BenchmarkAnswer", options: "AskedOptions", on: str) -> bool:
     """Return whether a benchmark's `report` covers the photos that were asked for (`options`: photos, images).
 
     It may cover fewer where the user's own folder holds fewer, or where the time limit ended the measurement.

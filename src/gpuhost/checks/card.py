@@ -1,16 +1,19 @@
 """Checks of the driver at work: loaded, of one version with its library, reachable, and seeing every locked card."""
 
 import re
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from ..host.driver.judge import another_kernel
 from ..host.probe.driver import LIBRARIES
-from ..types import Json
 from .base import RELOCK, Check, Outcome, held, on_host, skipped
 from .driver import MODPROBE, REBOOT, driver, unpacked_again, wanted
 from .found import OUTER, WSL, is_as_found, is_ours, place
 from .host import CARDS, LOADED, RUNNING, observation
 from .lock import installed, obeyed
+
+if TYPE_CHECKING:
+    from ..shapes.answers import Signs
+    from ..shapes.seen import Seen
 
 LOOK = on_host("dmesg | grep -E 'NVRM|Xid'")
 #: The packages that hold the driver's library, on Ubuntu and on Debian.
@@ -28,30 +31,30 @@ LOST = "fallen off the bus|GPU is lost|has lost this card|Unable to determine th
 RESET = r"requires reset|Xid .*: 154,.* to 0x[0-9a-f]+ \([^)]*Reset"
 
 
-def signs(seen: Json) -> Json:
+def signs(seen: "Seen") -> "Signs":
     """Return what explains a failure and proves nothing: kernel_log, nodes, closed, free_mib and mig."""
-    return dict(installed(seen)["signs"])
+    return installed(seen)["signs"]
 
 
-def kernel_says(seen: Json, pattern: str) -> Optional[str]:
+def kernel_says(seen: "Seen", pattern: str) -> Optional[str]:
     """The last line of the kernel's log in which this stands; None also where the log may not be read."""
     lines = [line for line in signs(seen)["kernel_log"] or [] if re.search(pattern, line)]
     return str(lines[-1]) if lines else None
 
 
-def closed(seen: Json) -> str:
+def closed(seen: "Seen") -> str:
     """The device nodes that whoever asked may not use, in words; "" where there are none."""
     nodes = sorted(signs(seen)["closed"].items())
     return ", ".join(f"/dev/{name} is {found['mode']} of group {found['group']}" for name, found in nodes)
 
 
-def smi_says(seen: Json, pattern: str) -> bool:
+def smi_says(seen: "Seen", pattern: str) -> bool:
     """Return whether this stands in what nvidia-smi says, of a card or in place of all."""
     said = [observation(seen)["nvidia"]["smi"]["message"], *(card["error"] for card in observation(seen)["gpus"])]
     return any(re.search(pattern, text or "", re.IGNORECASE) for text in said)
 
 
-def loaded(seen: Json) -> Outcome:
+def loaded(seen: "Seen") -> Outcome:
     """Check that the loaded kernel module is the locked driver's, in the kernel that it was made for."""
     version, found, record = wanted(seen)["version"], observation(seen)["nvidia"], driver(seen)["record"]
     required, reboot = f"driver {version} is loaded", observation(seen)["reboot_required"]
@@ -70,18 +73,18 @@ def loaded(seen: Json) -> Outcome:
     return held(found["module_version"] == version and not other, required, actual, REBOOT)
 
 
-def holders(seen: Json) -> List[str]:
+def holders(seen: "Seen") -> List[str]:
     """The kernel drivers that have the cards."""
     return sorted({c["kernel_driver"] for c in observation(seen)["gpus"] if c["kernel_driver"]})
 
 
-def are_apart(seen: Json) -> bool:
+def are_apart(seen: "Seen") -> bool:
     """Return whether the loaded module and the driver's library are both there and of different versions."""
     module_version, library = observation(seen)["nvidia"]["module_version"], driver(seen)["library"]
     return library is not None and module_version is not None and library != module_version
 
 
-def match(seen: Json) -> Outcome:
+def match(seen: "Seen") -> Outcome:
     """Check that the driver's library and the loaded module are of one version."""
     module_version, library = observation(seen)["nvidia"]["module_version"], driver(seen)["library"]
     actual = f"the library is {library}" if library else "there is no libnvidia-ml.so.1"
@@ -93,21 +96,21 @@ def match(seen: Json) -> Outcome:
     )
 
 
-def loaded_found(seen: Json) -> Outcome:
+def loaded_found(seen: "Seen") -> Outcome:
     """Judge the loaded module on a host without a lock: where nothing says which version it should be, any will do."""
     if place(seen) == WSL:
         return skipped("the driver is loaded", OUTER[WSL])
     return loaded(seen)
 
 
-def match_found(seen: Json) -> Outcome:
+def match_found(seen: "Seen") -> Outcome:
     """Judge library and module on a host without a lock; in WSL2 both are Windows'."""
     if place(seen) == WSL:
         return skipped("library and module are of one version", OUTER[WSL])
     return match(seen)
 
 
-def nodes_found(seen: Json) -> Outcome:
+def nodes_found(seen: "Seen") -> Outcome:
     """Judge the device nodes on a host without a lock; WSL2 has one of its own."""
     if place(seen) == WSL:
         there = bool(seen["surroundings"]["dxg"])
@@ -115,7 +118,7 @@ def nodes_found(seen: Json) -> Outcome:
     return nodes(seen)
 
 
-def nodes(seen: Json) -> Outcome:
+def nodes(seen: "Seen") -> Outcome:
     """Check that the driver has its device nodes and CUDA can have its own, which may be made at its first use."""
     found, count = signs(seen), len(obeyed(seen)["cards"])
     cards = [name for name in found["nodes"] if name[len("nvidia") :].isdigit()]
@@ -129,14 +132,14 @@ def nodes(seen: Json) -> Outcome:
     return held(not told, required, "; ".join(told) or ", ".join(found["nodes"]), REBOOT)
 
 
-def uvm_is_missing(seen: Json) -> bool:
+def uvm_is_missing(seen: "Seen") -> bool:
     """Return whether CUDA lacks both the node of unified memory and the program that would make it."""
     found = signs(seen)
     there = "nvidia-uvm" in found["nodes"] and found["uvm"]["loaded"]
     return not there and not found["uvm"]["on_demand"]
 
 
-def listed(seen: Json) -> Outcome:
+def listed(seen: "Seen") -> Outcome:
     """Check that nvidia-smi lists each locked card."""
     smi = observation(seen)["nvidia"]["smi"]
     of_lock = "on the bus" if is_as_found(seen) else "locked"
@@ -153,7 +156,7 @@ def listed(seen: Json) -> Outcome:
     return held(not missing and not others, required, actual, LOOK if is_silent(seen) else RELOCK)
 
 
-def listed_found(seen: Json) -> Outcome:
+def listed_found(seen: "Seen") -> Outcome:
     """Judge what nvidia-smi says on a host without a lock; the tool itself may not be installed there.
 
     What no diagnosis names has no remedy there: the lines are shown, and the bundle is offered.
@@ -163,12 +166,12 @@ def listed_found(seen: Json) -> Outcome:
     return listed(seen) if is_ours(seen) else listed(seen)._replace(remediation="")
 
 
-def without_instances(seen: Json) -> List[str]:
+def without_instances(seen: "Seen") -> List[str]:
     """Return the PCI addresses of the cards that have MIG enabled and no instance, so that no program can use them."""
     return sorted(address for address, count in signs(seen)["mig"].items() if count == 0)
 
 
-def not_listed(seen: Json) -> List[str]:
+def not_listed(seen: "Seen") -> List[str]:
     """The locked cards that nvidia-smi does not list, by uuid where the lock has it, else by PCI id."""
     cards, missing = list(observation(seen)["gpus"]), []
     for card in obeyed(seen)["cards"]:
@@ -181,13 +184,13 @@ def not_listed(seen: Json) -> List[str]:
     return missing
 
 
-def is_silent(seen: Json) -> bool:
+def is_silent(seen: "Seen") -> bool:
     """Return whether a locked card is on the bus and does not answer. Such a card has no uuid, but keeps its PCI id."""
     silent = {c["pci_id"] for c in observation(seen)["gpus"] if not c["readable"]}
     return any(card["pci_id"] in silent for card in obeyed(seen)["cards"])
 
 
-def other_capabilities(seen: Json) -> List[str]:
+def other_capabilities(seen: "Seen") -> List[str]:
     """The cards whose compute capability is not the one that was planned for, as far as the driver says it."""
     planned = {g["pci_id"]: g["compute_capability"] for g in obeyed(seen)["plan"]["gpus"]}
     return [

@@ -1,13 +1,16 @@
 """Checks of CUDA itself, as any program meets it: its library loads, it finds the cards, and a card computes."""
 
-from typing import Callable, Dict, List, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Tuple
 
-from ..types import Json
+from ..types import Json, present
 from .base import Check, Outcome, held, skipped
 from .card import closed, signs
 from .driver import driver
 from .found import CONTAINER, MACHINE, NOT_SEEN, missing_traces, place
 from .host import observation
+
+if TYPE_CHECKING:
+    from ..shapes.seen import Seen
 
 #: CUDA's answers where there is no card for it, where a driver is too old, and where library and module differ.
 NO_DEVICE, TOO_OLD, OTHER_VERSION = 100, (3, 35), 803
@@ -19,12 +22,12 @@ COMPAT = (OTHER_VERSION, 804)
 NO_LIBRARY = "libcuda.so.1 does not load"
 
 
-def answer(seen: Json) -> Json:
+def answer(seen: "Seen") -> Json:  # Json: what host.probe.cuda says, which no schema describes
     """What CUDA said (`host.probe.cuda`)."""
-    return dict(seen["cuda"])
+    return present(seen["cuda"])
 
 
-def init_code(seen: Json) -> int:
+def init_code(seen: "Seen") -> int:
     """What cuInit or cuDeviceGetCount gave; 0 where both went well or were not reached."""
     for call in ("init", "counted"):
         code = (answer(seen)[call] or {}).get("code")
@@ -33,7 +36,7 @@ def init_code(seen: Json) -> int:
     return 0
 
 
-def library(seen: Json) -> Outcome:
+def library(seen: "Seen") -> Outcome:
     """Judge whether a program finds libcuda."""
     found = answer(seen)
     if found["library"]:
@@ -44,7 +47,7 @@ def library(seen: Json) -> Outcome:
     return held(False, "libcuda.so.1 loads", found["error"] or found["ended"] or "it does not", "")
 
 
-def answers(seen: Json) -> Outcome:
+def answers(seen: "Seen") -> Outcome:
     """Judge whether CUDA starts and sees every card."""
     found, cards = answer(seen), len(observation(seen)["gpus"])
     required = f"cuInit succeeds, and CUDA sees {cards or 'a'} card{'s' if cards > 1 else ''}"
@@ -71,7 +74,7 @@ def answers(seen: Json) -> Outcome:
     return held(found["count"] >= max(cards, 1), required, actual, "")
 
 
-def computes(seen: Json) -> Outcome:
+def computes(seen: "Seen") -> Outcome:
     """Judge whether each card that CUDA sees does something."""
     if not answer(seen)["library"]:
         return skipped("each card fills memory that is read back right", NO_LIBRARY)
@@ -82,14 +85,14 @@ def computes(seen: Json) -> Outcome:
     return held(not wrong, "each card fills memory that is read back right", "; ".join(wrong) or names, "")
 
 
-def stale_specifications(seen: Json) -> Dict[str, List[str]]:
+def stale_specifications(seen: "Seen") -> Dict[str, List[str]]:
     """The CDI specifications that name libraries of another driver than the installed one, with their versions."""
     library = driver(seen)["library"]
     found = seen["surroundings"]["cdi"] if library is not None else {}
     return {name: versions for name, versions in sorted(found.items()) if versions != [library]}
 
 
-def containers(seen: Json) -> Outcome:
+def containers(seen: "Seen") -> Outcome:
     """Judge whether containers are given the libraries of the driver that is installed."""
     required, library = "a CDI specification names the installed driver's libraries", driver(seen)["library"]
     if not seen["surroundings"]["cdi"] or library is None:
@@ -99,17 +102,17 @@ def containers(seen: Json) -> Outcome:
     return held(not stale, required, told or f"it names {library}", "")
 
 
-def is_proved(seen: Json) -> bool:
+def is_proved(seen: "Seen") -> bool:
     """Return whether CUDA works on every card here, as far as a program can tell."""
     if seen.get("cuda") is None or (place(seen) == MACHINE and not observation(seen)["gpus"]):
         return False
     return all(judge(seen).status == "pass" for judge in (library, answers, computes))
 
 
-def check(identity: str, title: str, purpose: str, judge: Callable[[Json], Outcome], needs: Tuple[str, ...]) -> Check:
+def check(identity: str, title: str, purpose: str, judge: "Callable[[Seen], Outcome]", needs: Tuple[str, ...]) -> Check:
     """One of these checks; a lock has no say in what CUDA does."""
 
-    def judged(seen: Json) -> Outcome:
+    def judged(seen: "Seen") -> Outcome:
         if seen.get("cuda") is None:
             return skipped(title, "CUDA was not asked")
         return judge(seen)

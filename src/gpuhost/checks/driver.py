@@ -2,16 +2,21 @@
 
 import re
 import shlex
-from typing import Callable
+from typing import TYPE_CHECKING, Callable, cast
 
 from ..host.driver.judge import Packages, altered, is_module, mismatch
 from ..host.probe.boot import is_choice
 from ..host.probe.driver import COMMAND_LINE, LIBRARIES, MODPROBE_FOLDERS
-from ..types import Json
+from ..types import present
 from .base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
 from .found import CONTAINER, missing_traces, place
 from .host import DRIVER_RECORD, KERNELS, LOADED, PACKAGES, observation
 from .lock import installed, obeyed
+
+if TYPE_CHECKING:
+    from ..shapes.answers import InstalledDriver
+    from ..shapes.lock import PlannedDriver
+    from ..shapes.seen import Seen
 
 #: What takes effect only from the next boot on.
 REBOOT = on_host("reboot")
@@ -24,19 +29,19 @@ ENFORCED = ("/sys/kernel/security/lockdown", "/sys/module/module/*")
 MODPROBE = (*(f"{folder}*" for folder in MODPROBE_FOLDERS), COMMAND_LINE)
 
 
-def wanted(seen: Json) -> Json:
+def wanted(seen: "Seen") -> "PlannedDriver":
     """The lock's driver."""
-    return dict(obeyed(seen)["plan"]["driver"])
+    return cast("PlannedDriver", obeyed(seen)["plan"]["driver"])
 
 
-def driver(seen: Json) -> Json:
+def driver(seen: "Seen") -> "InstalledDriver":
     """Return the driver for the kernel that will boot: kernel, module, dkms, library, nouveau, kept_out, key and record
     (`host.probe.driver`).
     """
-    return dict(installed(seen)["driver"])
+    return installed(seen)["driver"]
 
 
-def unpacked_again(seen: Json, pattern: str) -> str:
+def unpacked_again(seen: "Seen", pattern: str) -> str:
     """Return the remedy for files of the driver that are missing or changed although dpkg lists their packages.
 
     apt would see nothing to do. So the kept packages whose names match `pattern` are unpacked again, and then held
@@ -54,15 +59,15 @@ def unpacked_again(seen: Json, pattern: str) -> str:
     return on_host(f"dpkg --install {files}", GUARD)
 
 
-def module_again(seen: Json) -> str:
+def module_again(seen: "Seen") -> str:
     """The same for the module of the kernel that will boot, where it is the archive's; else DKMS makes it again."""
-    record = driver(seen)["record"]
-    if record is None or record["modules_from"] != "signed":
+    record, kernel = driver(seen)["record"], driver(seen)["kernel"]
+    if record is None or record["modules_from"] != "signed" or kernel is None:
         return DRIVER
-    return unpacked_again(seen, f"linux-(modules|objects|signatures)-nvidia-.*{re.escape(driver(seen)['kernel'])}")
+    return unpacked_again(seen, f"linux-(modules|objects|signatures)-nvidia-.*{re.escape(kernel)}")
 
 
-def is_installed(seen: Json) -> Outcome:
+def is_installed(seen: "Seen") -> Outcome:
     """Check that the locked driver is installed, and unchanged since."""
     lock, found, there = wanted(seen), driver(seen), installed(seen)["guard"]["stack"]
     record, required = found["record"], f"driver {lock['version']} from the {lock['source']}"
@@ -79,7 +84,7 @@ def is_installed(seen: Json) -> Outcome:
     return held(not told, required, actual, DRIVER)
 
 
-def is_there(seen: Json) -> Outcome:
+def is_there(seen: "Seen") -> Outcome:
     """Judge the driver of a host without a lock: gpuhost's own by its record, another by whether there is one."""
     if driver(seen)["record"] is not None:
         return is_installed(seen)
@@ -91,10 +96,10 @@ def is_there(seen: Json) -> Outcome:
     return held(not missing, required, ", ".join(missing) or f"driver {wanted(seen)['version'] or 'there'}", "")
 
 
-def by_record(judge: Callable[[Json], Outcome]) -> Callable[[Json], Outcome]:
+def by_record(judge: "Callable[[Seen], Outcome]") -> "Callable[[Seen], Outcome]":
     """Return the judgement, on a host without a lock, of what gpuhost's record of the driver has to say."""
 
-    def judged(seen: Json) -> Outcome:
+    def judged(seen: "Seen") -> Outcome:
         if driver(seen)["record"] is None:
             return skipped("as gpuhost installed it", "gpuhost has not installed this driver")
         return judge(seen)
@@ -102,33 +107,33 @@ def by_record(judge: Callable[[Json], Outcome]) -> Callable[[Json], Outcome]:
     return judged
 
 
-def pinned_by(seen: Json) -> str:
+def pinned_by(seen: "Seen") -> str:
     """The file by which the boot loader starts another kernel than the newest; "" where it does not."""
     kernel, boots = observation(seen)["kernel"], driver(seen)["kernel"]
     by = str(kernel["boots_by"])
     return by if is_choice(by) and boots and kernel["installed"] and kernel["installed"][-1] != boots else ""
 
 
-def boots(seen: Json) -> Outcome:
+def boots(seen: "Seen") -> Outcome:
     """Check that the kernel that will boot is the one that the driver was made for."""
     found = driver(seen)
-    kernel, made = found["kernel"], found["record"]["kernel"]
+    kernel, made = found["kernel"], present(found["record"])["kernel"]
     actual = f"{kernel or 'no kernel with an image in /boot'} will boot"
     actual += f": {pinned_by(seen)} says so" if pinned_by(seen) else ""
     return held(kernel == made, f"kernel {made}, which the driver was made for, will boot", actual, DRIVER)
 
 
-def headers(seen: Json) -> Outcome:
+def headers(seen: "Seen") -> Outcome:
     """Check that DKMS can build the module for the kernel that will boot."""
     found = driver(seen)
-    if found["record"]["modules_from"] != "dkms":
+    if present(found["record"])["modules_from"] != "dkms":
         return held(True, "headers only where DKMS builds the module", "the archive's own modules need none", "")
     required = f"headers of {found['kernel']} for DKMS"
     actual = "there" if found["headers"] else f"/lib/modules/{found['kernel']}/build leads nowhere"
     return held(found["headers"], required, actual, DRIVER)
 
 
-def headers_found(seen: Json) -> Outcome:
+def headers_found(seen: "Seen") -> Outcome:
     """Judge the headers on a host without a lock: they count where DKMS has still to build the module."""
     found = driver(seen)
     if found["record"] is not None:
@@ -139,7 +144,7 @@ def headers_found(seen: Json) -> Outcome:
     return held(found["headers"] or not needed, required, actual if needed else "not needed", "")
 
 
-def module(seen: Json) -> Outcome:
+def module(seen: "Seen") -> Outcome:
     """Check that the kernel that will boot has the locked module, in the right flavour."""
     lock, found = wanted(seen), driver(seen)
     required = f"the {lock['kernel_modules']} module {lock['version']} for kernel {found['kernel']}"
@@ -154,14 +159,14 @@ def module(seen: Json) -> Outcome:
     return held(right, required, actual, DRIVER)
 
 
-def module_found(seen: Json) -> Outcome:
+def module_found(seen: "Seen") -> Outcome:
     """Judge the module on a host without a lock; there nothing else has to be known before it."""
     if driver(seen)["kernel"] is None:
         return skipped("a module for the kernel that will boot", UNKNOWN_KERNEL)
     return module(seen)
 
 
-def signed(seen: Json) -> Outcome:
+def signed(seen: "Seen") -> Outcome:
     """Check that Secure Boot will let the kernel load the module."""
     state, found, module = observation(seen)["secure_boot"], driver(seen), driver(seen)["module"]
     if state in UNASKED:
@@ -186,7 +191,7 @@ def signed(seen: Json) -> Outcome:
     return held(True, required, f"signed by {signer}", "")
 
 
-def nouveau(seen: Json) -> Outcome:
+def nouveau(seen: "Seen") -> Outcome:
     """Check that nouveau is kept out, now and at the next boot."""
     found, told = driver(seen)["nouveau"], []
     if not found["blacklisted"]:
@@ -198,7 +203,7 @@ def nouveau(seen: Json) -> Outcome:
     return held(not told, "nouveau stays out", "; ".join(told) or "blacklisted, and not loaded", DRIVER)
 
 
-def nouveau_found(seen: Json) -> Outcome:
+def nouveau_found(seen: "Seen") -> Outcome:
     """Judge nouveau on a host without a lock: while NVIDIA's module has the cards, nothing else matters."""
     held_by = {card["kernel_driver"] for card in observation(seen)["gpus"]}
     strict = driver(seen)["record"] is not None

@@ -3,20 +3,23 @@
 import fnmatch
 import re
 import shlex
-from typing import Dict, List
+from typing import TYPE_CHECKING, Dict, List
 
 from ..host.store import MARKER
-from ..types import Json
 from .base import INSTALL, Outcome, held, on_host
 from .lock import installed, obeyed
 
+if TYPE_CHECKING:
+    from ..shapes.lock import Framework
+    from ..shapes.seen import Seen
+
 #: The environment that each component lives in.
-ENVIRONMENTS = {"opencv": "opencv_cuda", "tensorflow": "dl4cv"}
+ENVIRONMENTS: "Dict[Framework, str]" = {"opencv": "opencv_cuda", "tensorflow": "dl4cv"}
 #: What venv itself puts into a fresh environment, and Debian's venv on top: there without being locked.
 SEEDED = frozenset({"pip", "setuptools", "wheel", "pkg-resources"})
 
 
-def again(seen: Json, environment: str) -> str:
+def again(seen: "Seen", environment: str) -> str:
     """What makes an environment anew: without its marker a folder of the store counts as unfinished."""
     target = installed(seen)["links"][f"venvs/{environment}"]["target"]
     marker = shlex.quote(f"{installed(seen)['root']}/{target}/{MARKER}")
@@ -24,12 +27,13 @@ def again(seen: Json, environment: str) -> str:
     return on_host(f"rm {marker} # the environment is made anew where it is: nothing can use it until then", INSTALL)
 
 
-def own_toolkit(seen: Json) -> bool:
+def own_toolkit(seen: "Seen") -> bool:
     """Return whether TensorFlow has CUDA libraries of its own, in its environment."""
-    return bool((obeyed(seen)["plan"]["tensorflow"] or {}).get("cuda"))
+    part = obeyed(seen)["plan"]["tensorflow"]
+    return part is not None and bool(part.get("cuda"))
 
 
-def loaded(component: str, seen: Json) -> Dict[str, str]:
+def loaded(component: "Framework", seen: "Seen") -> Dict[str, str]:
     """The files of CUDA's libraries that an environment has loaded, or would load by their names, each with the name
     under which the linker found it. The driver's own library is none of them.
     """
@@ -40,7 +44,7 @@ def loaded(component: str, seen: Json) -> Dict[str, str]:
     return {**found, **{str(row["real"]): str(row["path"]) for row in rows if row.get("real")}}
 
 
-def strangers(component: str, seen: Json) -> Dict[str, str]:
+def strangers(component: "Framework", seen: "Seen") -> Dict[str, str]:
     """Those of them that are not meant for the environment."""
     links = installed(seen)["links"]
     if component == "tensorflow" and own_toolkit(seen):
@@ -50,7 +54,7 @@ def strangers(component: str, seen: Json) -> Dict[str, str]:
     return {file: name for file, name in loaded(component, seen).items() if not any(place in file for place in places)}
 
 
-def libraries(component: str, seen: Json) -> Outcome:
+def libraries(component: "Framework", seen: "Seen") -> Outcome:
     """Check that an environment has loaded the CUDA libraries that are meant for it, and no others.
 
     These are the host's toolkit and cuDNN, or for TensorFlow what its environment holds where the lock says so. The
@@ -95,7 +99,7 @@ def deviations(wanted: Dict[str, str], found: Dict[str, List[str]]) -> List[str]
     return told
 
 
-def packages(component: str, seen: Json) -> Outcome:
+def packages(component: "Framework", seen: "Seen") -> Outcome:
     """Check that every package of the environment is the locked one."""
     environment = ENVIRONMENTS[component]
     probed, wanted = seen["environments"][environment], seen["expected"]["environments"][environment]

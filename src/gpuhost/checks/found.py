@@ -5,10 +5,15 @@ lock-like value that is made from the host itself and says so by its origin. Wha
 then.
 """
 
-from typing import List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple
 
 from ..types import Json
 from .lock import cards_of
+
+if TYPE_CHECKING:
+    from ..shapes.answers import Machine
+    from ..shapes.observation import Observation
+    from ..shapes.seen import Seen
 
 ORIGIN = "as found"
 #: Where the system that was read runs: on the machine itself, or in something that has another's kernel and driver.
@@ -36,12 +41,12 @@ OF_PACKAGES, OF_KERNELS = ("dpkg-query", "/etc/apt/sources.list*"), ("/lib/modul
 NOT_SEEN = "whether there is a driver could not be read"
 
 
-def is_as_found(seen: Json) -> bool:
+def is_as_found(seen: "Seen") -> bool:
     """Return whether the host is judged without a lock."""
     return "as_found" in seen
 
 
-def is_ours(seen: Json) -> bool:
+def is_ours(seen: "Seen") -> bool:
     """Return whether gpuhost has provisioned the host, so that its own commands mend it."""
     if not is_as_found(seen):
         return True
@@ -49,7 +54,7 @@ def is_ours(seen: Json) -> bool:
     return installed["generation"] is not None or installed["driver"]["record"] is not None
 
 
-def place(seen: Json) -> str:
+def place(seen: "Seen") -> str:
     """Return where the system runs; with a lock that is a machine."""
     return str(seen["as_found"]["place"]) if is_as_found(seen) else MACHINE
 
@@ -63,7 +68,7 @@ def family_of(names: Sequence[str]) -> Optional[str]:
     return None
 
 
-def expectation(machine: Json, where: str, names: Sequence[str]) -> Json:
+def expectation(machine: "Machine", where: str, names: Sequence[str]) -> Json:  # Json: a lock-like value
     """Return what a host is checked against that has no lock, from what was read of it.
 
     `names` are the distribution's ID and those of ID_LIKE. The driver's version is that of a finished installation by
@@ -71,7 +76,8 @@ def expectation(machine: Json, where: str, names: Sequence[str]) -> Json:
     """
     observation, installed = machine["observation"], machine["installed"]
     driver = installed["driver"]
-    record, module = driver["record"] or {}, driver["module"] or {}
+    record: Mapping[str, Any] = driver["record"] or {}
+    module: Mapping[str, Any] = driver["module"] or {}
     found = (record.get("version"), driver["library"], observation["nvidia"]["module_version"], module.get("version"))
     version = next((text for text in found if text), None)
     return {
@@ -95,7 +101,10 @@ def expectation(machine: Json, where: str, names: Sequence[str]) -> Json:
     }
 
 
-def platform_row(observation: Json, codenames: Json) -> Optional[Json]:
+def platform_row(
+    observation: "Observation",
+    codenames: Mapping[str, Any],  # Json: a row of the catalog
+) -> Optional[Json]:  # Json: a row of the catalog
     """Return what `checks.sources` has to know of the host's release, as the catalog's row says it.
 
     `codenames` are those of all releases of each distribution. None where the releases of this one are not known, and
@@ -111,7 +120,7 @@ def platform_row(observation: Json, codenames: Json) -> Optional[Json]:
     return {"distribution": distribution, "codename": codename, "suites": suites, "codenames": codenames}
 
 
-def beyond(sources: Tuple[str, ...], seen: Json) -> Optional[str]:
+def beyond(sources: Tuple[str, ...], seen: "Seen") -> Optional[str]:
     """Return why a check that rests on these sources says nothing about this host; None where it does."""
     if place(seen) in OUTER and any(source in sources for source in OF_KERNELS):
         return OUTER[place(seen)]
@@ -120,7 +129,7 @@ def beyond(sources: Tuple[str, ...], seen: Json) -> Optional[str]:
     return None
 
 
-def missing_traces(seen: Json) -> List[str]:
+def missing_traces(seen: "Seen") -> List[str]:
     """Return the traces of a driver that a host lacks: module, library, loaded module, nvidia-smi; [] with any."""
     observation, driver = seen["machine"]["observation"], seen["machine"]["installed"]["driver"]
     nvidia = observation["nvidia"]

@@ -1,18 +1,21 @@
 """Checks of the guard that keeps updates from the driver and its kernel."""
 
-from typing import Iterable, List
+from typing import TYPE_CHECKING, Iterable, List
 
 from ..host.guard.rules import PREFERENCES, UNATTENDED
-from ..types import Json
 from .base import GUARD, Check, Outcome, held
 from .driver import by_record
 from .host import DRIVER_RECORD, PACKAGES
 from .lock import installed
 
+if TYPE_CHECKING:
+    from ..shapes.answers import Guard
+    from ..shapes.seen import Seen
 
-def guard(seen: Json) -> Json:
+
+def guard(seen: "Seen") -> "Guard":
     """The guard as the probe read it."""
-    return dict(installed(seen)["guard"])
+    return installed(seen)["guard"]
 
 
 def few(names: Iterable[str]) -> str:
@@ -21,7 +24,7 @@ def few(names: Iterable[str]) -> str:
     return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
 
 
-def holds(seen: Json) -> Outcome:
+def holds(seen: "Seen") -> Outcome:
     """Check that every installed package of the driver and its kernel is on hold."""
     found = guard(seen)
     free = set(found["stack"]) - set(found["held"])
@@ -36,7 +39,7 @@ def holds(seen: Json) -> Outcome:
     return held(not free, required, actual, GUARD)
 
 
-def pins(seen: Json) -> Outcome:
+def pins(seen: "Seen") -> Outcome:
     """Check that these packages are pinned at their installed versions."""
     found = guard(seen)
     told = [
@@ -47,7 +50,7 @@ def pins(seen: Json) -> Outcome:
     return held(not told, "each pinned at its installed version", few(told) or "each pinned", GUARD)
 
 
-def blacklist(seen: Json) -> Outcome:
+def blacklist(seen: "Seen") -> Outcome:
     """Check that unattended-upgrades has these packages on its blacklist."""
     found = guard(seen)
     free = set(found["stack"]) - set(found["blacklist"])

@@ -1,13 +1,18 @@
 """Checks of the machine itself: that it can be read, its platform, its apt sources, dpkg."""
 
 import shlex
-from typing import Callable, Dict, List, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, List, Sequence, Union, cast
 
 from ..host.driver.offer import UPDATE
 from ..host.probe import machine as probe
-from ..types import Json
+from ..types import Json, present
 from .base import Check, Outcome, held, on_host, skipped
 from .sources import foreign_sources, one_update, unknown_sources
+
+if TYPE_CHECKING:
+    from ..shapes.answers import Machine, Unread
+    from ..shapes.observation import Observation
+    from ..shapes.seen import Seen
 
 NEEDED = ("host.observed",)
 #: What the probe reads, by the names in its `problems`.
@@ -22,30 +27,28 @@ KERNELS = ("/lib/modules*", "/boot*", "/etc/default/grub*")
 DRIVER_RECORD = "{root}/state/driver.json"
 
 
-def observation(seen: Json) -> Json:
+def observation(seen: "Seen") -> "Observation":
     """Return the probe's observation of the host: gpus, kernel, packages, apt, nvidia, platform and so on
     (data/observation.schema.json).
     """
-    return dict(seen["machine"]["observation"])
+    return seen["machine"]["observation"]
 
 
-def row(seen: Json) -> Json:
+def row(seen: "Seen") -> Json:  # Json: a row of the catalog
     """The catalog's row of the host's platform."""
-    return dict(seen["expected"]["platform"])
+    return present(seen["expected"]["platform"])
 
 
-def observed(seen: Json) -> Outcome:
+def observed(seen: "Seen") -> Outcome:
     """Check that the host could be read at all."""
-    error = seen["machine"].get("error")
-    return held(
-        error is None,
-        "the host can be reached and read",
-        error or "read",
-        seen["machine"].get("next_step") or "",
-    )
+    machine = cast("Union[Machine, Unread]", seen["machine"])
+    required = "the host can be reached and read"
+    if "error" in machine:
+        return held(False, required, machine["error"] or "read", machine["next_step"] or "")
+    return held(True, required, "read", "")
 
 
-def platform(seen: Json) -> Outcome:
+def platform(seen: "Seen") -> Outcome:
     """Check that the platform is known, and the machine one that the artifacts are for."""
     known = seen["expected"]["platforms"]
     machine, identity = observation(seen)["machine"], observation(seen)["platform"]["id"]
@@ -57,7 +60,7 @@ def platform(seen: Json) -> Outcome:
     )
 
 
-def platform_found(seen: Json) -> Outcome:
+def platform_found(seen: "Seen") -> Outcome:
     """Judge the platform of a host without a lock: one that the catalog lacks is not a fault there."""
     known, identity = seen["expected"]["platforms"], observation(seen)["platform"]["id"] or "unknown"
     if identity in known:
@@ -68,10 +71,10 @@ def platform_found(seen: Json) -> Outcome:
     )
 
 
-def of_known_releases(judge: Callable[[Json], Outcome]) -> Callable[[Json], Outcome]:
+def of_known_releases(judge: "Callable[[Seen], Outcome]") -> "Callable[[Seen], Outcome]":
     """Return the judgement of apt's sources for a host without a lock, whose releases may not be known."""
 
-    def judged(seen: Json) -> Outcome:
+    def judged(seen: "Seen") -> Outcome:
         if seen["expected"]["platform"] is None:
             return skipped("apt sources of this release only", "the releases of this distribution are not known here")
         return judge(seen)
@@ -79,7 +82,7 @@ def of_known_releases(judge: Callable[[Json], Outcome]) -> Callable[[Json], Outc
     return judged
 
 
-def sources_readable(seen: Json) -> Outcome:
+def sources_readable(seen: "Seen") -> Outcome:
     """Check that every line of the source lists can be read."""
     bad = observation(seen)["apt"]["problems"]
     where = "; ".join(f"{p['file']} line {p['line']}: {p['error']}" for p in bad[:3])
@@ -99,19 +102,19 @@ def findings(bad: List[Dict[str, str]], required: str, unknown: Sequence[Dict[st
     return held(not bad and not unknown, required, actual, on_host(remedy))
 
 
-def of_another_release(seen: Json) -> List[Dict[str, str]]:
+def of_another_release(seen: "Seen") -> List[Dict[str, str]]:
     """The sources of another release of the distribution, whatever they offer."""
     seen_apt = observation(seen)["apt"]
-    return foreign_sources({"apt": {**seen_apt, "foreign_packages": []}}, row(seen))
+    return foreign_sources({**observation(seen), "apt": {**seen_apt, "foreign_packages": []}}, row(seen))
 
 
-def sources_release(seen: Json) -> Outcome:
+def sources_release(seen: "Seen") -> Outcome:
     """Check that no source is of another release of the distribution."""
     codename = row(seen)["codename"]
     return findings(of_another_release(seen), f"no apt source of another release than {codename}")
 
 
-def sources_foreign(seen: Json) -> Outcome:
+def sources_foreign(seen: "Seen") -> Outcome:
     """Check that only the distribution's own archive offers packages of the stack."""
     others = of_another_release(seen)
     offering = [s for s in foreign_sources(observation(seen), row(seen)) if s not in others]
@@ -122,12 +125,12 @@ def sources_foreign(seen: Json) -> Outcome:
 LOCKED = "has locked the database"
 
 
-def dpkg_busy(observation: Json) -> bool:
+def dpkg_busy(observation: "Observation") -> bool:
     """Return whether another process is changing packages; the first line of dpkg's audit says so."""
     return any(LOCKED in line for line in observation["dpkg_audit"])
 
 
-def dpkg_problems(observation: Json) -> List[str]:
+def dpkg_problems(observation: "Observation") -> List[str]:
     """What dpkg has left half done, or that it is busy.
 
     What our own interrupted installation left is not a reason to stop: the role nvidia_driver, which left its marker
@@ -145,7 +148,7 @@ def dpkg_problems(observation: Json) -> List[str]:
     return [f"dpkg is not in order ({said}). Mend it:\n  dpkg --configure -a && apt-get -f install"] if said else []
 
 
-def dpkg(seen: Json) -> Outcome:
+def dpkg(seen: "Seen") -> Outcome:
     """Check that the package database is in order and no process is changing it."""
     required, found = "every package is complete", observation(seen)
     if dpkg_busy(found):

@@ -3,64 +3,70 @@
 import shlex
 from collections import Counter
 from functools import partial
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from ..host.store import LOCK, TEMPORARY
-from ..types import Json
 from .base import INSTALL, REBUILD, RELOCK, Check, Outcome, held, on_host, skipped
 from .host import CARDS, OS_RELEASE
+
+if TYPE_CHECKING:
+    from ..shapes.answers import Installed
+    from ..shapes.lock import Lock, LockedCard
+    from ..shapes.observation import Observation
+    from ..shapes.seen import Seen
 
 #: So many wrong entries are named in one sentence.
 FEW = 3
 
 
-def installed(seen: Json) -> Json:
+def installed(seen: "Seen") -> "Installed":
     """Return what the probe found of gpuhost on the host (data/installed.schema.json): root, generation, stack, links,
     driver, guard, signs and so on.
     """
-    return dict(seen["machine"]["installed"])
+    return seen["machine"]["installed"]
 
 
-def in_force(seen: Json) -> Optional[Json]:
+def in_force(seen: "Seen") -> "Optional[Lock]":
     """The lock that the generation in force was made from; None without a generation, or when its record is
     damaged.
     """
-    stack = seen["expected"]["in_force"]
-    return None if stack is None else dict(stack)
+    return seen["expected"]["in_force"]
 
 
-def obeyed(seen: Json) -> Json:
+def obeyed(seen: "Seen") -> "Lock":
     """Return the lock to check the host against: the one in force, so that an edited lock shows in lock.generation
     and only there; the lock of the inventory as long as nothing is in force; without a lock what `found.expectation`
     made.
     """
-    return seen.get("as_found") or in_force(seen) or dict(seen["lock"])
+    return cast("Lock", seen.get("as_found")) or in_force(seen) or seen["lock"]
 
 
-def present(seen: Json) -> Outcome:
+def present(seen: "Seen") -> Outcome:
     """Check that there is a valid lock for this host."""
-    error = seen["lock_error"] or {}
+    error = seen["lock_error"]
     return held(
         seen["lock"] is not None,
         f"a lock for {seen['host']}",
-        error.get("message") or "present",
-        error.get("next_step") or INSTALL,
+        (error and error["message"]) or "present",
+        (error and error["next_step"]) or INSTALL,
     )
 
 
-def platform(seen: Json) -> Outcome:
+def platform(seen: "Seen") -> Outcome:
     """Check that the host is of its lock's platform."""
     locked, found = obeyed(seen)["plan"]["platform"], seen["machine"]["observation"]["platform"]["id"]
     return held(locked == found, locked, found, RELOCK)
 
 
-def cards_of(observation: Json) -> List[Json]:
+def cards_of(observation: "Observation") -> "List[LockedCard]":
     """What tells one card from another, by PCI address."""
-    rows = [{"pci_address": g["pci_address"], "pci_id": g["pci_id"], "uuid": g["uuid"]} for g in observation["gpus"]]
+    rows: List[LockedCard] = [
+        {"pci_address": g["pci_address"], "pci_id": g["pci_id"], "uuid": g["uuid"]} for g in observation["gpus"]
+    ]
     return sorted(rows, key=lambda r: str(r["pci_address"]))
 
 
-def other_cards(locked: Sequence[Json], present: Sequence[Json]) -> List[str]:
+def other_cards(locked: "Sequence[LockedCard]", present: "Sequence[LockedCard]") -> List[str]:
     """Return where the cards that are present differ from the locked ones; both as `cards_of` gives them.
 
     A card counts as the same when its PCI id is; its uuid decides where both are known (another card of one model).
@@ -72,8 +78,8 @@ def other_cards(locked: Sequence[Json], present: Sequence[Json]) -> List[str]:
     if None in locked_uuids | present_uuids or locked_uuids == present_uuids:
         return []
     return [
-        f"cards: of the same model, but locked {', '.join(sorted(locked_uuids))}, "
-        f"present {', '.join(sorted(present_uuids))}"
+        f"cards: of the same model, but locked {', '.join(sorted(map(str, locked_uuids)))}, "
+        f"present {', '.join(sorted(map(str, present_uuids)))}"
     ]
 
 
@@ -82,7 +88,7 @@ def listed(ids: Dict[str, int]) -> str:
     return ", ".join(f"{n} x {i}" if n > 1 else i for i, n in sorted(ids.items())) or "none"
 
 
-def cards(seen: Json) -> Outcome:
+def cards(seen: "Seen") -> Outcome:
     """Check that the cards in the machine are those of the lock."""
     lock = obeyed(seen)
     told = other_cards(lock["cards"], cards_of(seen["machine"]["observation"]))
@@ -96,7 +102,7 @@ def cards(seen: Json) -> Outcome:
     )
 
 
-def changes(old: Json, new: Json, path: str = "") -> List[str]:
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> List[str]:  # Json: any two JSON objects
     """Where two JSON objects differ, as `path: old value -> new value`."""
     found = []
     for key in sorted({*old, *new}):
@@ -108,14 +114,14 @@ def changes(old: Json, new: Json, path: str = "") -> List[str]:
     return found
 
 
-def provisioned(seen: Json) -> Outcome:
+def provisioned(seen: "Seen") -> Outcome:
     """Check that a generation of the store is in force."""
     number = installed(seen)["generation"]
     actual = "none: the host is not provisioned" if number is None else f"generation {number}"
     return held(number is not None, f"a generation in force below {installed(seen)['root']}", actual, INSTALL)
 
 
-def generation(seen: Json) -> Outcome:
+def generation(seen: "Seen") -> Outcome:
     """Check that the stack in force is the lock's."""
     number, stack = installed(seen)["generation"], in_force(seen)
     required = "the generation in force was made from this lock"
@@ -127,13 +133,14 @@ def generation(seen: Json) -> Outcome:
     return held(not told, required, actual or f"generation {number}", remedy)
 
 
-def whole(name: str, seen: Json) -> Outcome:
+def whole(name: str, seen: "Seen") -> Outcome:
     """Check that the generation's link `name` leads to a complete folder with the right content."""
     link = installed(seen)["links"].get(name)
     required = f"current/{name} leads to a whole folder of the store"
     if link is None:
         return held(False, required, f"{name} is not there", INSTALL)
-    wanted = (seen["expected"]["environments"].get(name.rpartition("/")[2]) or {}).get("digest")
+    expected = seen["expected"]["environments"].get(name.rpartition("/")[2])
+    wanted = None if expected is None or "error" in expected else expected["digest"]
     if link["digest"] is None:
         told = f"{name} leads to {link['target']}, which is not complete"
     elif not link["target"].endswith(f"-{link['digest']}"):
@@ -149,7 +156,7 @@ def whole(name: str, seen: Json) -> Outcome:
 RIGHTS = {"writable": "others may write to it", "foreign": "it is not root's", "closed": "users cannot read it"}
 
 
-def rights(seen: Json) -> Outcome:
+def rights(seen: "Seen") -> Outcome:
     """Check that only root can change the store, and every user can read it."""
     root, found = installed(seen)["root"], installed(seen).get("rights")
     required = f"{root} is root's, nobody else may write there, and users can read it"

@@ -2,13 +2,16 @@
 
 import re
 from functools import partial
-from typing import Dict, List
+from typing import TYPE_CHECKING, Dict, List
 
 from ..gpucode import reach
-from ..types import Json
 from .base import Check, Outcome, held, on_host
 from .environments import again, libraries, normal, packages
 from .lock import obeyed
+
+if TYPE_CHECKING:
+    from ..shapes.answers import EnvironmentAnswer
+    from ..shapes.seen import Seen
 
 #: Largest difference allowed of pixel values from 0 to 255 in single precision (the error is about 1e-5).
 PIXEL_LIMIT = 0.01
@@ -20,12 +23,12 @@ PROVIDERS = frozenset(
 )
 
 
-def environment(seen: Json) -> Json:
+def environment(seen: "Seen") -> "EnvironmentAnswer":
     """What was collected of OpenCV's environment."""
-    return dict(seen["environments"]["opencv_cuda"])
+    return seen["environments"]["opencv_cuda"]
 
 
-def ours(seen: Json) -> Outcome:
+def ours(seen: "Seen") -> Outcome:
     """Check that `import cv2` takes the environment's own, and that it has only one."""
     probed, required = environment(seen), "one OpenCV, in its environment"
     if "module" not in probed:
@@ -38,12 +41,12 @@ def ours(seen: Json) -> Outcome:
     return held(len(there) < 2, required, actual, again(seen, "opencv_cuda"))
 
 
-def providers(seen: Json) -> List[str]:
+def providers(seen: "Seen") -> List[str]:
     """The installed distributions that bring a cv2."""
     return sorted({normal(name) for name in environment(seen)["packages"]} & PROVIDERS)
 
 
-def computes(seen: Json) -> Outcome:
+def computes(seen: "Seen") -> Outcome:
     """Check that OpenCV can be imported, and that a blur and a halving are right."""
     probed = environment(seen)
     required = f"a blur and a resize agree with NumPy within {PIXEL_LIMIT} of 255"
@@ -59,13 +62,13 @@ def computes(seen: Json) -> Outcome:
     )
 
 
-def said(seen: Json) -> Dict[str, str]:
+def said(seen: "Seen") -> Dict[str, str]:
     """OpenCV's own words about its build, by their name."""
     rows = [line.partition(":") for line in environment(seen)["computed"]["build"]]
     return {name.strip(): value.strip() for name, _, value in rows}
 
 
-def built(seen: Json) -> Outcome:
+def built(seen: "Seen") -> Outcome:
     """Check that OpenCV is built with CUDA and cuDNN."""
     found = said(seen)
     told = [f"{name}: {found.get(name) or 'not mentioned'}" for name in ("NVIDIA CUDA", "cuDNN")]
@@ -73,7 +76,7 @@ def built(seen: Json) -> Outcome:
     return held(right, "OpenCV is built with CUDA and cuDNN", "; ".join(told), again(seen, "opencv_cuda"))
 
 
-def code(seen: Json) -> List[str]:
+def code(seen: "Seen") -> List[str]:
     """The GPU code that OpenCV says it holds, such as sm_61 and compute_61."""
     found = said(seen)
     real = re.findall(r"\b([0-9]{2,3})[af]?\b", found.get("NVIDIA GPU arch", ""))
@@ -81,7 +84,7 @@ def code(seen: Json) -> List[str]:
     return [f"sm_{name}" for name in real] + [f"compute_{name}" for name in virtual]
 
 
-def covers(seen: Json) -> Outcome:
+def covers(seen: "Seen") -> Outcome:
     """Check that OpenCV holds code that runs on each locked card."""
     cards = {g["compute_capability"] for g in obeyed(seen)["plan"]["gpus"]}
     ways = {card: reach(code(seen), card) for card in sorted(cards)}
@@ -90,7 +93,7 @@ def covers(seen: Json) -> Outcome:
     return held("none" not in ways.values(), f"code for {', '.join(ways)}", actual, again(seen, "opencv_cuda"))
 
 
-def sees(seen: Json) -> Outcome:
+def sees(seen: "Seen") -> Outcome:
     """Check that OpenCV sees a card, and that a picture's bytes come back from the first one."""
     done = environment(seen)["computed"]
     count, error = done["cuda_devices"], done["cuda_error"]

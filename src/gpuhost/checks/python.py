@@ -2,53 +2,56 @@
 
 import re
 from functools import partial
-from typing import List
+from typing import TYPE_CHECKING, List
 
 from ..gpucode import reach
 from ..types import Json
 from .base import Check, Outcome, held, skipped
 from .host import observation
 
+if TYPE_CHECKING:
+    from ..shapes.seen import Seen
+
 NAMES = {"opencv": "OpenCV", "tensorflow": "TensorFlow", "torch": "PyTorch"}
 _CODE = re.compile(r"(sm|compute)_[0-9]{2,3}\Z")
 
 
-def environment(seen: Json) -> Json:
+def environment(seen: "Seen") -> Json:  # Json: what doctor.python collects, which no schema describes
     """What the environment said; empty where none was named."""
     return dict(seen.get("python") or {})
 
 
-def framework(seen: Json, name: str) -> Json:
+def framework(seen: "Seen", name: str) -> Json:  # Json: what host.probe.frameworks says, which no schema describes
     """What a framework of it said; empty where it has none."""
     return dict(environment(seen).get("frameworks", {}).get(name) or {})
 
 
-def words(seen: Json, name: str) -> str:
+def words(seen: "Seen", name: str) -> str:
     """The error and the telling lines of a framework, as one text."""
     found = framework(seen, name)
     return "\n".join([str(found.get("error") or ""), *found.get("said", [])])
 
 
-def capabilities(seen: Json) -> List[str]:
+def capabilities(seen: "Seen") -> List[str]:
     """The compute capabilities of the cards, as CUDA or nvidia-smi says them."""
     told = [card["capability"] for card in (seen.get("cuda") or {}).get("devices", [])]
     told = told or [card["compute_capability"] for card in observation(seen)["gpus"]]
     return sorted({text for text in told if text})
 
 
-def uncovered(seen: Json, name: str) -> List[str]:
+def uncovered(seen: "Seen", name: str) -> List[str]:
     """The capabilities of cards that a framework holds no code for; none where it does not say what it holds."""
     code = [text for text in framework(seen, name).get("code", []) if _CODE.match(str(text))]
     return [card for card in capabilities(seen) if code and reach(code, card) == "none"]
 
 
-def is_for_processor(seen: Json, name: str) -> bool:
+def is_for_processor(seen: "Seen", name: str) -> bool:
     """Return whether it is a build without CUDA."""
     found = framework(seen, name)
     return bool(found) and found.get("version") is not None and found.get("cuda") is None
 
 
-def starts(seen: Json) -> Outcome:
+def starts(seen: "Seen") -> Outcome:
     """Judge whether the environment's Python answers."""
     found = environment(seen)
     if not found:
@@ -57,7 +60,7 @@ def starts(seen: Json) -> Outcome:
     return held(found["error"] is None, f"{found['path']} is a Python from 3.6 on that starts", actual, "")
 
 
-def uses_card(name: str, seen: Json) -> Outcome:
+def uses_card(name: str, seen: "Seen") -> Outcome:
     """Judge whether a framework of the environment can use the card."""
     found, title = framework(seen, name), NAMES[name]
     required = f"{title} is built with CUDA, holds code for the card, and computes on it"

@@ -5,12 +5,15 @@ made: it is off unless somebody asks for it.
 """
 
 import shlex
-from typing import Any, List, Sequence
+from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, Union, cast
 
 from ..host.service.places import SERVICE
-from ..types import Json
 from .base import Check, Outcome, held, on_host, skipped
 from .lock import installed, part
+
+if TYPE_CHECKING:
+    from ..shapes.answers import Asked, Box, Error, ServiceAnswer
+    from ..shapes.seen import Seen
 
 PLAYBOOK = "./run ansible-playbook playbooks/service.yml"
 #: What its checks begin with, and the name of its link in a generation.
@@ -27,19 +30,19 @@ _REFUSALS = (
 )
 
 
-def service(seen: Json) -> Json:
+def service(seen: "Seen") -> "ServiceAnswer":
     """What was collected of the service; only an `error` where it could not be asked."""
-    return dict(seen["service"])
+    return seen["service"]
 
 
-def is_there(seen: Json) -> bool:
+def is_there(seen: "Seen") -> bool:
     """Return whether the generation in force has the service."""
     return SUBJECT in seen["machine"].get("installed", {}).get("links", {})
 
 
-def unit(seen: Json) -> Outcome:
+def unit(seen: "Seen") -> Outcome:
     """Check that the service of the generation in force runs, and does so again after a boot."""
-    found, number = service(seen), installed(seen)["generation"]
+    found, number = cast("Union[ServiceAnswer, Error]", service(seen)), installed(seen)["generation"]
     required = f"{SERVICE} runs from generation {number}, now and after a boot"
     if "error" in found:
         return held(False, required, found["error"], PLAYBOOK)
@@ -52,7 +55,7 @@ def unit(seen: Json) -> Outcome:
     return held(True, required, f"generation {number}", "")
 
 
-def ready(seen: Json) -> Outcome:
+def ready(seen: "Seen") -> Outcome:
     """Check that the service says of itself that it takes photos."""
     found, required = service(seen)["ready"], "the service has proved its device and takes photos"
     if found.get("denied"):
@@ -62,12 +65,12 @@ def ready(seen: Json) -> Outcome:
     return held(found["status"] == 200, required, found["why"] or "ready", _RESTART)
 
 
-def asked(seen: Json) -> Json:
+def asked(seen: "Seen") -> "Union[Error, Asked]":
     """What came of asking it as a client does; an `error` where nobody answered."""
-    return dict(service(seen)["asked"] or {})
+    return cast("Union[Error, Asked]", service(seen)["asked"] or {})
 
 
-def detects(seen: Json) -> Outcome:
+def detects(seen: "Seen") -> Outcome:
     """Check that a photo gets the boxes through nginx that the detector finds by itself, on the device of the lock."""
     device = seen["expected"]["device"]
     required = f"a photo is answered as the detector answers it, on {device}"
@@ -77,20 +80,21 @@ def detects(seen: Json) -> Outcome:
     if "error" in found:
         return held(False, required, found["error"], PLAYBOOK)
     photo, own = found["photo"], found["detector"]
-    if photo["status"] != 200 or not isinstance((photo["answer"] or {}).get("detections"), list):
+    answer = photo["answer"] or {}
+    if photo["status"] != 200 or not isinstance(answer.get("detections"), list):
         return held(False, required, f"it is answered with status {photo['status']}", _RESTART)
     on = str((found["models"]["answer"] or {}).get("device"))
     if not on.startswith("cuda") if device == "cuda" else on.startswith("cuda"):
         return held(False, required, f"it computes on {on}", PLAYBOOK)
     if "error" in own:
         return held(False, required, f"the detector itself says: {own['error']}", PLAYBOOK)
-    rows, wanted = photo["answer"]["detections"], own["detections"]
+    rows, wanted = answer["detections"], own["detections"]
     told = difference(rows, wanted)
-    weights = "" if photo["answer"].get("meaningful") else ", with weights that detect nothing meaningful"
+    weights = "" if answer.get("meaningful") else ", with weights that detect nothing meaningful"
     return held(not told, required, told or f"{len(rows)} boxes{weights}, on {on}", _RESTART)
 
 
-def difference(rows: Sequence[Json], wanted: Sequence[Json]) -> str:
+def difference(rows: "Sequence[Box]", wanted: "Sequence[Box]") -> str:
     """Return where two lists of boxes are not the same; "" where they are."""
     if len(rows) != len(wanted):
         return f"it finds {len(rows)} boxes, the detector {len(wanted)}"
@@ -101,7 +105,7 @@ def difference(rows: Sequence[Json], wanted: Sequence[Json]) -> str:
     return ""
 
 
-def ordered(rows: Sequence[Json]) -> List[Json]:
+def ordered(rows: "Sequence[Box]") -> "List[Box]":
     """Return boxes in an order that rounding does not change."""
     return sorted(rows, key=lambda row: (str(row["label"]), [round(float(value)) for value in row["box"]]))
 
@@ -115,17 +119,17 @@ def overlap(one: Sequence[Any], other: Sequence[Any]) -> float:
     return float(common / both) if both > 0 else float(list(one) == list(other))
 
 
-def refuses(seen: Json) -> Outcome:
+def refuses(seen: "Seen") -> Outcome:
     """Check that what must be refused is."""
     required = "; ".join(f"{what}: {status}" for _, status, what in _REFUSALS)
     if service(seen)["asked"] is None:
         return skipped(required, NOT_ROOT)
-    found = asked(seen)
+    found: Mapping[str, Any] = asked(seen)
     told = [f"{what} gets {found[name]}" for name, status, what in _REFUSALS if found[name] != status]
     return held(not told, required, "; ".join(told) or "each refused", PLAYBOOK)
 
 
-def exposed(seen: Json) -> Outcome:
+def exposed(seen: "Seen") -> Outcome:
     """Check that nginx listens where it was told to, and the service nowhere in the network."""
     found = service(seen)
     if found["record"] is None:
@@ -145,7 +149,7 @@ def exposed(seen: Json) -> Outcome:
     return held(False, required, told, PLAYBOOK)
 
 
-def nginx(seen: Json) -> Outcome:
+def nginx(seen: "Seen") -> Outcome:
     """Check that nginx serves the site, takes its configuration and gets its updates."""
     found, required = service(seen)["nginx"], "nginx runs with the service's site, and its updates come"
     if not found["there"]:

@@ -5,12 +5,15 @@
 
 import re
 import shlex
-from typing import Any, Dict, List, Optional, Sequence, Set
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Union
 
 from ..credentials import HIDDEN
 from ..host.driver.offer import UPDATE
 from ..host.parse.apt import is_own_origin
 from ..types import Json
+
+if TYPE_CHECKING:
+    from ..shapes.observation import Apt, Observation, Release, Source, SourceRelease
 
 #: What shows where each index comes from, where the probe could not tell the source of one.
 NAMED_BY_APT = "apt-cache policy"
@@ -22,12 +25,12 @@ OWN_FILES = re.compile(r".*/sources\.list|.*/(debian|ubuntu)[^/]*\.(list|sources
 GAP = r"(?:\s|^\x23.*$)"
 
 
-def own_release(source: Json, row: Json) -> bool:
+def own_release(source: "Source", row: Json) -> bool:  # Json: a row of the catalog
     """Return whether all suites of the source are of the platform's own release."""
     return all(suite.split("/")[0] in row["suites"] for suite in source["suites"])
 
 
-def names_another_release(suite: str, row: Json) -> bool:
+def names_another_release(suite: str, row: Json) -> bool:  # Json: a row of the catalog
     """Return whether the suite has the code name of a release, of any distribution, that is not this one.
 
     Ubuntu's are foreign on Debian too. What is made for this release, by whomever, has its code name first.
@@ -36,12 +39,16 @@ def names_another_release(suite: str, row: Json) -> bool:
     return name != row["codename"] and any(name in names for names in row["codenames"].values())
 
 
-def is_own(release: Json, row: Json) -> bool:
+def is_own(release: "Union[SourceRelease, Release]", row: Json) -> bool:  # Json: a row of the catalog
     """Return whether a release file is of the distribution's own archive."""
     return is_own_origin(str(release["origin"]), str(row["distribution"]))
 
 
-def other_releases(source: Json, row: Json, releases: Sequence[Json] = ()) -> List[str]:
+def other_releases(
+    source: "Source",
+    row: Json,  # Json: a row of the catalog
+    releases: "Sequence[Release]" = (),
+) -> List[str]:
     """The suites of a source that are of another release of the distribution, or of another distribution.
 
     Where apt has read a suite, its release file says so, whatever the suite is called: only a distribution's own
@@ -59,7 +66,12 @@ def other_releases(source: Json, row: Json, releases: Sequence[Json] = ()) -> Li
     return [suite for suite in source["suites"] if is_of_another(suite, read.get(suite.rstrip("/")), moved, row)]
 
 
-def is_of_another(suite: str, read: Optional[Json], moved: Set[str], row: Json) -> bool:
+def is_of_another(
+    suite: str,
+    read: "Optional[SourceRelease]",
+    moved: Set[str],
+    row: Json,  # Json: a row of the catalog
+) -> bool:
     """Return whether one suite is of another release; `read` is what its release file says."""
     if read is None:
         return suite.split("/")[0] in moved or names_another_release(suite, row)
@@ -68,7 +80,7 @@ def is_of_another(suite: str, read: Optional[Json], moved: Set[str], row: Json) 
     return any(is_own_origin(str(read["origin"]), other) for other in row["codenames"])
 
 
-def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
+def foreign_sources(observation: "Observation", row: Json) -> List[Dict[str, str]]:  # Json: a row of the catalog
     """The sources that must not be there, each with `what` it is, what to `do`, and the `remedy`, a command.
 
     Those of another release, and those beside the distribution's own that offer a package of the stack. A host keeps a
@@ -99,7 +111,7 @@ def foreign_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
     return [item for number, item in enumerate(found) if item not in found[:number]]
 
 
-def has_own_release(apt: Json, row: Json) -> bool:
+def has_own_release(apt: "Apt", row: Json) -> bool:  # Json: a row of the catalog
     """Return whether a source in use names a suite of the platform's own release, at what may be its own archive."""
     return any(
         suite.split("/")[0] in row["suites"] and (not s["releases"] or any(is_own(r, row) for r in s["releases"]))
@@ -109,7 +121,7 @@ def has_own_release(apt: Json, row: Json) -> bool:
     )
 
 
-def offered(observation: Json) -> Dict[Any, List[str]]:
+def offered(observation: "Observation") -> Dict[Any, List[str]]:
     """The packages of the stack that foreign sources offer, by the source's file, its line there, and its site."""
     found: Dict[Any, List[str]] = {}
     for package in observation["apt"]["foreign_packages"]:
@@ -119,7 +131,7 @@ def offered(observation: Json) -> Dict[Any, List[str]]:
     return found
 
 
-def unknown_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
+def unknown_sources(observation: "Observation", row: Json) -> List[Dict[str, str]]:  # Json: a row of the catalog
     """Sources that apt has not read yet and that are not known to be the distribution's own; `remedy` removes one.
 
     The other way out is `UPDATE`, which lets apt read it.
@@ -137,12 +149,12 @@ def unknown_sources(observation: Json, row: Json) -> List[Dict[str, str]]:
     return found
 
 
-def unread(observation: Json) -> List[Json]:
+def unread(observation: "Observation") -> "List[Source]":
     """The sources of packages in use that apt has never fetched."""
     return [s for s in observation["apt"]["sources"] if s["enabled"] and "deb" in s["types"] and not s["fetched"]]
 
 
-def vouched(source: Json, observation: Json, row: Json) -> bool:
+def vouched(source: "Source", observation: "Observation", row: Json) -> bool:  # Json: a row of the catalog
     """Return whether an unread source is the distribution's own, as far as can be said.
 
     It is when it names this release at an address that another source, which apt has read, has shown to be the
@@ -168,7 +180,7 @@ def site_of(uri: str) -> str:
     return re.sub(r"^[^:]*:/*(?:[^/]*@)?([^/:]*).*$", r"\1", uri)
 
 
-def removal(source: Json, apt: Json, suites: Sequence[str] = ()) -> str:
+def removal(source: "Source", apt: "Apt", suites: Sequence[str] = ()) -> str:
     """The command that takes a source away, and nothing else: its suites given, or all of it.
 
     `apt` is what was observed of apt. A third party's file that holds only this source goes as a whole; otherwise the
@@ -199,12 +211,12 @@ def one_update(remedies: Sequence[str]) -> str:
     return " && ".join([*dict.fromkeys(edits), *updates])
 
 
-def by_editor(source: Json) -> str:
+def by_editor(source: "Source") -> str:
     """The command that opens a source's file."""
     return f"${{EDITOR:-nano}} {shlex.quote(str(source['file']))}"
 
 
-def is_alone(source: Json, apt: Json) -> bool:
+def is_alone(source: "Source", apt: "Apt") -> bool:
     """Return whether the source is all that its file holds, and the file is not one that the distribution wrote."""
     file, same = source["file"], (source["uris"], source["suites"])
     if OWN_FILES.fullmatch(str(file)) or any(problem["file"] == file for problem in apt["problems"]):
@@ -213,12 +225,12 @@ def is_alone(source: Json, apt: Json) -> bool:
     return bool(alike) and all(alike)
 
 
-def stanza_program(source: Json, kept: Sequence[str]) -> str:
+def stanza_program(source: "Source", kept: Sequence[str]) -> str:
     """The perl program that prints a deb822 file without the stanzas that have exactly the source's URIs and suites.
 
     With `kept` these suites stay, and so does the stanza. Comments decide nothing, and other stanzas stay as they are.
     """
-    uris, suites = (field(name, source[name.lower()]) for name in ("URIs", "Suites"))
+    uris, suites = field("URIs", source["uris"]), field("Suites", source["suites"])
     stanzas = r"split m{((?:^\s*\n)+)}m"
     if not kept:
         return f"print grep {{ !(m{{{uris}}}m && m{{{suites}}}m) }} {stanzas}"

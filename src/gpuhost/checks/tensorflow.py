@@ -2,14 +2,18 @@
 
 import re
 from functools import partial
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-from ..types import Json
+from ..types import present
 from ..versions import release
 from . import environments
 from .base import RELOCK, Check, Outcome, held, on_host
 from .environments import again, own_toolkit, packages
 from .lock import obeyed
+
+if TYPE_CHECKING:
+    from ..shapes.answers import EnvironmentAnswer, Library
+    from ..shapes.seen import Seen
 
 #: Largest difference allowed, of sums of 27 and 64 products of values below 1 (the error is about 1e-6).
 CONV_LIMIT = 1e-4
@@ -19,12 +23,12 @@ LINKER = "ldconfig"
 CUDA = "./run ansible-playbook playbooks/cuda.yml"
 
 
-def environment(seen: Json) -> Json:
+def environment(seen: "Seen") -> "EnvironmentAnswer":
     """What was collected of TensorFlow's environment."""
-    return dict(seen["environments"]["dl4cv"])
+    return seen["environments"]["dl4cv"]
 
 
-def computes(seen: Json) -> Outcome:
+def computes(seen: "Seen") -> Outcome:
     """Check that TensorFlow can be imported, and that a convolution is right."""
     probed = environment(seen)
     required = f"a convolution and a product agree with NumPy within {CONV_LIMIT:g}"
@@ -37,9 +41,9 @@ def computes(seen: Json) -> Outcome:
     return held(worst <= CONV_LIMIT, required, actual, again(seen, "dl4cv"))
 
 
-def by_ptx(seen: Json) -> str:
+def by_ptx(seen: "Seen") -> str:
     """What may be the matter with a card that TensorFlow has no real code for, to follow what was found; else ""."""
-    cards = sorted(cc for cc, how in obeyed(seen)["plan"]["tensorflow"]["code"].items() if how == "ptx-jit")
+    cards = sorted(cc for cc, how in present(obeyed(seen)["plan"]["tensorflow"])["code"].items() if how == "ptx-jit")
     if not cards or not obeyed(seen)["plan"]["gpus"]:
         return ""
     text = f"; for a card of {', '.join(cards)} the wheel holds only PTX, which the driver compiles at the first use"
@@ -51,13 +55,13 @@ def short_device(device: Any) -> str:
     return str(device).rpartition("device:")[2] or str(device)
 
 
-def words(seen: Json) -> str:
+def words(seen: "Seen") -> str:
     """The last of the telling lines that TensorFlow wrote, to follow what was found."""
     lines = environment(seen).get("said") or []
     return f"; it says: {lines[-1]}" if lines else ""
 
 
-def says(seen: Json, pattern: str) -> bool:
+def says(seen: "Seen", pattern: str) -> bool:
     """Return whether TensorFlow says this, in its log or as its error."""
     probed = environment(seen)
     return any(
@@ -65,7 +69,7 @@ def says(seen: Json, pattern: str) -> bool:
     )
 
 
-def libraries(seen: Json) -> Outcome:
+def libraries(seen: "Seen") -> Outcome:
     """Check that each library that TensorFlow loads by name can be loaded."""
     found = environment(seen).get("libraries") or {}
     wanted = list(seen["expected"]["sonames"])
@@ -76,38 +80,39 @@ def libraries(seen: Json) -> Outcome:
     return held(not bad, f"{', '.join(wanted)} load", actual, mended(seen, CUDA))
 
 
-def mended(seen: Json, role: str) -> str:
+def mended(seen: "Seen", role: str) -> str:
     """The remedy where TensorFlow gets a wrong library: a role of the host's toolkit, or its environment made anew."""
     return again(seen, "dl4cv") if own_toolkit(seen) else on_host(LINKER, role)
 
 
-def cudnn_library(seen: Json) -> Json:
+def cudnn_library(seen: "Seen") -> "Optional[Library]":
     """What came of loading cuDNN by the name that TensorFlow has for it; empty where that was not tried."""
     found = environment(seen).get("libraries") or {}
-    return dict(next((told for name, told in found.items() if name.startswith("libcudnn.so.")), {}))
+    return next((told for name, told in found.items() if name.startswith("libcudnn.so.")), None)
 
 
-def cudnn_at_run_time(seen: Json) -> Optional[str]:
+def cudnn_at_run_time(seen: "Seen") -> Optional[str]:
     """The version of the cuDNN that the linker gives TensorFlow, by its own answer: '8.6.0'."""
-    number = cudnn_library(seen).get("version")
+    library = cudnn_library(seen)
+    number = library and library.get("version")
     if not isinstance(number, int):
         return None
     major = 10000 if number >= 90000 else 1000
     return f"{number // major}.{number % major // 100}.{number % 100}"
 
 
-def cudnn(seen: Json) -> Outcome:
+def cudnn(seen: "Seen") -> Outcome:
     """Check that the loaded cuDNN is of the major version that TensorFlow was built with, and not older."""
     wanted, found = seen["expected"]["tensorflow"].get("cudnn", ""), cudnn_at_run_time(seen)
     required = f"cuDNN {wanted} or a later {wanted.partition('.')[0]}.x"
     if found is None:
         return held(False, required, "the library does not tell its version", mended(seen, CUDNN))
     right = release(found)[:1] == release(wanted)[:1] and release(found)[:2] >= release(wanted)[:2]
-    actual = f"the library is {found}, {cudnn_library(seen).get('path') or 'of an unknown place'}"
+    actual = f"the library is {found}, {present(cudnn_library(seen)).get('path') or 'of an unknown place'}"
     return held(right, required, actual, mended(seen, CUDNN))
 
 
-def on_gpu(seen: Json) -> Outcome:
+def on_gpu(seen: "Seen") -> Outcome:
     """Check that the convolution ran on a card, and that TensorFlow lists all locked cards."""
     done, count = environment(seen)["computed"], len(obeyed(seen)["cards"])
     on_card = "GPU" in short_device(done["device"])

@@ -1,14 +1,17 @@
 """Checks of the card, and of the toolkit and cuDNN that stand under the environments."""
 
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Mapping, Optional
 
 from ..host.toolkit.install import agrees
-from ..types import Json
+from ..types import present as given
 from ..versions import in_series, release
 from .base import FAIL, INSTALL, NO_GPU, RELOCK, SKIP, Check, Outcome, held, on_host, skipped
 from .found import WSL, place
 from .host import CARDS, LOADED, observation
 from .lock import installed, obeyed
+
+if TYPE_CHECKING:
+    from ..shapes.seen import Seen
 
 #: A bare host has no lspci.
 LISTED = on_host(
@@ -16,7 +19,7 @@ LISTED = on_host(
 )
 
 
-def present(seen: Json) -> Outcome:
+def present(seen: "Seen") -> Outcome:
     """Check that there is an NVIDIA card where the lock has one, and where one was demanded.
 
     Whether the cards are the locked ones is the claim of lock.cards.
@@ -29,7 +32,7 @@ def present(seen: Json) -> Outcome:
     return held(bool(cards), "an NVIDIA card in the machine", ", ".join(cards) or "none", RELOCK)
 
 
-def present_found(seen: Json) -> Outcome:
+def present_found(seen: "Seen") -> Outcome:
     """Judge whether there is an NVIDIA card at all, on a host without a lock."""
     names = [f"{c['name'] or c['pci_id']} at {c['pci_address']}" for c in observation(seen)["gpus"]]
     required = "an NVIDIA card in the machine"
@@ -38,9 +41,9 @@ def present_found(seen: Json) -> Outcome:
     return held(bool(names), required, ", ".join(names) or "no NVIDIA display device on the PCI bus", LISTED)
 
 
-def toolkit(seen: Json) -> Outcome:
+def toolkit(seen: "Seen") -> Outcome:
     """Check that the toolkit in force is the locked one, by its own record and, where it has one, by its compiler."""
-    wanted, found = obeyed(seen)["plan"]["cuda"]["version"], installed(seen)
+    wanted, found = given(obeyed(seen)["plan"]["cuda"])["version"], installed(seen)
     said = [f"its record says {found['cuda']}"] if found["cuda"] else []
     said += [f"nvcc says {found['nvcc']}"] if found["nvcc"] else []
     said += ["it has no record"] if said and not found["cuda"] else []
@@ -57,7 +60,7 @@ def toolkit(seen: Json) -> Outcome:
     )
 
 
-def too_old(driver: str, row: Json) -> Optional[str]:
+def too_old(driver: str, row: Mapping[str, Any]) -> Optional[str]:  # Json: bounds of a lock, or a row of the catalog
     """Return why a driver does not serve a toolkit, given from which on it runs; None when it does.
 
     It must be as new as the toolkit's own, or new enough for minor-version compatibility where that exists.
@@ -68,19 +71,19 @@ def too_old(driver: str, row: Json) -> Optional[str]:
     return f"CUDA {row['version']} needs driver {minor or own} or newer, this is {driver}"
 
 
-def driver_serves(seen: Json) -> Outcome:
+def driver_serves(seen: "Seen") -> Outcome:
     """Check that the loaded driver is new enough for the toolkit in force."""
-    version, loaded = obeyed(seen)["plan"]["cuda"]["version"], observation(seen)["nvidia"]["module_version"]
+    version, loaded = given(obeyed(seen)["plan"]["cuda"])["version"], observation(seen)["nvidia"]["module_version"]
     row = seen["expected"]["cuda"]
     if row is None:
         return skipped(f"a driver for CUDA {version}", "the lock does not say which one that is")
-    problem = too_old(loaded, row)
+    problem = too_old(given(loaded), row)
     return held(problem is None, f"a driver that serves CUDA {version}", problem or f"driver {loaded}", RELOCK)
 
 
-def cudnn(seen: Json) -> Outcome:
+def cudnn(seen: "Seen") -> Outcome:
     """Check that the cuDNN in force is the locked one; its header gives three of the four figures."""
-    wanted, found = obeyed(seen)["plan"]["cudnn"]["version"], installed(seen)["cudnn"]
+    wanted, found = given(obeyed(seen)["plan"]["cudnn"])["version"], installed(seen)["cudnn"]
     right = found is not None and in_series(wanted, found)
     return held(
         right,

@@ -3,16 +3,22 @@
 Where gpuhost has not installed it none of them is made: it is off unless somebody asks for it.
 """
 
+from typing import TYPE_CHECKING, Any, Mapping, cast
+
 from ..host.guard.rules import PREFERENCES
 from ..host.probe.driver import CERTIFICATE
 from ..host.probe.virtualbox import AT_LOAD, DEVICE, LOADED_RELEASE, ORACLES, PROGRAM
 from ..host.virtualbox import judge
 from ..host.virtualbox.packages import MODULES
-from ..types import Json
+from ..types import present
 from .base import GUARD, Check, Outcome, held, on_host, skipped
 from .driver import REBOOT, UNASKED
 from .host import KERNELS, LOADED, PACKAGES, RUNNING, observation
 from .lock import installed
+
+if TYPE_CHECKING:
+    from ..shapes.answers import Virtualbox, VirtualboxRecord
+    from ..shapes.seen import Seen
 
 PLAYBOOK = "./run ansible-playbook playbooks/virtualbox.yml"
 #: What its checks begin with.
@@ -26,25 +32,25 @@ LOAD, UNLOAD = f"modprobe -a {' '.join(MODULES)}", f"modprobe -r {' '.join(rever
 RIGHTS = 0o600
 
 
-def virtualbox(seen: Json) -> Json:
+def virtualbox(seen: "Seen") -> "Virtualbox":
     """VirtualBox as the probe read it for the kernel that will boot."""
-    return dict(installed(seen).get("virtualbox") or {})
+    return cast("Virtualbox", installed(seen).get("virtualbox") or {})
 
 
-def is_there(seen: Json) -> bool:
+def is_there(seen: "Seen") -> bool:
     """Return whether gpuhost has installed VirtualBox on the host: there is a record of it, even one that is unread."""
-    found = seen["machine"].get("installed", {})
+    found: Mapping[str, Any] = seen["machine"].get("installed") or {}
     record = RECORD.replace("{root}", str(found.get("root")))
     unread = any(problem["what"] == record for problem in found.get("problems", []))
     return unread or bool((found.get("virtualbox") or {}).get("record"))
 
 
-def wanted(seen: Json) -> Json:
+def wanted(seen: "Seen") -> "VirtualboxRecord":
     """What was installed, as the record says it."""
-    return dict(virtualbox(seen)["record"])
+    return present(virtualbox(seen)["record"])
 
 
-def one(seen: Json) -> Outcome:
+def one(seen: "Seen") -> Outcome:
     """Check that VirtualBox is there once, and as it was installed."""
     found, record = virtualbox(seen), wanted(seen)
     required = f"VirtualBox {record['version']} alone, as it was installed"
@@ -55,7 +61,7 @@ def one(seen: Json) -> Outcome:
     return held(not told, required, "; ".join(told) or f"VirtualBox {record['version']}", PLAYBOOK)
 
 
-def modules(seen: Json) -> Outcome:
+def modules(seen: "Seen") -> Outcome:
     """Check that the kernel that will boot has the modules."""
     found = virtualbox(seen)
     required = f"modules of VirtualBox {wanted(seen)['version']} for kernel {found['kernel']}"
@@ -67,7 +73,7 @@ def modules(seen: Json) -> Outcome:
     return held(True, required, ", ".join(sorted(found["modules"])), "")
 
 
-def release(seen: Json) -> Outcome:
+def release(seen: "Seen") -> Outcome:
     """Check that modules, program and record are of one release."""
     found, record = virtualbox(seen), wanted(seen)
     required = f"modules and VBoxManage of {record['version']}"
@@ -77,7 +83,7 @@ def release(seen: Json) -> Outcome:
     return held(not told, required, told[0].what if told else f"all of {record['version']}", PLAYBOOK)
 
 
-def signed(seen: Json) -> Outcome:
+def signed(seen: "Seen") -> Outcome:
     """Check that Secure Boot will let the kernel load the modules."""
     state, found = observation(seen)["secure_boot"], virtualbox(seen)
     if state in UNASKED:
@@ -85,16 +91,17 @@ def signed(seen: Json) -> Outcome:
     required = "the modules are signed by a key that Secure Boot accepts"
     if state == "unknown":
         return skipped(required, "Secure Boot's state cannot be read", on_host("mokutil --sb-state"))
-    bare = sorted(name for name, module in found["modules"].items() if module["signed"] is False)
+    modules = {name: present(module) for name, module in found["modules"].items()}
+    bare = sorted(name for name, module in modules.items() if module["signed"] is False)
     if bare:
         return held(False, required, f"{', '.join(bare)} is unsigned", PLAYBOOK)
-    signers = sorted({module["signer"] or "a key that modinfo does not name" for module in found["modules"].values()})
+    signers = sorted({module["signer"] or "a key that modinfo does not name" for module in modules.values()})
     if found["key"]["made"] and found["key"]["enrolled"] is False:
         return held(False, required, f"signed by {', '.join(signers)}, a key that is not enrolled", ENROL)
     return held(True, required, f"signed by {', '.join(signers)}", "")
 
 
-def loaded(seen: Json) -> Outcome:
+def loaded(seen: "Seen") -> Outcome:
     """Check that the module is loaded, and reached by VirtualBox's own programs alone."""
     found, running = virtualbox(seen), observation(seen)["kernel"]["running"]
     required = f"vboxdrv is loaded, and {DEVICE} is root's alone"
@@ -112,7 +119,7 @@ def loaded(seen: Json) -> Outcome:
     return held(True, required, "so it is", "")
 
 
-def group(seen: Json) -> Outcome:
+def group(seen: "Seen") -> Outcome:
     """Check that the users who were let in are in the group."""
     found, joined = virtualbox(seen)["members"], wanted(seen)["joined"]
     required = f"in the group vboxusers: {', '.join(joined)}" if joined else "the group vboxusers"
@@ -122,7 +129,7 @@ def group(seen: Json) -> Outcome:
     return held(not absent, required, f"not in it: {', '.join(absent)}" if absent else "so it is", PLAYBOOK)
 
 
-def processor(seen: Json) -> Outcome:
+def processor(seen: "Seen") -> Outcome:
     """Check that KVM leaves the processor's virtualisation to VirtualBox."""
     found, running = virtualbox(seen), observation(seen)["kernel"]["running"]
     need = judge.in_the_way(found, running)
@@ -132,7 +139,7 @@ def processor(seen: Json) -> Outcome:
     return held(False, required, need.what, on_host(need.remedy))
 
 
-def kept(seen: Json) -> Outcome:
+def kept(seen: "Seen") -> Outcome:
     """Check that updates leave VirtualBox alone."""
     guard, record = installed(seen)["guard"], wanted(seen)
     names = sorted(record["packages"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Mapping
 
 from rich.console import Console
 from rich.text import Text
@@ -13,8 +13,8 @@ from ..errors import GpuhostError, LockError, UsageError
 from ..planning import lock, lock_diff, lock_files, pylocks, specs, toolkits, words
 from ..planning.candidates import COMPONENTS, NAMES
 from ..report import terminal
+from ..shapes.lock import Lock
 from ..text import folder_name, printable
-from ..types import Json
 from .output import emit
 
 EXIT_DIFFERENT = 1
@@ -85,7 +85,7 @@ def show(arguments: argparse.Namespace, out: Console, err: Console) -> int:
     return 0
 
 
-def lines(found: Json) -> List[str]:
+def lines(found: Lock) -> List[str]:
     """Return what a lock installs, in lines for a person."""
     plan, contents = found["plan"], found["contents"]
     told = [f"lock of {', '.join(lock.hosts_of(found))}: {plan['platform']}, {words.cards(plan)}"]
@@ -93,13 +93,14 @@ def lines(found: Json) -> List[str]:
         part = plan[name]
         more = [words.came_from(name, part), words.remark(name, part)] if part else []
         told.append(f"{NAMES[name]}: {part['version'] if part else 'none'}" + "".join(f"; {m}" for m in more if m))
-    if plan["driver"] and plan["driver"].get("packages"):
-        told.append(f"driver: {len(plan['driver']['packages'])} packages of the archive, each by sha256")
+    driver: Mapping[str, Any] = plan["driver"] or {}
+    if driver.get("packages"):
+        told.append(f"driver: {len(driver['packages'])} packages of the archive, each by sha256")
     for row in contents["toolkits"]:
         told.append(f"{NAMES[row['name']]} {row['version']} {toolkits.TITLES[row['kind']]}")
-    for name, environment in found["environments"].items():
+    for named, environment in found["environments"].items():
         size = sum(row["size"] or 0 for row in environment["packages"]) / 1e6
-        told.append(f"{name}: Python {environment['python']}, {len(environment['packages'])} packages, {size:.0f} MB")
+        told.append(f"{named}: Python {environment['python']}, {len(environment['packages'])} packages, {size:.0f} MB")
     archive = [*(p for rows in contents["pythons"].values() for p in rows), *contents["opencv"]["packages"]]
     told.append(f"of the distribution's archive: {', '.join(dict.fromkeys(archive))}")
     if contents["weights"]:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, Sequence, Tuple
+from typing import Any, Callable, Mapping, Sequence, Tuple, cast
 
 from .. import strict_json
 from ..doctor import bundle
@@ -16,6 +16,7 @@ from ..host.commands import NOT_FOUND
 from ..host.probe.machine import observe
 from ..redact import Redactor
 from ..report.support import public_versions
+from ..shapes.observation import Observation
 from ..shipping import answers
 from ..text import printable
 from ..types import Json
@@ -54,7 +55,7 @@ def run(arguments: Any) -> int:
     if root is not None and not root.is_dir():
         raise UsageError(f"{printable(root, 200)} is not a folder.", "Name the folder that stands for / (--root DIR).")
     found = observe(offers=True) if root is None else observe(str(root), of_tree(root))
-    text = json.dumps(redacted(found), indent=1, sort_keys=True) + "\n"
+    text = json.dumps(redacted(cast(Observation, found)), indent=1, sort_keys=True) + "\n"
     if arguments.output is None:
         sys.stdout.write(text)
         return 0
@@ -76,7 +77,7 @@ def of_tree(root: Path) -> Callable[[Sequence[str], float], Tuple[int, str, str]
     return answer
 
 
-def redacted(observation: Json) -> Json:
+def redacted(observation: Observation) -> Json:
     """Return an observation without what a stranger must not read."""
     clean = Redactor(bundle.hosts(observation), bundle.users(), public_versions())
     # Twice: a name that is learned late is taken out of what stands before it as well.
@@ -84,7 +85,7 @@ def redacted(observation: Json) -> Json:
     return dict(clean.value(observation))
 
 
-def load(file: str) -> Json:
+def load(file: str) -> Observation:
     """Read an observation from a file; whoever wrote it, it is checked against the schema before anything reads it."""
     again = "Make it anew on the machine: gpuhost observe -o FILE"
     try:
@@ -93,7 +94,7 @@ def load(file: str) -> Json:
         raise UnreadableError(
             f"The observation {printable(file, 200)} cannot be read: {printable(error, 200)}.", again
         ) from None
-    found = answers.observation(value)
+    found: Mapping[str, Any] = answers.observation(value)
     if "error" in found:
         raise UnreadableError(f"The observation {printable(file, 200)} is refused: {found['error']}", again)
-    return found
+    return cast(Observation, found)

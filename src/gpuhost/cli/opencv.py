@@ -15,6 +15,7 @@ from ..planning.plan import make as made_plan
 from ..planning.recipes import make, newest_for, toolkit_row
 from ..planning.request import request_from
 from ..planning.resolve import resolver
+from ..types import present
 
 
 class Catalog:
@@ -48,7 +49,7 @@ class Catalog:
         if plan["status"] != "planned":
             step = f"See why: gpuhost plan {' '.join('--gpu ' + card for card in cards)} --without tensorflow"
             raise failure("B-usage", "No CUDA fits these cards on this platform.", step)
-        return str(plan["cuda"]["version"]), str(plan["cudnn"]["version"])
+        return present(plan["cuda"])["version"], present(plan["cudnn"])["version"]
 
     def recipe(self, opencv: str, cuda: str, cudnn: str, platform: str, cards: List[str]) -> Recipe:
         """Return the recipe of an OpenCV release ("" for the newest that fits) for cards on a platform."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, cast
 
 from rich.console import Console
 
@@ -17,6 +17,7 @@ from ..planning.offers import resolver_for
 from ..planning.request import refuse_architecture, request_from, request_of
 from ..planning.resolve import Resolver, resolver
 from ..report import terminal as render
+from ..shapes.observation import Observation
 from ..versions import release
 from .observe import load
 from .output import emit
@@ -138,7 +139,8 @@ def requested(found: Resolver, arguments: argparse.Namespace) -> Tuple[Resolver,
     if taken is not None and arguments.os is not None:
         raise UsageError("--as and --os both say for which platform to plan.", "Leave one of them out.")
     own = typed is None and arguments.os is None
-    observation = observe(offers=own) if arguments.observation is None else load(arguments.observation)
+    seen = observe(offers=own) if arguments.observation is None else load(arguments.observation)
+    observation = cast(Observation, seen)
     if taken is not None:
         observation = platforms.taken_as(found.catalog, observation, taken)
     unknown = platforms.unknown(found.catalog, observation["platform"], "--as ")

@@ -6,13 +6,14 @@ import argparse
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fastjsonschema
 
 from ..errors import EnvironmentProblem, UsageError
 from ..planning.catalog import DATA, validator
 from ..report import history, report
+from ..shapes.report import Report
 from ..text import folder_name, printable, printable_lines
 from .child import waited
 from .output import emit
@@ -63,7 +64,7 @@ def run_report(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit(found)
         return 0
-    print(printable_lines("\n".join(report.ending(found, page))))
+    print(printable_lines("\n".join(report.ending(cast(Report, found), page))))
     if arguments.open and not webbrowser.open(page.as_uri()):
         raise EnvironmentProblem("No browser could be started here.", f"Open the page yourself: {page}")
     return 0

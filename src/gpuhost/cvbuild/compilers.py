@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from .commands import ask
 from .failures import failure
@@ -56,7 +56,7 @@ def found_on(path: str) -> List[Compiler]:
     return sorted(found.values(), key=lambda one: -one.major)
 
 
-def choose(there: Sequence[Compiler], bounds: Dict[str, Any], packages: Sequence[str], cuda: str) -> Compiler:
+def choose(there: Sequence[Compiler], bounds: Mapping[str, Any], packages: Sequence[str], cuda: str) -> Compiler:
     """Return the newest compiler within the toolkit's bounds: min and max are majors, None is unbounded."""
     low, high = bounds.get("min") or 0, bounds.get("max") or 10**6
     fit = [one for one in there if low <= one.major <= high]

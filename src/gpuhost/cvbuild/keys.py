@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, List, Mapping, Optional, Sequence
 
 from .. import strict_json
 from ..host import files
@@ -19,7 +19,7 @@ FORM = 2
 
 
 def inputs(
-    sources: List[Json],
+    sources: Sequence[Mapping[str, Any]],
     options: List[Option],
     toolkit: str,
     cudnn: str,

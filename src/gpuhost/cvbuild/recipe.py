@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from .. import strict_json
 from ..types import Json
 from .failures import failure
+
+if TYPE_CHECKING:
+    from ..shapes.lock import Compilers, SourceArtifact, Span
 
 SCHEMA = 1
 
@@ -22,12 +25,12 @@ class Recipe:
 
     opencv: str  # '4.14.0'
     package_version: str  # '4.14.0.94', the version of the wheel before its local part
-    sources: List[Json]  # kind, file, sha256 and package or url, as in the catalog
+    sources: List[SourceArtifact]  # kind, file, sha256 and package or url, as in the catalog
     capability_min: str  # the lowest capability of the DNN CUDA backend
-    cudnn: Json  # min, max
-    cuda: Json  # min, max
+    cudnn: Span  # min, max
+    cuda: Span  # min, max
     cmake_min: str
-    gcc: Json  # min, max of the toolkit's release (None: not bounded)
+    gcc: Compilers  # min, max of the toolkit's release (None: not bounded)
     gcc_packages: List[str]  # what the platform's archive has, best first: 'g++-8'
     clash_from_glibc: Optional[str] = None  # the first glibc that the toolkit's headers clash with
     integrated: List[str] = field(default_factory=list)  # capabilities of chips that are not cards
@@ -51,7 +54,7 @@ def load(path: Path) -> Recipe:
         raise failure("B-usage", f"The recipe {path} cannot be read: {error}.", step) from None
 
 
-def one_sdist(recipe: Recipe) -> Optional[Json]:
+def one_sdist(recipe: Recipe) -> Optional[SourceArtifact]:
     """The source row of an sdist, which holds opencv and opencv_contrib together; None when there are two tarballs."""
     rows = [row for row in recipe.sources if row["kind"] == "sdist"]
     return rows[-1] if rows else None

@@ -10,13 +10,12 @@ import shutil
 import tarfile
 import urllib.parse
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .. import strict_json
 from ..errors import ArtifactError, EnvironmentProblem, GpuhostError
 from ..host import download as artifacts
 from ..host import files, https, pip_index
-from ..types import Json
 from .failures import failure
 
 JSON_KIND = "application/vnd.pypi.simple.v1+json"
@@ -60,7 +59,7 @@ def address_in(page: str, kind: str, base: str, file: str) -> Optional[str]:
     return urllib.parse.urldefrag(found[0])[0] if found else None
 
 
-def locate(row: Json) -> str:
+def locate(row: Mapping[str, Any]) -> str:
     """The address of a source row: its own, or what the index lists under its file's name."""
     if row.get("url"):
         return str(row["url"])
@@ -74,7 +73,7 @@ def locate(row: Json) -> str:
     return https.with_login(found, base)
 
 
-def name_of(row: Json) -> str:
+def name_of(row: Mapping[str, Any]) -> str:
     """The file's name: the row's, or the last part of its address."""
     return str(row.get("file") or str(row["url"]).rsplit("/", 1)[-1])
 
@@ -89,7 +88,7 @@ def check_given(given: Sequence[Path]) -> None:
             raise failure("B-usage", f"The sources {path} cannot be read.", f"Let it be read: chmod a+r {path}")
 
 
-def matched(rows: Sequence[Json], given: Sequence[Path]) -> Dict[str, Path]:
+def matched(rows: Sequence[Mapping[str, Any]], given: Sequence[Path]) -> Dict[str, Path]:
     """The files that a user gives, by checksum, whatever they are called; one that no row wants is refused by name."""
     found = {files.sha256(path): path for path in given}
     wanted = {str(row["sha256"]): name_of(row) for row in rows}
@@ -104,7 +103,7 @@ def matched(rows: Sequence[Json], given: Sequence[Path]) -> Dict[str, Path]:
     return found
 
 
-def obtain(row: Json, cache: Path, given: Optional[Path] = None) -> Path:
+def obtain(row: Mapping[str, Any], cache: Path, given: Optional[Path] = None) -> Path:
     """A source file in the artifact cache, by its checksum; `given`, which has it, is taken instead of a download."""
     if given is not None:
         return given

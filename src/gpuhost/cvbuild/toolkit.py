@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..versions import release, within
 from .archs import listed_by_nvcc
@@ -187,7 +187,7 @@ def same_version(header: str, library: str) -> bool:
     return all(a == b for a, b in zip(release(header), release(library)))
 
 
-def check_bounds(what: str, found: str, bounds: Dict[str, Any], identity: str, opencv: str) -> None:
+def check_bounds(what: str, found: str, bounds: Mapping[str, Any], identity: str, opencv: str) -> None:
     """Refuse a version outside what an OpenCV release was seen to build with."""
     if within(found, bounds):
         return
@@ -199,7 +199,7 @@ def check_bounds(what: str, found: str, bounds: Dict[str, Any], identity: str, o
 
 
 def check_toolkit(
-    toolkit: Toolkit, cudnn: Cudnn, cuda_bounds: Dict[str, Any], dnn: Dict[str, Any], opencv: str
+    toolkit: Toolkit, cudnn: Cudnn, cuda_bounds: Mapping[str, Any], dnn: Mapping[str, Any], opencv: str
 ) -> None:
     """Refuse a toolkit or a cuDNN that this OpenCV was not made for."""
     series = ".".join(str(n) for n in release(toolkit.version)[:2])

@@ -1,13 +1,14 @@
 """What a diagnosis is: a known failure with its cause and its fix, and how it shows itself at a check of verify/."""
 
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Tuple
 
-from ..types import Json
+if TYPE_CHECKING:
+    from ..shapes.seen import Seen
 
-Remedy = Callable[[Json], str]
+Remedy = Callable[["Seen"], str]
 
 
-def always(seen: Json) -> bool:
+def always(seen: "Seen") -> bool:
     """The sign of a failure that can have one cause only."""
     return True
 
@@ -20,7 +21,7 @@ class Sign(NamedTuple):
     """
 
     check: str
-    seen: Callable[[Json], bool] = always
+    seen: "Callable[[Seen], bool]" = always
     remedy: Optional[Remedy] = None
 
 

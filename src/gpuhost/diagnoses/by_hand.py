@@ -7,7 +7,7 @@ no command is known for this distribution. None takes a source or a package away
 import posixpath
 import re
 import shlex
-from typing import List
+from typing import TYPE_CHECKING, List
 
 from ..checks.base import on_host
 from ..checks.card import LEGACY, OTHER_FLAVOUR, kernel_says, signs, without_instances
@@ -21,8 +21,10 @@ from ..host.driver.offer import ADDED, COMPONENTS, UPDATE, component_lines
 from ..host.parse.kernels import headers_package, of_the_archive
 from ..host.probe.boot import DEFAULT, GRUB_SETTINGS, LOADER_SETTINGS, ONE_SHOT, variable_path
 from ..host.probe.driver import COMMAND_LINE, is_driver
-from ..types import Json
 from ..versions import release
+
+if TYPE_CHECKING:
+    from ..shapes.seen import Seen
 
 #: Arch's own packages have had open modules only since driver 590.
 ARCHS_CLOSED = "closed modules: nvidia-580xx-dkms of the AUR"
@@ -35,12 +37,12 @@ INITRAMFS = {
 }
 
 
-def family(seen: Json) -> str:
+def family(seen: "Seen") -> str:
     """The program that installs packages there; "" where it is not known. A host with a lock has apt."""
     return str(seen["as_found"]["family"] or "") if is_as_found(seen) else APT
 
 
-def installed(seen: Json, pattern: str) -> List[str]:
+def installed(seen: "Seen", pattern: str) -> List[str]:
     """The names of installed packages that match, sorted; dpkg's only."""
     packages = observation(seen)["packages"]
     return [name for name in sorted(packages) if packages[name]["state"] == "installed" and re.match(pattern, name)]
@@ -54,7 +56,7 @@ _NAMED_AFTER_BRANCH = (
 )
 
 
-def branch(seen: Json) -> str:
+def branch(seen: "Seen") -> str:
     """The driver's branch as packages are named after it, as in nvidia-driver-535-server; "" where none says it.
 
     What an upgrade to the next branch leaves has the old branch in its name and the new one in its version.
@@ -68,22 +70,22 @@ def branch(seen: Json) -> str:
     return ""
 
 
-def boots(seen: Json) -> str:
+def boots(seen: "Seen") -> str:
     """The kernel that will boot."""
     return str(driver(seen)["kernel"] or observation(seen)["kernel"]["running"])
 
 
-def kernel(seen: Json) -> str:
+def kernel(seen: "Seen") -> str:
     """The same as a word of a shell."""
     return shlex.quote(boots(seen))
 
 
-def is_dkms(seen: Json) -> bool:
+def is_dkms(seen: "Seen") -> bool:
     """Return whether DKMS builds the module there."""
     return bool(driver(seen)["dkms"] or installed(seen, r"nvidia-(kernel-)?(open-)?dkms"))
 
 
-def reboot(seen: Json) -> str:
+def reboot(seen: "Seen") -> str:
     """D01, D09: what takes effect with the next start."""
     running, coming = observation(seen)["kernel"]["running"], driver(seen)["kernel"]
     if observation(seen)["nvidia"]["module_loaded"] or observation(seen)["reboot_required"] or running != coming:
@@ -91,7 +93,7 @@ def reboot(seen: Json) -> str:
     return on_host("modprobe nvidia || dmesg | tail -n 20")
 
 
-def libraries(seen: Json) -> str:
+def libraries(seen: "Seen") -> str:
     """D01: a reboot, after the module of the library's version was built where it is not on the disk yet."""
     module, library = driver(seen)["module"], driver(seen)["library"]
     if module is None or library is None or module["version"] == library:
@@ -100,7 +102,7 @@ def libraries(seen: Json) -> str:
     return built if built else on_host("reboot")
 
 
-def module_again(seen: Json) -> str:
+def module_again(seen: "Seen") -> str:
     """D08: build or install the module for the kernel that will boot, then boot it."""
     release, of = kernel(seen), family(seen)
     if of == APT:
@@ -137,7 +139,7 @@ def arch_headers(kernel: str) -> str:
     return f"linux-{found.group(1)}-headers" if found else "linux-headers"
 
 
-def unpinned(seen: Json) -> str:
+def unpinned(seen: "Seen") -> str:
     """D50: the boot loader's newest entry, by what names another one."""
     of, named = family(seen), pinned_by(seen)
     for variable, command in ((DEFAULT, "set-default"), (ONE_SHOT, "set-oneshot")):
@@ -158,7 +160,7 @@ def new_menu(of: str) -> str:
     return made.get(of, "grub2-mkconfig -o /boot/grub2/grub.cfg")
 
 
-def without_nouveau(seen: Json) -> str:
+def without_nouveau(seen: "Seen") -> str:
     """D10: blacklist nouveau, make the initramfs anew, boot."""
     renew = INITRAMFS.get(family(seen))
     if renew is None:
@@ -167,7 +169,7 @@ def without_nouveau(seen: Json) -> str:
     return on_host(f"{renew} && reboot" if driver(seen)["nouveau"]["blacklisted"] else f"{lines} && {renew} && reboot")
 
 
-def signed(seen: Json) -> str:
+def signed(seen: "Seen") -> str:
     """D11: modules that the distribution has signed, or the machine's own key, enrolled at the next start."""
     of = family(seen)
     if of == APT:
@@ -190,7 +192,7 @@ def signed(seen: Json) -> str:
     return on_host("mokutil --import /var/lib/dkms/mok.pub && reboot  # on the blue screen: Enroll MOK")
 
 
-def new_keyring(seen: Json) -> str:
+def new_keyring(seen: "Seen") -> str:
     """D07: NVIDIA's own package of its key, from each of its repositories that cannot be read."""
     uris = [uri for source in unread(observation(seen)) for uri in source["uris"] if site_of(uri) in VENDORS]
     if not uris or not uris[0].startswith("https://") or "@" in uris[0]:
@@ -199,7 +201,7 @@ def new_keyring(seen: Json) -> str:
     return on_host(f"curl -fsSLO {at} && dpkg -i {KEYRING} && apt-get update")
 
 
-def install(seen: Json) -> str:
+def install(seen: "Seen") -> str:
     """D15, D37: the distribution's own driver, in the newest version that it has."""
     of, distribution = family(seen), observation(seen)["platform"]["distribution"]
     if of == APT and distribution in ("ubuntu", "linuxmint", "pop"):
@@ -217,7 +219,7 @@ def install(seen: Json) -> str:
     return ""
 
 
-def kernel_packages(seen: Json) -> str:
+def kernel_packages(seen: "Seen") -> str:
     """Debian's packages of the newest kernel and of its headers, which come together; else the headers of the kernel
     that boots: DKMS builds for no kernel without them.
     """
@@ -227,7 +229,7 @@ def kernel_packages(seen: Json) -> str:
     return f"linux-image-{flavour.group(1)} linux-headers-{flavour.group(1)}"
 
 
-def non_free(seen: Json) -> str:
+def non_free(seen: "Seen") -> str:
     """What names the components that Debian's driver is in, where no source of a host does; "" where one does."""
     sources = [s for s in observation(seen)["apt"]["sources"] if s["enabled"] and "deb" in s["types"]]
     if any("non-free" in source["components"] for source in sources):
@@ -236,7 +238,7 @@ def non_free(seen: Json) -> str:
     return f"printf '%s\\n' {' '.join(map(shlex.quote, lines))} > {ADDED} && " if lines else ""
 
 
-def legacy(seen: Json) -> str:
+def legacy(seen: "Seen") -> str:
     """D13: the other flavour of the modules where the kernel's lines ask for it, or the branch that they name; else
     what the distribution finds for the card.
     """
@@ -250,9 +252,10 @@ def legacy(seen: Json) -> str:
     return install(seen)
 
 
-def other_flavour(seen: Json) -> str:
+def other_flavour(seen: "Seen") -> str:
     """D13: open modules in place of closed ones, or closed ones in place of open ones."""
-    closed = driver(seen)["module"] is not None and driver(seen)["module"]["open"]
+    module = driver(seen)["module"]
+    closed = module is not None and module["open"]
     of, named = family(seen), branch(seen).replace("-open", "")
     if of == APT and named:
         return on_host(f"apt-get install nvidia-driver-{named}{'' if closed else '-open'} && reboot")
@@ -272,7 +275,7 @@ def other_flavour(seen: Json) -> str:
     return on_host(commands[of][0 if closed else 1]) if of in commands else ""
 
 
-def library(seen: Json) -> str:
+def library(seen: "Seen") -> str:
     """D40: the package that holds libcuda."""
     of = family(seen)
     if place(seen) == CONTAINER:
@@ -293,7 +296,7 @@ def library(seen: Json) -> str:
     return on_host(packages[of]) if of in packages else on_host("ldconfig && ldconfig -p | grep libcuda")
 
 
-def into_container(seen: Json) -> str:
+def into_container(seen: "Seen") -> str:
     """D39: a container that is given the cards."""
     return on_host(
         "docker run --rm --gpus all IMAGE nvidia-smi"
@@ -301,7 +304,7 @@ def into_container(seen: Json) -> str:
     )
 
 
-def specification(seen: Json) -> str:
+def specification(seen: "Seen") -> str:
     """D49: the CDI specification anew, in the files that are stale here; from a container, on its machine."""
     if place(seen) == CONTAINER:
         where = "on the machine that runs the container; then start the container anew"
@@ -314,7 +317,7 @@ def specification(seen: Json) -> str:
 TORCH_SERIES = ("11.8", "12.1", "12.4", "12.6", "12.8")
 
 
-def framework(seen: Json) -> str:
+def framework(seen: "Seen") -> str:
     """D30, D42: the build with CUDA of what the environment has without it."""
     python, pip = shlex.quote(str(environment(seen)["path"])), "-m pip install --upgrade --force-reinstall"
     served = str((seen.get("cuda") or {}).get("version") or "0.0")
@@ -341,7 +344,7 @@ _OUT_AT_BOOT = (
 )
 
 
-def let_in(seen: Json) -> str:
+def let_in(seen: "Seen") -> str:
     """D44: the switch that wrote the file, where it is Ubuntu's; else the lines become comments in the named files, and
     the words go from where the kernel's command line is set.
     """
@@ -377,7 +380,7 @@ def without_word(word: str) -> str:
     return f"grubby --update-kernel=ALL --remove-args={shlex.quote(word)}{more}"
 
 
-def open_nodes(seen: Json) -> str:
+def open_nodes(seen: "Seen") -> str:
     """D43: the group of the nodes where it may use them, else nodes for everybody."""
     closed = signs(seen)["closed"]
     groups = sorted({found["group"] for found in closed.values()})
@@ -392,7 +395,7 @@ def open_nodes(seen: Json) -> str:
     return on_host(f"chmod 0666 {nodes} # and at each start: NVreg_DeviceFileMode=0666 in /etc/modprobe.d")
 
 
-def fabric_manager(seen: Json) -> str:
+def fabric_manager(seen: "Seen") -> str:
     """D45: the service in the driver's very version, on the machine that has the switches."""
     version = str(observation(seen)["nvidia"]["module_version"] or driver(seen)["library"] or "")
     packages = {
@@ -407,14 +410,14 @@ def fabric_manager(seen: Json) -> str:
     return on_host(f"{packages[family(seen)]} && systemctl enable --now nvidia-fabricmanager{where}")
 
 
-def reset(seen: Json) -> str:
+def reset(seen: "Seen") -> str:
     """D46: a reset of the cards that cannot be read."""
     addresses = sorted(card["pci_address"] for card in observation(seen)["gpus"] if not card["readable"])
     which = f" -i {shlex.quote(','.join(addresses))}" if addresses else ""
     return on_host(f"nvidia-smi --gpu-reset{which} # no program may use the card; where it is refused: reboot")
 
 
-def without_compat(seen: Json) -> str:
+def without_compat(seen: "Seen") -> str:
     """D48: the variable without the folder, where it has it; else the packages out, or the linker's lines for it.
 
     The folder is named as the linker is configured: the file's own path does not show the link /usr/local/cuda.
@@ -443,18 +446,18 @@ def lasting(command: str, name: str) -> str:
     return f"{command} # and where it is set for each login: grep -s {name} /etc/environment /etc/profile.d/* ~/.*rc"
 
 
-def shown_cards(seen: Json) -> str:
+def shown_cards(seen: "Seen") -> str:
     """D41: every card for CUDA."""
     return on_host(lasting("unset CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"))
 
 
-def instances(seen: Json) -> str:
+def instances(seen: "Seen") -> str:
     """D47: one instance with the whole card, or MIG off; nothing is taken from anybody by the first."""
     cards = shlex.quote(",".join(without_instances(seen)))
     off = f"nvidia-smi -i {cards} -mig 0"
     return on_host(f"nvidia-smi mig -i {cards} -cgi 0 -C # one instance with the whole card; or MIG off: {off}")
 
 
-def node(seen: Json) -> str:
+def node(seen: "Seen") -> str:
     """D14: the module and the node of unified memory."""
     return on_host("modprobe nvidia-uvm && nvidia-modprobe -u -c=0")

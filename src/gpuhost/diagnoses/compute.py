@@ -4,7 +4,7 @@ import posixpath
 import re
 import shlex
 from functools import partial
-from typing import Callable, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Tuple
 
 from ..checks.base import on_host
 from ..checks.card import signs
@@ -15,9 +15,13 @@ from ..checks.opencv import CV2, providers
 from ..checks.opencv import environment as opencv
 from ..checks.python import NAMES, framework, is_for_processor, uncovered, words
 from ..checks.tensorflow import CUDNN, LINKER, cudnn_library, says
-from ..types import Json
 from . import by_hand
 from .base import Diagnosis, Sign
+
+if TYPE_CHECKING:
+    from ..shapes.answers import SearchPlace
+    from ..shapes.lock import Framework
+    from ..shapes.seen import Seen
 
 #: Below this many free MiB on a card TensorFlow's first convolution can fail for lack of memory.
 LITTLE_MIB = 1024
@@ -33,25 +37,26 @@ IGNORED = "Ignoring visible gpu device"
 ON_CPU = "took the CPU|switching to CPU|not built with CUDA"
 
 
-def renew(seen: Json) -> str:
+def renew(seen: "Seen") -> str:
     """What puts the locked OpenCV in place of the one that is there."""
     return again(seen, "opencv_cuda")
 
 
-def from_the_index(seen: Json) -> bool:
+def from_the_index(seen: "Seen") -> bool:
     """Return whether the package index's OpenCV is there instead of one built here, whose version has a +."""
     there = {normal(name): versions for name, versions in opencv(seen)["packages"].items()}
-    built = "+" in str((seen["expected"]["environments"]["opencv_cuda"].get("packages") or {}).get(CV2, ""))
+    wanted: Mapping[str, Any] = seen["expected"]["environments"]["opencv_cuda"]
+    built = "+" in str((wanted.get("packages") or {}).get(CV2, ""))
     return built and all("+" not in version for version in there.get(CV2, ["+"]))
 
 
-def little_memory(seen: Json) -> bool:
+def little_memory(seen: "Seen") -> bool:
     """Return whether a card's memory is nearly full, or unknown: then the library's own words decide."""
     free = signs(seen)["free_mib"]
     return not free or min(free.values()) < LITTLE_MIB
 
 
-def out_of_the_way(path: str, environment: str, otherwise: str, seen: Json) -> str:
+def out_of_the_way(path: str, environment: str, otherwise: str, seen: "Seen") -> str:
     """The command that keeps the linker from the library that an environment found at `path`; `otherwise` where it
     is one of ours in its place.
 
@@ -69,7 +74,7 @@ def out_of_the_way(path: str, environment: str, otherwise: str, seen: Json) -> s
     return by_hand.out_of_the_linker(folder)
 
 
-def unset(row: Json) -> str:
+def unset(row: "SearchPlace") -> str:
     """The command that takes a variable out of the files that set it for a login, as no environment here needs it.
 
     The line stays as a comment after a command that does nothing, so that a script around it stays complete.
@@ -81,13 +86,14 @@ def unset(row: Json) -> str:
     return on_host(f"sed -E -i --follow-symlinks 's/^\\s*(export\\s+)?{variable}=/: # &/' {files}  # and log in anew")
 
 
-def without_other_cudnn(seen: Json) -> str:
+def without_other_cudnn(seen: "Seen") -> str:
     """The command that takes another cuDNN out of the linker's way; where it is ours, what installs it."""
-    path = str(cudnn_library(seen).get("path") or "")
+    library = cudnn_library(seen)
+    path = (library and library.get("path")) or ""
     return out_of_the_way(path, "dl4cv", on_host(LINKER, CUDNN), seen)
 
 
-def without_strangers(component: str, seen: Json) -> str:
+def without_strangers(component: "Framework", seen: "Seen") -> str:
     """The command that takes the first library that is not meant for an environment out of its way, or else makes the
     environment anew.
     """
@@ -96,18 +102,19 @@ def without_strangers(component: str, seen: Json) -> str:
     return out_of_the_way(names[0], environment, otherwise, seen) if names else otherwise
 
 
-def tells(pattern: str, seen: Json) -> bool:
+def tells(pattern: str, seen: "Seen") -> bool:
     """Return whether OpenCV's error on the card says this."""
     done = opencv(seen).get("computed") or {}
     return re.search(pattern, done.get("cuda_error") or "") is not None
 
 
-def benchmark_tells(pattern: str, model: str, seen: Json) -> bool:
+def benchmark_tells(pattern: str, model: str, seen: "Seen") -> bool:
     """Return whether the error of a model's benchmark says this."""
-    return re.search(pattern, str(seen["benchmark"].get(model, {}).get("error", ""))) is not None
+    found: Mapping[str, Any] = seen["benchmark"].get(model) or {}
+    return re.search(pattern, str(found.get("error", ""))) is not None
 
 
-def shadowed(seen: Json) -> bool:
+def shadowed(seen: "Seen") -> bool:
     """Return whether the imported cv2 is not the environment's own, or is one of several."""
     where = opencv(seen).get("module")
     if where is None:
@@ -123,22 +130,22 @@ def at_benchmark(pattern: str) -> Tuple[Sign, ...]:
     )
 
 
-def of_python(seen_in: Callable[[Json, str], bool], *names: str) -> Tuple[Sign, ...]:
+def of_python(seen_in: "Callable[[Seen, str], bool]", *names: str) -> Tuple[Sign, ...]:
     """The signs of a diagnosis in a Python environment that the user named, by framework; all of them by default."""
     return tuple(Sign(f"python.{name}", partial(_in_framework, seen_in, name)) for name in names or tuple(NAMES))
 
 
-def _in_framework(seen_in: Callable[[Json, str], bool], name: str, seen: Json) -> bool:
+def _in_framework(seen_in: "Callable[[Seen, str], bool]", name: str, seen: "Seen") -> bool:
     """Return whether a framework shows it."""
     return bool(framework(seen, name)) and seen_in(seen, name)
 
 
-def says_in_python(pattern: str) -> Callable[[Json, str], bool]:
+def says_in_python(pattern: str) -> "Callable[[Seen, str], bool]":
     """Return whether a framework's words in such an environment say this."""
     return lambda seen, name: re.search(pattern, words(seen, name)) is not None
 
 
-def has_no_code(seen: Json, name: str) -> bool:
+def has_no_code(seen: "Seen", name: str) -> bool:
     """Return whether a framework has no code for a card, by what it holds or by its own words."""
     return bool(uncovered(seen, name)) or says_in_python(NO_CODE)(seen, name)
 
@@ -265,9 +272,9 @@ TABLE = (
         "An environment loads the CUDA libraries of another one",
         "A folder in LD_LIBRARY_PATH, or first in the linker's list, has others of the same names; or a file is gone.",
         "Take that folder out of the way: each environment here finds its own, and none needs the variable.",
-        signs=tuple(
-            Sign(check, remedy=partial(without_strangers, component))
-            for component, check in (("opencv", "opencv.libraries"), ("tensorflow", "tensorflow.own"))
+        signs=(
+            Sign("opencv.libraries", remedy=partial(without_strangers, "opencv")),
+            Sign("tensorflow.own", remedy=partial(without_strangers, "tensorflow")),
         ),
         messages=(
             "CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH",

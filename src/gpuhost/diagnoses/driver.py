@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from ..checks.base import DRIVER, RELOCK, on_host
 from ..checks.card import (
@@ -27,20 +27,23 @@ from ..checks.found import CONTAINER, is_as_found, missing_traces, place
 from ..checks.host import observation
 from ..host.guard.rules import is_of_kernel
 from ..host.probe.driver import CERTIFICATE
-from ..types import Json
+from ..types import present
 from . import by_hand
 from .base import Diagnosis, Sign
 
+if TYPE_CHECKING:
+    from ..shapes.seen import Seen
 
-def without_newer_kernel(seen: Json) -> str:
+
+def without_newer_kernel(seen: "Seen") -> str:
     """The command that lets the driver's kernel boot again; where that one is gone, what installs the driver anew.
 
     A kernel that runs is not removed: its package asks first, and advises against it. The driver is brought to it.
     """
     record, boots = driver(seen)["record"], driver(seen)["kernel"]
-    made = record["kernel"]
+    made = present(record)["kernel"]
     if boots is not None and observation(seen)["kernel"]["running"] == boots:
-        return DRIVER if record["modules_from"] == "dkms" else RELOCK
+        return DRIVER if present(record)["modules_from"] == "dkms" else RELOCK
     names = [
         name
         for name, package in sorted(observation(seen)["packages"].items())
@@ -50,13 +53,13 @@ def without_newer_kernel(seen: Json) -> str:
     return on_host(f"apt-get purge {' '.join(map(shlex.quote, names))}") if there and names else DRIVER
 
 
-def other_flavour(seen: Json) -> bool:
+def other_flavour(seen: "Seen") -> bool:
     """Return whether the module is of the other flavour, open or proprietary, than the locked one."""
     module = driver(seen)["module"]
     return module is not None and module["open"] != (wanted(seen)["kernel_modules"] == "open")
 
 
-def without_nouveau(seen: Json) -> str:
+def without_nouveau(seen: "Seen") -> str:
     """What keeps nouveau out: a new initramfs where only that is old, a reboot where all is right for the next one."""
     found = driver(seen)["nouveau"]
     if not found["blacklisted"]:
@@ -65,87 +68,87 @@ def without_nouveau(seen: Json) -> str:
     return on_host(renew) if found["in_initramfs"] else REBOOT
 
 
-def held_by_nouveau(seen: Json) -> bool:
+def held_by_nouveau(seen: "Seen") -> bool:
     """Return whether nouveau has bound the card."""
     return "nouveau" in holders(seen)
 
 
-def is_pinned_past_the_driver(seen: Json) -> bool:
+def is_pinned_past_the_driver(seen: "Seen") -> bool:
     """Return whether the boot loader passes over the newest kernel, which gpuhost has made the driver for."""
     record, installed = driver(seen)["record"], observation(seen)["kernel"]["installed"]
     return pinned_by(seen) != "" and record is not None and installed[-1] == record["kernel"]
 
 
-def is_pinned_past_a_module(seen: Json) -> bool:
+def is_pinned_past_a_module(seen: "Seen") -> bool:
     """Return whether the boot loader chooses a kernel without a module, while the driver works with the newest."""
     found = observation(seen)
     works = found["nvidia"]["module_loaded"] and found["kernel"]["running"] in found["kernel"]["installed"][-1:]
     return pinned_by(seen) != "" and driver(seen)["module"] is None and works
 
 
-def refused(seen: Json) -> bool:
+def refused(seen: "Seen") -> bool:
     """Return whether the kernel's log says that it refused a module."""
     return kernel_says(seen, REFUSED) is not None
 
 
-def is_unsigned(seen: Json) -> bool:
+def is_unsigned(seen: "Seen") -> bool:
     """Return whether the module for the next boot is unsigned."""
     module = driver(seen)["module"]
     return module is not None and module["signed"] is False
 
 
-def not_served(seen: Json) -> bool:
+def not_served(seen: "Seen") -> bool:
     """Return whether the kernel's log says that this driver passes the card over."""
     return kernel_says(seen, LEGACY) is not None
 
 
-def is_kept_out(seen: Json) -> bool:
+def is_kept_out(seen: "Seen") -> bool:
     """Return whether a setting keeps the driver itself out."""
     return bool(driver(seen)["kept_out"])
 
 
-def is_lost(seen: Json) -> bool:
+def is_lost(seen: "Seen") -> bool:
     """Return whether the kernel's log or nvidia-smi reports a lost card; that nvidia-smi fails is not enough."""
     return kernel_says(seen, FALLEN) is not None or smi_says(seen, LOST)
 
 
-def waits_for_reset(seen: Json) -> bool:
+def waits_for_reset(seen: "Seen") -> bool:
     """Return whether nvidia-smi, or the last word of the kernel about it, says that a card has to be reset."""
     return smi_says(seen, RESET) or re.search(RESET, kernel_says(seen, "Xid .*: 154,") or "") is not None
 
 
-def is_forbidden(seen: Json) -> bool:
+def is_forbidden(seen: "Seen") -> bool:
     """Return whether NVML says that whoever asked may not use the driver."""
     return smi_says(seen, "insufficient permissions")
 
 
-def library_is_ahead(seen: Json) -> bool:
+def library_is_ahead(seen: "Seen") -> bool:
     """Return whether only the library was replaced on a host without a lock: disk and kernel have one module."""
     module, loaded = driver(seen)["module"], observation(seen)["nvidia"]["module_version"]
     return is_as_found(seen) and module is not None and module["version"] == loaded and are_apart(seen)
 
 
-def only_memory_is_missing(seen: Json) -> bool:
+def only_memory_is_missing(seen: "Seen") -> bool:
     """Return whether the driver's own nodes are there and only CUDA's is missing."""
     return uvm_is_missing(seen) and "nvidiactl" in signs(seen)["nodes"]
 
 
-def loads_compat(seen: Json) -> bool:
+def loads_compat(seen: "Seen") -> bool:
     """Return whether a program loads the toolkit's libcuda instead of the driver's, and is refused."""
     return init_code(seen) in COMPAT and "/compat/" in str(answer(seen)["library"])
 
 
-def in_container(seen: Json) -> bool:
+def in_container(seen: "Seen") -> bool:
     """Return whether this is a container."""
     return place(seen) == CONTAINER
 
 
-def start_gives(*codes: int) -> Callable[[Json], bool]:
+def start_gives(*codes: int) -> "Callable[[Seen], bool]":
     """Return whether the start of CUDA has given one of these codes."""
     return lambda seen: init_code(seen) in codes
 
 
-def is_hidden(seen: Json) -> bool:
+def is_hidden(seen: "Seen") -> bool:
     """Return whether a variable of the caller keeps cards from CUDA."""
     return init_code(seen) in (0, NO_DEVICE) and "CUDA_VISIBLE_DEVICES" in answer(seen)["variables"]
 

@@ -1,6 +1,6 @@
 """Diagnoses of apt sources, packages, and the guard over them."""
 
-from typing import List
+from typing import TYPE_CHECKING, List
 
 from ..checks.base import on_host
 from ..checks.driver import driver, wanted
@@ -8,23 +8,26 @@ from ..checks.host import observation, row
 from ..checks.lock import installed
 from ..checks.sources import VENDORS, one_update, removal, site_of, unknown_sources, unread
 from ..host.driver.judge import Packages, other_branches, replaced
-from ..types import Json
 from . import by_hand
 from .base import Diagnosis, Sign
 
+if TYPE_CHECKING:
+    from ..shapes.observation import Source
+    from ..shapes.seen import Seen
 
-def stack(seen: Json) -> Packages:
+
+def stack(seen: "Seen") -> Packages:
     """The installed packages of the driver and its kernel, as the guard's probe computes them."""
     return Packages(installed(seen)["guard"]["stack"])
 
 
-def has_replaced(seen: Json) -> bool:
+def has_replaced(seen: "Seen") -> bool:
     """Return whether a recorded package of the driver was replaced or removed."""
     record = driver(seen)["record"]
     return record is not None and bool(replaced(record, stack(seen)))
 
 
-def has_jumped(seen: Json) -> bool:
+def has_jumped(seen: "Seen") -> bool:
     """Return whether the recorded branch is not the lock's, or packages of another branch are there."""
     record = driver(seen)["record"]
     if record is None:
@@ -32,7 +35,7 @@ def has_jumped(seen: Json) -> bool:
     return record["branch"] != wanted(seen)["branch"] or bool(other_branches(record, stack(seen)))
 
 
-def unread_vendor(seen: Json) -> List[Json]:
+def unread_vendor(seen: "Seen") -> "List[Source]":
     """NVIDIA's own repositories that are in force and that apt could not read.
 
     Their key was replaced in April 2022, and the old one opens nothing any more.
@@ -40,13 +43,13 @@ def unread_vendor(seen: Json) -> List[Json]:
     return [s for s in unread(observation(seen)) if any(site_of(uri) in VENDORS for uri in s["uris"])]
 
 
-def without_vendor(seen: Json) -> str:
+def without_vendor(seen: "Seen") -> str:
     """The command that takes them out."""
     apt = observation(seen)["apt"]
     return on_host(one_update([removal(source, apt) for source in unread_vendor(seen)]))
 
 
-def only_vendor_is_unknown(seen: Json) -> bool:
+def only_vendor_is_unknown(seen: "Seen") -> bool:
     """Return whether unreadable repositories of NVIDIA are all that is wrong with the sources."""
     unknown = unknown_sources(observation(seen), row(seen))
     return len(unread_vendor(seen)) == len(unknown) > 0

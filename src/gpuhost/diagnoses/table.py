@@ -4,15 +4,17 @@ Adding one is one entry in a table of this room and one recorded host in tests/h
 a sign at one check the first whose sign is seen is taken, so that a special cause stands before a general one.
 """
 
-from typing import Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, NamedTuple, Optional
 
-from ..types import Json
 from . import build as diagnoses_build
 from . import compute as diagnoses_compute
 from . import driver as diagnoses_driver
 from . import packages as diagnoses_packages
 from . import virtualbox as diagnoses_virtualbox
 from .base import Diagnosis, Remedy, always
+
+if TYPE_CHECKING:
+    from ..shapes.seen import Seen
 
 TABLE = (
     *diagnoses_packages.TABLE,
@@ -31,7 +33,7 @@ class Named(NamedTuple):
     remedy: Optional[Remedy]
 
 
-def by_hand(sign: Named, remediation: str, seen: Json) -> str:
+def by_hand(sign: Named, remediation: str, seen: "Seen") -> str:
     """The remedy on a host that gpuhost has not provisioned: never a command that only one that it has can obey.
 
     `remediation` is that of the check.
@@ -43,7 +45,7 @@ def by_hand(sign: Named, remediation: str, seen: Json) -> str:
     return "" if "./run " in own else own
 
 
-def named(check: str, seen: Json) -> Optional[Named]:
+def named(check: str, seen: "Seen") -> Optional[Named]:
     """The diagnosis that a failed check shows; None when no sign of a known one is seen."""
     for one in TABLE:
         for sign in one.signs:

@@ -7,7 +7,7 @@ What is judged is one dict of what was collected about a host (`collect` fills i
 """
 
 from fnmatch import fnmatchcase
-from typing import Dict, Iterable, List, Optional
+from typing import TYPE_CHECKING, Dict, Iterable, List, Optional
 
 from ..checks import benchmark as checks_benchmark
 from ..checks import card as checks_card
@@ -37,7 +37,11 @@ from ..checks.base import (
     skipped,
 )
 from ..checks.found import NOT_SEEN, beyond, is_as_found, is_ours, missing_traces
-from ..types import Json
+
+if TYPE_CHECKING:
+    from ..shapes.observation import Problem
+    from ..shapes.report import Report
+    from ..shapes.seen import Seen
 from . import table as diagnoses
 
 OK, BROKEN, INCOMPLETE, NOT_PROVISIONED = "ok", "broken", "incomplete", "not provisioned"
@@ -85,7 +89,7 @@ def about(*subjects: str) -> List[str]:
     return [name for name in BY_ID if name.partition(".")[0] in subjects]
 
 
-def obstacle(check: Check, earlier: Dict[str, Result], seen: Json) -> Optional[str]:
+def obstacle(check: Check, earlier: Dict[str, Result], seen: "Seen") -> Optional[str]:
     """The check at the root of why this one cannot be made; None when all that it needs has passed.
 
     Without a lock much cannot be judged, and that alone keeps nothing else from being judged.
@@ -102,12 +106,12 @@ def obstacle(check: Check, earlier: Dict[str, Result], seen: Json) -> Optional[s
     return None
 
 
-def without_gpu(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+def without_gpu(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> bool:
     """Return whether the check speaks of a card on a host whose lock has none."""
     return check.gpu and earlier[LOCK].status == PASS and not checks_lock.obeyed(seen)["plan"]["gpus"]
 
 
-def left_out(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+def left_out(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> bool:
     """Return whether the check speaks of a component that the lock leaves out, or needs one that does."""
     lock = earlier.get(LOCK)
     if is_as_found(seen) or lock is None or lock.status != PASS:
@@ -116,21 +120,21 @@ def left_out(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     return bool(without) and any(one.id.partition(".")[0] in without for one in lineage(check))
 
 
-def not_served(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+def not_served(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> bool:
     """Return whether the check speaks of the detection service on a host whose generation has none."""
     if check.part != checks_service.SUBJECT or earlier["lock.provisioned"].status != PASS:
         return False
     return not checks_service.is_there(seen)
 
 
-def not_beside(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+def not_beside(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> bool:
     """Return whether the check speaks of VirtualBox on a host that gpuhost has not installed it on."""
     if check not in checks_virtualbox.CHECKS or "observation" not in seen["machine"]:
         return False
     return earlier["lock.present"].status == PASS and not checks_virtualbox.is_there(seen)
 
 
-def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
+def can_judge(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> bool:
     """Return whether this check is to be judged by what is collected for it; else its result is settled already."""
     if is_as_found(seen):
         settled = check.found is None
@@ -144,31 +148,31 @@ def can_judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> bool:
     return not settled and obstacle(check, earlier, seen) is None
 
 
-def problems(seen: Json) -> List[Json]:
+def problems(seen: "Seen") -> "List[Problem]":
     """Everything that the probe could not read on a host, each with `what` and `error`."""
-    machine = seen.get("machine") or {}
-    if "observation" not in machine:
+    machine = seen.get("machine")
+    if not machine or "observation" not in machine:
         return []
     return [*machine["observation"]["problems"], *machine["installed"]["problems"]]
 
 
-def is_whole(seen: Json) -> bool:
+def is_whole(seen: "Seen") -> bool:
     """Return whether the probe could read all of a host, but for what only explains failures."""
     return all(problem["what"] in EXPLAINING for problem in problems(seen))
 
 
-def unread(check: Check, seen: Json) -> List[Json]:
+def unread(check: Check, seen: "Seen") -> "List[Problem]":
     """What the probe could not read, of what this check rests on."""
     return [problem for problem in problems(seen) if rests_on(check, problem["what"], seen)]
 
 
-def rests_on(check: Check, what: str, seen: Json) -> bool:
+def rests_on(check: Check, what: str, seen: "Seen") -> bool:
     """Return whether this is one of the check's sources."""
     root = seen["machine"]["installed"]["root"]
     return any(fnmatchcase(what, source.replace("{root}", root)) for source in check.sources)
 
 
-def not_read(check: Check, missing: List[Json], seen: Json, earlier: Dict[str, Result]) -> Result:
+def not_read(check: Check, missing: "List[Problem]", seen: "Seen", earlier: Dict[str, Result]) -> Result:
     """The result of a check that rests on what could not be read.
 
     The first one that rests on it fails; the others are skipped with that one's name, so one cause is one failure.
@@ -182,7 +186,7 @@ def not_read(check: Check, missing: List[Json], seen: Json, earlier: Dict[str, R
     return result(check, Outcome(FAIL, f"{check.title}, seen in what the host says", told, remedy))
 
 
-def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
+def judge(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> Result:
     """The result of one check, given what was collected and the results of the checks that it needs."""
     if is_as_found(seen) and check.id == LOCK and seen["lock_error"] is not None:
         return result(check, check.judge(seen))
@@ -205,7 +209,7 @@ def judge(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     return diagnosed(check, check.judge(seen), seen)
 
 
-def judge_found(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
+def judge_found(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> Result:
     """The result of one check on a host without a lock. What cannot be judged there is skipped, and says why."""
     judge_it = check.found
     if judge_it is None:
@@ -222,14 +226,14 @@ def judge_found(check: Check, seen: Json, earlier: Dict[str, Result]) -> Result:
     return diagnosed(check, judge_it(seen), seen)
 
 
-def no_driver(check: Check, seen: Json) -> str:
+def no_driver(check: Check, seen: "Seen") -> str:
     """Return why a check of the driver says nothing where none was seen, and not all was read that would show one."""
     if check.part != "machine" or check.id == DRIVER or not missing_traces(seen):
         return ""
     return NOT_SEEN if BY_ID[DRIVER] in lineage(BY_ID[check.id]) else ""
 
 
-def diagnosed(check: Check, outcome: Outcome, seen: Json) -> Result:
+def diagnosed(check: Check, outcome: Outcome, seen: "Seen") -> Result:
     """A check's result; a failure carries the diagnosis whose sign is seen, and that sign's remedy if it has one."""
     sign = diagnoses.named(check.id, seen) if outcome.status == FAIL else None
     if sign is None:
@@ -272,19 +276,19 @@ def verdict(results: Iterable[Result], provisioned: bool, whole: bool) -> str:
     return OK if whole and statuses and SKIP not in statuses else INCOMPLETE
 
 
-def meaning(report: Json) -> str:
+def meaning(report: "Report") -> str:
     """Return what the verdict of a report says, in words."""
     if report["verdict"] == OK and report["plan"] is not None and not report["plan"]["gpus"]:
         return "CPU stack; no GPU was asked for"
     return MEANING[report["verdict"]]
 
 
-def is_unreachable(seen: Json) -> bool:
+def is_unreachable(seen: "Seen") -> bool:
     """Return whether a host could not be connected to."""
     return bool(seen.get("machine", {}).get("unreachable"))
 
 
-def is_provisioned(seen: Json) -> bool:
+def is_provisioned(seen: "Seen") -> bool:
     """Return whether a host has a lock and a generation in force. One that cannot be read is taken as if it had."""
     if seen["lock_error"] is not None:
         return not seen["lock_error"]["missing"]

@@ -1,16 +1,21 @@
 """Diagnoses of VirtualBox, which stands beside the driver: its modules, their signature, and what is in their way."""
 
+from typing import TYPE_CHECKING
+
 from ..checks.base import on_host
 from ..checks.virtualbox import PLAYBOOK, virtualbox
 from ..host.virtualbox import judge
-from ..types import Json
+from ..types import present
 from .base import Diagnosis, Sign
 
+if TYPE_CHECKING:
+    from ..shapes.seen import Seen
 
-def only_one(seen: Json) -> str:
+
+def only_one(seen: "Seen") -> str:
     """The command that removes the packagings that gpuhost has not brought, and then puts its own in order."""
     found = virtualbox(seen)
-    ours = set(found["record"]["packages"])
+    ours = set(present(found["record"])["packages"])
     names = [way.split(" ")[0] for way in found["packagings"] if way.startswith("virtualbox")]
     others = [name for name in names if name not in ours]
     if others:
@@ -18,7 +23,7 @@ def only_one(seen: Json) -> str:
     return on_host("/opt/VirtualBox/uninstall.sh", PLAYBOOK)
 
 
-def is_twice(seen: Json) -> bool:
+def is_twice(seen: "Seen") -> bool:
     """Return whether VirtualBox is there in more than one packaging."""
     found = virtualbox(seen)
     return bool(found) and bool(judge.together(found))

@@ -4,10 +4,14 @@ import getpass
 import json
 import os
 import socket
-from typing import List
+from typing import TYPE_CHECKING, List
 
 from ..redact import Redactor
 from ..types import Json
+
+if TYPE_CHECKING:
+    from ..shapes.observation import Observation
+    from ..shapes.seen import Seen
 
 ABOUT = (
     "What gpuhost's doctor saw of one machine. Names of machines and users, addresses, serial numbers, keys and "
@@ -15,7 +19,7 @@ ABOUT = (
 )
 
 
-def text(report: Json, seen: Json) -> str:
+def text(report: Json, seen: "Seen") -> str:
     """Return the bundle as the text of one file."""
     clean = Redactor(hosts(seen["machine"]["observation"]), users())
     parts = ("machine", "surroundings", "cuda", "heard", "python")
@@ -26,7 +30,7 @@ def text(report: Json, seen: Json) -> str:
     return json.dumps(whole, indent=1, sort_keys=True) + "\n"
 
 
-def hosts(observation: Json) -> List[str]:
+def hosts(observation: "Observation") -> List[str]:
     """The names of the machine that was read, and of this one."""
     return [str(observation["hostname"]), socket.gethostname()]
 

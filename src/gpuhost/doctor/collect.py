@@ -12,7 +12,7 @@ import functools
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, cast
 
 from ..checks import found
 from ..credentials import without_secrets
@@ -28,6 +28,10 @@ from ..host.probe.signs import signs
 from ..host.probe.surroundings import surroundings
 from ..text import printable
 from ..types import Json
+
+if TYPE_CHECKING:
+    from ..shapes.answers import Machine
+    from ..shapes.seen import Seen
 
 #: No command may take longer, however long a run that installs would wait for it.
 LIMIT_S = 20.0
@@ -50,7 +54,7 @@ FILES: Tuple[Tuple[str, str], ...] = (
 
 def collect(
     releases: Json, root: str = "/", run: Optional[Run] = None, cuda: Callable[[], Optional[Json]] = probe_cuda.cuda
-) -> Json:
+) -> "Seen":
     """Return what the checks judge of the machine whose files lie below `root` and whose commands `run` runs.
 
     `releases` has the `codenames` of all releases of each distribution, and the `platforms` that gpuhost provisions.
@@ -61,7 +65,9 @@ def collect(
         return together(releases, root, run or functools.partial(run_command, over=over), cuda, pool)
 
 
-def together(releases: Json, root: str, run: Run, cuda: Callable[[], Optional[Json]], pool: ThreadPoolExecutor) -> Json:
+def together(
+    releases: Json, root: str, run: Run, cuda: Callable[[], Optional[Json]], pool: ThreadPoolExecutor
+) -> "Seen":
     """Return the same; what takes long is read in two threads at once."""
     heard: Dict[str, List[str]] = {}
     listening = functools.partial(heard_run, run, heard)
@@ -72,12 +78,12 @@ def together(releases: Json, root: str, run: Run, cuda: Callable[[], Optional[Js
     observation, state = observing.result(), own.result()
     state["signs"] = signs(edges, observation["kernel"]["running"], observation["nvidia"]["smi"]["status"] == "ok")
     state["problems"] = edges.problems
-    machine = {"observation": observation, "installed": state}
+    machine = cast("Machine", {"observation": observation, "installed": state})
     as_found = found.expectation(machine, where["place"], where["names"])
     for problems in (observation["problems"], state["problems"]):
         problems[:] = [problem for problem in problems if concerns(problem["what"], where["place"], as_found["family"])]
     heard_files(edges, heard)
-    return {
+    seen = {
         "host": observation["hostname"] or "this machine",
         "lock": None,
         "lock_error": None,
@@ -87,7 +93,7 @@ def together(releases: Json, root: str, run: Run, cuda: Callable[[], Optional[Js
         "surroundings": where,
         "expected": {
             "platforms": list(releases["platforms"]),
-            "platform": found.platform_row(observation, releases["codenames"]),
+            "platform": found.platform_row(machine["observation"], releases["codenames"]),
             "in_force": None,
         },
         "environments": {},
@@ -95,6 +101,7 @@ def together(releases: Json, root: str, run: Run, cuda: Callable[[], Optional[Js
         "cuda": cuda(),
         "heard": heard,
     }
+    return cast("Seen", seen)
 
 
 def own_parts(edges: Edges) -> Json:

@@ -1,7 +1,7 @@
 """What a host has: the findings in causal order, what was proved, and what could not be judged. Pure."""
 
 from fnmatch import fnmatchcase
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from .. import __version__
 from ..checks import cuda as checks_cuda
@@ -11,6 +11,9 @@ from ..diagnoses import table as diagnoses
 from ..diagnoses import verdict
 from ..text import printable
 from ..types import Json
+
+if TYPE_CHECKING:
+    from ..shapes.seen import Seen
 
 SCHEMA = 1
 FINE, FOUND, NOT_RECOGNISED, UNREADABLE = "fine", "found", "not recognised", "unreadable"
@@ -27,7 +30,7 @@ WAYS = {
 EXPLAINING: Dict[str, str] = {"dmesg*": "driver.*", "dkms status*": "driver.*", "mokutil*": "driver.signed"}
 
 
-def results(seen: Json) -> List[Result]:
+def results(seen: "Seen") -> List[Result]:
     """Judge every check that there is, in causal order."""
     judged: Dict[str, Result] = {}
     for check in verdict.EVERY.values():
@@ -35,7 +38,7 @@ def results(seen: Json) -> List[Result]:
     return list(judged.values())
 
 
-def report(seen: Json) -> Json:
+def report(seen: "Seen") -> Json:
     """Return the doctor's report as plain JSON (`data/doctor.schema.json`)."""
     judged = results(seen)
     proved = checks_cuda.is_proved(seen)
@@ -69,14 +72,14 @@ def report(seen: Json) -> Json:
     }
 
 
-def is_cpu_stack(seen: Json) -> bool:
+def is_cpu_stack(seen: "Seen") -> bool:
     """Return whether the generation in force was planned without a card."""
     stack = seen["machine"]["installed"]["stack"]
     plan = stack.get("plan") if isinstance(stack, dict) else None
     return isinstance(plan, dict) and plan.get("gpus") == []
 
 
-def environment(seen: Json) -> Optional[Json]:
+def environment(seen: "Seen") -> Optional[Json]:
     """Return what a Python environment said that the user named; None without one."""
     found = seen.get("python")
     if found is None:
@@ -113,7 +116,7 @@ def answer(findings: List[Json], proved: bool) -> str:
     return FINE if proved else UNREADABLE
 
 
-def finding(found: Result, judged: List[Result], seen: Json) -> Json:
+def finding(found: Result, judged: List[Result], seen: "Seen") -> Json:
     """Return a failed check with its diagnosis, its evidence, its remedy and what follows from it."""
     known = diagnoses.BY_ID.get(found.diagnosis or "")
     remedy = found.remediation
@@ -131,7 +134,7 @@ def finding(found: Result, judged: List[Result], seen: Json) -> Json:
     }
 
 
-def evidence(check: Check, seen: Json) -> List[Json]:
+def evidence(check: Check, seen: "Seen") -> List[Json]:
     """Return the lines that were heard from what the check rests on, each source with its lines."""
     told = []
     for source, lines in sorted(seen["heard"].items()):
@@ -150,7 +153,7 @@ def proofs(judged: List[Result]) -> List[str]:
     return [f"{found.title}: {found.actual}" for found in passed if verdict.EVERY[found.id].gpu]
 
 
-def ways(seen: Json) -> List[str]:
+def ways(seen: "Seen") -> List[str]:
     """Return what would let the doctor read what it could not, as sentences that end in what to type."""
     problems = verdict.problems(seen)
     denied = {problem["what"] for problem in problems if "Permission denied" in problem["error"]}
@@ -160,7 +163,7 @@ def ways(seen: Json) -> List[str]:
     return [*told, "Or ask the machine itself, from another one: gpuhost doctor --host ssh://USER@HOST"]
 
 
-def not_judged(judged: List[Result], seen: Json) -> List[Json]:
+def not_judged(judged: List[Result], seen: "Seen") -> List[Json]:
     """Return what was not judged and why, each reason once; what only follows from a finding is left to that."""
     reasons: Dict[str, List[str]] = {}
     asked = [found for found in judged if verdict.EVERY[found.id].part != "python" or seen.get("python")]

@@ -7,7 +7,7 @@ again without a network.
 
 import shutil
 from pathlib import Path
-from typing import Callable, List, Sequence
+from typing import Any, Callable, List, Mapping, Sequence
 
 from ..errors import ArtifactError, EnvironmentProblem
 from ..types import Json
@@ -39,7 +39,7 @@ def run(argv: Sequence[str], log: Path) -> None:
     commands.follow(argv, log, lambda _: None, variables, cwd="/")
 
 
-def requirements(packages: List[Json]) -> str:
+def requirements(packages: Sequence[Mapping[str, Any]]) -> str:
     """Packages as pip takes them: exact version and hash, one a line.
 
     With three signs: two would also take a wheel that was built here, 4.14.0.94+cuda130.sm86 for 4.14.0.94, and
@@ -48,7 +48,7 @@ def requirements(packages: List[Json]) -> str:
     return "".join("{name}==={version} --hash=sha256:{sha256}\n".format(**p) for p in packages)
 
 
-def missing(packages: List[Json], wheels: Path) -> List[Json]:
+def missing(packages: Sequence[Mapping[str, Any]], wheels: Path) -> List[Mapping[str, Any]]:
     """The packages whose file is not in the cache with the right checksum; a wrong file is taken out."""
     found = []
     for package in packages:
@@ -61,7 +61,7 @@ def missing(packages: List[Json], wheels: Path) -> List[Json]:
     return found
 
 
-def amount(packages: List[Json]) -> str:
+def amount(packages: Sequence[Mapping[str, Any]]) -> str:
     """How many packages, and the sum of the known sizes."""
     megabytes = sum(p["size"] or 0 for p in packages) / 1e6
     return f"{len(packages)} package{'' if len(packages) == 1 else 's'}, {megabytes:.0f} MB"
@@ -78,7 +78,7 @@ def not_fetched(said: str, wheels: Path) -> Exception:
     return EnvironmentProblem(f"The packages could not be fetched:\n{said}\n", step)
 
 
-def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log: Path) -> None:
+def fetch(pip: List[str], packages: Sequence[Mapping[str, Any]], wheels: Path, scratch: Path, log: Path) -> None:
     """Download packages into the cache, each only after its checksum was right.
 
     pip's own cache stands beside it while it is needed: a file that a killed run had whole is taken from there. The
@@ -104,12 +104,14 @@ def fetch(pip: List[str], packages: List[Json], wheels: Path, scratch: Path, log
     files.remove(own)
 
 
-def folder_of(root: Path, name: str, lock: Json) -> Path:
+def folder_of(root: Path, name: str, lock: Mapping[str, Any]) -> Path:
     """Where the environment of a lock stands in the store."""
     return root / "store" / "{}-{}-{}".format(name, lock["version"], lock["digest"])
 
 
-def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callable[[str], None]) -> None:
+def fill(
+    folder: Path, packages: Sequence[Mapping[str, Any]], cache: Path, log: Path, say: Callable[[str], None]
+) -> None:
     """Put the locked packages into a fresh environment: pip and the build tools first, as an old pip knows few."""
     pip = [str(folder / "bin" / "python"), "-I", "-m", "pip"]
     wheels, scratch = cache / "wheels", making.scratch_of(folder)
@@ -132,12 +134,12 @@ def fill(folder: Path, packages: List[Json], cache: Path, log: Path, say: Callab
     files.remove(scratch)
 
 
-def room(lock: Json) -> int:
+def room(lock: Mapping[str, Any]) -> int:
     """Return how many bytes the files and the unpacked environment take."""
     return (1 + UNPACKED) * sum(p["size"] or 0 for p in lock["packages"])
 
 
-def check_space(root: Path, name: str, lock: Json) -> None:
+def check_space(root: Path, name: str, lock: Mapping[str, Any]) -> None:
     """Refuse a file system without room for the files and the unpacked environment."""
     making.check_space(root, name, room(lock))
 
@@ -150,7 +152,7 @@ def check_python(python: str) -> None:
         raise EnvironmentProblem(f"There is no {python} on this host.", step)
 
 
-def install(root: Path, name: str, lock: Json, python: str, say: Callable[[str], None]) -> Path:
+def install(root: Path, name: str, lock: Mapping[str, Any], python: str, say: Callable[[str], None]) -> Path:
     """Make the virtual environment of a lock in the store, if it is not complete there; its folder.
 
     `lock` is an environment lock with its `digest`; `python` the interpreter; `say` is called with each step. Raises

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, get_args
 
 from packaging.specifiers import SpecifierSet
 
+from ..shapes.lock import Component, Framework
 from ..types import Json
 from ..versions import capability, release
 from .catalog import Catalog, wheels_name
@@ -15,9 +16,9 @@ from .gpus import Gpu, from_device
 from .versions import version
 
 NAMES = {"driver": "driver", "cuda": "CUDA", "cudnn": "cuDNN", "opencv": "OpenCV", "tensorflow": "TensorFlow"}
-COMPONENTS = tuple(NAMES)
+COMPONENTS: Tuple[Component, ...] = get_args(Component)
 #: The components that a host without a GPU has, and that can be left out by choice.
-WITHOUT_GPU = ("opencv", "tensorflow")
+WITHOUT_GPU: Tuple[Framework, ...] = get_args(Framework)
 
 
 #: The components that a stack can have twice: for the host's programs, and for TensorFlow.
@@ -152,7 +153,7 @@ class Request:
         return sorted({g.compute_capability for g in self.gpus}, key=capability)
 
 
-def claimed_from(packages: Iterable[Json]) -> Dict[str, int]:
+def claimed_from(packages: Iterable[Json]) -> Dict[str, int]:  # Json: rows of the catalog
     """Return for each PCI device id the lowest branch with which one of some driver packages claims it."""
     found: Dict[str, int] = {}
     for package in packages:
@@ -161,7 +162,7 @@ def claimed_from(packages: Iterable[Json]) -> Dict[str, int]:
     return found
 
 
-def snapshot(catalog: Catalog) -> List[Json]:
+def snapshot(catalog: Catalog) -> List[Json]:  # Json: rows of the catalog
     """Return the driver packages of the catalog's snapshots of all archives."""
     return [row for packages in catalog.drivers["archives"].values() for row in packages]
 
@@ -173,7 +174,7 @@ def cards(catalog: Catalog) -> Dict[str, Tuple[Gpu, Optional[int]]]:
     return {device: (from_device(catalog, device), lowest.get(device)) for device in catalog.gpus["devices"]}
 
 
-def driven(catalog: Catalog, row: Json, branch: Json, listed: Iterable[str]) -> List[str]:
+def driven(catalog: Catalog, row: Json, branch: Json, listed: Iterable[str]) -> List[str]:  # Json: rows of the catalog
     """Return those of some devices that a package drives with its kind of module."""
     known = cards(catalog)
     generations = {d: known[d][0].generation for d in listed if d in known}
@@ -184,7 +185,7 @@ def driven(catalog: Catalog, row: Json, branch: Json, listed: Iterable[str]) -> 
     ]
 
 
-def served(catalog: Catalog, row: Json, branch: Json) -> List[str]:
+def served(catalog: Catalog, row: Json, branch: Json) -> List[str]:  # Json: rows of the catalog
     """Return the devices of the generations that a branch serves, but for those that are newer than the driver."""
     found = []
     for device, (card, lowest) in cards(catalog).items():
@@ -194,7 +195,7 @@ def served(catalog: Catalog, row: Json, branch: Json) -> List[str]:
     return found
 
 
-def claims(catalog: Catalog, row: Json) -> FrozenSet[str]:
+def claims(catalog: Catalog, row: Json) -> FrozenSet[str]:  # Json: a row of the catalog
     """Return the devices that a package of a snapshot claims.
 
     Where its index was not read, these are those that its branch serves with its kind of module.
@@ -261,7 +262,7 @@ def cudas(catalog: Catalog) -> List[Candidate]:
     return sorted(found, key=lambda c: version(c.version), reverse=True)
 
 
-def cuda_platforms(catalog: Catalog, wanted: str) -> Dict[str, Json]:
+def cuda_platforms(catalog: Catalog, wanted: str) -> Dict[str, Json]:  # Json: rows of the catalog
     """Return what the catalog says of a CUDA release on each platform: the last row that begins no later."""
     return {platform: row_of(rows, wanted) for platform, rows in catalog.cuda["platforms"].items()}
 
@@ -272,7 +273,7 @@ def headers_clash(catalog: Catalog, cuda: str) -> Optional[str]:
     return found
 
 
-def row_of(rows: Sequence[Json], wanted: str) -> Json:
+def row_of(rows: Sequence[Json], wanted: str) -> Json:  # Json: rows of the catalog
     """Return the row of a release where each holds from its own release on: the last that begins no later."""
     return [row for row in rows if version(row["from"]) <= version(wanted)][-1]
 

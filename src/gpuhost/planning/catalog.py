@@ -36,7 +36,7 @@ RESTORE = (
 )
 
 
-def read_json(path: Path) -> Json:
+def read_json(path: Path) -> Json:  # Json: any file of the catalog
     """Read one JSON file of a catalog; a missing or damaged one is a `CatalogError`."""
     name = printable(path if FOLDER != DATA else path.name, 200)
     try:
@@ -51,20 +51,20 @@ def read_json(path: Path) -> Json:
 
 
 @functools.lru_cache(maxsize=None)
-def validator(schema: Path) -> Callable[[Json], Json]:
+def validator(schema: Path) -> Callable[[Any], Any]:
     """Compile a JSON schema (draft 7) once; the result raises `fastjsonschema.JsonSchemaException`."""
-    compiled: Callable[[Json], Json] = fastjsonschema.compile(read_json(schema), use_default=False)
+    compiled: Callable[[Any], Any] = fastjsonschema.compile(read_json(schema), use_default=False)
     return compiled
 
 
-def checked(path: Path, schema: str) -> Json:
+def checked(path: Path, schema: str) -> Json:  # Json: any file of the catalog
     """Read one file of the catalog and check it against `<schema>.schema.json` of the package."""
     value = read_json(path)
     fits(value, path.name, schema)
     return value
 
 
-def fits(value: Json, name: str, schema: str) -> None:
+def fits(value: Json, name: str, schema: str) -> None:  # Json: any file of the catalog
     """Hold a table against its schema; `CatalogError` names the file and the place in it."""
     try:
         validator(DATA / f"{schema}.schema.json")(value)
@@ -73,7 +73,7 @@ def fits(value: Json, name: str, schema: str) -> None:
         raise CatalogError(f"The catalog file {printable(name, 80)} breaks its schema: {said}.", RESTORE) from None
 
 
-def load(name: str, folder: Path = DATA) -> Json:
+def load(name: str, folder: Path = DATA) -> Json:  # Json: any table of the catalog
     """Load the table `<name>.json` of the folder."""
     return checked(folder / f"{name}.json", name)
 

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict, Iterable, List
+from typing import Dict, Iterable, List, TypedDict
 
-from ..types import Json
+from ..shapes.lock import Plan
 from . import plan
 from .candidates import Candidate, Request
 from .explain import versions_of
 from .gpus import Gpu
 from .resolve import Resolver
 from .versions import span
+
+
+class Column(TypedDict):
+    """A card: its plan, and of each component the versions that it can use and those that it cannot."""
+
+    plan: Plan
+    limits: Dict[str, Dict[str, str]]
+
+
+class Comparison(TypedDict):
+    """Some cards on a platform, side by side."""
+
+    schema: int
+    platform: str
+    cards: List[Column]
 
 
 def limits(resolver: Resolver, request: Request) -> Dict[str, Dict[str, str]]:
@@ -45,9 +60,9 @@ def ranges(resolver: Resolver, component: str, found: Iterable[Candidate]) -> st
     return ", ".join(span(run) for run in runs) or "none"
 
 
-def side_by_side(resolver: Resolver, base: Request, cards: List[Gpu]) -> Json:
+def side_by_side(resolver: Resolver, base: Request, cards: List[Gpu]) -> Comparison:
     """The plans and the limits of each card alone, all else as in the base request."""
-    columns = []
+    columns: List[Column] = []
     for gpu in cards:
         request = replace(base, gpus=(gpu,))
         columns.append({"plan": plan.make(resolver, request), "limits": limits(resolver, request)})

@@ -9,17 +9,30 @@ of the lock changes.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Callable, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 from ..checks.opencv import CV2
 from ..errors import GpuhostError, RefusedError, UsageError
-from ..types import Json
+from ..shapes.lock import (
+    Closed,
+    DriverBounds,
+    Lock,
+    LockedEnvironment,
+    Plan,
+    PlannedTensorflow,
+    Tested,
+    ToolkitKind,
+    ToolkitName,
+)
+from ..shapes.observation import Observation
+from ..types import Json, present
 from . import detector, opencv, recipes, service, toolkits, virtualbox
 from .catalog import shipped
 from .environments import chosen, load_environment, of_tensorflow
 
 #: The environment that is installed in the place of opencv_cuda where the detector's engines are asked for.
 ENGINES = "opencv_cuda_engines"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,18 +57,19 @@ def options(given: Any) -> Options:
     return Options(**given)
 
 
-def of(plan: Json) -> Json:
+def of(plan: Plan) -> Closed:
     """Return the `contents` and the `environments` of a plan.
 
     What this release does not have is left out: the role that needs it says so, and the other roles go on.
     """
     rows = [had(toolkits.row, plan, *one) for name in toolkits.KINDS for one in toolkits.wanted(plan, name)]
-    part = plan["opencv"] or {"source": None}
-    ready, built = part["source"] == "wheel", part["source"] not in (None, "wheel")
+    part = plan["opencv"]
+    ready = part if part is not None and part["source"] == "wheel" else None
+    built = part is not None and ready is None
     environments = {
         "dl4cv": had(dl4cv, plan["tensorflow"]),
         "opencv_build": had(lambda: environment(opencv.build_environment(plan))) if built else None,
-        "opencv_cuda": had(run_environment, plan) if built else had(environment, part.get("environment")),
+        "opencv_cuda": had(run_environment, plan) if built else had(environment, ready and ready["environment"]),
     }
     return {
         "contents": {
@@ -72,7 +86,7 @@ def of(plan: Json) -> Json:
     }
 
 
-def added(lock: Json, asked: Options, observation: Optional[Json] = None) -> Json:
+def added(lock: Lock, asked: Options, observation: Optional[Observation] = None) -> Lock:
     """Return the lock with what the options ask for besides; the same lock where it has all of it.
 
     An option that this release cannot serve is refused. VirtualBox is chosen for the kernel of the `observation`, and
@@ -93,9 +107,9 @@ def added(lock: Json, asked: Options, observation: Optional[Json] = None) -> Jso
         contents = {**contents, virtualbox.NAME: picked}
     if asked.virtualbox and observation is not None and observation["kernel"]["boots"]:
         virtualbox.refuse_kernel(contents[virtualbox.NAME], plan["platform"], observation["kernel"]["boots"])
-    ready = plan["opencv"] is not None and plan["opencv"]["source"] == "wheel"
-    if asked.opencv_engines and ENGINES not in environments and ready:
-        engines = environment(chosen(plan["opencv"]["environment"], True))
+    part = plan["opencv"]
+    if asked.opencv_engines and ENGINES not in environments and part is not None and part["source"] == "wheel":
+        engines = environment(chosen(part["environment"], True))
         environments = dict(sorted({**environments, ENGINES: engines}.items()))
     if asked.service and service.OVERLAY not in environments:
         environments = dict(sorted({**environments, service.OVERLAY: held(service.overlay(plan))}.items()))
@@ -104,13 +118,13 @@ def added(lock: Json, asked: Options, observation: Optional[Json] = None) -> Jso
     return {**lock, "contents": contents, "environments": environments}
 
 
-def missed(plan: Json, one: Any, asked: Options) -> bool:
+def missed(plan: Plan, one: Tuple[ToolkitName, str, ToolkitKind], asked: Options) -> bool:
     """Return whether an option asks for a toolkit. What the plan names and this release lacks is its role's to tell."""
     name, version, kind = one
-    return bool(version != plan[name]["version"] or kind != toolkits.kind_of(plan, name, ""))
+    return bool(version != present(plan[name])["version"] or kind != toolkits.kind_of(plan, name, ""))
 
 
-def had(make: Callable[..., Json], *arguments: Any) -> Optional[Json]:
+def had(make: Callable[..., T], *arguments: Any) -> Optional[T]:
     """Return what `make` gives; None where this release does not have it."""
     try:
         return make(*arguments)
@@ -118,43 +132,48 @@ def had(make: Callable[..., Json], *arguments: Any) -> Optional[Json]:
         return None
 
 
-def environment(name: Optional[str]) -> Json:
+def environment(name: Optional[str]) -> LockedEnvironment:
     """Return an environment of the catalog as a lock has it."""
     if name is None:
         raise RefusedError("The plan names no environment.")
     return held(load_environment(name))
 
 
-def dl4cv(part: Optional[Json]) -> Json:
+def dl4cv(part: Optional[PlannedTensorflow]) -> LockedEnvironment:
     """Return TensorFlow's environment, with NVIDIA's wheels of a toolkit of its own."""
     if part is None or part["environment"] is None:
         raise RefusedError("The plan names no environment.")
     return held(of_tensorflow(part))
 
 
-def held(found: Json) -> Json:
+def held(found: LockedEnvironment) -> LockedEnvironment:
     """Return of an environment what a lock keeps."""
-    return {key: found[key] for key in ("environment", "version", "python", "packages")}
+    return {
+        "environment": found["environment"],
+        "version": found["version"],
+        "python": found["python"],
+        "packages": found["packages"],
+    }
 
 
-def run_environment(plan: Json) -> Json:
+def run_environment(plan: Plan) -> LockedEnvironment:
     """Return the other packages of an opencv_cuda whose OpenCV is built on the host."""
     found = environment(opencv.run_environment(plan))
     return {**found, "packages": [row for row in found["packages"] if row["name"] != CV2]}
 
 
-def pythons(plan: Json) -> Json:
+def pythons(plan: Plan) -> Dict[str, List[str]]:
     """Return the archive packages that bring the Pythons of the environments, by version, and of the newest, whose
     pip fetches the wheels of a toolkit.
     """
     there = platform(plan)["pythons"]
-    wanted = {there[-1], *(plan[name]["python"] for name in ("opencv", "tensorflow") if plan[name])}
+    wanted = {there[-1], *(part["python"] for part in (plan["opencv"], plan["tensorflow"]) if part)}
     # The first is the archive's python3; its other Pythons stand beside it, with their versions in their names.
     names = {python: "python3" if python == there[0] else f"python{python}" for python in there}
     return {python: [names[python], f"{names[python]}-venv"] for python in there if python in wanted}
 
 
-def platform(plan: Json) -> Json:
+def platform(plan: Plan) -> Json:  # Json: a row of the catalog
     """Return the catalog's row of a plan's platform; `RefusedError` where it has none."""
     known: Json = shipped().platforms["platforms"]
     if plan["platform"] not in known:
@@ -164,20 +183,26 @@ def platform(plan: Json) -> Json:
     return dict(known[plan["platform"]])
 
 
-def libraries(plan: Json) -> List[str]:
+def libraries(plan: Plan) -> List[str]:
     """Return the archive packages that the index's OpenCV needs."""
     return list(platform(plan)["opencv_wheel_libraries"])
 
 
-def driver_bounds(plan: Json) -> Optional[Json]:
+def driver_bounds(plan: Plan) -> Optional[DriverBounds]:
     """Return from which driver on the toolkit runs; None without one."""
-    version = (plan["cuda"] or {}).get("version")
-    rows = [row for row in shipped().cuda["releases"] if row["version"] == version]
-    return {key: rows[0][key] for key in ("version", "driver_min", "driver_min_minor_compat")} if rows else None
+    for row in shipped().cuda["releases"]:
+        if plan["cuda"] is not None and row["version"] == plan["cuda"]["version"]:
+            return {
+                "version": row["version"],
+                "driver_min": row["driver_min"],
+                "driver_min_minor_compat": row["driver_min_minor_compat"],
+            }
+    return None
 
 
-def tested(plan: Json) -> Optional[Json]:
+def tested(plan: Plan) -> Optional[Tested]:
     """Return the series of CUDA and cuDNN that TensorFlow was built with; None where they are not known."""
-    version = (plan["tensorflow"] or {}).get("version")
-    rows = [row["tested"] for row in shipped().tensorflow["releases"] if row["version"] == version]
-    return {key: rows[0][key] for key in ("cuda", "cudnn")} if rows else None
+    for row in shipped().tensorflow["releases"]:
+        if plan["tensorflow"] is not None and row["version"] == plan["tensorflow"]["version"]:
+            return {"cuda": row["tested"]["cuda"], "cudnn": row["tested"]["cudnn"]}
+    return None

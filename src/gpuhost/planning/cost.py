@@ -5,12 +5,31 @@ Pure. `there` is what the module gpuhost_generation_info reads on the host. What
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, TypedDict, cast
 
 from ..errors import GpuhostError
-from ..types import Json
+from ..shapes.answers import Generations
+from ..shapes.lock import Component, Lock, LockedEnvironment, Plan, PlannedDriver, ToolkitName
 from . import toolkits
-from .candidates import NAMES
+from .candidates import COMPONENTS, NAMES
+
+
+class CostItem(TypedDict):
+    """An `Item`, for Ansible."""
+
+    name: str
+    size: Optional[int]
+    cached: bool
+
+
+class Cost(TypedDict):
+    """What `of` returns."""
+
+    items: List[CostItem]
+    bytes: int
+    unknown: List[str]
+    build_s: Optional[float]
+    lines: List[str]
 
 
 class Item(NamedTuple):
@@ -21,15 +40,15 @@ class Item(NamedTuple):
     cached: bool
 
 
-def of(old_lock: Json, new_lock: Json, there: Json) -> Json:
+def of(old_lock: Lock, new_lock: Lock, there: Generations) -> Cost:
     """`items` by component, `bytes` (of what is known), `unknown` (components), `build_s`, and `lines`."""
     old, new = old_lock["plan"], new_lock["plan"]
-    items = [item for name in NAMES if brings(name, old, new) for item in parts(name, new_lock, there)]
+    items = [item for name in COMPONENTS if brings(name, old, new) for item in parts(name, new_lock, there)]
     unknown = [item.name for item in items if item.size is None and not item.cached]
     known = sum(item.size or 0 for item in items if not item.cached)
     build = build_seconds(new, there) if needs_build(old, new) else 0.0
     return {
-        "items": [item._asdict() for item in items],
+        "items": [{"name": item.name, "size": item.size, "cached": item.cached} for item in items],
         "bytes": known,
         "unknown": unknown,
         "build_s": build,
@@ -37,29 +56,32 @@ def of(old_lock: Json, new_lock: Json, there: Json) -> Json:
     }
 
 
-def brings(name: str, old: Json, new: Json) -> bool:
+def brings(name: Component, old: Plan, new: Plan) -> bool:
     """Return whether files of a component have to be brought. Of the same TensorFlow, the plan may only note that it
     reaches another card.
     """
-    if new[name] is None or new[name] == old[name]:
+    part, former = new[name], old[name]
+    if part is None or part == former:
         return False
-    if name != "tensorflow" or old[name] is None:
+    if name != "tensorflow" or former is None:
         return True
-    return any(new[name].get(what) != old[name].get(what) for what in ("environment", "cuda", "cudnn"))
+    return any(part.get(what) != former.get(what) for what in ("environment", "cuda", "cudnn"))
 
 
-def parts(name: str, lock: Json, there: Json) -> List[Item]:
+def parts(name: Component, lock: Lock, there: Generations) -> List[Item]:
     """What a component of the new lock brings."""
-    part = lock["plan"][name]
     if name == "driver":
+        part = cast(PlannedDriver, lock["plan"]["driver"])
         cached = part["sha256"] in [*there["artifacts"], *there["debs"]]
-        return [Item(name, part.get("size"), cached)]
-    if name in ("cuda", "cudnn"):
-        return [toolkit(name, lock, there)]
+        return [Item(name, part.get("size") if part["source"] == "runfile" else None, cached)]
+    if name == "cuda":
+        return [toolkit("cuda", lock, there)]
+    if name == "cudnn":
+        return [toolkit("cudnn", lock, there)]
     return [packages(name, lock["environments"].get("opencv_cuda" if name == "opencv" else "dl4cv"), there)]
 
 
-def toolkit(name: str, lock: Json, there: Json) -> Item:
+def toolkit(name: ToolkitName, lock: Lock, there: Generations) -> Item:
     """CUDA or cuDNN: it may be in the store, or its file in the cache."""
     try:
         (one,) = toolkits.wanted(lock["plan"], name)
@@ -74,7 +96,7 @@ def toolkit(name: str, lock: Json, there: Json) -> Item:
     return Item(name, None, spec["file"]["sha256"] in there["artifacts"])
 
 
-def packages(name: str, environment: Optional[Json], there: Json) -> Item:
+def packages(name: str, environment: Optional[LockedEnvironment], there: Generations) -> Item:
     """A Python environment: the packages that are not in the cache of wheels."""
     if environment is None:
         return Item(name, None, False)  # as above
@@ -82,18 +104,18 @@ def packages(name: str, environment: Optional[Json], there: Json) -> Item:
     return Item(name, sum(p["size"] or 0 for p in absent), not absent)
 
 
-def needs_build(old: Json, new: Json) -> bool:
+def needs_build(old: Plan, new: Plan) -> bool:
     """Return whether another OpenCV has to be built. (Whether a wheel of its key is there, only the host can say, once
     it has the toolkit.)
     """
     if new["opencv"] is None or new["opencv"]["source"] == "wheel":
         return False
-    return any(old[name] != new[name] for name in ("opencv", "cuda", "cudnn"))
+    return (old["opencv"], old["cuda"], old["cudnn"]) != (new["opencv"], new["cuda"], new["cudnn"])
 
 
-def build_seconds(new: Json, there: Json) -> Optional[float]:
+def build_seconds(new: Plan, there: Generations) -> Optional[float]:
     """How long the build may take, by the longest that was made here; None when none was."""
-    taken: Dict[str, Any] = there["build_seconds"]
+    taken = there["build_seconds"]
     return max(taken.values()) if taken else None
 
 

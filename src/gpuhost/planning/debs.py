@@ -11,7 +11,8 @@ from typing import Dict, List, Optional, Sequence
 from ..host.parse.offers import is_of_driver
 from ..host.parse.relations import Relation, relations
 from ..host.parse.versions import order
-from ..types import Json
+from ..shapes.lock import Deb
+from ..shapes.observation import Archive, Offered, Offers
 
 #: Where the archives keep every file that they ever had, by the label of the archive. Ubuntu's service begins in March
 #: 2023 and has no release that is older than 20.04.
@@ -28,12 +29,12 @@ _LATER = timedelta(days=1)
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
-def provided(package: Json) -> List[Relation]:
+def provided(package: Offered) -> List[Relation]:
     """Return what a package stands for beside itself."""
     return [one for group in relations(package["provides"]) for one in group]
 
 
-def satisfies(package: Json, part: Relation) -> bool:
+def satisfies(package: Offered, part: Relation) -> bool:
     """Return whether a package is, or stands for, what an alternative names; an unversioned stand-in has no version."""
     if package["package"] == part.name:
         return part.allows(package["version"])
@@ -43,7 +44,7 @@ def satisfies(package: Json, part: Relation) -> bool:
     )
 
 
-def chosen_for(clause: Sequence[Relation], offered: Sequence[Json], source: str) -> Optional[Json]:
+def chosen_for(clause: Sequence[Relation], offered: Sequence[Offered], source: str) -> Optional[Offered]:
     """Return the package of the driver that a clause brings; None where an ordinary one satisfies it."""
     for part in clause:
         fits = [package for package in offered if satisfies(package, part)]
@@ -56,19 +57,19 @@ def chosen_for(clause: Sequence[Relation], offered: Sequence[Json], source: str)
     return None
 
 
-def latest(packages: Sequence[Json]) -> Json:
+def latest(packages: Sequence[Offered]) -> Offered:
     """Return the newest of some versions of a package."""
     return max(packages, key=lambda package: order(package["version"]))
 
 
-def whole_set(offers: Json, words: Sequence[str], source: str) -> List[Json]:
+def whole_set(offers: Offers, words: Sequence[str], source: str) -> List[Deb]:
     """Return what is installed for these words ("name" or "name=version"): the packages of the driver among them, and
     all that they need of the driver, sorted by name.
 
     `source` is the source package that the driver is built from, whose packages are preferred to others'.
     """
     offered = offers["packages"]
-    found: Dict[str, Json] = {}
+    found: Dict[str, Offered] = {}
     for word in words:
         name, _, version = word.partition("=")
         fits = [p for p in offered if p["package"] == name and version in ("", p["version"])]
@@ -86,7 +87,7 @@ def whole_set(offers: Json, words: Sequence[str], source: str) -> List[Json]:
     return [as_locked(package, offers["archives"][package["archive"]]) for _, package in sorted(found.items())]
 
 
-def as_locked(package: Json, archive: Json) -> Json:
+def as_locked(package: Offered, archive: Archive) -> Deb:
     """Return a package as a lock names it."""
     return {
         "name": package["package"],
@@ -98,12 +99,12 @@ def as_locked(package: Json, archive: Json) -> Json:
     }
 
 
-def file_name(package: Json) -> str:
+def file_name(package: Offered) -> str:
     """Return the name under which a .deb is kept: the archive's, which has no epoch."""
     return str(package["file"].rpartition("/")[2])
 
 
-def snapshot(archive: Json, file: str) -> Optional[str]:
+def snapshot(archive: Archive, file: str) -> Optional[str]:
     """Return the address at which the distribution keeps a file of its archive for good; None where it keeps none."""
     place = _SNAPSHOTS.get(archive["label"])
     if place is None or not archive["date"] or archive["codename"].partition("-")[0] in _WITHOUT_SNAPSHOT:

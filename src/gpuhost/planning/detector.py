@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, List, Sequence
+from typing import Any, List, Sequence, TypedDict
 
 from ..errors import RefusedError
 from ..host.isolated import start
-from ..types import Json
+from ..shapes.lock import Lock, Weights
 from .catalog import shipped
 
 
+class Prepared(TypedDict):
+    """What `files` returns."""
+
+    command: List[str]
+    marker: str
+    weights: List[Weights]
+
+
 def files(
-    models: Sequence[str], root: str, environment: str, folder: str, size: int, photos: int, weights: str, lock: Json
-) -> Json:
+    models: Sequence[str],
+    root: str,
+    environment: str,
+    folder: str,
+    size: int,
+    photos: int,
+    weights: str,
+    lock: Lock,
+) -> Prepared:
     """Return the `command` that makes the benchmark's files, the `marker` of what it has made, and the `weights` of the
     networks, as the role `artifact` takes them.
 
@@ -34,7 +49,7 @@ def files(
     }
 
 
-def locked(lock: Json, models: Sequence[str]) -> List[Json]:
+def locked(lock: Lock, models: Sequence[str]) -> List[Weights]:
     """Return the published weights of some networks, as the lock has them."""
     known = {row["name"]: row for row in lock["contents"]["weights"]} if lock else {}
     for name in models:
@@ -46,7 +61,7 @@ def locked(lock: Json, models: Sequence[str]) -> List[Json]:
     return [known[f"{name}.weights"] for name in models]
 
 
-def published() -> List[Json]:
+def published() -> List[Weights]:
     """Return the published weights of every network of the catalog, as a lock has them."""
     rows = [(row["name"], row["weights"]) for row in shipped().yolo["models"]]
     return [

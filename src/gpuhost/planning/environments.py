@@ -6,15 +6,14 @@ the schema `data/environment.schema.json`. Everything here is pure but for readi
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import List, Sequence, cast
 
 from ..errors import CatalogError, RefusedError
 from ..host.venvs import BUILD_TOOLS, requirements
-from ..types import Json
+from ..shapes.lock import CatalogEnvironment, LockedEnvironment, LockedPackage, PlannedTensorflow
+from ..types import present
 from . import toolkits
 from .catalog import ENVIRONMENTS, checked, digest, names
-
-Lock = Dict[str, Any]
 
 LOCKS = ENVIRONMENTS
 
@@ -50,7 +49,7 @@ def environment_names() -> List[str]:
     return names(LOCKS)
 
 
-def load_environment(name: str) -> Lock:
+def load_environment(name: str) -> CatalogEnvironment:
     """Read one lock by its name; CatalogError when it is missing, damaged or says another name."""
     path = LOCKS / f"{name}.json"
     if name not in environment_names():
@@ -60,7 +59,7 @@ def load_environment(name: str) -> Lock:
         )
     restore = f"Restore it from git, or make it again with tools/lock_environment.py: {path}"
     try:
-        lock = checked(path, "environment")
+        lock = cast(CatalogEnvironment, checked(path, "environment"))
     except CatalogError as error:
         raise CatalogError(f"The environment lock {name} is damaged. {error.message}", next_step=restore) from None
     said = lock_name(lock["environment"], lock["component"], lock["version"], lock["tag"])
@@ -69,22 +68,22 @@ def load_environment(name: str) -> Lock:
     return lock
 
 
-def of_tensorflow(part: Json) -> Lock:
+def of_tensorflow(part: PlannedTensorflow) -> CatalogEnvironment:
     """Return the lock of TensorFlow's environment by its part of a plan: with NVIDIA's wheels of a toolkit of its own
     that the part names.
     """
-    lock = load_environment(part["environment"])
+    lock = load_environment(present(part["environment"]))
     own = [toolkits.load_wheels(name) for name in toolkits.own_locks(part)]
-    wheels = [{**p, "kind": "wheel"} for one in own for p in one["packages"] if p["name"] != "pip"]
+    wheels: List[LockedPackage] = [{**p, "kind": "wheel"} for one in own for p in one["packages"] if p["name"] != "pip"]
     return {**lock, "packages": sorted([*lock["packages"], *wheels], key=lambda package: str(package["name"]))}
 
 
-def _requirement_lines(packages: List[Dict[str, Any]]) -> str:
+def _requirement_lines(packages: Sequence[LockedPackage]) -> str:
     """Write packages as pip requirements, one a line, each bound to its file by sha256; sorted by name."""
     return requirements(sorted(packages, key=lambda package: str(package["name"])))
 
 
-def requirements_text(lock: Lock) -> str:
+def requirements_text(lock: LockedEnvironment) -> str:
     """Write the whole lock as a pip requirements file with hashes.
 
     Install it with `--require-hashes --no-deps --no-build-isolation`, after `bootstrap_text`.
@@ -92,7 +91,7 @@ def requirements_text(lock: Lock) -> str:
     return _requirement_lines(lock["packages"])
 
 
-def bootstrap_text(lock: Lock) -> str:
+def bootstrap_text(lock: LockedEnvironment) -> str:
     """Write the part of the lock that goes in first: pip, and setuptools and wheel where the lock has them.
 
     An sdist is built with these locked tools, not with whatever pip would fetch for the build.
@@ -100,7 +99,7 @@ def bootstrap_text(lock: Lock) -> str:
     return _requirement_lines([row for row in lock["packages"] if row["name"] in BUILD_TOOLS])
 
 
-def lock_digest(lock: Lock) -> str:
+def lock_digest(lock: LockedEnvironment) -> str:
     """Name what the lock installs: the first 12 hex digits of the sha256 over its packages and Python.
 
     The order of packages and keys, and when or with what the lock was made, do not change it.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
+from ..shapes.lock import Near, Reason
 from ..versions import capability
 from .candidates import APART, NAMES, SHARED, WITHOUT_GPU, Candidate, Place, Request, as_driver
 from .gpus import Gpu
@@ -109,7 +110,7 @@ def wants(resolver: Resolver, request: Request, passing: Passing, r: Rule) -> st
     return f"{name} {span(good)}"
 
 
-def reasons(resolver: Resolver, request: Request, passing: Passing) -> List[Dict[str, str]]:
+def reasons(resolver: Resolver, request: Request, passing: Passing) -> List[Reason]:
     """The refusal's rows: rule id, what it says, what would keep it."""
     rules = blocking(resolver, request, passing)
     named = frozenset(r.id for r in rules)
@@ -130,9 +131,9 @@ def summary(stack: Stack) -> str:
     return ", ".join(told) + (f" with {' and '.join(own)} of its own" if own else "")
 
 
-def nearest(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
+def nearest(resolver: Resolver, request: Request) -> List[Near]:
     """Changes that would do, nearest first: one demand dropped, another platform, the lowest capability that works."""
-    found: List[Dict[str, Any]] = []
+    found: List[Near] = []
     for name in request.concerned:
         if name in request.wanted:
             rest = {k: v for k, v in request.wanted.items() if k != name}
@@ -162,7 +163,7 @@ def obstacles(resolver: Resolver, request: Request) -> List[Dict[str, str]]:
     return found
 
 
-def other_card(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
+def other_card(resolver: Resolver, request: Request) -> List[Near]:
     """The lowest and the highest compute capability of a single card that could be served as asked."""
     if not request.gpus:
         return []
@@ -185,9 +186,9 @@ def other_card(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
     return [{"change": change, "gives": f"on {low[0]}: {summary(low[1])}"}]
 
 
-def fewer_cards(resolver: Resolver, request: Request) -> List[Dict[str, Any]]:
+def fewer_cards(resolver: Resolver, request: Request) -> List[Near]:
     """On a mixed host: which single card could be taken out."""
-    found = []
+    found: List[Near] = []
     for i, gpu in enumerate(request.gpus):
         rest = request.gpus[:i] + request.gpus[i + 1 :]
         stack = resolver.solve(replace(request, gpus=rest))

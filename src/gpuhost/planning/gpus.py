@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from ..errors import UnreadableError, UsageError
+from ..shapes.lock import PlannedGpu
+from ..shapes.observation import ObservedGpu
 from ..versions import capability
 from .catalog import Catalog
 from .versions import version
@@ -68,7 +70,7 @@ class Gpu:
             f"{self.chip} ({NVIDIA}:{self.device})" if self.device else f"a card of {self.compute_capability}"
         )
 
-    def as_json(self) -> Dict[str, Any]:
+    def as_json(self) -> PlannedGpu:
         """The card's row in a plan."""
         return {
             "pci_id": f"{NVIDIA}:{self.device}" if self.device else None,
@@ -100,7 +102,7 @@ def from_device(catalog: Catalog, device: str, note: str = "") -> Gpu:
     return Gpu(cc, generation, device.lower(), row["name"] or None, row["chip"], listed, unlisted, note)
 
 
-def from_observation(catalog: Catalog, rows: List[Dict[str, Any]], smi_status: str) -> List[Gpu]:
+def from_observation(catalog: Catalog, rows: Sequence[ObservedGpu], smi_status: str) -> List[Gpu]:
     """The cards of a probed machine; one that cannot be mapped or does not answer is an `UnreadableError`."""
     found = []
     for row in rows:

@@ -16,15 +16,30 @@ import functools
 import json
 import shlex
 from pathlib import Path
-from typing import Any, Collection, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    cast,
+)
 
 import fastjsonschema
 
 from .. import strict_json
 from ..checks.lock import cards_of, other_cards
 from ..errors import LockError, UsageError
+from ..shapes.lock import Component, Framework, Lock, LockedEnvironment, Plan
+from ..shapes.observation import Observation
 from ..text import folder_name, printable
-from ..types import Json
+from ..types import Json, present
 from . import contents, pylocks, toolkits
 from .candidates import COMPONENTS, WITHOUT_GPU
 from .catalog import DATA, shipped, validator
@@ -68,7 +83,7 @@ def place(host: str, inventory: Any, locks: Any = "", file: Any = "") -> Place:
     return Place(folder / folder_name(host) / FILE, former)
 
 
-def make(host: str, observation: Json, plan: Json) -> Json:
+def make(host: str, observation: Observation, plan: Plan) -> Lock:
     """Return the lock of a host, in the form of data/lock.schema.json, with the environments in it.
 
     `observation` gives the cards that it is made for (gpus: address, id, and uuid where that can be read) and the
@@ -77,23 +92,24 @@ def make(host: str, observation: Json, plan: Json) -> Json:
     cards = [] if not plan["gpus"] else cards_of(observation)
     own = observation["platform"].get("own")
     taken = {"own_platform": own} if own else {}
-    return {"schema": SCHEMA, "host": host, **taken, "cards": cards, "plan": plan, **contents.of(plan)}
+    made = {"schema": SCHEMA, "host": host, **taken, "cards": cards, "plan": plan, **contents.of(plan)}
+    return cast(Lock, made)
 
 
-def files(lock: Json) -> Dict[str, str]:
+def files(lock: Lock) -> Dict[str, str]:
     """The texts of a lock's PEP 751 files, by name."""
     texts = {name: pylocks.text(environment) for name, environment in lock["environments"].items()}
     return {pylocks.file_name(name, content): content for name, content in texts.items()}
 
 
-def text(lock: Json) -> str:
+def text(lock: Lock) -> str:
     """The content of stack.json."""
     named = {name: pylocks.digest(content) for name, content in files(lock).items()}
     told = {key: value for key, value in lock.items() if key != "environments"}
     return json.dumps({KEY: {**told, "pylocks": named}}, indent=2, ensure_ascii=False, sort_keys=False) + "\n"
 
 
-def check(lock: Any, where: str, host: Optional[str] = None) -> Json:
+def check(lock: Any, where: str, host: Optional[str] = None) -> Lock:
     """Return the lock if it is complete, else raise a `LockError` that says what is wrong and what to do.
 
     With `host` (its name in the inventory), the lock must be for that host.
@@ -111,7 +127,7 @@ def check(lock: Any, where: str, host: Optional[str] = None) -> Json:
     return found
 
 
-def formed(lock: Any, where: str) -> Json:
+def formed(lock: Any, where: str) -> Lock:
     """Return a lock that has the form of one, whatever it names; a `LockError` as `check`."""
     if not isinstance(lock, dict):
         raise LockError(f"The lock {where} is not a JSON object.", AGAIN)
@@ -124,7 +140,7 @@ def formed(lock: Any, where: str) -> Json:
         raise LockError(f"The lock {where} is damaged: {printable(error, 300)}.", AGAIN) from None
     except RecursionError:
         raise LockError(f"The lock {where} is damaged: it is nested too deeply.", AGAIN) from None
-    missing = [name for name in needed(lock["plan"]) if lock["plan"][name] is None]
+    missing: List[str] = [name for name in needed(lock["plan"]) if lock["plan"][name] is None]
     built = lock["plan"]["opencv"] is not None and "environment" not in lock["plan"]["opencv"]
     if not missing and built and not can_be_built(lock["plan"]):
         missing = ["source to build OpenCV from, or no CUDA to build it with"]
@@ -136,39 +152,39 @@ def formed(lock: Any, where: str) -> Json:
     own = lock["plan"]["tensorflow"] or {}
     if bool(own.get("cuda")) != bool(own.get("cudnn")):
         raise LockError(f"The lock {where} is damaged: TensorFlow has half a toolkit of its own.", AGAIN)
-    return dict(lock)
+    return cast(Lock, dict(lock))
 
 
-def hosts_of(lock: Json) -> List[str]:
+def hosts_of(lock: Lock) -> List[str]:
     """Return the hosts that a lock is for."""
     return [lock["host"]] if isinstance(lock["host"], str) else list(lock["host"])
 
 
-def refuse_open(lock: Json, where: str) -> None:
+def refuse_open(lock: Mapping[str, Any], where: str) -> None:  # Json: nothing of it is known yet
     """Refuse a lock of an earlier release, with the command that upgrades it."""
     if lock.get("schema") == OPEN and not isinstance(lock["schema"], bool):
         text = f"The lock {where} is of an earlier release (schema {OPEN}) and does not hold what is to be installed."
         raise LockError(text, f"Upgrade it: ./run gpuhost lock upgrade {shlex.quote(where)}")
 
 
-def files_of(lock: Json) -> Iterator[Tuple[str, str, Json]]:
+def files_of(lock: Lock) -> Iterator[Tuple[str, str, Mapping[str, Any]]]:  # Json: a file of any component
     """Name every file with an address or a checksum of its own: component, version and the file."""
     plan = lock["plan"]
     for name in COMPONENTS:
-        part = plan[name] or {}
+        part: Mapping[str, Any] = plan[name] or {}
         for file in [part, *part.get("artifacts", ())]:
             yield name, str(part.get("version")), file
     for row in lock["contents"]["toolkits"]:
-        if "file" in row:
+        if row["kind"] != "wheels" and "file" in row:
             yield row["name"], row["version"], {**row["file"], "file": row["file"]["name"]}
-    for row in lock["contents"]["weights"]:
-        yield "weights", row["name"], {**row, "file": row["url"].rpartition("/")[2]}
-    held = lock["contents"].get("virtualbox") or {}
+    for one in lock["contents"]["weights"]:
+        yield "weights", one["name"], {**one, "file": one["url"].rpartition("/")[2]}
+    held: Mapping[str, Any] = lock["contents"].get("virtualbox") or {}
     for file in filter(None, (held.get("file"), held.get("extension_pack"))):
         yield "virtualbox", held["version"], {**file, "file": file["name"]}
 
 
-def mistaken_files(lock: Json) -> Iterator[str]:
+def mistaken_files(lock: Lock) -> Iterator[str]:
     """Say for each file of a lock why it cannot be what the lock says it is: its origin, its name or its checksum.
 
     The catalog does not have to know a file, since a lock outlives the catalog that it was made from. It must not know
@@ -189,7 +205,7 @@ def mistaken_files(lock: Json) -> Iterator[str]:
                 yield f"{printable(value, 200)} of its {name} {version} belongs to {other} {of}"
 
 
-def misfits(lock: Json) -> Iterator[str]:
+def misfits(lock: Lock) -> Iterator[str]:
     """Say where the contents of a lock are not those of its plan."""
     plan = lock["plan"]
     for row in lock["contents"]["toolkits"]:
@@ -199,7 +215,7 @@ def misfits(lock: Json) -> Iterator[str]:
     if plan["opencv"] and plan["opencv"]["source"] != "wheel" and lock["contents"]["opencv"]["build"] is None:
         yield "it does not say what OpenCV is to be built with"
     for name, environment in lock["environments"].items():
-        part = plan["tensorflow" if name == "dl4cv" else "opencv"]
+        part: Optional[Mapping[str, Any]] = plan["tensorflow"] if name == "dl4cv" else plan["opencv"]
         if part is None:
             yield f"its environment {name} is of a part that its plan leaves out"
             continue
@@ -213,7 +229,10 @@ def misfits(lock: Json) -> Iterator[str]:
                 yield f"its environment {name} does not hold the planned {part['file']}"
 
 
-def mistaken_debs(part: Json, title: str) -> Iterator[str]:
+def mistaken_debs(
+    part: Mapping[str, Any],  # Json: a driver or VirtualBox, wherever it comes from
+    title: str,
+) -> Iterator[str]:
     """Say for each .deb of a part why it cannot be what the lock says it is; the part's own must be among them."""
     debs = part.get("packages", [])
     names = [deb["name"] for deb in debs]
@@ -262,22 +281,23 @@ def owners() -> Dict[str, FrozenSet[Tuple[str, str]]]:
     return found
 
 
-def can_be_built(plan: Json) -> bool:
+def can_be_built(plan: Plan) -> bool:
     """Return whether a plan names the sources and the CUDA to build an OpenCV with that no environment holds."""
-    return plan["cuda"] is not None and bool(plan["opencv"].get("artifacts"))
+    return plan["cuda"] is not None and bool(present(plan["opencv"]).get("artifacts"))
 
 
-def needed(plan: Json) -> List[str]:
+def needed(plan: Plan) -> List[Component]:
     """Return the components that a plan must name."""
-    return [name for name in (COMPONENTS if plan["gpus"] else WITHOUT_GPU) if name not in left_out(plan)]
+    names: Sequence[Component] = COMPONENTS if plan["gpus"] else WITHOUT_GPU
+    return [name for name in names if name not in left_out(plan)]
 
 
-def left_out(plan: Json) -> List[str]:
+def left_out(plan: Plan) -> List[Framework]:
     """Return the components that were left out by choice; a lock of an earlier release leaves none out."""
     return list(plan.get("without", ()))
 
 
-def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Json:
+def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Lock:
     """Read a lock file and the PEP 751 files that it names; missing, damaged, foreign or at its former place, it is a
     `LockError`.
 
@@ -290,7 +310,7 @@ def load(path: Path, host: Optional[str] = None, former: Optional[Path] = None) 
     return check({**lock, "environments": environments(path, named)}, str(path), host)
 
 
-def written(path: Path) -> Json:
+def written(path: Path) -> Json:  # Json: nothing of it is known yet
     """Return what stands in a lock file; nothing of it is known to be right but that it is an object."""
     try:
         value = strict_json.load(path, LARGEST)
@@ -303,7 +323,7 @@ def written(path: Path) -> Json:
     return dict(value[KEY])
 
 
-def environments(path: Path, named: Any) -> Dict[str, Json]:
+def environments(path: Path, named: Any) -> Dict[str, LockedEnvironment]:
     """Read the PEP 751 files that a lock file names by their sha256, beside it."""
     found = {}
     for name, sha256 in named.items() if isinstance(named, dict) else [("pylocks", named)]:
@@ -319,13 +339,13 @@ def environments(path: Path, named: Any) -> Dict[str, Json]:
     return found
 
 
-def read(file: Path, host: str, former: Optional[Path] = None) -> Json:
+def read(file: Path, host: str, former: Optional[Path] = None) -> Lock:
     """Return the lock of a host, `{}` where it has none; a `LockError` as `load`."""
     refuse_former(file, former)
-    return load(file, host) if file.exists() else {}
+    return load(file, host) if file.exists() else cast(Lock, {})
 
 
-def pending(file: Path, host: str) -> Optional[Json]:
+def pending(file: Path, host: str) -> Optional[Lock]:
     """Return the lock of a rebuild that is under way, which lies beside the lock's file; None when none is."""
     beside = file.with_name(file.name + PENDING)
     return load(beside, host) if beside.exists() else None
@@ -358,7 +378,11 @@ def former_problem(host: str, inventory: Any, locks: Any = "") -> str:
 
 
 def differences(
-    lock: Json, observation: Json, asked: Dict[str, str], ignore_gpus: bool = False, without: Collection[str] = ()
+    lock: Lock,
+    observation: Observation,
+    asked: Dict[str, str],
+    ignore_gpus: bool = False,
+    without: Collection[str] = (),
 ) -> List[str]:
     """Where the host, or what is asked of it, is no longer what the lock was made for; empty when all agrees."""
     found = []

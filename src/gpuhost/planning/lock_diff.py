@@ -5,10 +5,10 @@ Whatever is in a lock shows: what has no sentence of its own is named by its pla
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 from ..checks.lock import other_cards
-from ..types import Json
+from ..shapes.lock import Lock, LockedVirtualbox, ToolkitRow, Weights
 from .candidates import COMPONENTS, NAMES
 from .toolkits import TITLES
 
@@ -26,7 +26,7 @@ class Change(NamedTuple):
     text: str
 
 
-def changes(old: Json, new: Json) -> List[Change]:
+def changes(old: Lock, new: Lock) -> List[Change]:
     """Return where two locks differ, in the order of a lock; empty for the same lock."""
     plans = old["plan"], new["plan"]
     found = [*machine(old, new)]
@@ -34,12 +34,12 @@ def changes(old: Json, new: Json) -> List[Change]:
         found += component(name, plans[0][name], plans[1][name])
     for title, before, after in rows(old, new):
         found += listed(title, before, after)
-    for name in dict.fromkeys([*old["environments"], *new["environments"]]):
-        found += environment(name, old["environments"].get(name), new["environments"].get(name))
+    for named in dict.fromkeys([*old["environments"], *new["environments"]]):
+        found += environment(named, old["environments"].get(named), new["environments"].get(named))
     return found + others(old, new)
 
 
-def machine(old: Json, new: Json) -> List[Change]:
+def machine(old: Lock, new: Lock) -> List[Change]:
     """What differs in the machine that a lock is for, and in what was asked."""
     found = []
     for part, before, after in (
@@ -88,19 +88,19 @@ def one(part: str, name: str, title: str, before: Any, after: Any, key: str) -> 
     return [Change(part, name, before, after, f"{title} stays {after[key]}, and is another: {told}.")]
 
 
-def rows(old: Json, new: Json) -> List[Any]:
+def rows(old: Lock, new: Lock) -> List[Any]:
     """The lists of a lock whose rows have a name: title, before and after by what tells one row from another."""
 
-    def toolkits(lock: Json) -> Dict[str, Json]:
+    def toolkits(lock: Lock) -> Mapping[str, ToolkitRow]:
         """The toolkits by their names for a person."""
         rows = lock["contents"]["toolkits"]
         return {f"{NAMES.get(r['name'])} {r['version']} {TITLES.get(r['kind'])}": r for r in rows}
 
-    def weights(lock: Json) -> Dict[str, Json]:
+    def weights(lock: Lock) -> Mapping[str, Weights]:
         """The published weights."""
         return {f"The file {r['name']}": r for r in lock["contents"]["weights"]}
 
-    def beside(lock: Json) -> Dict[str, Json]:
+    def beside(lock: Lock) -> Mapping[str, LockedVirtualbox]:
         """VirtualBox, where the lock has it."""
         held = lock["contents"].get("virtualbox")
         return {f"VirtualBox {held['version']}": held} if held else {}
@@ -109,7 +109,11 @@ def rows(old: Json, new: Json) -> List[Any]:
     return [(name, found(old), found(new)) for name, found in kinds]
 
 
-def listed(part: str, before: Dict[str, Json], after: Dict[str, Json]) -> List[Change]:
+def listed(
+    part: str,
+    before: Mapping[str, Mapping[str, Any]],  # Json: rows of any part
+    after: Mapping[str, Mapping[str, Any]],  # Json: rows of any part
+) -> List[Change]:
     """What differs in a list of rows."""
     found = []
     for name in dict.fromkeys([*before, *after]):
@@ -122,7 +126,7 @@ def listed(part: str, before: Dict[str, Json], after: Dict[str, Json]) -> List[C
     return found
 
 
-def keys(was: Json, now: Json) -> str:
+def keys(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:  # Json: rows of any part
     """Name what differs in two rows."""
     told = [f"{k} was {shown(was.get(k))} and is {shown(now.get(k))}" for k in now if was.get(k) != now.get(k)]
     return "; ".join(told) or "it has fewer entries"
@@ -149,16 +153,21 @@ def environment(name: str, before: Any, after: Any) -> List[Change]:
     return found
 
 
-def others(old: Json, new: Json) -> List[Change]:
+def others(old: Lock, new: Lock) -> List[Change]:
     """What differs and has no sentence of its own, by its place."""
     seen = {
         "plan": {*COMPONENTS, "platform", "asked"},
         "contents": {"toolkits", "weights", "virtualbox"},
     }
     found = []
+    parts: Dict[str, Tuple[Mapping[str, Any], Mapping[str, Any]]] = {
+        "plan": (old["plan"], new["plan"]),
+        "contents": (old["contents"], new["contents"]),
+    }
     for part, known in seen.items():
-        for key in dict.fromkeys([*old[part], *new[part]]):
-            was, now = old[part].get(key), new[part].get(key)
+        before, after = parts[part]
+        for key in dict.fromkeys([*before, *after]):
+            was, now = before.get(key), after.get(key)
             if key not in known and was != now:
                 text = f"{part}.{key} was {shown(was)} and is {shown(now)}."
                 found.append(Change(part, key, was, now, text))

@@ -7,11 +7,12 @@ does not name is taken away only behind the rename that put the new lock in forc
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, Set
+from typing import Dict, List, Set, cast
 
 from ..errors import GpuhostError, LockError
 from ..host import files
 from ..reading import content
+from ..shapes.lock import Lock
 from ..text import printable_lines
 from ..types import Json
 from . import contents, lock, pylocks, specs
@@ -29,7 +30,7 @@ EMPTY: Json = {
 }
 
 
-def write(file: Path, value: Json) -> bool:
+def write(file: Path, value: Lock) -> bool:
     """Write a lock, if it is not there already; whether anything had to be written."""
     lock.check(value, str(file))
     with files.opened(file.parent, make=True) as folder:
@@ -42,7 +43,7 @@ def write(file: Path, value: Json) -> bool:
     return bool(todo)
 
 
-def difference(file: Path, value: Json) -> List[Dict[str, str]]:
+def difference(file: Path, value: Lock) -> List[Dict[str, str]]:
     """Return what writing a lock would change, as Ansible shows a difference: each file with its text before and after.
 
     A file whose name its content gives it is there or not, so it is new as a whole.
@@ -54,7 +55,7 @@ def difference(file: Path, value: Json) -> List[Dict[str, str]]:
     ]
 
 
-def missing(file: Path, value: Json) -> Dict[Path, str]:
+def missing(file: Path, value: Lock) -> Dict[Path, str]:
     """Return the texts of a lock's files that are not there yet, by their places, the lock's own last."""
     texts = {**lock.files(value), file.name: lock.text(value)}
     return {file.with_name(name): text for name, text in texts.items() if not holds(file.with_name(name), text)}
@@ -117,10 +118,10 @@ def upgrade(file: Path) -> bool:
         return False
     if set(old) != {"schema", "host", "cards", "plan"} or old["schema"] != lock.OPEN:
         raise LockError(f"The lock {file} is damaged: it has not the form of an earlier release.", lock.AGAIN)
-    head = {"schema": lock.SCHEMA, **{key: old[key] for key in ("host", "cards", "plan")}}
+    head: Json = {"schema": lock.SCHEMA, **{key: old[key] for key in ("host", "cards", "plan")}}
     lock.formed({**head, **EMPTY}, str(file))
     try:
-        new = {**head, **contents.of(head["plan"])}
+        new = cast(Lock, {**head, **contents.of(head["plan"])})
         lacking = specs.problems(new)
     except GpuhostError as error:
         lacking = [error.message]

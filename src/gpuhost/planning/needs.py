@@ -7,13 +7,15 @@ neither. A size that nobody knows beforehand counts as nothing: the step that br
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any, Collection, Dict, List, Optional
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, TypedDict
 
 from ..cvbuild.resources import DISK_MB
 from ..host import venvs
 from ..host.room import BUILD_BYTES, UNPACKED
 from ..host.service import site
-from ..types import Json
+from ..shapes.answers import Generations
+from ..shapes.lock import Lock, PlannedDriver
+from ..shapes.observation import Observation
 from . import specs
 from .candidates import COMPONENTS
 from .catalog import shipped
@@ -26,20 +28,39 @@ PACKAGES = "Python packages"
 USR = "/usr"
 
 
-def nothing() -> Json:
+class Room(TypedDict):
+    """What has to be free at a place."""
+
+    path: str
+    bytes: int
+
+
+class Needs(TypedDict):
+    """What `of` returns."""
+
+    room: List[Room]
+    boot: bool
+    packages: List[str]
+    debs: List[str]
+    archive: List[str]
+    index: str
+    files: List[Mapping[str, Any]]
+
+
+def nothing() -> Needs:
     """Return the needs of a host that has everything."""
     return {"room": [], "boot": False, "packages": [], "debs": [], "archive": [], "index": "", "files": []}
 
 
 def of(
-    lock: Json,
-    observation: Json,
-    there: Json,
+    lock: Lock,
+    observation: Observation,
+    there: Generations,
     root: str,
     asked: Options,
     parts: Collection[str] = COMPONENTS,
     kernel: Collection[str] = (),
-) -> Json:
+) -> Needs:
     """Return what the `parts` of a lock still need on a host, as `host.preflight` takes it.
 
     `kernel` are the packages of a kernel that comes with the driver. `files` are to be fetched by their checksums, by
@@ -75,7 +96,7 @@ def of(
     return found
 
 
-def in_force(lock: Json, there: Json) -> bool:
+def in_force(lock: Lock, there: Generations) -> bool:
     """Return whether the generation in force carries this very lock out."""
     return any(row["number"] == there["current"] and row["stack"] == lock for row in there["generations"])
 
@@ -85,14 +106,20 @@ def name_of(folder: str) -> str:
     return PurePath(folder).name
 
 
-def version_of(package: str, observation: Json) -> Optional[str]:
+def version_of(package: str, observation: Observation) -> Optional[str]:
     """Return the version of a package that is installed whole; None without one."""
-    row: Json = observation["packages"].get(package, {})
-    return str(row["version"]) if row.get("state") == "installed" else None
+    row = observation["packages"].get(package)
+    return row["version"] if row is not None and row["state"] == "installed" else None
 
 
 def of_driver(
-    driver: Json, observation: Json, there: Json, found: Json, room: Dict[str, int], root: str, newer: bool
+    driver: PlannedDriver,
+    observation: Observation,
+    there: Generations,
+    found: Needs,
+    room: Dict[str, int],
+    root: str,
+    newer: bool,
 ) -> None:
     """Add the driver: from the archive where its package is not there at its version, or NVIDIA's installer.
 
@@ -123,7 +150,13 @@ def of_driver(
         room["/var"] = room.get("/var", 0) + BUILD_BYTES
 
 
-def of_toolkit(one: Json, there: Json, found: Json, room: Dict[str, int], root: str) -> None:
+def of_toolkit(
+    one: Mapping[str, Any],  # Json: as specs.toolkit makes it
+    there: Generations,
+    found: Needs,
+    room: Dict[str, int],
+    root: str,
+) -> None:
     """Add a CUDA or a cuDNN."""
     spec = one["spec"]
     found["packages"] += one["packages"]
@@ -135,7 +168,13 @@ def of_toolkit(one: Json, there: Json, found: Json, room: Dict[str, int], root: 
         found["files"] += missing([spec["file"]], there, room, root)
 
 
-def of_environment(one: Json, there: Json, found: Json, room: Dict[str, int], root: str) -> None:
+def of_environment(
+    one: Mapping[str, Any],  # Json: as specs.made makes it
+    there: Generations,
+    found: Needs,
+    room: Dict[str, int],
+    root: str,
+) -> None:
     """Add a Python environment. One whose OpenCV is built here has another folder, which only the build knows."""
     found["packages"] += one["packages"]
     if name_of(one["folder"]) not in there["store"]:
@@ -143,20 +182,29 @@ def of_environment(one: Json, there: Json, found: Json, room: Dict[str, int], ro
         ask_index(one["lock"]["packages"], there, found)
 
 
-def ask_index(packages: List[Json], there: Json, found: Json) -> None:
+def ask_index(
+    packages: Sequence[Mapping[str, Any]],  # Json: wheels of NVIDIA's or packages of an environment
+    there: Generations,
+    found: Needs,
+) -> None:
     """Note that pip has to fetch, where a file is not in the cache."""
     if any(row["file"] not in there["wheels"] for row in packages):
         found["index"] = PACKAGES
 
 
-def missing(files: List[Json], there: Json, room: Dict[str, int], root: str) -> List[Json]:
+def missing(
+    files: Sequence[Mapping[str, Any]],  # Json: files of any component
+    there: Generations,
+    room: Dict[str, int],
+    root: str,
+) -> List[Mapping[str, Any]]:  # Json: files of any component
     """Return the files that are not in the cache, and count the room for them."""
     absent = [file for file in files if file["sha256"] not in there["artifacts"]]
     room[root] += sum(file.get("size") or 0 for file in absent)
     return absent
 
 
-def archive(observation: Json) -> List[str]:
+def archive(observation: Observation) -> List[str]:
     """Return the addresses of the distribution's own archive, as the host's sources name them."""
     row: Any = platform_row(shipped(), observation)
     sources = [s for s in observation["apt"]["sources"] if s["enabled"] and "deb" in s["types"]]

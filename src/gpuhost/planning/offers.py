@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..errors import RefusedError, UnreadableError
 from ..host.driver.offer import component_lines, component_step, parts, unnamed
 from ..host.parse.versions import compare_versions, sort_versions
+from ..shapes.observation import Observation, Offered, Offers
 from ..types import Json
 from .candidates import driven, served, snapshot
 from .catalog import Catalog, shipped
@@ -31,7 +32,7 @@ _UPSTREAM = re.compile(r"(?:[0-9]{1,9}:)?(([0-9]{1,9})(?:\.[0-9]{1,9}){1,3})[-+~
 _KERNEL = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+-[0-9]+-[a-z0-9.-]+\Z")
 
 
-def resolver_for(observation: Json, asked: Dict[str, str], cards: bool) -> Resolver:
+def resolver_for(observation: Observation, asked: Dict[str, str], cards: bool) -> Resolver:
     """Return the resolver for an observed host: its driver packages are those that the host's archive offers.
 
     `cards`: whether a driver is planned at all. For a stack without one, and on a platform that the catalog does not
@@ -42,7 +43,7 @@ def resolver_for(observation: Json, asked: Dict[str, str], cards: bool) -> Resol
     return Resolver(of_host(shipped(), observation, asked))
 
 
-def of_host(catalog: Catalog, observation: Json, asked: Dict[str, str]) -> Catalog:
+def of_host(catalog: Catalog, observation: Observation, asked: Dict[str, str]) -> Catalog:
     """Return the catalog with the packages of a host's archive in the place of its own snapshot of that archive."""
     platform = observation["platform"]["id"]
     offers = readable(observation)
@@ -63,7 +64,7 @@ def of_host(catalog: Catalog, observation: Json, asked: Dict[str, str]) -> Catal
     return replace(catalog, drivers={**catalog.drivers, **own}, platforms={**catalog.platforms, "platforms": platforms})
 
 
-def readable(observation: Json) -> Json:
+def readable(observation: Observation) -> Offers:
     """Return what the archive offers; refuse a host of which that is not known."""
     offers = observation.get("offers")
     if offers is None:
@@ -76,10 +77,10 @@ def readable(observation: Json) -> Json:
         )
     if any(row["archive"] >= len(offers["archives"]) for row in offers["packages"]):
         raise UnreadableError("What the archive offers names an archive that is not listed.", AGAIN)
-    return dict(offers)
+    return offers
 
 
-def refuse_missing_component(catalog: Catalog, observation: Json, offers: Json) -> None:
+def refuse_missing_component(catalog: Catalog, observation: Observation, offers: Offers) -> None:
     """Refuse a host whose sources leave out the part of the archive that drivers are in.
 
     A plan without it would take NVIDIA's own file where the distribution has a package.
@@ -99,9 +100,9 @@ def refuse_missing_component(catalog: Catalog, observation: Json, offers: Json) 
         )
 
 
-def newest(offers: Json) -> Dict[str, Json]:
+def newest(offers: Offers) -> Dict[str, Offered]:
     """Return of each package the version that apt takes by itself: the newest that is not held back."""
-    found: Dict[str, Json] = {}
+    found: Dict[str, Offered] = {}
     for row in offers["packages"]:
         if offers["archives"][row["archive"]]["release"].rstrip("/").endswith(_HELD_BACK):
             continue
@@ -112,8 +113,8 @@ def newest(offers: Json) -> Dict[str, Json]:
 
 
 def drivers(
-    catalog: Catalog, distribution: str, offers: Json, asked: Dict[str, str]
-) -> Tuple[List[Json], Dict[str, Json]]:
+    catalog: Catalog, distribution: str, offers: Offers, asked: Dict[str, str]
+) -> Tuple[List[Json], Dict[str, Json]]:  # Json: rows of the catalog
     """Return the drivers that are offered, as rows of the catalog, and the branches that it does not know of them.
 
     A branch that is newer than the catalog is left out unless somebody asks for it: it may have dropped the card.
@@ -145,7 +146,7 @@ def is_named(asked: Dict[str, str], release: str) -> bool:
     return "driver" in asked and admits(specifier("driver", asked["driver"]), release)
 
 
-def driver(distribution: str, offered: Json) -> Optional[Json]:
+def driver(distribution: str, offered: Offered) -> Optional[Json]:  # Json: a row of the catalog
     """Return a package as a row of drivers; None for one that is not a driver, or only leads to another one."""
     name = _DRIVERS.get(distribution, _NOTHING).match(offered["package"])
     upstream = _UPSTREAM.match(offered["version"])
@@ -175,7 +176,12 @@ def driver(distribution: str, offered: Json) -> Optional[Json]:
     return {**row, "kernel_modules": "open"} if tail.endswith("-open") else row
 
 
-def claims(catalog: Catalog, row: Json, branch: Json, listed: Optional[List[str]]) -> List[str]:
+def claims(
+    catalog: Catalog,
+    row: Json,  # Json: rows of the catalog
+    branch: Json,  # Json: rows of the catalog
+    listed: Optional[List[str]],
+) -> List[str]:
     """Return the devices that a driver's package drives.
 
     Debian's index lists none: those are the catalog's for a branch that it knows this package with, else those of the
@@ -197,7 +203,7 @@ class Modules(NamedTuple):
     kernel: str
 
 
-def signed(row: Json, packages: Dict[str, Json]) -> Dict[str, Modules]:
+def signed(row: Json, packages: Mapping[str, Offered]) -> Dict[str, Modules]:  # Json: a row of the catalog
     """Return the packages of prebuilt modules of a driver, by the end of their names.
 
     That end is a flavour, for the package that leads to its newest kernel, or a kernel's release. Modules that were
@@ -219,7 +225,7 @@ def signed(row: Json, packages: Dict[str, Json]) -> Dict[str, Modules]:
     return found
 
 
-def kernel_rows(rows: List[Json]) -> List[Json]:
+def kernel_rows(rows: List[Json]) -> List[Json]:  # Json: rows of the catalog
     """Return the kernels that there are modules for, as rows of the catalog: the newest of each flavour first."""
     ends: Dict[str, List[str]] = {}
     for row in rows:
@@ -235,7 +241,7 @@ def abi(kernel: str) -> str:
     return "-".join(kernel.split("-")[:2])
 
 
-def fitting(modules: Dict[str, Modules], kernels: List[Json]) -> Dict[str, str]:
+def fitting(modules: Dict[str, Modules], kernels: List[Json]) -> Dict[str, str]:  # Json: rows of the catalog
     """Return the versions of those packages of modules that lead to the newest kernel of their flavour."""
     newest_of = {row["flavour"]: row["release"] for row in kernels}
     return {end: found.version for end, found in modules.items() if found.kernel == newest_of[end]}

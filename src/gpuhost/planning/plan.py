@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Dict, FrozenSet, List, Optional
+from typing import Any, Callable, Dict, Final, FrozenSet, List, Optional, cast
 
 from ..cvbuild.toolkit import newer_than_headers
 from ..gpucode import reach, target_for
 from ..host.driver.packages import wanted_names
+from ..shapes.lock import (
+    Note,
+    Obstacle,
+    OwnToolkit,
+    Plan,
+    PlannedCuda,
+    PlannedCudnn,
+    PlannedDriver,
+    PlannedModules,
+    PlannedOpencv,
+    PlannedTensorflow,
+)
 from ..types import Json
 from ..versions import capability
 from . import debs, explain
-from .candidates import COMPONENTS, Candidate, Driver, Request, TensorFlow, Toolkit, as_driver, headers_clash
+from .candidates import (
+    COMPONENTS,
+    WITHOUT_GPU,
+    Candidate,
+    Driver,
+    Request,
+    TensorFlow,
+    Toolkit,
+    as_driver,
+    headers_clash,
+)
 from .resolve import Resolver, Stack, signed_kernel, signed_modules
 from .rules.cuda import integrated
 from .rules.driver import needs_open
 from .rules.frameworks import building_python, by_ptx, locked_wheel, sources_of
 from .versions import version
 
-SCHEMA = 1
+SCHEMA: Final = 1
 
 
 def setting(without: FrozenSet[str], component: str) -> str:
@@ -26,7 +48,7 @@ def setting(without: FrozenSet[str], component: str) -> str:
     return f"gpu_stack_without: [{', '.join(sorted({*without, component}))}]"
 
 
-def make(resolver: Resolver, request: Request, command: Optional[Callable[[str], str]] = None) -> Json:
+def make(resolver: Resolver, request: Request, command: Optional[Callable[[str], str]] = None) -> Plan:
     """Return the plan for a request, in the form of data/plan.schema.json.
 
     `status` is 'planned', with one key for each component (None where it is left out or not needed), or 'refused',
@@ -35,7 +57,7 @@ def make(resolver: Resolver, request: Request, command: Optional[Callable[[str],
     """
     command = command or functools.partial(setting, request.without)
     stack = resolver.solve(request)
-    plan: Json = {
+    plan: Plan = {
         "schema": SCHEMA,
         "status": "planned" if stack else "refused",
         "platform": request.platform,
@@ -48,39 +70,40 @@ def make(resolver: Resolver, request: Request, command: Optional[Callable[[str],
         "reasons": [],
         "notes": notes_of_cards(request),
         "asked": dict(sorted(request.asked.items())),
-        "without": sorted(request.without),
+        "without": [name for name in WITHOUT_GPU if name in request.without],
     }
     if stack is None:
         passing = resolver.passing(request)
         plan["reasons"] = explain.reasons(resolver, request, passing)
         plan["card_needs"] = explain.card_needs(resolver, request, passing)
         rows = explain.obstacles(resolver, request)
-        plan["obstacles"] = [{**row, "command": command(row["component"])} for row in rows]
+        plan["obstacles"] = [cast(Obstacle, {**row, "command": command(row["component"])}) for row in rows]
         plan["nearest"] = explain.nearest(resolver, request)
         return plan
     if stack.driver is not None and stack.cuda is not None and stack.cudnn is not None:
         plan["driver"] = driver_json(resolver, request, stack.driver)
-        plan["cuda"] = cuda_json(request, stack.cuda)
-        plan["cudnn"] = {
+        cuda = cuda_json(request, stack.cuda)
+        cudnn = {
             "version": stack.cudnn.version,
-            "source": "wheels" if plan["cuda"]["source"] == "wheels" else "tarball",
+            "source": "wheels" if cuda["source"] == "wheels" else "tarball",
             **pick(stack.cudnn.row, "cuda", "file", "url", "sha256"),
         }
+        plan["cuda"], plan["cudnn"] = cuda, cast(PlannedCudnn, cudnn)
     if stack.opencv is not None:
         plan["opencv"] = opencv_json(resolver, request, stack.opencv, stack.cuda)
     if stack.tensorflow is not None:
-        plan["tensorflow"] = tensorflow_json(resolver.catalog.environments, request, stack.tensorflow)
-        plan["tensorflow"].update(own_json(stack))
+        part, own = tensorflow_json(resolver.catalog.environments, request, stack.tensorflow), own_json(stack)
+        plan["tensorflow"] = {**part, "cuda": own["cuda"], "cudnn": own["cudnn"]}
     plan["notes"] += notes_of_stack(resolver, request, stack)
     return plan
 
 
-def pick(row: Json, *names: str) -> Json:
+def pick(row: Json, *names: str) -> Json:  # Json: some fields of a row of the catalog
     """Some fields of a row, those that are there."""
     return {n: row[n] for n in names if row.get(n) is not None}
 
 
-def driver_json(resolver: Resolver, request: Request, d: Driver) -> Json:
+def driver_json(resolver: Resolver, request: Request, d: Driver) -> PlannedDriver:
     """The driver's part: where it comes from, which module flavour, and what Secure Boot will want."""
     signed = signed_modules(request, d, resolver.catalog)
     part: Json = {"version": d.version, "source": "archive" if d.platform else "runfile", "branch": d.branch}
@@ -96,13 +119,13 @@ def driver_json(resolver: Resolver, request: Request, d: Driver) -> Json:
     part = {**part, **pick(d.row, *fields)}
     offers = resolver.catalog.drivers.get("offers")
     if d.platform is None or offers is None or request.kernel is None:
-        return part
+        return cast(PlannedDriver, part)
     distribution = resolver.catalog.platforms["platforms"][d.platform]["distribution"]
     words = wanted_names(part, request.kernel, distribution)
-    return {**part, "packages": debs.whole_set(offers, words, d.row["built_from"])}
+    return cast(PlannedDriver, {**part, "packages": debs.whole_set(offers, words, d.row["built_from"])})
 
 
-def modules_json(resolver: Resolver, request: Request, d: Driver) -> Optional[Json]:
+def modules_json(resolver: Resolver, request: Request, d: Driver) -> Optional[PlannedModules]:
     """The package of prebuilt, signed modules for the kernel that will boot; None where DKMS builds them, or where the
     request names no kernel.
     """
@@ -116,14 +139,14 @@ def modules_json(resolver: Resolver, request: Request, d: Driver) -> Optional[Js
     }
 
 
-def cuda_json(request: Request, c: Toolkit) -> Json:
+def cuda_json(request: Request, c: Toolkit) -> PlannedCuda:
     """The toolkit's part, from the runfile or, where the platform has only these, from NVIDIA's wheels."""
     via = c.platforms[request.platform]["via"][0]
     part: Json = {"version": c.version, "series": c.row["series"], "source": via}
-    return {**part, **(c.row["runfile"] if via == "runfile" else {})}
+    return cast(PlannedCuda, {**part, **(c.row["runfile"] if via == "runfile" else {})})
 
 
-def opencv_json(resolver: Resolver, request: Request, opencv: Candidate, cuda: Optional[Candidate]) -> Json:
+def opencv_json(resolver: Resolver, request: Request, opencv: Candidate, cuda: Optional[Candidate]) -> PlannedOpencv:
     """OpenCV's part: built for the cards from checksummed sources, or the ready wheel on a host without one."""
     part: Json = {"version": opencv.version, "cuda_arch_bin": []}
     if cuda is None:
@@ -131,27 +154,19 @@ def opencv_json(resolver: Resolver, request: Request, opencv: Candidate, cuda: O
         if found is None:
             raise AssertionError("the rule opencv-wheel let a release without a wheel pass")
         wheel, python, name = found
-        return {
-            **part,
-            "source": "wheel",
-            "python": python,
-            "environment": name,
-            "package_version": wheel["package_version"],
-            **pick(wheel, "file", "sha256"),
-        }
+        part.update(source="wheel", python=python, environment=name, package_version=wheel["package_version"])
+        return cast(PlannedOpencv, {**part, **pick(wheel, "file", "sha256")})
     skip = integrated(resolver.catalog)
     targets = {target_for(cc, cuda.row["capabilities"], skip) for cc in request.capabilities}
     part["cuda_arch_bin"] = sorted((t for t in targets if t), key=capability)
     artifacts = sources_of(opencv.row)
-    return {
-        **part,
-        "source": "sdist" if len(artifacts) == 1 else "tarballs",
-        "python": building_python(resolver.catalog, request.platform),
-        "artifacts": artifacts,
-    }
+    part["source"] = "sdist" if len(artifacts) == 1 else "tarballs"
+    part["python"] = building_python(resolver.catalog, request.platform)
+    part["artifacts"] = artifacts
+    return cast(PlannedOpencv, part)
 
 
-def tensorflow_json(environments: FrozenSet[str], request: Request, t: TensorFlow) -> Json:
+def tensorflow_json(environments: FrozenSet[str], request: Request, t: TensorFlow) -> PlannedTensorflow:
     """Return TensorFlow's part of a plan: version, package, python, file, sha256, environment (None where none is
     locked) and code (how it reaches each compute capability).
     """
@@ -159,27 +174,27 @@ def tensorflow_json(environments: FrozenSet[str], request: Request, t: TensorFlo
     part: Json = {"version": t.version, "package": t.row["package"], "python": t.python}
     part["environment"] = name if name in environments else None
     part["code"] = {cc: reach(t.row["code"], cc) for cc in request.capabilities}
-    return {**part, **pick(t.wheel, "file", "sha256")}
+    return cast(PlannedTensorflow, {**part, **pick(t.wheel, "file", "sha256")})
 
 
-def own_json(stack: Stack) -> Json:
+def own_json(stack: Stack) -> OwnToolkit:
     """The toolkit that TensorFlow has in its own environment; None for each part that it shares with the host."""
     cuda, cudnn = stack.own_cuda, stack.own_cudnn
     return {
-        "cuda": cuda and {"version": cuda.version, "series": cuda.row["series"], "source": "wheels"},
-        "cudnn": cudnn and {"version": cudnn.version, "source": "wheels", "cuda": cudnn.row["cuda"]},
+        "cuda": None if cuda is None else {"version": cuda.version, "series": cuda.row["series"], "source": "wheels"},
+        "cudnn": None if cudnn is None else {"version": cudnn.version, "source": "wheels", "cuda": cudnn.row["cuda"]},
     }
 
 
-def notes_of_cards(request: Request) -> List[Json]:
+def notes_of_cards(request: Request) -> List[Note]:
     """What was assumed about the cards, and what is to be said of the machine."""
     assumed = [("gpu", f"{g.label}: {g.note}") for g in request.gpus if g.note]
     return [{"about": about, "unverified": False, "text": text} for about, text in [*assumed, *request.remarks]]
 
 
-def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[Json]:
+def notes_of_stack(resolver: Resolver, request: Request, stack: Stack) -> List[Note]:
     """What the plan rests on without a confirming source, and what the user should know before it is carried out."""
-    notes: List[Json] = []
+    notes: List[Note] = []
 
     def note(about: str, text: str, unverified: bool = False) -> None:
         notes.append({"about": about, "unverified": unverified, "text": text})
@@ -292,6 +307,7 @@ def release_is_older(d: Driver, cuda: Candidate) -> bool:
     return version(d.version) < version(cuda.row["driver_min"])
 
 
-def components(plan: Json) -> Dict[str, Optional[str]]:
+def components(plan: Plan) -> Dict[str, Optional[str]]:
     """The version of each component in a plan (None where it has none)."""
-    return {name: (plan[name] or {}).get("version") for name in COMPONENTS}
+    parts = {name: plan[name] for name in COMPONENTS}
+    return {name: None if part is None else part["version"] for name, part in parts.items()}

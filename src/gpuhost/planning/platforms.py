@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import List, Optional
 
 from ..errors import UsageError
+from ..shapes.lock import Lock
+from ..shapes.observation import Observation, Platform
 from ..text import printable
-from ..types import Json
 from ..versions import release
 from .catalog import Catalog
 from .request import platform_named
@@ -14,7 +15,7 @@ from .request import platform_named
 PAGE = "docs/how-to/other-releases.md"
 
 
-def fitting(catalog: Catalog, platform: Json) -> List[str]:
+def fitting(catalog: Catalog, platform: Platform) -> List[str]:
     """Return the platforms that a host of an unknown release may be taken for, the nearest first.
 
     A derivative says which release it is made from: that one alone, where the catalog has it. Anything else is another
@@ -31,7 +32,7 @@ def fitting(catalog: Catalog, platform: Json) -> List[str]:
     return [name for name in names if name not in later] + later[::-1]
 
 
-def unknown(catalog: Catalog, platform: Json, option: str) -> Optional[UsageError]:
+def unknown(catalog: Catalog, platform: Platform, option: str) -> Optional[UsageError]:
     """Return what is to be said of a platform that the catalog does not know, with the `option` that takes it for one
     that it does; None for a known one.
     """
@@ -48,7 +49,7 @@ def unknown(catalog: Catalog, platform: Json, option: str) -> Optional[UsageErro
     return UsageError(f"{told}.", f"To take it for {row['name']}, which nobody has tried: {option}{names[0]} ({PAGE}).")
 
 
-def taken_as(catalog: Catalog, observation: Json, wanted: str) -> Json:
+def taken_as(catalog: Catalog, observation: Observation, wanted: str) -> Observation:
     """Return the observation of a host as one of the wanted platform's; a `UsageError` where it is not such a host.
 
     Its own platform's name stays beside it as `own`. A host of the wanted platform stays as it is.
@@ -64,19 +65,26 @@ def taken_as(catalog: Catalog, observation: Json, wanted: str) -> Json:
         text = f"{printable(platform['pretty_name'], 80)} ({platform['id']}) cannot be taken for {name}."
         raise UsageError(text, f"It can be for {names[0]}." if names else "It is neither Debian nor Ubuntu.")
     row = catalog.platforms["platforms"][name]
-    own = {key: row[key] for key in ("distribution", "version", "codename")}
-    return {**observation, "platform": {**platform, **own, "id": name, "own": platform["id"]}}
+    taken: Platform = {
+        **platform,
+        "distribution": row["distribution"],
+        "version": row["version"],
+        "codename": row["codename"],
+        "id": name,
+        "own": platform["id"],
+    }
+    return {**observation, "platform": taken}
 
 
-def as_locked(catalog: Catalog, observation: Json, lock: Optional[Json]) -> Json:
+def as_locked(catalog: Catalog, observation: Observation, lock: Optional[Lock]) -> Observation:
     """Return the observation of a host as its lock takes it; as it is where the lock takes it for nothing else."""
-    own = (lock or {}).get("own_platform")
+    own = None if lock is None else lock.get("own_platform")
     if lock is None or own is None or own != observation["platform"]["id"]:
         return observation
     return taken_as(catalog, observation, lock["plan"]["platform"])
 
 
-def untested(observation: Json, typed: str) -> str:
+def untested(observation: Observation, typed: str) -> str:
     """Return why nothing is installed on a host that is taken for another platform, until its own name was typed; ""
     for any other.
     """

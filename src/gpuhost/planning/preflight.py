@@ -20,6 +20,7 @@ from ..checks.sources import (
 from ..errors import UnreadableError
 from ..host.driver.offer import UPDATE
 from ..host.parse.machine import parse_os_release
+from ..shapes.observation import Observation, Source
 from ..text import printable
 from ..types import Json
 from ..versions import release
@@ -77,7 +78,7 @@ def root_problem(user: str, said: str) -> str:
     return f"Installing needs root, which {name} cannot have there: {printable(said, 200)}"
 
 
-def platform_row(catalog: Catalog, observation: Json) -> Optional[Json]:
+def platform_row(catalog: Catalog, observation: Observation) -> Optional[Json]:  # Json: a row of the catalog
     """Return the catalog's row of the host's platform, with the code names of all releases of each distribution; None
     for an unknown platform.
     """
@@ -85,7 +86,7 @@ def platform_row(catalog: Catalog, observation: Json) -> Optional[Json]:
     return None if row is None else {**row, "codenames": catalog.platforms["codenames"]}
 
 
-def problems(observation: Json, catalog: Optional[Catalog] = None, untested: Optional[str] = None) -> List[str]:
+def problems(observation: Observation, catalog: Optional[Catalog] = None, untested: Optional[str] = None) -> List[str]:
     """Everything that forbids a run, each with the command that mends it.
 
     `untested` is for a run that installs: what was typed of a host that is taken for another platform.
@@ -123,7 +124,7 @@ UNPLANNED = (
 )
 
 
-def unread_problems(observation: Json) -> List[str]:
+def unread_problems(observation: Observation) -> List[str]:
     """What the probe could not read although the plan, or a judgement above, rests on it."""
     told = {p["file"] for p in observation["apt"]["problems"]}
     passed_over = UNPLANNED if observation["gpus"] else (*UNPLANNED, "mokutil *")
@@ -134,7 +135,7 @@ def unread_problems(observation: Json) -> List[str]:
     ]
 
 
-def is_distributions(source: Json, row: Json) -> bool:
+def is_distributions(source: Source, row: Json) -> bool:  # Json: a row of the catalog
     """Return whether nothing is to be said of a source: it is the distribution's own, or apt has not read it yet.
 
     A source of source packages alone is never read for packages; its suites have to do.
@@ -146,7 +147,7 @@ def is_distributions(source: Json, row: Json) -> bool:
     return own_release(source, row) or (not source["fetched"] and "deb" in source["types"])
 
 
-def remarks(observation: Json) -> List[str]:
+def remarks(observation: Observation) -> List[str]:
     """What is worth a word and no more.
 
     Third-party sources that offer nothing of the stack, and on a fresh host sources that only their suite speaks for.

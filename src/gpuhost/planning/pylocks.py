@@ -13,7 +13,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, List, Mapping
 
 from packaging.markers import Marker
 from packaging.pylock import Package, PackageSdist, PackageWheel, Pylock, PylockValidationError
@@ -21,6 +21,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from ..reading import content
+from ..shapes.lock import LockedEnvironment, LockedPackage
 from ..types import Json
 
 #: Larger than any: one package takes about 250 bytes.
@@ -49,12 +50,12 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def text(environment: Json) -> str:
+def text(environment: LockedEnvironment) -> str:
     """Write an environment as a PEP 751 file; the same environment gives the same bytes."""
     return "\n".join(lines(pylock(environment).to_dict())) + "\n"
 
 
-def pylock(environment: Json) -> Pylock:
+def pylock(environment: LockedEnvironment) -> Pylock:
     """Return an environment as PEP 751 has it."""
     return Pylock(
         lock_version=Version("1.0"),
@@ -66,16 +67,16 @@ def pylock(environment: Json) -> Pylock:
     )
 
 
-def package(row: Json) -> Package:
+def package(row: LockedPackage) -> Package:
     """Return one package: its file by name, size and sha256."""
-    file = {"path": row["file"], "size": row["size"], "hashes": {"sha256": row["sha256"]}}
+    file: Json = {"path": row["file"], "size": row["size"], "hashes": {"sha256": row["sha256"]}}
     name: Any = row["name"]
     if row["kind"] == "wheel":
         return Package(name=name, version=Version(row["version"]), wheels=[PackageWheel(**file)])
     return Package(name=name, version=Version(row["version"]), sdist=PackageSdist(**file))
 
 
-def lines(value: Mapping[str, Any]) -> List[str]:
+def lines(value: Mapping[str, Any]) -> List[str]:  # Json: a PEP 751 file, as packaging writes it
     """Write what `pylock` makes as lines of TOML."""
     told = pairs({key: inner for key, inner in value.items() if key not in ("packages", "tool")})
     for row in value["packages"]:
@@ -87,7 +88,7 @@ def lines(value: Mapping[str, Any]) -> List[str]:
     return [*told, "", "[tool.gpuhost]", *pairs(value["tool"]["gpuhost"])]
 
 
-def pairs(table: Mapping[str, Any]) -> List[str]:
+def pairs(table: Mapping[str, Any]) -> List[str]:  # Json: any table of TOML
     """Write the entries of a table."""
     return [f"{key} = {inline(value)}" for key, value in table.items()]
 
@@ -101,7 +102,7 @@ def inline(value: Any) -> str:
     return json.dumps(value)
 
 
-def read(path: Path, sha256: str) -> Json:
+def read(path: Path, sha256: str) -> LockedEnvironment:
     """Return the environment in a file; `OSError`, or `UnfitPylock` where it is not the file of that sha256."""
     if path.is_symlink():
         raise UnfitPylock("It is a symbolic link and not a file.")
@@ -114,7 +115,7 @@ def read(path: Path, sha256: str) -> Json:
     return parsed(data)
 
 
-def parsed(data: bytes) -> Json:
+def parsed(data: bytes) -> LockedEnvironment:
     """Return the environment that the bytes of a file describe.
 
     What is not written here (an address, a marker, an extra, an unknown key) is refused, because nobody would read it.
@@ -142,12 +143,12 @@ def parsed(data: bytes) -> Json:
     return found
 
 
-def environment_of(value: Json) -> Json:
+def environment_of(value: Mapping[str, Any]) -> LockedEnvironment:  # Json: a PEP 751 file, which packaging has checked
     """Return the environment of a PEP 751 file that is valid."""
     python = _PYTHON.fullmatch(value["requires-python"])
     if python is None:
         raise ValueError("requires-python is not of the form ==3.8.*")
-    tool: Dict[str, str] = value["tool"]["gpuhost"]
+    tool = value["tool"]["gpuhost"]
     return {
         "environment": tool["environment"],
         "version": tool["version"],
@@ -156,7 +157,7 @@ def environment_of(value: Json) -> Json:
     }
 
 
-def row_of(one: Json) -> Json:
+def row_of(one: Mapping[str, Any]) -> LockedPackage:  # Json: a package of a PEP 751 file
     """Return a package as an environment has it."""
     (file,) = one["wheels"] if "wheels" in one else [one["sdist"]]
     return {

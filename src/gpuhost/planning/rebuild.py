@@ -6,10 +6,12 @@ Pure: the lock, an observation, the new plan and what the caches hold go in; val
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, TypedDict, Union
 
 from ..errors import UnreadableError, UsageError
-from ..types import Json
+from ..shapes.answers import Generations
+from ..shapes.lock import Lock, LockedCard, Plan
+from ..shapes.observation import Observation, ObservedGpu
 from . import contents, words
 from . import cost as rebuild_cost
 from . import lock as locks
@@ -23,6 +25,35 @@ from .versions import specifier
 PLAYBOOK = "./run ansible-playbook playbooks/rebuild.yml"
 
 
+class Picked(TypedDict):
+    """What other tools may want of a comparison: `changes` are rows of `Change`, as texts."""
+
+    changes: List[Dict[str, str]]
+    cost: rebuild_cost.Cost
+
+
+class Compared(Picked):
+    """What `compare` returns."""
+
+    lines: List[str]
+
+
+class _Rebuild(TypedDict):
+    lock: Optional[Lock]
+    differs: bool
+    resumed: bool
+    refused: str
+    lines: List[str]
+
+
+class Rebuild(_Rebuild, total=False):
+    """What `prepare` returns: the plan of a refusal, or else what it comes to."""
+
+    plan: Plan
+    changes: List[Dict[str, str]]
+    cost: rebuild_cost.Cost
+
+
 class Change(NamedTuple):
     """One component of the old plan and of the new one; `why` is "" when both are the same."""
 
@@ -32,7 +63,7 @@ class Change(NamedTuple):
     why: str
 
 
-def seen_by(found: Resolver, observation: Json) -> Json:
+def seen_by(found: Resolver, observation: Observation) -> Observation:
     """The observation with "no answer" taken back for cards that the loaded driver does not drive (D13).
 
     Such a card is not dead: it waits for another driver. What a driver that should drive it cannot reach stays so.
@@ -53,7 +84,7 @@ def generation_of(found: Resolver, pci_id: str) -> Optional[str]:
     return parse(found.catalog, pci_id).generation if device in found.catalog.gpus["devices"] else None
 
 
-def refuse_dead(observation: Json) -> None:
+def refuse_dead(observation: Observation) -> None:
     """Refuse a card that is on the bus and does not answer the driver that is loaded for it: no stack mends that."""
     nvidia = observation["nvidia"]
     # Where library and module are of two versions, nvidia-smi fails for every card; a rebuild or a reboot mends it.
@@ -74,7 +105,7 @@ def refuse_dead(observation: Json) -> None:
 
 def request_for(
     found: Resolver,
-    observation: Json,
+    observation: Observation,
     asked: Dict[str, str],
     ignore_gpus: bool,
     future: Sequence[str],
@@ -93,13 +124,13 @@ def request_for(
     return request_of(found, observation, asked, without=without, **({"gpus": []} if ignore_gpus else {}))
 
 
-def lock_for(host: str, observation: Json, plan: Json, future: Sequence[str]) -> Json:
+def lock_for(host: str, observation: Observation, plan: Plan, future: Sequence[str]) -> Lock:
     """The new lock. For cards that are not in yet it has no cards, so that it can never pass for a host's lock."""
     made = locks.make(host, observation, plan)
     return {**made, "cards": []} if future else made
 
 
-def changes(found: Resolver, old: Json, new: Json, request: Request) -> List[Change]:
+def changes(found: Resolver, old: Plan, new: Plan, request: Request) -> List[Change]:
     """The components of two plans, each with the reason when it changes."""
     listed = []
     for name in COMPONENTS:
@@ -111,7 +142,7 @@ def changes(found: Resolver, old: Json, new: Json, request: Request) -> List[Cha
     return listed
 
 
-def described(name: str, part: Optional[Json]) -> str:
+def described(name: str, part: Optional[Mapping[str, Any]]) -> str:  # Json: the component that `name` says
     """A component in a few words: its version, and what else can differ."""
     if part is None:
         return "none"
@@ -119,7 +150,13 @@ def described(name: str, part: Optional[Json]) -> str:
     return "; ".join([str(part["version"]), *(text for text in more if text)])
 
 
-def reason(found: Resolver, name: str, before: Optional[Json], after: Optional[Json], request: Request) -> str:
+def reason(
+    found: Resolver,
+    name: str,
+    before: Optional[Mapping[str, Any]],  # Json: the component that `name` says
+    after: Optional[Mapping[str, Any]],  # Json: the component that `name` says
+    request: Request,
+) -> str:
     """Why a component is another one for the present cards."""
     if after is None:
         return "it is not asked for any more" if name in request.without else "there is no card any more"
@@ -153,7 +190,7 @@ def unfit(found: Resolver, name: str, version: str, request: Request) -> str:
     return f"{version} does not do" + (f": {told[0]}" if told else f", by these rules: {rules(answer)}")
 
 
-def rules(answer: Json) -> str:
+def rules(answer: Plan) -> str:
     """The names of the rules that a refusal rests on."""
     return ", ".join(dict.fromkeys(str(row["rule"]) for row in answer["reasons"]))
 
@@ -163,7 +200,7 @@ def listed(values: Sequence[str]) -> str:
     return ", ".join(values) or "no card"
 
 
-def compare(found: Resolver, old: Json, new: Json, request: Request, there: Json) -> Json:
+def compare(found: Resolver, old: Lock, new: Lock, request: Request, there: Generations) -> Compared:
     """Two locks side by side: `changes` (rows of texts), `cost` and `lines` for a person."""
     rows = changes(found, old["plan"], new["plan"], request)
     cost = rebuild_cost.of(old, new, there)
@@ -181,7 +218,7 @@ def table(rows: Sequence[Change]) -> List[str]:
     return told
 
 
-def cards(lock: Json, observation: Json) -> List[str]:
+def cards(lock: Lock, observation: Observation) -> List[str]:
     """Locked and present cards, by address, id and uuid."""
     names = {row["pci_id"]: row["name"] for row in lock["plan"]["gpus"]}
     locked = [one_card(c, names.get(c["pci_id"])) for c in lock["cards"]] or ["no card"]
@@ -189,7 +226,7 @@ def cards(lock: Json, observation: Json) -> List[str]:
     return [f"locked:  {text}" for text in locked] + [f"present: {text}" for text in present]
 
 
-def one_card(card: Json, name: Any) -> str:
+def one_card(card: Union[LockedCard, ObservedGpu], name: Any) -> str:
     """A card in one line."""
     return f"{card['pci_address']} {card['pci_id']} {name or ''} {card['uuid'] or '(uuid not known)'}".replace(
         "  ", " "
@@ -199,16 +236,16 @@ def one_card(card: Json, name: Any) -> str:
 def prepare(
     found: Resolver,
     host: str,
-    observation: Json,
-    old: Json,
-    pending: Optional[Json],
+    observation: Observation,
+    old: Lock,
+    pending: Optional[Lock],
     asked: Dict[str, str],
     ignore_gpus: bool,
     future: Sequence[str],
-    there: Json,
+    there: Generations,
     without: FrozenSet[str] = frozenset(),
     options: contents.Options = contents.Options(),  # noqa: B008 - it is frozen
-) -> Json:
+) -> Rebuild:
     """Everything that a rebuild has to know before it begins.
 
     `lock` is the new lock, None when none of it can be; `differs` says whether there is anything to do; `resumed`
@@ -240,10 +277,19 @@ def prepare(
         new = old
     compared = compare(found, old, new, request, there)
     lines += ["", *compared["lines"]] if differs else []
-    return {"lock": new, "differs": differs, "resumed": resumed, "refused": "", "lines": lines, **pick(compared)}
+    picked = pick(compared)
+    return {
+        "lock": new,
+        "differs": differs,
+        "resumed": resumed,
+        "refused": "",
+        "lines": lines,
+        "changes": picked["changes"],
+        "cost": picked["cost"],
+    }
 
 
-def pick(compared: Json) -> Json:
+def pick(compared: Compared) -> Picked:
     """What other tools may want of a comparison."""
     return {"changes": compared["changes"], "cost": compared["cost"]}
 

@@ -7,16 +7,18 @@ from typing import Any, Optional, Sequence
 from ..cvbuild.archs import checked
 from ..cvbuild.failures import failure
 from ..cvbuild.recipe import Recipe
-from ..types import Json
+from ..shapes.lock import Bounds, Lock, Plan, SourceArtifact, Span
+from ..types import Json, present
 from ..versions import at_most, capability, in_series, release, within
 from .candidates import headers_clash
 from .catalog import Catalog
+from .parts import built
 from .rules.cuda import integrated
 from .rules.frameworks import sources_of
 from .versions import version
 
 
-def row_of(catalog: Catalog, wanted: str) -> Json:
+def row_of(catalog: Catalog, wanted: str) -> Json:  # Json: a row of the catalog
     """The catalog's row of an OpenCV release; '4.14' means the newest of that series."""
     rows = [r for r in catalog.opencv["releases"] if release(r["version"])[: len(release(wanted))] == release(wanted)]
     if not rows:
@@ -25,7 +27,7 @@ def row_of(catalog: Catalog, wanted: str) -> Json:
     return dict(max(rows, key=lambda r: version(r["version"])))
 
 
-def toolkit_row(catalog: Catalog, series: str) -> Optional[Json]:
+def toolkit_row(catalog: Catalog, series: str) -> Optional[Json]:  # Json: a row of the catalog
     """A release of a toolkit's series in the catalog, for the bounds on its host compiler; None for an unknown one."""
     return next((r for r in catalog.cuda["releases"] if r["series"] == series), None)
 
@@ -53,7 +55,7 @@ def make(catalog: Catalog, opencv: str, cuda_series: str, platform: str, cards: 
             f"No checksummed sources of OpenCV {row['version']} together with opencv_contrib are known.",
             "Take a neighbouring release.",
         )
-    known = limits(catalog, row, cuda_series, platform)
+    known: Json = dict(limits(catalog, row, cuda_series, platform))
     return Recipe(
         opencv=row["version"],
         package_version=package_version(row["version"], sources),
@@ -64,7 +66,7 @@ def make(catalog: Catalog, opencv: str, cuda_series: str, platform: str, cards: 
     )
 
 
-def cudnn_for(catalog: Catalog, bounds: Json, cuda_series: str) -> Json:
+def cudnn_for(catalog: Catalog, bounds: Span, cuda_series: str) -> Span:
     """An OpenCV's bounds for cuDNN, narrowed to the versions that exist for a CUDA: a header does not say for which one
     its library was built. A newer cuDNN than the catalog knows stays possible where the newest that it knows is.
     """
@@ -80,12 +82,12 @@ def cudnn_for(catalog: Catalog, bounds: Json, cuda_series: str) -> Json:
     }
 
 
-def package_version(opencv: str, sources: Sequence[Json]) -> str:
+def package_version(opencv: str, sources: Sequence[SourceArtifact]) -> str:
     """The version of the wheel before its local part. The tarballs of an older release have the release's own."""
     return str(sources[0].get("package_version") or opencv)
 
 
-def limits(catalog: Catalog, row: Json, cuda_series: str, platform: str) -> Json:
+def limits(catalog: Catalog, row: Json, cuda_series: str, platform: str) -> Bounds:  # Json: a row of the catalog
     """The part of a recipe that only the catalog knows: what a build holds its machine against."""
     toolkit = toolkit_row(catalog, cuda_series) or {}
     place: Json = catalog.platforms["platforms"].get(platform, {})
@@ -119,7 +121,7 @@ def newest_for(catalog: Catalog, cuda_series: str, cudnn: str, cards: Sequence[s
     return str(max(fit, key=version))
 
 
-def takes(row: Json, cuda_series: str, cudnn: str, cards: Sequence[str]) -> bool:
+def takes(row: Json, cuda_series: str, cudnn: str, cards: Sequence[str]) -> bool:  # Json: a row of the catalog
     """Return whether a release takes this toolkit, this cuDNN and these cards, by the catalog."""
     dnn: Any = row["dnn_cuda"]
     if dnn is None or not sources_of(row):
@@ -131,20 +133,20 @@ def takes(row: Json, cuda_series: str, cudnn: str, cards: Sequence[str]) -> bool
     )
 
 
-def bounds(catalog: Catalog, plan: Json) -> Json:
+def bounds(catalog: Catalog, plan: Plan) -> Bounds:
     """What a lock keeps of the recipe beside its plan."""
-    row = row_of(catalog, plan["opencv"]["version"])
-    return limits(catalog, row, plan["cuda"]["series"], plan["platform"])
+    row = row_of(catalog, present(plan["opencv"])["version"])
+    return limits(catalog, row, present(plan["cuda"])["series"], plan["platform"])
 
 
-def of_lock(lock: Json) -> Recipe:
+def of_lock(lock: Lock) -> Recipe:
     """The recipe of a host's lock, from the lock alone."""
-    part = lock["plan"]["opencv"]
+    part = built(lock["plan"])
     return Recipe(
         opencv=part["version"],
         package_version=package_version(part["version"], part["artifacts"]),
         sources=part["artifacts"],
         cards=part["cuda_arch_bin"],
         platform=lock["plan"]["platform"],
-        **lock["contents"]["opencv"]["build"],
+        **present(lock["contents"]["opencv"]["build"]),
     )

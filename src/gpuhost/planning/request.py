@@ -8,7 +8,7 @@ from typing import Any, Dict, FrozenSet, Sequence, Tuple
 
 from ..errors import RefusedError, UnreadableError, UsageError
 from ..host.parse.kernels import headers_package, of_the_archive
-from ..types import Json
+from ..shapes.observation import Observation, OtherFunction
 from .candidates import COMPONENTS, NAMES, WITHOUT_GPU, Request
 from .catalog import Catalog
 from .gpus import Gpu, from_observation
@@ -92,7 +92,7 @@ def request_from(found: Resolver, platform: str, gpus: Sequence[Gpu], asked: Dic
     return request
 
 
-def refuse_unread(observation: Json) -> None:
+def refuse_unread(observation: Observation) -> None:
     """Refuse to plan from what could not be read: a missing figure would pass for a small one."""
     for problem in observation["problems"]:
         if any(fnmatchcase(problem["what"], source) for source in READ):
@@ -101,7 +101,7 @@ def refuse_unread(observation: Json) -> None:
             )
 
 
-def refuse_architecture(observation: Json) -> None:
+def refuse_architecture(observation: Observation) -> None:
     """Refuse to plan for a machine that no artifact of the catalog is for, or whose architecture is not known."""
     if not observation["machine"]:
         raise UnreadableError(
@@ -114,7 +114,7 @@ def refuse_architecture(observation: Json) -> None:
         )
 
 
-def refuse_windows(observation: Json) -> None:
+def refuse_windows(observation: Observation) -> None:
     """Refuse to plan for a card that Windows lends to its subsystem for Linux."""
     if observation["wsl"] and (observation["wsl"]["card"] or observation["nvidia"]["unseen"]):
         raise RefusedError(
@@ -124,7 +124,7 @@ def refuse_windows(observation: Json) -> None:
         )
 
 
-def refuse_contradiction(observation: Json) -> None:
+def refuse_contradiction(observation: Observation) -> None:
     """Refuse where nvidia-smi names a card that sysfs does not show: a plan without it would be a wrong one."""
     unseen = observation["nvidia"]["unseen"]
     if unseen:
@@ -134,7 +134,7 @@ def refuse_contradiction(observation: Json) -> None:
         )
 
 
-def remarks(observation: Json) -> Tuple[Tuple[str, str], ...]:
+def remarks(observation: Observation) -> Tuple[Tuple[str, str], ...]:
     """What is to be said of a machine beside the plan for it."""
     found = []
     own = observation["platform"].get("own")
@@ -166,23 +166,24 @@ def remarks(observation: Json) -> Tuple[Tuple[str, str], ...]:
     return tuple(found)
 
 
-def switched_off(observation: Json) -> str:
+def switched_off(observation: Observation) -> str:
     """What to say of a laptop whose NVIDIA card is missing or off, where that can be a setting; else ""."""
-    hybrid = observation.get("hybrid") or {}
-    told = ["prime-select query says " + hybrid["prime"]] if hybrid.get("prime") in ("intel", "on-demand") else []
-    told += ["/proc/acpi/bbswitch says OFF"] if hybrid.get("bbswitch") == "OFF" else []
-    if not told or (observation["gpus"] and hybrid.get("bbswitch") != "OFF" and hybrid.get("prime") != "intel"):
+    hybrid = observation.get("hybrid")
+    prime, bbswitch = (hybrid["prime"], hybrid["bbswitch"]) if hybrid else (None, None)
+    told = [f"prime-select query says {prime}"] if prime in ("intel", "on-demand") else []
+    told += ["/proc/acpi/bbswitch says OFF"] if bbswitch == "OFF" else []
+    if not told or (observation["gpus"] and bbswitch != "OFF" and prime != "intel"):
         return ""
     state = "is switched off" if observation["gpus"] else "is not on the PCI bus, perhaps because it is switched off"
     return f"the NVIDIA card of this laptop {state} ({', '.join(told)}): prime-select nvidia, reboot, and plan anew"
 
 
-def keeper(card: Json) -> str:
+def keeper(card: OtherFunction) -> str:
     """The kernel driver that keeps a card, or may alone have it."""
     return f"bound to {card['kernel_driver']}" if card["kernel_driver"] else "its driver is overridden"
 
 
-def secure_boot(observation: Json) -> bool:
+def secure_boot(observation: Observation) -> bool:
     """Whether the kernel asks for signed modules.
 
     Raises UnreadableError where that is not known, because a driver rests on it.
@@ -196,7 +197,7 @@ def secure_boot(observation: Json) -> bool:
     return observation["secure_boot"] in ("enabled", "lockdown")
 
 
-def request_of(found: Resolver, observation: Json, asked: Dict[str, str], **over: Any) -> Request:
+def request_of(found: Resolver, observation: Observation, asked: Dict[str, str], **over: Any) -> Request:
     """The request that an observed machine makes; `over` replaces what was read.
 
     With both the platform and the cards replaced it is not for this machine any more.

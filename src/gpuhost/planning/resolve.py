@@ -229,7 +229,7 @@ class Resolver:
         return None
 
 
-def signed_kernel(request: Request, driver: Driver, catalog: Catalog) -> Optional[Json]:
+def signed_kernel(request: Request, driver: Driver, catalog: Catalog) -> Optional[Json]:  # Json: a row of the catalog
     """The platform's kernel that is the request's and that the archive has signed modules of this driver for."""
     if driver.platform is None:
         return None

@@ -7,10 +7,12 @@ was stopped. So the same command, typed again, always ends in the same generatio
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any, List, Optional, TypedDict
 
 from ..errors import LockError, RefusedError, UsageError
-from ..types import Json
+from ..shapes.answers import Generations
+from ..shapes.lock import Lock
+from ..shapes.observation import Observation
 from . import lock as locks
 from . import rebuild, words
 from .candidates import COMPONENTS, NAMES
@@ -18,16 +20,25 @@ from .candidates import COMPONENTS, NAMES
 PLAYBOOK = "./run ansible-playbook playbooks/rollback.yml"
 
 
-def prepare(host: str, found: Json, lock: Optional[Json], pending: Optional[Json], to: Any, observation: Json) -> Json:
+class Rollback(TypedDict):
+    """What `prepare` returns."""
+
+    generation: int
+    lock: Lock
+    lines: List[str]
+
+
+def prepare(
+    host: str, found: Generations, lock: Optional[Lock], pending: Optional[Lock], to: Any, observation: Observation
+) -> Rollback:
     """`generation` (its number), `lock` (the one it carries out) and `lines` for a person.
 
     The generation's record is the host's word, so it passes the same check as a lock from a file.
     """
     number = wanted(found, lock, pending, to)
     rows = {int(row["number"]): row for row in found["generations"]}
-    stack = rows[number]["stack"]
     try:
-        locks.check(stack, f"of generation {number}", host)
+        stack = locks.check(rows[number]["stack"], f"of generation {number}", host)
     except LockError as error:
         raise RefusedError(
             f"Generation {number} has no whole stack.json for this host, so it is not known what it needs. Nothing was "
@@ -38,7 +49,7 @@ def prepare(host: str, found: Json, lock: Optional[Json], pending: Optional[Json
     return {"generation": number, "lock": stack, "lines": lines(found, number, stack, now, observation)}
 
 
-def wanted(found: Json, lock: Optional[Json], pending: Optional[Json], to: Any) -> int:
+def wanted(found: Generations, lock: Optional[Lock], pending: Optional[Lock], to: Any) -> int:
     """The number of the generation to go back to."""
     numbers = [int(row["number"]) for row in found["generations"]]
     if to not in (None, ""):
@@ -64,7 +75,7 @@ def wanted(found: Json, lock: Optional[Json], pending: Optional[Json], to: Any) 
     return int(found["before"])
 
 
-def listed(found: Json) -> str:
+def listed(found: Generations) -> str:
     """The generations of a host with their marks."""
     told = []
     for row in found["generations"]:
@@ -78,11 +89,11 @@ def listed(found: Json) -> str:
     return ", ".join(told) or "none"
 
 
-def lines(found: Json, number: int, stack: Json, now: Optional[Json], observation: Json) -> List[str]:
+def lines(found: Generations, number: int, stack: Lock, now: Optional[Lock], observation: Observation) -> List[str]:
     """What going back means, for a person."""
     told = [f"generations: {listed(found)}", f"going back to generation {number}: {words.cards(stack['plan'])}"]
     for name in COMPONENTS:
-        before, after = (now or {"plan": {}})["plan"].get(name), stack["plan"][name]
+        before, after = now and now["plan"][name], stack["plan"][name]
         there, here = rebuild.described(name, after), rebuild.described(name, before)
         there = "not asked for" if name in locks.left_out(stack["plan"]) else there
         told.append(f"{NAMES[name]}: {there}" + ("" if before == after else f"  (now {here})"))

@@ -16,6 +16,7 @@ from ..errors import RefusedError, UsageError
 from ..host.service.places import KEYS, MODELS, STATE
 from ..host.venvs import BUILD_TOOLS
 from ..service.settings import NUMBERS
+from ..shapes.lock import CatalogEnvironment, Lock, LockedEnvironment, Plan
 from ..types import Json
 from .catalog import shipped
 from .environments import environment_names, load_environment
@@ -38,7 +39,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MEMORY = re.compile(r"[0-9]+[KMGT]?")
 
 
-def overlay(plan: Json) -> Json:
+def overlay(plan: Plan) -> CatalogEnvironment:
     """Return the service's packages for a plan's OpenCV; `RefusedError` where it cannot be served."""
     part = plan["opencv"]
     if part is None:
@@ -60,7 +61,7 @@ def overlay(plan: Json) -> Json:
     return load_environment(max(names, key=lambda name: version(name[len(PREFIX) : -len(tag) - 1])))
 
 
-def merged(held: Json, more: Json) -> Json:
+def merged(held: LockedEnvironment, more: LockedEnvironment) -> LockedEnvironment:
     """Return an environment with the service's packages in it; `RefusedError` where the two do not agree.
 
     What installs the packages is the environment's own.
@@ -83,7 +84,7 @@ def merged(held: Json, more: Json) -> Json:
 
 
 def asked(
-    lock: Json,
+    lock: Lock,
     root: str,
     models: Any,
     default: str = "",
@@ -91,7 +92,7 @@ def asked(
     device: str = "",
     limits: Any = None,
     hooks: Any = None,
-) -> Json:
+) -> Json:  # Json: as the role service takes it
     """Return what the role carries out: the service's `settings`, the limits of what is around it (`outer`), and the
     files to copy from the controller (`copies`) into a `folder`.
     """
@@ -125,7 +126,7 @@ def asked(
     }
 
 
-def on(lock: Json, device: str) -> str:
+def on(lock: Lock, device: str) -> str:
     """Return the device that the service computes on: never the processor where a card is locked."""
     locked = device_of(lock)
     if device and device.startswith("cuda") != (locked == "cuda"):
@@ -136,7 +137,7 @@ def on(lock: Json, device: str) -> str:
     return device or locked
 
 
-def limited(given: Any) -> Json:
+def limited(given: Any) -> Json:  # Json: the settings of the service
     """Return the limits, with what is not given as it is by default."""
     known = {**LIMITS, **OUTER}
     if not isinstance(given, Mapping) or not set(given) <= set(known):
@@ -153,7 +154,7 @@ def limited(given: Any) -> Json:
     return {**known, **given}
 
 
-def model(row: Any, root: str, published: bool) -> Json:
+def model(row: Any, root: str, published: bool) -> Json:  # Json: a row of the settings of the service
     """Return a row of `service_models` as the service's settings have it."""
     if not isinstance(row, Mapping) or not _NAME.fullmatch(str(row.get("name", ""))):
         raise UsageError(
@@ -195,12 +196,12 @@ def model(row: Any, root: str, published: bool) -> Json:
     }
 
 
-def kind_of(row: Mapping[str, Any]) -> str:
+def kind_of(row: Mapping[str, Any]) -> str:  # Json: a row of the user's
     """Return what kind of network a row of `service_models` is."""
     return "onnx" if "onnx" in row else "cfg" if "cfg" in row or "weights" in row else "published"
 
 
-def parts(row: Mapping[str, Any], kind: str) -> List[str]:
+def parts(row: Mapping[str, Any], kind: str) -> List[str]:  # Json: a row of the user's
     """Return the files that a row names; `UsageError` where one is missing."""
     missing = [part for part in PARTS[kind] if part not in OPTIONAL and not row.get(part)]
     if missing:
@@ -208,12 +209,15 @@ def parts(row: Mapping[str, Any], kind: str) -> List[str]:
     return [part for part in PARTS[kind] if row.get(part)]
 
 
-def placed(row: Mapping[str, Any], part: str) -> str:
+def placed(row: Mapping[str, Any], part: str) -> str:  # Json: a row of the user's
     """Return where a file of a network lies on the host."""
     return f"{MODELS}/{row['name']}/{part}{PurePosixPath(str(row[part])).suffix}"
 
 
-def copies(models: Sequence[Mapping[str, Any]], rows: Sequence[Json]) -> List[Json]:
+def copies(
+    models: Sequence[Mapping[str, Any]],  # Json: rows of the user's, and of the settings
+    rows: Sequence[Json],  # Json: rows of the user's, and of the settings
+) -> List[Json]:  # Json: rows of the user's, and of the settings
     """Return which files go from the controller to where."""
     return [
         {"src": str(given[part]), "dest": row[part]}

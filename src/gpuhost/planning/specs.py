@@ -7,13 +7,15 @@ refuses; the other roles go on.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, cast
 
 from ..checks.benchmark import device
 from ..errors import GpuhostError, RefusedError
 from ..host import venvs
 from ..host.toolkit.install import folder_of
-from ..types import Json
+from ..shapes.answers import BuiltWheel
+from ..shapes.lock import Framework, Lock, LockedEnvironment, Plan, PlannedDriver, ToolkitKind, ToolkitName
+from ..types import Json, present
 from ..versions import release
 from . import opencv as opencv_plan
 from . import service as service_plan
@@ -28,15 +30,15 @@ LINKS = {"opencv": ("venvs/opencv_cuda", "yolo", "service"), "tensorflow": ("ven
 
 
 def of_lock(
-    lock: Json,
+    lock: Lock,
     source: str = "",
     extra: Sequence[str] = (),
     remove: Any = None,
     engines: bool = False,
-    builder: Optional[Dict[str, Any]] = None,
-    wheel: Optional[Json] = None,
+    builder: Optional[Dict[str, Any]] = None,  # Json: as the roles take it
+    wheel: Optional[BuiltWheel] = None,
     service: bool = False,
-) -> Json:
+) -> Json:  # Json: as the roles take it
     """Return what each role needs of a lock; `{}` stands for a host that has none.
 
     `source` (`runfile` or `wheels`) overrides the plan's, `extra` are versions of CUDA to have beside the locked one,
@@ -44,7 +46,7 @@ def of_lock(
     is built (see `command`), and `wheel` is what came of that. `service` adds the detection service's packages to
     opencv_cuda.
     """
-    plan = lock["plan"] if lock else dict.fromkeys(COMPONENTS)
+    plan = lock["plan"] if lock else cast(Plan, dict.fromkeys(COMPONENTS))
     found = {
         "driver": {"file": installer(plan["driver"])},
         "cuda": tried(cuda, lock, plan, source, extra),
@@ -58,24 +60,24 @@ def of_lock(
     return found if remove is None else {**found, "removal": removal(plan, remove)}
 
 
-def beside(lock: Json) -> Json:
+def beside(lock: Lock) -> Json:  # Json: as the roles take it
     """Return the VirtualBox that a lock holds (`wanted`; None where it has none) and Oracle's files for it."""
-    held = lock["contents"].get("virtualbox") if lock else None
+    held: Optional[Mapping[str, Any]] = lock["contents"].get("virtualbox") if lock else None
     return {"wanted": held, "file": (held or {}).get("file"), "extension_pack": (held or {}).get("extension_pack")}
 
 
-def absent(plan: Json) -> List[str]:
+def absent(plan: Plan) -> List[str]:
     """Return the links, as patterns of the shell, that a generation of this plan does not have."""
     parts = [link for name in left_out(plan) for link in LINKS[name]]
     return parts + ([] if plan["driver"] else list(toolkits.GPU_ONLY))
 
 
-def problems(lock: Json) -> List[str]:
+def problems(lock: Lock) -> List[str]:
     """Return what a lock lacks of what its plan names, in sentences; empty where it is closed."""
     return [part["problem"] for part in of_lock(lock).values() if isinstance(part, dict) and part.get("problem")]
 
 
-def tried(make: Callable[..., Json], *arguments: Any) -> Json:
+def tried(make: Callable[..., Json], *arguments: Any) -> Json:  # Json: as the roles take it
     """Return what `make` gives with an empty `problem`, or only why it cannot be had."""
     try:
         return {"problem": "", **make(*arguments)}
@@ -83,7 +85,7 @@ def tried(make: Callable[..., Json], *arguments: Any) -> Json:
         return {"problem": str(error)}
 
 
-def installer(driver: Optional[Json]) -> Optional[Json]:
+def installer(driver: Optional[PlannedDriver]) -> Optional[Json]:  # Json: as the role artifact takes it
     """Return NVIDIA's installer of a driver, as the role `artifact` takes it; None where the archive brings the driver.
 
     The size caps what is fetched; the catalog does not know it of every file.
@@ -94,7 +96,7 @@ def installer(driver: Optional[Json]) -> Optional[Json]:
     return {**file, "size": driver["size"]} if driver.get("size") else file
 
 
-def toolkit(lock: Json, name: str, version: str, kind: str) -> Json:
+def toolkit(lock: Lock, name: ToolkitName, version: str, kind: ToolkitKind) -> Json:  # Json: as the roles take it
     """Return a toolkit's specification with what has to be on the host before it is installed."""
     spec = toolkits.spec(lock, name, version, kind)
     python = max(lock["contents"]["pythons"], key=release)
@@ -102,7 +104,7 @@ def toolkit(lock: Json, name: str, version: str, kind: str) -> Json:
     return {"spec": spec, "folder": str(folder_of(Path(), spec)), "python": interpreter(python), "packages": packages}
 
 
-def cuda(lock: Json, plan: Json, source: str, extra: Sequence[str]) -> Json:
+def cuda(lock: Lock, plan: Plan, source: str, extra: Sequence[str]) -> Json:  # Json: as the roles take it
     """Return the toolkits to install, the locked one first, and the links of a generation with them."""
     if plan["cuda"] is None:
         return {"toolkits": [], "links": {}}
@@ -111,7 +113,7 @@ def cuda(lock: Json, plan: Json, source: str, extra: Sequence[str]) -> Json:
     return {"toolkits": found, "links": toolkits.links(plan, folders)}
 
 
-def cudnn(lock: Json, plan: Json, source: str) -> Json:
+def cudnn(lock: Lock, plan: Plan, source: str) -> Json:  # Json: as the roles take it
     """Return the locked cuDNN, and the link of a generation with it; it comes the way the toolkit does."""
     if plan["cudnn"] is None:
         return {"toolkit": None, "links": {}}
@@ -120,7 +122,7 @@ def cudnn(lock: Json, plan: Json, source: str) -> Json:
     return {"toolkit": found, "links": {"cudnn": found["folder"]}}
 
 
-def removal(plan: Json, version: Any) -> Json:
+def removal(plan: Plan, version: Any) -> Json:  # Json: as the roles take it
     """Return what removing a version of CUDA (or `all` of CUDA and cuDNN) takes out: links, store folders by name, and
     whether the linker keeps its files (`linked`) or loses them (`unlinked`).
     """
@@ -132,7 +134,13 @@ def removal(plan: Json, version: Any) -> Json:
     }
 
 
-def opencv(lock: Json, engines: bool, builder: Optional[Json], wheel: Optional[Json], service: bool) -> Json:
+def opencv(
+    lock: Lock,
+    engines: bool,
+    builder: Optional[Mapping[str, Any]],  # Json: as the roles take it
+    wheel: Optional[BuiltWheel],
+    service: bool,
+) -> Json:  # Json: as the roles take it
     """Return the environment opencv_cuda; where OpenCV is built also the `tools` that build it, with a `builder` their
     `command`, and with the `wheel` the `files` that a cache holds of it.
     """
@@ -154,13 +162,20 @@ def opencv(lock: Json, engines: bool, builder: Optional[Json], wheel: Optional[J
     return {**found, "files": opencv_plan.wheel_files(wheel)} if wheel else found
 
 
-def command(tools: Json, root: str, folder: str, cuda: str, cudnn: str, options: Sequence[Any]) -> List[str]:
+def command(
+    tools: Mapping[str, Any],  # Json: as `made` gives it
+    root: str,
+    folder: str,
+    cuda: str,
+    cudnn: str,
+    options: Sequence[Any],
+) -> List[str]:
     """Return the builder's command line; `folder` is its own, relative to `root`; `cuda` and `cudnn` are full paths."""
     python = f"{root}/{tools['folder']}/bin/python"
     return opencv_plan.command(python, f"{root}/{folder}", root, cuda, cudnn, [str(text) for text in options])
 
 
-def tensorflow(lock: Json) -> Json:
+def tensorflow(lock: Lock) -> Json:  # Json: as the roles take it
     """Return the environment dl4cv."""
     if lock and "tensorflow" in left_out(lock["plan"]):
         return {}
@@ -168,39 +183,44 @@ def tensorflow(lock: Json) -> Json:
     return {"environment": made("dl4cv", lock, environment(lock, "dl4cv"))}
 
 
-def stack(lock: Json, name: str) -> Json:
+def stack(lock: Lock, name: Framework) -> Json:  # Json: the component that `name` says
     """Return a component that every lock has that does not leave it out."""
     if not lock:
         raise RefusedError("The host has no lock.", "Provision it: ./run ansible-playbook site.yml")
-    return dict(lock["plan"][name])
+    return dict(present(lock["plan"][name]))
 
 
-def environment(lock: Json, name: str) -> Json:
+def environment(lock: Lock, name: str) -> LockedEnvironment:
     """Return a Python environment that the lock holds."""
     if name not in lock["environments"]:
-        part = lock["plan"]["tensorflow" if name == "dl4cv" else "opencv"]
+        part = present(lock["plan"]["tensorflow"] if name == "dl4cv" else lock["plan"]["opencv"])
         raise RefusedError(
             f"The lock has no environment {name} for Python {part['python']}.",
             "Where this release of gpuhost has it, playbooks/plan.yml takes it into the lock; else "
             "tools/lock_environment.py makes one (see --help), or ask for another version in gpu_stack_wanted.",
         )
-    return dict(lock["environments"][name])
+    return lock["environments"][name]
 
 
-def overlay(lock: Json) -> Json:
+def overlay(lock: Lock) -> LockedEnvironment:
     """Return the packages of the detection service that the lock holds; `RefusedError` says why it holds none."""
     if service_plan.OVERLAY not in lock["environments"]:
         service_plan.overlay(lock["plan"])
     return environment(lock, service_plan.OVERLAY)
 
 
-def made(name: str, lock: Json, held: Json, more: Sequence[str] = ()) -> Json:
+def made(
+    name: str,
+    lock: Lock,
+    held: LockedEnvironment,
+    more: Sequence[str] = (),
+) -> Json:  # Json: as the role environment takes it
     """Return a locked Python environment as the role `environment` takes it, and its folder in the store."""
-    held = {**held, "digest": lock_digest(held)}
+    whole = {**held, "digest": lock_digest(held)}
     return {
         "name": name,
-        "lock": held,
-        "folder": str(venvs.folder_of(Path(), name, held)),
+        "lock": whole,
+        "folder": str(venvs.folder_of(Path(), name, whole)),
         "python": interpreter(held["python"]),
         "packages": python_packages(lock, held["python"], more),
     }
@@ -211,6 +231,6 @@ def interpreter(version: str) -> str:
     return f"/usr/bin/python{version}"
 
 
-def python_packages(lock: Json, version: str, more: Sequence[str] = ()) -> List[str]:
+def python_packages(lock: Lock, version: str, more: Sequence[str] = ()) -> List[str]:
     """Return the archive packages that bring a Python, with its venv module, and `more`."""
     return [*lock["contents"]["pythons"].get(version, ()), *more]

@@ -7,14 +7,16 @@ like) that lead to the kernel which boots; where none does, its kernel stays.
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple, TypedDict, Union
 
 from ..errors import RefusedError
 from ..host.driver.packages import digest
 from ..host.guard.rules import is_of_kernel, names_in
 from ..host.parse.kernels import image_of
 from ..host.parse.versions import compare_versions, sort_versions
-from ..types import Json
+from ..shapes.lock import ArchiveDriver, Deb, Lock, PlannedDriver
+from ..shapes.observation import LeadingKernel, Observation, Offered
+from ..types import present
 from . import contents, debs, virtualbox
 from . import lock as locks
 from .candidates import SHARED, Driver, as_driver
@@ -31,24 +33,40 @@ class Kernel(NamedTuple):
     packages: Dict[str, str]
 
 
+class KernelRow(TypedDict):
+    """A `Kernel`, for Ansible."""
+
+    release: str
+    packages: Dict[str, str]
+
+
+class Update(TypedDict):
+    """What `prepare` returns."""
+
+    lock: Lock
+    kernel: KernelRow
+    differs: bool
+    lines: List[str]
+
+
 class Chosen(NamedTuple):
     """The driver's part of the new lock, the kernel that it is for, and sentences on what was not taken."""
 
-    driver: Json
+    driver: PlannedDriver
     kernel: Kernel
     told: List[str]
 
 
 def prepare(
     found: Resolver,
-    observation: Json,
-    old: Json,
-    pending: Optional[Json],
+    observation: Observation,
+    old: Lock,
+    pending: Optional[Lock],
     asked: Dict[str, str],
     ignore_gpus: bool = False,
     without: FrozenSet[str] = frozenset(),
     options: contents.Options = contents.Options(),  # noqa: B008 - it is frozen
-) -> Json:
+) -> Update:
     """Everything that an update has to know before it begins.
 
     `lock` is the new lock, `kernel` the kernel that it is for with its packages, `differs` whether there is anything to
@@ -58,11 +76,11 @@ def prepare(
     boots = Kernel(str(observation["kernel"]["boots"]), {})
     if old["plan"]["driver"] is None:
         told = ["There is no driver in the lock of this host, so its kernel is updated with everything else."]
-        return {"lock": old, "kernel": boots._asdict(), "differs": False, "lines": told}
+        return {"lock": old, "kernel": row_of(boots), "differs": False, "lines": told}
     chosen = choose(found, observation, old["plan"]["driver"], asked, without)
     new = with_driver(old, chosen.driver)
     # Where only the addresses have changed since, an update that was stopped goes on with the lock it made.
-    if pending is not None and same(pending["plan"]["driver"], chosen.driver):
+    if pending is not None and same(present(pending["plan"]["driver"]), chosen.driver):
         new = pending
     differs = new != old or chosen.kernel.release != boots.release or pending is not None
     told = lines(boots.release, old["plan"]["driver"], chosen)
@@ -73,13 +91,18 @@ def prepare(
         told.append(doubt or f"VirtualBox {held['version']} compiles against that kernel.")
     if pending is not None:
         told.append("An earlier update was not finished: this one goes on with it.")
-    return {"lock": new, "kernel": chosen.kernel._asdict(), "differs": differs, "lines": told}
+    return {"lock": new, "kernel": row_of(chosen.kernel), "differs": differs, "lines": told}
+
+
+def row_of(one: Kernel) -> KernelRow:
+    """Return a kernel as Ansible takes it."""
+    return {"release": one.release, "packages": one.packages}
 
 
 def refuse_unfit(
-    observation: Json,
-    old: Json,
-    pending: Optional[Json],
+    observation: Observation,
+    old: Lock,
+    pending: Optional[Lock],
     asked: Dict[str, str],
     ignore_gpus: bool,
     without: FrozenSet[str],
@@ -94,13 +117,17 @@ def refuse_unfit(
         raise RefusedError(text, "Finish it, or go back, first: docs/runbooks/rebuild.md")
 
 
-def with_driver(lock: Json, driver: Optional[Json]) -> Json:
+def with_driver(lock: Lock, driver: Optional[PlannedDriver]) -> Lock:
     """Return a lock with another driver."""
     return {**lock, "plan": {**lock["plan"], "driver": driver}}
 
 
 def choose(
-    found: Resolver, observation: Json, old: Json, asked: Dict[str, str], without: FrozenSet[str] = frozenset()
+    found: Resolver,
+    observation: Observation,
+    old: PlannedDriver,
+    asked: Dict[str, str],
+    without: FrozenSet[str] = frozenset(),
 ) -> Chosen:
     """Return what the update comes to: the newest kernel with a driver for it, else the kernel of now with one."""
     boots = Kernel(str(observation["kernel"]["boots"]), {})
@@ -120,8 +147,13 @@ def choose(
 
 
 def driver(
-    found: Resolver, observation: Json, old: Json, release: str, asked: Dict[str, str], without: FrozenSet[str]
-) -> Optional[Json]:
+    found: Resolver,
+    observation: Observation,
+    old: PlannedDriver,
+    release: str,
+    asked: Dict[str, str],
+    without: FrozenSet[str],
+) -> Optional[PlannedDriver]:
     """Return the newest driver of the locked branch for a kernel; the locked one where none is newer.
 
     None where that kernel would have no module: the lock has signed modules, and there are none for it.
@@ -131,16 +163,17 @@ def driver(
     request = request_of(found, observation, asked, without=without, kernel=release)
     best = newest_of(found, [as_driver(one) for one in found.fitting(SHARED["driver"], request)], old)
     if best is None:
-        return old if old["modules_from"] == "dkms" or (old.get("modules") or {}).get("kernel") == release else None
+        modules = old["modules"]
+        return old if old["modules_from"] == "dkms" or (modules and modules["kernel"] == release) else None
     part = driver_json(found, request, best)
     if part["modules_from"] != old["modules_from"]:
         return None
-    if part["modules"] is not None:  # such a driver comes from the archive, whose packages are known
+    if part["modules"] is not None and part["source"] == "archive":  # whose packages are known
         part["packages"] = with_older_kernels(found, part, old, best)
     return part
 
 
-def newest_of(found: Resolver, drivers: List[Driver], old: Json) -> Optional[Driver]:
+def newest_of(found: Resolver, drivers: List[Driver], old: ArchiveDriver) -> Optional[Driver]:
     """Return the offered driver of the locked package and branch, unless it is older than the locked one."""
     for one in drivers:
         if one.platform is not None and (one.row["package"], one.branch) == (old["package"], old["branch"]):
@@ -148,7 +181,7 @@ def newest_of(found: Resolver, drivers: List[Driver], old: Json) -> Optional[Dri
     return None
 
 
-def with_older_kernels(found: Resolver, part: Json, old: Json, best: Driver) -> List[Json]:
+def with_older_kernels(found: Resolver, part: ArchiveDriver, old: ArchiveDriver, best: Driver) -> List[Deb]:
     """Return the .debs of a driver with its modules for the kernels that the lock has some for.
 
     Modules of the older driver do not go with the newer one, and a kernel without modules is not a way back.
@@ -160,14 +193,14 @@ def with_older_kernels(found: Resolver, part: Json, old: Json, best: Driver) -> 
     return debs.whole_set(offers, list(dict.fromkeys(words)), best.row["built_from"])
 
 
-def same(one: Json, other: Json) -> bool:
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:  # Json: drivers, wherever they come from
     """Return whether two drivers are the same files; where these are kept for good may differ."""
     if "packages" not in one:
         other = {key: value for key, value in other.items() if key != "packages"}
     return digest(one, "") == digest(other, "")
 
 
-def kernel(observation: Json) -> Optional[Kernel]:
+def kernel(observation: Observation) -> Optional[Kernel]:
     """Return the kernel that the host's metapackages lead to in the archive; None where none of them leads on from the
     kernel that boots, or only to an older one.
     """
@@ -191,30 +224,32 @@ def kernel(observation: Json) -> Optional[Kernel]:
     return Kernel(release, {name: offered[name]["version"] for name in sorted(leading | parts)})
 
 
-def reached(name: str, rows: Dict[str, Json]) -> Set[str]:
+def reached(name: str, rows: Mapping[str, Union[Offered, LeadingKernel]]) -> Set[str]:
     """Return the packages that one depends on, also by way of the others of `rows`."""
     found: Set[str] = set()
     waiting = [name]
     while waiting:
-        for other in names_in(rows.get(waiting.pop(), {"depends": ""})["depends"]):
+        row = rows.get(waiting.pop())
+        for other in names_in(row["depends"]) if row else ():
             if other not in found:
                 found.add(other)
                 waiting.append(other)
     return found
 
 
-def lines(boots: str, old: Json, chosen: Chosen) -> List[str]:
+def lines(boots: str, old: PlannedDriver, chosen: Chosen) -> List[str]:
     """Return the lines that tell a person what an update changes: kernel, driver, and how many packages.
 
     `boots` is the kernel that will boot, `old` the driver's part of the lock (source, version, packages).
     """
     new = chosen.driver
+    both: Tuple[Mapping[str, Any], Mapping[str, Any]] = old, new
+    was, now = ({deb["name"]: deb["version"] for deb in part.get("packages", ())} for part in both)
     version = "package_version" if old["source"] == "archive" else "version"
-    was, now = ({deb["name"]: deb["version"] for deb in part.get("packages", ())} for part in (old, new))
     changed = sum(was.get(name) != now.get(name) for name in {*was, *now})
     told = [
         f"kernel: {step(boots, chosen.kernel.release)}",
-        f"driver: {step(old[version], new[version])}",
+        f"driver: {step(both[0][version], both[1][version])}",
         f"packages of the driver: {changed} of {len(now)} change",
     ]
     return told + chosen.told

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any, Dict, List, Optional
+from typing import Any, Final, List, Optional, cast
 
 from ..errors import RefusedError, UnreadableError, UsageError
 from ..host.driver.offer import component_lines, component_step, unnamed
 from ..host.virtualbox.packages import GUI, PACKAGES
+from ..shapes.lock import Artifact, LockedVirtualbox
+from ..shapes.observation import Observation
 from ..types import Json
 from . import debs
 from .candidates import Candidate, Place, Request
@@ -23,7 +25,7 @@ from .rules.table import BESIDE
 from .rules.virtualbox import Known, known, that_would_do
 from .versions import admits, specifier, version
 
-NAME = "virtualbox"
+NAME: Final = "virtualbox"
 #: Where it stands: beside every stack, with no other component.
 PLACE = Place(NAME, True, False)
 #: What the variable that asks for a version may say.
@@ -31,7 +33,9 @@ EXAMPLE = 'Write virtualbox_version as in "6.0.24" or ">=7.0,<8", or leave it em
 _UPSTREAM = re.compile(r"(?:[0-9]+:)?([0-9]+\.[0-9]+\.[0-9]+)(?:[-+~.]|$)")
 
 
-def part(platform: str, text: str, observation: Optional[Json] = None, kernel: Optional[str] = None) -> Json:
+def part(
+    platform: str, text: str, observation: Optional[Observation] = None, kernel: Optional[str] = None
+) -> LockedVirtualbox:
     """Return what a lock holds of the VirtualBox that `text` asks for; `RefusedError` where there is none that fits.
 
     With the observation of a host its own archive says what there is, and the kernel that boots is the one it is for.
@@ -47,17 +51,18 @@ def part(platform: str, text: str, observation: Optional[Json] = None, kernel: O
         )
     common = {"asked": text, "version": chosen.version, "extension_pack": pack(catalog, chosen.version)}
     if "platform" not in row:
-        return {**common, "source": "runfile", "build": row["build"], "file": row["installer"], "unverified": doubts}
+        found_at_oracle = {"source": "runfile", "build": row["build"], "file": row["installer"], "unverified": doubts}
+        return cast(LockedVirtualbox, {**common, **found_at_oracle})
     offers = observation["offers"] if observation and observation.get("offers") else None
     words = [f"{name}={row['package_version']}" for name in (*PACKAGES, GUI)]
-    return {
-        **common,
+    found_there = {
         "source": "archive",
         "package_version": row["package_version"],
         "component": row["component"],
         "packages": debs.whole_set(offers, words, NAME) if offers else [],
         "unverified": doubts,
     }
+    return cast(LockedVirtualbox, {**common, **found_there})
 
 
 def choose(catalog: Catalog, platform: str, kernel: Optional[str], text: str) -> Candidate:
@@ -113,7 +118,7 @@ def would_do(catalog: Catalog, kernel: str, here: List[Candidate]) -> str:
     )
 
 
-def refuse_kernel(held: Json, platform: str, kernel: str) -> None:
+def refuse_kernel(held: LockedVirtualbox, platform: str, kernel: str) -> None:
     """Refuse a kernel that the locked VirtualBox does not compile against, before anything is changed."""
     catalog = shipped()
     request = Request(platform, kernel=kernel)
@@ -126,7 +131,7 @@ def refuse_kernel(held: Json, platform: str, kernel: str) -> None:
             raise RefusedError(f"{told}. (D52) Nothing was changed.", would_do(catalog, kernel, here))
 
 
-def doubt(held: Json, platform: str, kernel: str) -> str:
+def doubt(held: LockedVirtualbox, platform: str, kernel: str) -> str:
     """Return what to say of a kernel that no source names for the locked VirtualBox; "" where one does."""
     catalog = shipped()
     if known(catalog, as_candidate(catalog, held, platform)).compiles(kernel) is not None:
@@ -134,7 +139,7 @@ def doubt(held: Json, platform: str, kernel: str) -> str:
     return f"No source says whether VirtualBox {held['version']} compiles against kernel {kernel}: DKMS tells."
 
 
-def as_candidate(catalog: Catalog, held: Json, platform: str) -> Candidate:
+def as_candidate(catalog: Catalog, held: LockedVirtualbox, platform: str) -> Candidate:
     """Return the VirtualBox of a lock with what the catalog knows of its package's patches."""
     if held["source"] == "runfile":
         return Candidate(NAME, held["version"], held["version"], {"source": "Oracle"})
@@ -153,7 +158,7 @@ def demanded(text: str) -> Any:
         raise UsageError(error.message, EXAMPLE) from None
 
 
-def pack(catalog: Catalog, wanted: str) -> Optional[Json]:
+def pack(catalog: Catalog, wanted: str) -> Optional[Artifact]:
     """Return Oracle's extension pack of a release; None where its checksum is not known."""
     rows = [row for row in catalog.virtualbox["releases"] if row["version"] == wanted]
     return rows[0]["extension_pack"] if rows else None
@@ -165,7 +170,7 @@ def upstream(package_version: str) -> Optional[str]:
     return found.group(1) if found else None
 
 
-def archive_row(catalog: Catalog, platform: str, package_version: str) -> Json:
+def archive_row(catalog: Catalog, platform: str, package_version: str) -> Json:  # Json: a row of the catalog
     """Return the catalog's row of a package, or what it knows of another package of the same release.
 
     A later package keeps what an earlier one compiles against, and may mend what that one failed with.
@@ -181,7 +186,7 @@ def archive_row(catalog: Catalog, platform: str, package_version: str) -> Json:
     return plain
 
 
-def of_host(catalog: Catalog, platform: str, observation: Json, text: str) -> Catalog:
+def of_host(catalog: Catalog, platform: str, observation: Observation, text: str) -> Catalog:
     """Return the catalog with what a host's own archive offers of VirtualBox in the place of the snapshot.
 
     Refused where that was not read, or where no source names the part of the archive that it is in: Oracle's file would
@@ -190,7 +195,7 @@ def of_host(catalog: Catalog, platform: str, observation: Json, text: str) -> Ca
     offers = observation.get("offers")
     if not offers or not offers["archives"]:
         raise UnreadableError("What the archive offers was not read, and VirtualBox is chosen from it.", AGAIN)
-    there: Dict[str, Json] = newest(offers)
+    there = newest(offers)
     versions = {there[name]["version"] for name in PACKAGES if name in there}
     rows = []
     if len(versions) == 1 and all(name in there for name in PACKAGES):
@@ -211,7 +216,7 @@ def of_host(catalog: Catalog, platform: str, observation: Json, text: str) -> Ca
     return replace(catalog, virtualbox={**catalog.virtualbox, "archives": archives})
 
 
-def lines(held: Json, kernel: Optional[str], platform: str) -> List[str]:
+def lines(held: LockedVirtualbox, kernel: Optional[str], platform: str) -> List[str]:
     """Return a locked VirtualBox in lines for a person."""
     catalog = shipped()
     origin = (

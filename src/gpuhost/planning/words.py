@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import Any, List, Mapping
 
-from ..types import Json
+from ..shapes.lock import Plan
 from .candidates import NAMES
 
 
-def came_from(name: str, part: Json) -> str:
+def came_from(name: str, part: Mapping[str, Any]) -> str:  # Json: the component that `name` says
     """Where a component comes from, in a few words."""
     if name == "driver":
         return (
@@ -31,7 +31,7 @@ def came_from(name: str, part: Json) -> str:
     return f"the {part['package']} wheel, Python {part['python']}"
 
 
-def remark(name: str, part: Json) -> str:
+def remark(name: str, part: Mapping[str, Any]) -> str:  # Json: the component that `name` says
     """What else matters of a component: modules, architectures, how the code reaches the card."""
     if name == "driver":
         keyed = {"own-key": "; Secure Boot: a key of your own", "signed": "; signed for Secure Boot"}.get(
@@ -47,13 +47,13 @@ def remark(name: str, part: Json) -> str:
     return ""
 
 
-def own_toolkit(part: Json) -> List[str]:
+def own_toolkit(part: Mapping[str, Any]) -> List[str]:  # Json: the component that `name` says
     """What TensorFlow has of its own in its environment; a lock of an earlier release knows of none."""
     own = [(name, part.get(name)) for name in ("cuda", "cudnn")]
     return [f"{NAMES[name]} {one['version']} of its own" for name, one in own if one]
 
 
-def cards(plan: Json) -> str:
+def cards(plan: Plan) -> str:
     """The plan's cards in one line."""
     rows = [
         f"{g['name'] or g['chip'] or 'a card'} ({g['pci_id'] or 'no PCI id'}, {g['compute_capability']})"

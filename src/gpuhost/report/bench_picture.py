@@ -5,7 +5,7 @@ below the other, with the reference figures.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..errors import UsageError
 from ..text import printable
@@ -24,7 +24,7 @@ KEY_CHARACTER, KEY_REST = 7, 30
 NAMES = {"rest": "outside forward", "loop": "the reference loop", "old": "the reference figure"}
 
 
-def bars(name: str, found: Json) -> List[Dict[str, Any]]:
+def bars(name: str, found: Mapping[str, Any]) -> List[Json]:  # Json: a benchmark's own report, of any mode; bars
     """The bars of one report: each model photo by photo, as a pipeline, and as the reference loop, where measured."""
     made: List[Dict[str, Any]] = []
     for entry in found["models"]:
@@ -58,12 +58,12 @@ def bars(name: str, found: Json) -> List[Dict[str, Any]]:
 
 def bar(
     label: str, mean_s: float, stages: List[Tuple[str, float]], interval: Optional[Sequence[float]]
-) -> Dict[str, Any]:
+) -> Json:  # Json: a bar, for the template
     """One bar as report_picture takes it."""
     return {"label": printable(label), "mean_s": mean_s, "stages": stages, "interval": interval}
 
 
-def key_of(made: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+def key_of(made: Sequence[Json]) -> List[Json]:  # Json: bars, and what the template takes
     """The entries of the key, for what the bars really show, with their places."""
     used = {name for row in made for name, _ in row["stages"]}
     entries: List[Dict[str, Any]] = []
@@ -78,7 +78,7 @@ def key_of(made: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     return entries
 
 
-def svg(reports: Sequence[Tuple[str, Json]]) -> str:
+def svg(reports: Sequence[Tuple[str, Mapping[str, Any]]]) -> str:  # Json: benchmarks' own reports, of any mode
     """The picture of named reports, as text; UsageError when none of them holds a measurement."""
     made = [row for name, found in reports for row in bars(name, found)]
     if not made:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Iterable, List, Optional, cast
 
 import fastjsonschema
 
 from ..planning.catalog import DATA, shipped, validator
+from ..shapes.answers import BenchmarkAnswer
+from ..shapes.report import AnyReport, Benchmark, ModelRow, Reference, Report
 from ..text import printable
-from ..types import Json
 from ..yolo import busy
 
 LONGEST_WORD = 300
 
 
-def rows(found: Json, when: str) -> List[Dict[str, Any]]:
+def rows(found: BenchmarkAnswer, when: str) -> List[ModelRow]:
     """Return one row for each model of a benchmark's report that was measured photo by photo, in the run of `when`."""
     return [
         {
@@ -32,7 +33,13 @@ def rows(found: Json, when: str) -> List[Dict[str, Any]]:
             "photos_per_s": entry["photos_per_s"],
             "load_s": entry["load_s"],
             "first_forward_s": entry["first_forward_s"],
-            "stages_s": {name: stage["mean"] for name, stage in entry["stages_s"].items()},
+            "stages_s": {
+                "read": entry["stages_s"]["read"]["mean"],
+                "decode": entry["stages_s"]["decode"]["mean"],
+                "blob": entry["stages_s"]["blob"]["mean"],
+                "forward": entry["stages_s"]["forward"]["mean"],
+                "post": entry["stages_s"]["post"]["mean"],
+            },
             "gate_rel2": max(entry["gate"]["rel2"]),
             "opencv": printable(found["environment"]["opencv"], LONGEST_WORD),
             "photo_kind": printable(found["photos"]["kind"], LONGEST_WORD),
@@ -44,36 +51,35 @@ def rows(found: Json, when: str) -> List[Dict[str, Any]]:
     ]
 
 
-def reference() -> Json:
+def reference() -> Reference:
     """The reference figures."""
-    return dict(shipped().yolo["reference"])
+    return cast(Reference, dict(shipped().yolo["reference"]))
 
 
-def summary(reports: Iterable[Json], when: str, earlier: Optional[Json] = None) -> Optional[Json]:
+def summary(reports: Iterable[BenchmarkAnswer], when: str, earlier: Optional[Benchmark] = None) -> Optional[Benchmark]:
     """Return the rows of all reports, those of an `earlier` summary for what they did not measure, and the reference
     figures; None when there are no rows. A report that is an error has none.
     """
     models = [row for found in reports if "error" not in found for row in rows(found, when)]
     measured = {row["model"] for row in models}
-    models += [row for row in (earlier or {"models": []})["models"] if row["model"] not in measured]
+    models += [row for row in (earlier["models"] if earlier else ()) if row["model"] not in measured]
     return {"models": models, "reference": reference()} if models else None
 
 
-def of_report(report: Json) -> Optional[Json]:
+def of_report(report: AnyReport) -> Optional[Benchmark]:
     """The benchmark in a report that was read back; None when it has none, or not of the form of this version."""
     try:
         validator(DATA / "report.schema.json")(report)
     except fastjsonschema.JsonSchemaException:
         return None
-    found: Optional[Json] = report["benchmark"]
-    return found
+    return cast(Report, report)["benchmark"]
 
 
-def measured_in(report: Json) -> Optional[Json]:
+def measured_in(report: AnyReport) -> Optional[Benchmark]:
     """The benchmark that the run of a report itself measured, without what it took over from an earlier one; None where
     it measured nothing. Every row has its `when`, which reports of earlier versions do not write.
     """
     found, when = of_report(report), report["when"]
     rows_of_it = [] if found is None else found["models"]
-    own = [{**row, "when": when} for row in rows_of_it if row.get("when", when) == when]
+    own: List[ModelRow] = [{**row, "when": when} for row in rows_of_it if row.get("when", when) == when]
     return {**found, "models": own} if found is not None and own else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, cast
 
 from ..checks.base import FAIL, LONGEST, PASS, SKIP
 from ..diagnoses import verdict as checks
 from ..errors import EnvironmentProblem
 from ..host import files
+from ..shapes.report import KeptReport
 from ..text import printable
 from ..types import Json
 from . import history
@@ -22,9 +23,16 @@ MARKS = {PASS: "\N{CHECK MARK}", FAIL: "\N{MULTIPLICATION SIGN}", SKIP: "\N{EN D
 TEXTS = ("title", "purpose", "required", "remediation")
 
 
-def last_reports(folder: Path) -> Tuple[List[Json], List[Dict[str, str]]]:
+class Found(KeptReport):
+    """A kept report, and the folder that it is in."""
+
+    folder: Path
+
+
+def last_reports(folder: Path) -> Tuple[List[Found], List[Dict[str, str]]]:
     """The last report of each host below a folder, by name, and the files that cannot be read."""
-    found, unreadable = [], []
+    found: List[Found] = []
+    unreadable = []
     for path in sorted(folder.glob("*/report.json")):
         try:
             found.append({**history.load(path), "folder": path.parent})
@@ -33,7 +41,12 @@ def last_reports(folder: Path) -> Tuple[List[Json], List[Dict[str, str]]]:
     return sorted(found, key=lambda report: str(report["host"])), unreadable
 
 
-def row(check: Json, number: int) -> Json:
+def without_folder(report: Found) -> KeptReport:
+    """Return the report itself."""
+    return cast(KeptReport, {key: value for key, value in report.items() if key != "folder"})
+
+
+def row(check: Mapping[str, Any], number: int) -> Json:  # Json: a check of any release, as the page shows it
     """A check as the page shows it, every text printable and there; `number` tells it from its host's others."""
     texts = {name: printable(check.get(name) or "", LONGEST) for name in TEXTS}
     known = {"id": printable(check["id"]), "actual": printable(check["actual"], LONGEST), "status": check["status"]}
@@ -42,7 +55,7 @@ def row(check: Json, number: int) -> Json:
     return {**texts, **known, "title": texts["title"] or known["id"], "number": number, "diagnosis": named}
 
 
-def host(report: Json, columns: List[str]) -> Json:
+def host(report: Found, columns: List[str]) -> Json:  # Json: as the page shows it
     """A host as the page shows it: its checks, those that failed first, and a cell for each column."""
     rows = [row(check, number) for number, check in enumerate(report["checks"])]
     by_id = {r["id"]: r for r in rows}
@@ -58,13 +71,13 @@ def host(report: Json, columns: List[str]) -> Json:
     }
 
 
-def column_names(reports: List[Json]) -> List[str]:
+def column_names(reports: Sequence[Found]) -> List[str]:
     """The checks of this version in their order, as far as a report has them, then those of other versions."""
     there = {printable(check["id"]) for report in reports for check in report["checks"]}
     return [name for name in checks.BY_ID if name in there] + sorted(there - set(checks.BY_ID))
 
 
-def page(reports: List[Json], unreadable: List[Dict[str, str]]) -> str:
+def page(reports: Sequence[Found], unreadable: List[Dict[str, str]]) -> str:
     """The whole page as text."""
     columns = column_names(reports)
     number: Dict[Any, int] = Counter(report["verdict"] for report in reports)
@@ -76,7 +89,7 @@ def page(reports: List[Json], unreadable: List[Dict[str, str]]) -> str:
             columns=columns,
             marks=MARKS,
             verdicts=[(verdict, number[verdict]) for verdict in checks.MEANING if number[verdict]],
-            picture=report_picture.fleet([{k: v for k, v in r.items() if k != "folder"} for r in reports]),
+            picture=report_picture.fleet(list(map(without_folder, reports))),
             unreadable=unreadable,
         )
     )

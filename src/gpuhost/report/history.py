@@ -15,15 +15,15 @@ import re
 import shlex
 import time
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 from .. import strict_json
 from ..checks.base import LONGEST, SKIP
 from ..diagnoses import verdict as checks
 from ..errors import EnvironmentProblem
+from ..shapes.report import AnyReport, KeptReport, Report
 from ..shipping import answers
 from ..text import folder_name, printable
-from ..types import Json
 
 FOLDER = "history"
 #: About 6 MB a host. With a run a day it reaches back more than half a year.
@@ -63,11 +63,11 @@ class Kept(NamedTuple):
     """What a host's folder holds: its reports in order of time, and what could not be read."""
 
     host: str
-    reports: List[Json]
+    reports: List[KeptReport]
     unreadable: List[Dict[str, str]]
 
 
-def keep(report: Json, folder: Path) -> Path:
+def keep(report: Report, folder: Path) -> Path:
     """Keep a report below a host's folder, whole or not at all, and drop what is more than KEEP; its path.
 
     No report takes another's name: the last step is a link, which fails where there is one.
@@ -156,7 +156,7 @@ def why(error: Exception) -> str:
     return printable(getattr(error, "strerror", None) or error, 200)
 
 
-def load(path: Path, now: Optional[float] = None) -> Json:
+def load(path: Path, now: Optional[float] = None) -> KeptReport:
     """Return one kept report; ValueError says what is wrong with it.
 
     Its schema is looser than that of a report, because one by another version of gpuhost has other checks and may have
@@ -168,7 +168,7 @@ def load(path: Path, now: Optional[float] = None) -> Json:
         raise ValueError(f"It is not a report: {wrong}.")
     if value["when"] > stamp((time.time() if now is None else now) + AHEAD_S):
         raise ValueError(f"It is dated in the future ({value['when']}), or this machine's clock is wrong.")
-    return dict(value)
+    return cast(KeptReport, dict(value))
 
 
 def stamp(seconds: Optional[float] = None) -> str:
@@ -188,12 +188,12 @@ def left_behind(reports: Path, host: str) -> Optional[str]:
     return f"Earlier reports of {printable(host)} are in {old}. Move them: {move}"
 
 
-def generation(report: Json) -> Optional[int]:
+def generation(report: AnyReport) -> Optional[int]:
     """The generation that was in force."""
     return None if report["plan"] is None else report["plan"]["generation"]
 
 
-def seen(reports: Iterable[Json]) -> Dict[str, List[Seen]]:
+def seen(reports: Iterable[AnyReport]) -> Dict[str, List[Seen]]:
     """What the reports say of each check, in their order; a run that left a check out says nothing of it."""
     found: Dict[str, List[Seen]] = {}
     for report in reports:
@@ -204,7 +204,7 @@ def seen(reports: Iterable[Json]) -> Dict[str, List[Seen]]:
     return found
 
 
-def since(reports: Iterable[Json]) -> List[Since]:
+def since(reports: Iterable[AnyReport]) -> List[Since]:
     """For each check: its last result, since when it has that status, and what it was before."""
     return [last_change(check, rows) for check, rows in seen(reports).items()]
 
@@ -218,7 +218,7 @@ def last_change(check: str, rows: List[Seen]) -> Since:
     return Since(check, now, rows[start], rows[start - 1] if start else None)
 
 
-def in_report(report: Json, reports: Iterable[Json]) -> Dict[str, str]:
+def in_report(report: AnyReport, reports: Iterable[KeptReport]) -> Dict[str, str]:
     """Since when each check says what it says in this report, from those kept before it, in words by its id.
 
     The report itself need not be among those given: it may have been passed over, or dropped by another run.
@@ -229,7 +229,7 @@ def in_report(report: Json, reports: Iterable[Json]) -> Dict[str, str]:
     }
 
 
-def verdicts(reports: List[Json]) -> Tuple[str, str, Optional[str]]:
+def verdicts(reports: Sequence[KeptReport]) -> Tuple[str, str, Optional[str]]:
     """A host's verdict, since when it has been that, and the time of the last report with another."""
     rows = [Seen(r["when"], generation(r), r["verdict"], "") for r in reports]
     found = last_change("verdict", rows)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Sequence
+from typing import Dict, List, Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..checks.base import told_lines
 from ..diagnoses.verdict import meaning
 from ..planning.candidates import COMPONENTS, NAMES
-from ..types import Json
+from ..shapes.report import CheckRow, KeptReport, Report
 from . import history, stack
 from .picture import milliseconds, picture, trend
 
@@ -49,15 +49,17 @@ def templates() -> Environment:
     return environment
 
 
-def component(report: Json, name: str) -> str:
+def component(report: Report, name: str) -> str:
     """A component of a report's plan, in words."""
-    plan = report["plan"] or {"components": {}, "without": []}
-    return str(plan["components"].get(name) or ("not asked for" if name in plan["without"] else "none"))
+    plan = report["plan"]
+    if plan is None:
+        return "none"
+    return plan["components"].get(name) or ("not asked for" if name in plan["without"] else "none")
 
 
-def page(report: Json, kept: Sequence[Json] = ()) -> str:
+def page(report: Report, kept: Sequence[KeptReport] = ()) -> str:
     """The whole page as text; `kept` are the host's reports in order of time, this one the last of them."""
-    groups: Json = {}
+    groups: Dict[str, List[CheckRow]] = {}
     for check in report["checks"]:
         groups.setdefault(check["id"].partition(".")[0], []).append(check)
     return (

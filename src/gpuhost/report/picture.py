@@ -4,8 +4,9 @@ down.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, cast
 
+from ..shapes.report import Benchmark, KeptReport, Reference
 from ..text import printable
 from ..types import Json
 from . import benchmark as report_benchmark
@@ -37,22 +38,23 @@ def step_for(longest_ms: float) -> int:
     return next((s for s in STEPS if longest_ms <= s * MOST_STEPS), int(longest_ms))
 
 
-def rows(benchmark: Json) -> List[Json]:
+def rows(benchmark: Benchmark) -> List[Json]:  # Json: bars, for the template
     """The bars in order: what was measured here, then the reference figures. Times in seconds."""
     found: List[Json] = []
     for model in benchmark["models"]:
+        stages = cast(Dict[str, float], model["stages_s"])
         found.append(
             {
                 "label": f"{model['model']} at {model['size']} on {model['device']}, this host",
                 "mean_s": model["mean_s"],
-                "stages": [(name, model["stages_s"][name]) for name in STAGES],
+                "stages": [(name, stages[name]) for name in STAGES],
                 "interval": model["mean_ci95_s"],
             }
         )
     return found + reference_bars(benchmark["reference"])
 
 
-def trend(kept: Sequence[Json]) -> Optional[Json]:
+def trend(kept: Sequence[KeptReport]) -> Optional[Json]:  # Json: for the template
     """The picture of a host's last runs, model by model, the newest last; None where fewer than two were measured."""
     measured = [(report, own) for report in kept if (own := report_benchmark.measured_in(report))]
     if len(measured) < 2:
@@ -60,27 +62,27 @@ def trend(kept: Sequence[Json]) -> Optional[Json]:
     found: List[Json] = []
     for report, own in measured[-RUNS:]:
         for row in rows(own)[: len(own["models"])]:
-            number = (report["plan"] or {}).get("generation")
+            number = report["plan"] and report["plan"]["generation"]
             when = report["when"][:10] + " " + report["when"][11:16]
             found.append({**row, "label": f"{row['label'].rpartition(',')[0]}, {when}, generation {number}"})
     found.sort(key=lambda row: str(row["label"].partition(",")[0]))
     return placed_bars(found + reference_bars(measured[-1][1]["reference"]), WIDTH)
 
 
-def fleet(reports: Sequence[Json]) -> Optional[Json]:
+def fleet(reports: Sequence[KeptReport]) -> Optional[Json]:  # Json: for the template
     """The picture of several hosts' last benchmarks; None where nothing was measured."""
-    measured = [report for report in reports if report_benchmark.of_report(report)]
+    measured = [(report, own) for report in reports if (own := report_benchmark.of_report(report))]
     if not measured:
         return None
     found: List[Json] = []
-    for report in measured:
-        for row in rows(report["benchmark"])[: len(report["benchmark"]["models"])]:
+    for report, own in measured:
+        for row in rows(own)[: len(own["models"])]:
             label = f"{row['label'].rpartition(',')[0]}, {printable(report['host'], HOST)}"
             found.append({**row, "label": label})
-    return placed_bars(found + reference_bars(measured[-1]["benchmark"]["reference"]), WIDTH)
+    return placed_bars(found + reference_bars(measured[-1][1]["reference"]), WIDTH)
 
 
-def reference_bars(reference: Json) -> List[Json]:
+def reference_bars(reference: Reference) -> List[Json]:  # Json: bars, for the template
     """The reference figures as bars."""
     return [
         {"label": f"reference: {row['device']}", "mean_s": row["mean_s"], "stages": [], "interval": None}
@@ -88,12 +90,12 @@ def reference_bars(reference: Json) -> List[Json]:
     ]
 
 
-def picture(benchmark: Optional[Json]) -> Optional[Json]:
+def picture(benchmark: Optional[Benchmark]) -> Optional[Json]:  # Json: for the template
     """Everything that has a place in the picture of a host's report; None without a benchmark."""
     return None if benchmark is None else placed_bars(rows(benchmark), WIDTH)
 
 
-def placed_bars(bars: List[Json], width: int) -> Json:
+def placed_bars(bars: List[Json], width: int) -> Json:  # Json: bars, and what the template takes
     """Everything that has a place in a picture of these bars, in units of its viewBox.
 
     A bar has a label, mean_s, stages (name, seconds) that it is made of, or none when it is a reference figure, and

@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, cast
 from xml.etree import ElementTree  # only writes here
 
 from rich.console import Console
@@ -24,8 +24,10 @@ from ..planning import preflight
 from ..planning.candidates import COMPONENTS, NAMES
 from ..planning.lock import left_out
 from ..planning.plan import components
+from ..shapes.report import Benchmark, CheckRow, ModelRow, PlanSummary, Report, Surroundings
+from ..shapes.seen import Seen
 from ..text import printable
-from ..types import Json
+from ..types import present
 from ..verification.collect import Host, describe
 from . import benchmark as report_benchmark
 from . import history
@@ -38,7 +40,7 @@ MOST_NAMED = 3
 STYLES = {PASS: "green", FAIL: "bold red", SKIP: "yellow"}
 
 
-def make(host: Host, when: Optional[float] = None) -> Json:
+def make(host: Host, when: Optional[float] = None) -> Report:
     """Return the report of a verified host (data/report.schema.json): verdict, plan, checks, benchmark, machine, notes.
 
     `when` is in seconds since 1970 (default: now).
@@ -46,7 +48,7 @@ def make(host: Host, when: Optional[float] = None) -> Json:
     results, seen, at = host.all_results(), host.seen, history.stamp(when)
     read = "error" not in seen.get("machine", {"error": ""})
     verdict = checks.verdict(results, checks.is_provisioned(seen), checks.is_whole(seen))
-    return {
+    report = {
         "schema": SCHEMA,
         "gpuhost": __version__,
         "host": word(host.name),
@@ -58,9 +60,10 @@ def make(host: Host, when: Optional[float] = None) -> Json:
         "environment": environment_summary(seen) if read else None,
         "notes": notes(seen) if read else [],
     }
+    return cast(Report, report)
 
 
-def earlier(folder: Path, seen: Json) -> Optional[Json]:
+def earlier(folder: Path, seen: Seen) -> Optional[Benchmark]:
     """Return the benchmark that the newest kept report of the same plan and generation measured, of the models whose
     check passed there; None for none.
 
@@ -80,7 +83,7 @@ def earlier(folder: Path, seen: Json) -> Optional[Json]:
     return None
 
 
-def plan_summary(seen: Json, read: bool) -> Optional[Json]:
+def plan_summary(seen: Seen, read: bool) -> Optional[PlanSummary]:
     """What the lock says in short, and the generation in force; None without a lock."""
     if seen["lock"] is None:
         return None
@@ -94,7 +97,7 @@ def plan_summary(seen: Json, read: bool) -> Optional[Json]:
     }
 
 
-def environment_summary(seen: Json) -> Json:
+def environment_summary(seen: Seen) -> Surroundings:
     """The machine that the results are from."""
     observation = seen["machine"]["observation"]
     return {
@@ -108,7 +111,7 @@ def environment_summary(seen: Json) -> Json:
     }
 
 
-def notes(seen: Json) -> List[str]:
+def notes(seen: Seen) -> List[str]:
     """What is worth a word and is not a failure: third-party sources that offer nothing of the stack, a reboot
     that waits, and
     what the probe could not read."""
@@ -127,7 +130,7 @@ def word(value: object) -> str:
     return printable(value, LONGEST_WORD)
 
 
-def info_line(model: Json, when: str) -> str:
+def info_line(model: ModelRow, when: str) -> str:
     """A model's result as one line of a log, in a report of `when`."""
     what = f"{model['model']} at {model['size']} on {model['device']}, {model['weights']['kind']} weights"
     earlier = "" if model.get("when", when) == when else f", measured {model['when']}"
@@ -135,19 +138,19 @@ def info_line(model: Json, when: str) -> str:
     return f"[INFO] {times(model)}: {what}{earlier}{busy}"
 
 
-def counts(report: Json) -> str:
+def counts(report: Report) -> str:
     """How many checks passed, failed, were skipped and were not asked for, in words."""
     statuses = ["unasked" if is_unasked(row) else row["status"] for row in report["checks"]]
     words = ((PASS, "passed"), (FAIL, "failed"), (SKIP, "skipped"), ("unasked", "not asked for"))
     return ", ".join(f"{statuses.count(s)} {word}" for s, word in words if s in statuses or s in (PASS, FAIL))
 
 
-def is_unasked(row: Json) -> bool:
+def is_unasked(row: CheckRow) -> bool:
     """Return whether a check of a report speaks of what its lock leaves out."""
     return checks.is_unasked(row["status"], row["actual"])
 
 
-def unasked_names(rows: Sequence[Json]) -> List[str]:
+def unasked_names(rows: Sequence[CheckRow]) -> List[str]:
     """Return what the lock leaves out: a group of checks by its name, one of a group that was judged by its id."""
     judged = {row["id"].partition(".")[0] for row in rows if not is_unasked(row)}
     unasked = [row["id"] for row in rows if is_unasked(row)]
@@ -155,15 +158,15 @@ def unasked_names(rows: Sequence[Json]) -> List[str]:
     return list(dict.fromkeys(name if group in judged else group for name, group in zip(unasked, groups)))
 
 
-def stack(report: Json) -> str:
+def stack(report: Report) -> str:
     """Return the stack of a report on one line: the components, the cards, the platform."""
-    plan = report["plan"]
+    plan = present(report["plan"])
     parts = [f"{NAMES[c]} {plan['components'][c]}" for c in COMPONENTS if plan["components"][c]]
     parts += [f"{NAMES[c]} not asked for" for c in plan["without"]]
     return f"{', '.join(parts) or 'nothing'}; {', '.join(plan['gpus']) or 'no GPU'}; {plan['platform']}"
 
 
-def ending(report: Json, page: Path) -> List[str]:
+def ending(report: Report, page: Path) -> List[str]:
     """Return what stays to be seen of a run: the verdict, the stack, the report, and what to do next."""
     broken = [row for row in report["checks"] if row["status"] == FAIL]
     again = "after any update: ./run pytest verify/"
@@ -179,7 +182,7 @@ def ending(report: Json, page: Path) -> List[str]:
     ]
 
 
-def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
+def as_text(report: Report, width: int = 100, colour: bool = False) -> str:
     """The report as a short table for a terminal of `width` columns."""
     console = Console(
         file=io.StringIO(),
@@ -205,14 +208,14 @@ def as_text(report: Json, width: int = 100, colour: bool = False) -> str:
     unasked = unasked_names(report["checks"])
     if unasked:
         console.print(Text(f"not asked for: {', '.join(unasked)}"))
-    for model in (report["benchmark"] or {"models": []})["models"]:
+    for model in report["benchmark"]["models"] if report["benchmark"] else ():
         console.print(Text(info_line(model, report["when"])))
     for note in report["notes"]:
         console.print(Text(f"note: {note}"))
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
-def since_lines(report: Json, target: Path) -> List[str]:
+def since_lines(report: Report, target: Path) -> List[str]:
     """For each check that failed, since when, from the reports that are kept in the host's folder; then what of that
     folder could not be read.
     """
@@ -224,7 +227,7 @@ def since_lines(report: Json, target: Path) -> List[str]:
     return lines + ([f"{more} more files are passed over: ./run gpuhost history names them"] if more > 0 else [])
 
 
-def junit(report: Json) -> str:
+def junit(report: Report) -> str:
     """The checks as JUnit XML."""
     found = report["checks"]
     fails, skips = (str(sum(c["status"] == status for c in found)) for status in (FAIL, SKIP))
@@ -249,7 +252,7 @@ def junit(report: Json) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def write(report: Json, target: Path) -> Dict[str, Path]:
+def write(report: Report, target: Path) -> Dict[str, Path]:
     """Keep the report in the history of the host's folder, and write the three files there, each whole or not at all;
     their paths by kind. Of a host that was not reached nothing is known that would belong into its history.
 
@@ -278,7 +281,7 @@ def write(report: Json, target: Path) -> Dict[str, Path]:
     return paths
 
 
-def is_superseded(report: Json, path: Path) -> bool:
+def is_superseded(report: Report, path: Path) -> bool:
     """Return whether a file holds a report that was made later than this one. One of the future does not count."""
     try:
         return bool(history.load(path)["when"] > report["when"])

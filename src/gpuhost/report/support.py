@@ -15,14 +15,14 @@ import tarfile
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Set
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Set
 
 from .. import __version__
 from ..errors import EnvironmentProblem
 from ..host import files
 from ..planning.catalog import shipped
 from ..redact import Redactor
-from ..types import Json
+from ..shapes.report import KeptReport, Report
 from ..verification.collect import Host
 from . import history
 
@@ -47,7 +47,7 @@ def versions(value: Any) -> Iterator[str]:
         yield from re.findall(r"(?<![0-9.])[0-9]+(?:\.[0-9]+){3}(?![0-9.])", value)
 
 
-def controller() -> Json:
+def controller() -> Dict[str, Optional[str]]:
     """The machine that verifies, without its name."""
     try:
         ansible = metadata.version("ansible-core")
@@ -69,7 +69,11 @@ def user() -> str:
         return ""
 
 
-def contents(host: Host, report: Json, kept: List[Json]) -> Dict[str, Any]:
+def contents(
+    host: Host,
+    report: Report,
+    kept: Sequence[KeptReport],
+) -> Dict[str, Any]:  # Json: the content of each file
     """The files of a bundle by name, not yet redacted."""
     seen = host.seen
     since = [
@@ -131,7 +135,7 @@ def archive(found: Dict[str, str], when: int) -> bytes:
     return buffer.getvalue()
 
 
-def texts(host: Host, report: Json, kept: List[Json]) -> Dict[str, str]:
+def texts(host: Host, report: Report, kept: Sequence[KeptReport]) -> Dict[str, str]:
     """The bundle's files, redacted."""
     clean, found = redactor(host), contents(host, report, kept)
     # Twice: a name that is learned in the last file is taken out of the first one as well.
@@ -140,7 +144,7 @@ def texts(host: Host, report: Json, kept: List[Json]) -> Dict[str, str]:
     return {README: readme(clean.counts), **made}
 
 
-def write(host: Host, report: Json, target: Path) -> Path:
+def write(host: Host, report: Report, target: Path) -> Path:
     """Write the bundle of a host into its folder of reports, readable by its owner only; its path."""
     when = time.strptime(report["when"], "%Y-%m-%dT%H:%M:%SZ")
     path = target / f"support-{re.sub(r'[-:]', '', report['when'])}.tar.gz"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Dict, List
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..planning.candidates import COMPONENTS, NAMES
+from ..planning.compare import Comparison
 from ..planning.words import came_from, cards, remark
+from ..shapes.lock import Plan
 from ..text import printable
-from ..types import Json
 
 #: No word or list of this project is longer; one of a host may be.
 LONGEST = 4000
@@ -47,7 +48,7 @@ def cell(markdown: bool, *rows: str) -> str:
     return "<br>".join(found).replace("|", r"\|") if markdown else "\n".join(found)
 
 
-def show_plan(console: Console, plan: Json, markdown: bool = False) -> None:
+def show_plan(console: Console, plan: Plan, markdown: bool = False) -> None:
     """Print a plan or a refusal."""
     planned = plan["status"] == "planned"
     console.print(f"[bold]{shown(plan['platform'])}[/], {shown(cards(plan))}", highlight=False)
@@ -62,9 +63,10 @@ def show_plan(console: Console, plan: Json, markdown: bool = False) -> None:
             # A name or a version that is broken over two lines cannot be copied, however narrow the terminal.
             rows.add_column(title, overflow="fold", no_wrap=title != "from")
         for name in COMPONENTS:
-            if plan[name]:
-                texts = [shown(text(name, plan[name])) for text in (came_from, remark)]
-                rows.add_row(NAMES[name], shown(plan[name]["version"]), cell(markdown, *texts))
+            part = plan[name]
+            if part:
+                texts = [shown(text(name, part)) for text in (came_from, remark)]
+                rows.add_row(NAMES[name], shown(part["version"]), cell(markdown, *texts))
             elif name in plan["without"]:
                 rows.add_row(NAMES[name], "", NOT_ASKED_FOR)
         console.print(rows)
@@ -75,7 +77,7 @@ def show_plan(console: Console, plan: Json, markdown: bool = False) -> None:
         console.print(f"[dim]{mark} ({shown(note['about'])}):[/] {shown(note['text'])}", highlight=False)
 
 
-def show_refusal(console: Console, plan: Json) -> None:
+def show_refusal(console: Console, plan: Plan) -> None:
     """Print why there is no stack and what would do."""
     console.print("[bold red]refused[/]: no stack keeps all the rules", highlight=False)
     for reason in plan["reasons"]:
@@ -95,9 +97,9 @@ def show_refusal(console: Console, plan: Json) -> None:
         console.print(f"  would do: {shown(change['change'])} ({shown(change['gives'])})", highlight=False)
 
 
-def show_comparison(console: Console, comparison: Json, markdown: bool = False) -> None:
+def show_comparison(console: Console, comparison: Comparison, markdown: bool = False) -> None:
     """Print two or more cards side by side."""
-    columns: List[Dict[str, Any]] = comparison["cards"]
+    columns = comparison["cards"]
     console.print(f"on [bold]{shown(comparison['platform'])}[/]", highlight=False)
     rows = table(markdown, show_lines=True, header_style="bold")
     rows.add_column("")
@@ -134,7 +136,7 @@ def show_error(console: Console, message: str, next_step: str) -> None:
         console.print(f"  {shown(command)}", highlight=False, soft_wrap=True)
 
 
-def plan_text(plan: Json) -> str:
+def plan_text(plan: Plan) -> str:
     """The same words without a terminal, for Ansible's messages."""
     console = Console(width=160, no_color=True, force_terminal=False)
     with console.capture() as captured:

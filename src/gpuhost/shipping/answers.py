@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple, Union, cast
 
 import fastjsonschema
 
 from ..errors import LockError
 from ..planning import lock as locks
 from ..planning.catalog import DATA, validator
+from ..shapes.answers import BenchmarkAnswer, EnvironmentAnswer, Error, Machine, ServiceAnswer, Unread
+from ..shapes.lock import Lock
+from ..shapes.observation import Observation
 from ..text import printable
 from ..types import Json
 
@@ -75,7 +78,7 @@ def tidy(value: Any, several_lines: bool = False, depth: int = 0) -> Any:
     raise Strange(f"it has a {type(value).__name__}")
 
 
-def tidied(answer: Json, several_lines: FrozenSet[str] = frozenset()) -> Json:
+def tidied(answer: Mapping[str, Any], several_lines: FrozenSet[str] = frozenset()) -> Json:
     """Return `tidy` of an answer, or an `error`; the texts below the keys `several_lines` may have line ends."""
     try:
         return {tidy(str(key)): tidy(value, key in several_lines) for key, value in answer.items()}
@@ -145,7 +148,7 @@ def unfit(name: str, answer: Json) -> Optional[str]:
     return None
 
 
-def whole(stack: Any) -> Optional[Json]:
+def whole(stack: Any) -> Optional[Lock]:
     """Return a generation's record if it is a lock, else None."""
     try:
         return locks.check(stack, "of a generation")
@@ -153,43 +156,44 @@ def whole(stack: Any) -> Optional[Json]:
         return None
 
 
-def machine(answer: Json) -> Json:
+def machine(answer: Mapping[str, Any]) -> Union[Machine, Unread]:
     """An answer of the probe, or an `error` when it is none. An error that the probe itself tells is passed on."""
-    answer = tidied(answer)
-    if "error" in answer:
-        told: Dict[str, str] = {name: str(answer.get(name) or "") for name in ("error", "next_step")}
-        return told
-    wrong = misfit(answer.get("observation"), "observation") or misfit(answer.get("installed"), "installed")
+    found = tidied(answer)
+    if "error" in found:
+        return {"error": str(found["error"] or ""), "next_step": str(found.get("next_step") or "")}
+    wrong = misfit(found.get("observation"), "observation") or misfit(found.get("installed"), "installed")
     if wrong is None:
-        return answer
+        return cast(Machine, found)
     return {
         "error": f"{STRANGE}: {wrong}.",
         "next_step": "See what /usr/bin/python3 is there, and what /opt/gpuhost/state holds.",
     }
 
 
-def observation(value: Any) -> Json:
+def observation(value: Any) -> Union[Observation, Error]:
     """Return an observation that stands by itself, from a file, or an `error`."""
     found = tidied(value) if isinstance(value, dict) else {"error": "It is not a JSON object."}
     wrong = None if set(found) == {"error"} else misfit(found, "observation")
-    return found if wrong is None else {"error": f"It is not of the form of an observation: {wrong}."}
+    if wrong is None:
+        return cast(Union[Observation, Error], found)
+    return {"error": f"It is not of the form of an observation: {wrong}."}
 
 
-def environment(answer: Json, kind: str) -> Json:
+def environment(answer: Json, kind: str) -> EnvironmentAnswer:
     """What an environment said of itself, or an `error`; `kind` is "opencv" or "tensorflow"."""
     answer = _held(answer, "environment_answer")
     wrong = misfit(answer["computed"], f"{kind}_answer") if "computed" in answer else None
-    return answer if wrong is None else {"error": f"{STRANGE}: {wrong}."}
+    return cast(EnvironmentAnswer, answer if wrong is None else {"error": f"{STRANGE}: {wrong}."})
 
 
-def service(answer: Json) -> Json:
+def service(answer: Json) -> Union[ServiceAnswer, Error]:
     """What the detection service of a host does, or an `error`."""
-    return _held(answer, "service_answer")
+    return cast(Union[ServiceAnswer, Error], _held(answer, "service_answer"))
 
 
-def benchmark(report: Json) -> Json:
+def benchmark(report: Json) -> Union[BenchmarkAnswer, Error]:
     """A benchmark's report, or an `error`."""
-    return _held(report, "benchmark_answer")
+    return cast(Union[BenchmarkAnswer, Error], _held(report, "benchmark_answer"))
 
 
 def _held(answer: Json, schema: str) -> Json:

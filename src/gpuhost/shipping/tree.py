@@ -15,6 +15,7 @@ from ..diagnoses.base import always
 from ..errors import UsageError
 from ..host.watch.install import LAUNCHER
 from ..planning import recipes
+from ..shapes.lock import Lock
 from ..types import Json
 from . import bundle
 
@@ -51,7 +52,7 @@ DIAGNOSES = "gpuhost/service/diagnoses.json"
 KEYS = "host.service.keys"
 
 
-def program(name: str, lock: Optional[Json] = None) -> Dict[str, Any]:
+def program(name: str, lock: Optional[Lock] = None) -> Dict[str, Any]:
     """Return one of the programs as the module gpuhost_tree takes it: `name` in the store, `files` and `digest`.
 
     `lock` is that of the host that builds; only the builder needs it.
@@ -107,7 +108,7 @@ def diagnoses() -> Json:
     return {"schema": 1, "checks": {check: found[0] for check, found in pointing.items() if found}, "diagnoses": rows}
 
 
-def opencv(lock: Json) -> Dict[str, Any]:
+def opencv(lock: Lock) -> Dict[str, Any]:
     """The builder with a host's recipe, as `described` tells it; the catalog stays here."""
     recipe = recipes.of_lock(lock).as_json()
     content = json.dumps(recipe, indent=1, sort_keys=True) + "\n"

@@ -8,7 +8,7 @@ import re
 import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union, cast
 
 from ..checks import benchmark as checks_benchmark
 from ..checks import environments as checks_environments
@@ -21,6 +21,9 @@ from ..host.answer import read_answers, read_object
 from ..planning import lock as locks
 from ..planning import platforms
 from ..planning.catalog import shipped
+from ..shapes.answers import BenchmarkAnswer, EnvironmentAnswer, Error, Machine, ServiceAnswer, Unread
+from ..shapes.report import Benchmark
+from ..shapes.seen import AskedOptions, LockRead, Seen
 from ..shipping import answers, bundle
 from ..types import Json
 from .expected import expected
@@ -78,7 +81,7 @@ class Host:
         options: Options,
         former: Optional[Path] = None,
         named: bool = False,
-        earlier: Callable[[Json], Optional[Json]] = lambda seen: None,
+        earlier: Callable[[Seen], Optional[Benchmark]] = lambda seen: None,
         typed: Callable[[str], str] = str,
     ) -> None:
         """Read the lock; nothing is asked of the host yet.
@@ -91,7 +94,7 @@ class Host:
         self.results: Dict[str, Result] = {}
         self.typed = typed
         self._run, self._options, self._earlier = run, options, earlier
-        self.seen: Json = {
+        seen = {
             "host": name,
             "options": {name: value for name, value in asdict(options).items() if name != "root"},
             "earlier": None,
@@ -99,6 +102,8 @@ class Host:
             "benchmark": {},
             **read_lock(lock_file, name if named else None, former),
         }
+        # The machine, and what is expected of it, come with the first check.
+        self.seen = cast(Seen, seen)
 
     def result(self, name: str, say: Say) -> Result:
         """The result of a check; what it needs is collected and judged before. `say` gets a line when
@@ -118,11 +123,12 @@ class Host:
         if "machine" in self.seen:
             return
         say(f"{self.name}: reading the host")
-        self.seen["machine"] = found = machine(self._run, self._options.root)
+        found = machine(self._run, self._options.root)
+        self.seen["machine"] = cast(Machine, found)
         if "observation" in found:
             found["observation"] = platforms.as_locked(shipped(), found["observation"], self.seen["lock"])
-        self.seen["expected"] = expected(self.seen["lock"], self.seen["machine"])
-        self.seen.update(as_found(self.seen))
+        self.seen["expected"] = expected(self.seen["lock"], found)
+        self.seen.update(cast(Seen, as_found(self.seen)))
         self.seen["earlier"] = self._earlier(self.seen)
 
     def _collect(self, check: Check, say: Say) -> None:
@@ -131,7 +137,7 @@ class Host:
         at = generation(self.seen)
         if kind == checks_service.SUBJECT and kind not in self.seen:
             say(f"{self.name}: the detection service is asked")
-            self.seen[kind] = service(self._run, self._options.root)
+            self.seen["service"] = cast(ServiceAnswer, service(self._run, self._options.root))
         if kind in PROBES and kind not in self.seen["environments"]:
             say(f"{self.name}: {PROBES[kind]} computes")
             wanted = self.seen["expected"]["sonames"] if kind == "dl4cv" else ()
@@ -141,7 +147,8 @@ class Host:
             seconds = checks_benchmark.budget(options, on)
             limit = "" if seconds is None else f", for {seconds:g} s"
             say(f"{self.name}: benchmark of {model} on {on}, {options['photos']} photos{limit}")
-            self.seen["benchmark"][model] = benchmark(self._run, self._options.root, options, model, on, at)
+            found = benchmark(self._run, self._options.root, options, model, on, at)
+            self.seen["benchmark"][model] = cast(BenchmarkAnswer, found)
 
     def _measured(self, model: str) -> bool:
         """Return whether a model is measured already, in this run or by a kept report of this generation."""
@@ -154,7 +161,7 @@ class Host:
         return [self.results.get(c.id) or checks.not_asked(c) for c in checks.CHECKS]
 
 
-def read_lock(file: Path, host: Optional[str] = None, former: Optional[Path] = None) -> Json:
+def read_lock(file: Path, host: Optional[str] = None, former: Optional[Path] = None) -> LockRead:
     """`lock`, or None and `lock_error` with what to do."""
     try:
         return {"lock": locks.load(file, host, former), "lock_error": None}
@@ -164,7 +171,7 @@ def read_lock(file: Path, host: Optional[str] = None, former: Optional[Path] = N
         return {"lock": None, "lock_error": {"message": error.message, "next_step": step, "missing": missing}}
 
 
-def as_found(seen: Json) -> Json:
+def as_found(seen: Seen) -> Json:  # Json: what `found.expectation` makes
     """What a host with a card and without a lock is checked against; nothing for any other."""
     machine, lock_error = seen["machine"], seen["lock_error"]
     if lock_error is None or not lock_error["missing"] or not machine.get("observation", {}).get("gpus"):
@@ -173,7 +180,7 @@ def as_found(seen: Json) -> Json:
     return {"surroundings": where, "as_found": checks_found.expectation(machine, where["place"], where["names"])}
 
 
-def machine(run: Run, root: str) -> Json:
+def machine(run: Run, root: str) -> Union[Machine, Unread]:
     """The observation of a host and what is installed there, or an `error`."""
     code, out, err = run(bundle.command("python3", "host.probe.installed", {"root": root}, PROBE_LIMIT_S))
     said = read_answers(out)
@@ -207,7 +214,7 @@ def telling(err: str) -> List[str]:
     return list(dict.fromkeys(lines))[:KEPT_LINES]
 
 
-def generation(seen: Json) -> str:
+def generation(seen: Seen) -> str:
     """The folder below the root of the generation that was in force when the host was read.
 
     All that is collected is of this one, even when another comes into force meanwhile (a rollback during verify/).
@@ -216,17 +223,17 @@ def generation(seen: Json) -> str:
     return "current" if number is None else f"generations/{int(number)}"
 
 
-def environment(run: Run, root: str, name: str, sonames: Sequence[str] = (), at: str = "current") -> Json:
+def environment(run: Run, root: str, name: str, sonames: Sequence[str] = (), at: str = "current") -> EnvironmentAnswer:
     """What an environment says of itself: `packages`, `prefix`, `python`, `module`, `libraries` (what came of loading
     each of `sonames`), `said` (telling lines of its log), and `computed` or else an `error`.
     """
     python = f"{root}/{at}/venvs/{name}/bin/python"
     asked = {"kind": PROBES[name], "sonames": list(sonames)}
     code, out, err = run(bundle.command(python, "host.probe.environment", asked, PROBE_LIMIT_S))
-    found: Json = {"said": telling(err)}
+    read: Json = {"said": telling(err)}
     for answer in read_answers(out):
-        found.update(answer)
-    found = answers.environment(found, PROBES[name])
+        read.update(answer)
+    found = answers.environment(read, PROBES[name])
     if "error" in found:
         return {"said": telling(err), **found}
     if "failed" in found:
@@ -244,14 +251,16 @@ def unfinished(code: int, err: str, started: bool) -> str:
     return f"{what} {ended(code, err)}"
 
 
-def service(run: Run, root: str) -> Json:
+def service(run: Run, root: str) -> Union[ServiceAnswer, Error]:
     """What the detection service of a host does, or an `error`."""
     code, out, err = run(bundle.command("python3", "host.probe.service", {"root": root}, PROBE_LIMIT_S))
     said = read_answers(out)
     return answers.service(said[-1]) if said else {"error": ended(code, err)}
 
 
-def benchmark(run: Run, root: str, options: Json, model: str, on: str, at: str = "current") -> Json:
+def benchmark(
+    run: Run, root: str, options: AskedOptions, model: str, on: str, at: str = "current"
+) -> Union[BenchmarkAnswer, Error]:
     """The report of the benchmark of one model, or an `error` with what to do."""
     command = checks_benchmark.command(root, model, on, options, at)
     code, out, err = run(command)

@@ -5,23 +5,26 @@ The checks get it as plain data beside what was collected, so that they need nei
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Union, cast
 
 from ..checks.benchmark import device
 from ..checks.environments import ENVIRONMENTS
 from ..checks.opencv import CV2
 from ..errors import LockError, RefusedError
 from ..planning import lock as locks
-from ..planning import recipes, service, specs
+from ..planning import parts, recipes, service, specs
 from ..planning.catalog import shipped
 from ..planning.contents import ENGINES
 from ..planning.environments import lock_digest
 from ..planning.preflight import platform_row
-from ..types import Json
+from ..shapes.answers import Link, Machine, Unread
+from ..shapes.lock import Lock, LockedEnvironment
+from ..shapes.seen import Expected, ExpectedEnvironment, ExpectedPackages
+from ..types import present
 from ..versions import release
 
 
-def expected(lock: Optional[Json], machine: Json) -> Json:
+def expected(lock: Optional[Lock], machine: Union[Machine, Unread]) -> Expected:
     """Return what a host has to be; `lock` is the inventory's and `machine` what was read of the host.
 
     `platforms`      the names of the platforms that the catalog knows
@@ -39,8 +42,8 @@ def expected(lock: Optional[Json], machine: Json) -> Json:
     Of a host that cannot be read nothing is expected, and without a lock only a known platform.
     """
     if "error" in machine:
-        return {}
-    found: Json = {
+        return cast(Expected, {})
+    found: Expected = {
         "platforms": list(shipped().platforms["platforms"]),
         "platform": platform_row(shipped(), machine["observation"]),
         "in_force": in_force(machine["installed"]["stack"]),
@@ -58,7 +61,7 @@ def expected(lock: Optional[Json], machine: Json) -> Json:
     }
 
 
-def in_force(stack: Any) -> Optional[Json]:
+def in_force(stack: Any) -> Optional[Lock]:
     """Return the record of the generation in force as a lock; None when there is none, or it is damaged."""
     try:
         return locks.check(stack, "in force")
@@ -66,40 +69,40 @@ def in_force(stack: Any) -> Optional[Json]:
         return None
 
 
-def built(lock: Json, served: bool) -> Json:
+def built(lock: Lock, served: bool) -> ExpectedPackages:
     """What opencv_cuda must hold where OpenCV is built: the environment's own packages, and a wheel of the locked
     sources for the locked CUDA. Its version ends with the cards and a key, which the lock does not know.
     """
     plan = lock["plan"]
     packages = versions(with_service(lock, specs.environment(lock, "opencv_cuda"), served))
-    series = plan["cuda"]["series"].replace(".", "")
-    version = recipes.package_version(plan["opencv"]["version"], plan["opencv"]["artifacts"])
+    series, part = present(plan["cuda"])["series"].replace(".", ""), parts.built(plan)
+    version = recipes.package_version(part["version"], part["artifacts"])
     packages[CV2] = f"{version}+cuda{series}.*"
     return {"name": "opencv_cuda with the OpenCV that is built here", "digest": None, "packages": packages}
 
 
-def with_service(lock: Json, held: Json, served: bool) -> Json:
+def with_service(lock: Lock, held: LockedEnvironment, served: bool) -> LockedEnvironment:
     """Return an environment of OpenCV with the detection service's packages where the generation has the service."""
     return service.merged(held, specs.overlay(lock)) if served else held
 
 
-def is_served(lock: Json, links: Mapping[str, Any]) -> bool:
+def is_served(lock: Lock, links: Mapping[str, Link]) -> bool:
     """Return whether OpenCV's environment has the detection service's packages: where the generation has the service,
     and where the service alone was taken out of it, which leaves the environment as it is.
     """
     if service.OVERLAY in links or service.OVERLAY not in lock["environments"]:
         return service.OVERLAY in links
-    there = (links.get("venvs/opencv_cuda") or {}).get("digest")
+    there = links["venvs/opencv_cuda"]["digest"] if "venvs/opencv_cuda" in links else None
     own = [lock["environments"][name] for name in ("opencv_cuda", ENGINES) if name in lock["environments"]]
     return any(lock_digest(with_service(lock, held, True)) == there for held in own)
 
 
-def versions(environment: Json) -> Dict[str, str]:
+def versions(environment: LockedEnvironment) -> Dict[str, str]:
     """The packages of an environment with their versions."""
     return {p["name"]: p["version"] for p in environment["packages"]}
 
 
-def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
+def environments(lock: Lock, links: Mapping[str, Link]) -> Dict[str, ExpectedEnvironment]:
     """What each environment of a lock must hold: name, digest (None where OpenCV is built on the host) and packages;
     an `error` when the lock has no such environment. `left`, where there is one, is what it may hold as well: a service
     that was taken out alone leaves its packages, and where OpenCV is built no digest tells whether there was one.
@@ -107,23 +110,25 @@ def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
     The detector's engines are the host's own choice: where the generation's link (of `links`) leads to the
     environment that has them, that one is what it is checked against. So is the detection service (`is_served`).
     """
-    found: Dict[str, Json] = {}
+    found: Dict[str, ExpectedEnvironment] = {}
     served = is_served(lock, links)
     for component, environment in ENVIRONMENTS.items():
-        if lock["plan"][component] is None:
+        part, link = lock["plan"][component], links.get(f"venvs/{environment}")
+        if part is None:
             continue
         try:
-            if lock["plan"][component].get("source", "wheel") != "wheel":
-                found[environment] = built(lock, served)
+            if part.get("source", "wheel") != "wheel":
+                wanted = built(lock, served)
                 if not served and service.OVERLAY in lock["environments"]:
-                    found[environment]["left"] = built(lock, True)["packages"]
+                    wanted["left"] = built(lock, True)["packages"]
+                found[environment] = wanted
                 continue
             name, held = environment, specs.environment(lock, environment)
             engines = lock["environments"].get(ENGINES) if component == "opencv" else None
             if component == "opencv":
                 held = with_service(lock, held, served)
                 engines = engines and with_service(lock, engines, served)
-            if engines and lock_digest(engines) == (links.get(f"venvs/{environment}") or {}).get("digest"):
+            if engines and link and lock_digest(engines) == link["digest"]:
                 name, held = ENGINES, engines
         except RefusedError as error:
             found[environment] = {"name": environment, "error": str(error)}
@@ -133,12 +138,13 @@ def environments(lock: Json, links: Mapping[str, Any]) -> Dict[str, Json]:
     return found
 
 
-def tested(lock: Json) -> Dict[str, str]:
+def tested(lock: Lock) -> Dict[str, str]:
     """The CUDA and cuDNN series that the locked TensorFlow was built with."""
-    return dict(lock["contents"]["expects"]["tensorflow"] or {})
+    found = lock["contents"]["expects"]["tensorflow"]
+    return {"cuda": found["cuda"], "cudnn": found["cudnn"]} if found else {}
 
 
-def sonames(lock: Json) -> List[str]:
+def sonames(lock: Lock) -> List[str]:
     """The libraries that the locked TensorFlow loads by name when it looks for a card; none for a CPU lock.
 
     The figures are the libraries' own: until CUDA 10.0 the toolkit's series, since then of each its own interface.

@@ -1,12 +1,12 @@
 """Whether other work took part of the machine while it was measured, and the figures that say so."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Mapping, Optional
 
 STOLEN_SHARE = 0.02
 """More than this part of the processors' time taken by the hypervisor is named."""
 
 
-def words(entry: Dict[str, Any], processors: Optional[int]) -> str:
+def words(entry: Mapping[str, Any], processors: Optional[int]) -> str:
     """Say with figures that the machine was busy; '' where it was not, or where nothing tells.
 
     The load counts the benchmark too, which alone keeps about as many processes running as there are processors. So

@@ -6,7 +6,7 @@ Pure: what was read against what is wanted. Runs on the target: Python 3.6, stan
 
 import re
 import shlex
-from typing import Container, Dict, List, NamedTuple, Optional
+from typing import Any, Container, Dict, List, Mapping, NamedTuple, Optional
 
 from ...types import Json
 from ..guard.rules import is_family
@@ -38,7 +38,7 @@ class Packages(NamedTuple):
     names: Optional[Container[str]] = None
 
 
-def replaced(record: Json, there: Packages) -> List[str]:
+def replaced(record: Mapping[str, Any], there: Packages) -> List[str]:
     """Return the recorded packages that are no longer as they were installed, each as a sentence.
 
     What came along with the driver, such as a library or a compiler, may be updated; where all names are known it must
@@ -54,7 +54,7 @@ def replaced(record: Json, there: Packages) -> List[str]:
     return told
 
 
-def other_branches(record: Json, there: Packages) -> List[str]:
+def other_branches(record: Mapping[str, Any], there: Packages) -> List[str]:
     """Return the installed driver packages of another branch, without transitional names that lead to this one."""
     return [
         name
@@ -64,7 +64,7 @@ def other_branches(record: Json, there: Packages) -> List[str]:
     ]
 
 
-def altered(record: Json, there: Packages) -> List[str]:
+def altered(record: Mapping[str, Any], there: Packages) -> List[str]:
     """Return what has changed about the recorded packages, another branch beside them included, as sentences."""
     beside = [f"{name} {there.guarded[name]} came beside it" for name in other_branches(record, there)]
     return replaced(record, there) + beside
@@ -82,7 +82,7 @@ def mismatch(loaded: Optional[str], library: Optional[str]) -> str:
 # The module, and what lets it load
 
 
-def is_module(module: Optional[Json], version: str, flavour: Optional[str] = None) -> bool:
+def is_module(module: Optional[Mapping[str, Any]], version: str, flavour: Optional[str] = None) -> bool:
     """Return whether a module is there and the wanted one; `flavour` is "open" or "proprietary" where it matters."""
     if module is None or module["version"] != version:
         return False

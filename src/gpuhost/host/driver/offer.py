@@ -4,7 +4,7 @@ Runs on the target: Python 3.6, standard library.
 """
 
 import shlex
-from typing import List, Optional
+from typing import Any, List, Mapping, Optional, Sequence
 
 from ...errors import RefusedError
 from ...types import Json
@@ -55,7 +55,7 @@ def component_step(component: str, lines: List[str]) -> str:
     return "\n".join(("On the host, as root:", f"printf '%s\\n' {named} > {ADDED}", UPDATE))
 
 
-def component_lines(sources: List[Json], components: str, sites: List[str]) -> List[str]:
+def component_lines(sources: Sequence[Mapping[str, Any]], components: str, sites: List[str]) -> List[str]:
     """The source lines that add components to the archives that a host uses already."""
     lines = []
     for source in sources:

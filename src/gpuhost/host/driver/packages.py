@@ -6,7 +6,7 @@ Pure: text in, value out. Runs on the target: Python 3.6, standard library.
 import hashlib
 import json
 import re
-from typing import Container, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Container, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ...types import Json
 from ..parse.control import stanzas
@@ -100,7 +100,7 @@ def is_family(name: str) -> bool:
     return bool(FAMILY.search(plain)) and not BESIDE.match(plain)
 
 
-def wanted_names(driver: Json, kernel: str, distribution: str) -> List[str]:
+def wanted_names(driver: Mapping[str, Any], kernel: str, distribution: str) -> List[str]:
     """What to ask apt for, as name=version where the lock names one: the driver and what gives its module.
 
     Signed modules come as one package for the kernel; the package for exactly this kernel is named as well, so that
@@ -122,7 +122,7 @@ def wanted_names(driver: Json, kernel: str, distribution: str) -> List[str]:
     return names
 
 
-def locked_names(driver: Json, kernel: str, distribution: str) -> List[str]:
+def locked_names(driver: Mapping[str, Any], kernel: str, distribution: str) -> List[str]:
     """What to ask apt for: as `wanted_names`, and each package that the lock names at the lock's version."""
     words = {word.partition("=")[0]: word for word in wanted_names(driver, kernel, distribution)}
     for deb in driver.get("packages", ()):
@@ -130,7 +130,7 @@ def locked_names(driver: Json, kernel: str, distribution: str) -> List[str]:
     return list(words.values())
 
 
-def debian_beside(driver: Json) -> List[str]:
+def debian_beside(driver: Mapping[str, Any]) -> List[str]:
     """What CUDA needs of Debian's driver beyond its meta package: the library, its compiler of PTX, and nvidia-smi."""
     stem = driver["package"][: -len("-driver")]
     if stem == "nvidia":
@@ -138,7 +138,7 @@ def debian_beside(driver: Json) -> List[str]:
     return [f"lib{stem}-cuda1", f"lib{stem}-ptxjitcompiler1", f"{stem}-smi"]
 
 
-def dkms_package(driver: Json, distribution: str) -> str:
+def dkms_package(driver: Mapping[str, Any], distribution: str) -> str:
     """The package that builds the module."""
     if distribution == "debian":
         stem = driver["package"][: -len("-driver")]
@@ -151,7 +151,7 @@ def build_names(kernel: str) -> List[str]:
     return ["dkms", "gcc", "make", "libc6-dev", headers_package(kernel)]
 
 
-def runfile_options(driver: Json, kernel: str, known: str) -> List[str]:
+def runfile_options(driver: Mapping[str, Any], kernel: str, known: str) -> List[str]:
     """The options of NVIDIA's installer; `known` is what it prints for --advanced-options.
 
     The module is built for the kernel that will boot, which need not be the one that runs. It is not loaded for a
@@ -174,7 +174,7 @@ def refusals(
     install: Sequence[Change],
     remove: Sequence[Change],
     shows: Dict[Tuple[str, str], Json],
-    driver: Json,
+    driver: Mapping[str, Any],
     own: str,
     kept: Container[str] = (),
     kernel: Container[str] = (),
@@ -224,7 +224,7 @@ _OF_ONE_KIND = re.compile(r"^(nvidia-(driver|dkms|kernel-source|headless(-no-dkm
 _DEBIAN_BRANCH = re.compile(r"nvidia.*-(legacy-[0-9]+xx|tesla(?:-[0-9]{3})?)(-|$)")
 
 
-def other_branch(name: str, driver: Json, distribution: str) -> bool:
+def other_branch(name: str, driver: Mapping[str, Any], distribution: str) -> bool:
     """Return whether a package is of another branch than the lock's, whose modules would hide the locked ones."""
     if not is_family(name):
         return False
@@ -239,7 +239,7 @@ def other_branch(name: str, driver: Json, distribution: str) -> bool:
     return found.group(1) != own.group(1) or bool(_OF_ONE_KIND.match(name) and found.group(2) != own.group(2))
 
 
-def leads_elsewhere(name: str, driver: Json) -> bool:
+def leads_elsewhere(name: str, driver: Mapping[str, Any]) -> bool:
     """Return whether a package leads to prebuilt modules of the lock's branch, though the lock takes none that does so.
 
     It needs one exact version of them. As soon as the locked version differs, apt would upgrade it, and with it would
@@ -257,12 +257,12 @@ def _ends_with_kernel(name: str, prefix: str) -> bool:
     return name[len(prefix) + 1 :][:1].isdigit()
 
 
-def source_of(driver: Json, shows: Dict[Tuple[str, str], Json]) -> str:
+def source_of(driver: Mapping[str, Any], shows: Dict[Tuple[str, str], Json]) -> str:
     """The source package that the locked driver is built from; "" where it is not known."""
     return str(shows.get((driver["package"], driver["package_version"]), {}).get("source", ""))
 
 
-def digest(driver: Json, kernel: str) -> str:
+def digest(driver: Mapping[str, Any], kernel: str) -> str:
     """What tells one locked driver on one kernel from another; where its files are kept makes no other one of it."""
     debs = [[deb["name"], deb["version"], deb["sha256"]] for deb in driver.get("packages", ())]
     same = {**driver, "packages": debs} if debs else driver

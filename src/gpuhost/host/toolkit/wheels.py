@@ -9,7 +9,7 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Callable, List
+from typing import Any, Callable, List, Mapping, Sequence
 
 from ...errors import ArtifactError
 from ...types import Json
@@ -47,9 +47,9 @@ def fetch(root: Path, spec: Json, scratch: Path, python: str, log: Path, say: Ca
         done += sum(p["size"] for p in part)
 
 
-def batches(packages: List[Json], size: int = BATCH) -> List[List[Json]]:
+def batches(packages: Sequence[Mapping[str, Any]], size: int = BATCH) -> List[List[Mapping[str, Any]]]:
     """The packages in parts of about a size: what one call of pip has fetched survives a kill, and can be reported."""
-    found: List[List[Json]] = []
+    found: List[List[Mapping[str, Any]]] = []
     for package in packages:
         if not found or sum(p["size"] for p in found[-1]) >= size:
             found.append([])

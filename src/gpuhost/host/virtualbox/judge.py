@@ -5,9 +5,8 @@ Pure: what was read against what is wanted. Runs on the target: Python 3.6, stan
 
 import re
 import shlex
-from typing import Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from ...types import Json
 from ...versions import release
 from ..driver.judge import AGAIN, another_kernel
 from ..driver.modules import asks_for_signature
@@ -29,7 +28,7 @@ class Need(NamedTuple):
     remedy: str
 
 
-def unready(state: Json, held: Json, secure_boot: str, subject: str = "") -> List[Need]:
+def unready(state: Mapping[str, Any], held: Mapping[str, Any], secure_boot: str, subject: str = "") -> List[Need]:
     """Return what is not in place for `state["kernel"]`, in causal order; nothing when the next boot loads it all.
 
     `state` is what `probe.virtualbox.virtualbox` gives; `subject` the name of the own key where one is needed.
@@ -38,7 +37,7 @@ def unready(state: Json, held: Json, secure_boot: str, subject: str = "") -> Lis
     return found or unsigned(state, secure_boot, subject)
 
 
-def together(state: Json) -> List[Need]:
+def together(state: Mapping[str, Any]) -> List[Need]:
     """Two packagings at once, which take each other's program and modules away."""
     ways = {way.split(" ")[0].replace("virtualbox-dkms", "virtualbox") for way in state["packagings"]}
     if len(ways) < 2:
@@ -46,7 +45,7 @@ def together(state: Json) -> List[Need]:
     return [Need("D56", f"VirtualBox is there in two ways: {', '.join(state['packagings'])}", "")]
 
 
-def missing(state: Json) -> List[Need]:
+def missing(state: Mapping[str, Any]) -> List[Need]:
     """Modules that the kernel which will boot does not have."""
     absent = [name for name in MODULES if state["modules"][name] is None]
     if not absent:
@@ -73,7 +72,7 @@ def building(known: List[str], kernel: str) -> List[str]:
     return ["dkms", "autoinstall", "-k", kernel]
 
 
-def other_release(state: Json, held: Json) -> List[Need]:
+def other_release(state: Mapping[str, Any], held: Mapping[str, Any]) -> List[Need]:
     """A module or a program of another release than the locked one; a program that was not asked is not judged."""
     wanted = held["version"]
     found = {name: module["release"] for name, module in state["modules"].items() if module is not None}
@@ -83,7 +82,7 @@ def other_release(state: Json, held: Json) -> List[Need]:
     return [Need("D54", f"the lock has VirtualBox {wanted}, and {', '.join(others)}", AGAIN)] if others else []
 
 
-def unsigned(state: Json, secure_boot: str, subject: str) -> List[Need]:
+def unsigned(state: Mapping[str, Any], secure_boot: str, subject: str) -> List[Need]:
     """Modules that Secure Boot would refuse."""
     if not asks_for_signature(secure_boot, "own-key" if subject else None):
         return []
@@ -97,7 +96,7 @@ def unsigned(state: Json, secure_boot: str, subject: str) -> List[Need]:
     return [Need("D53", f"Secure Boot is on and {told}, not by this machine's own key", AGAIN)]
 
 
-def in_the_way(state: Json, running: str) -> Optional[Need]:
+def in_the_way(state: Mapping[str, Any], running: str) -> Optional[Need]:
     """KVM's modules where they keep the processor's virtualisation from VirtualBox; None where they do not.
 
     Kernels before 6.12 have no such setting, and let both have it in turn.
@@ -111,7 +110,7 @@ def in_the_way(state: Json, running: str) -> Optional[Need]:
     return Need("D55", what, f"modprobe -r {' '.join(kvm['loaded'])}")
 
 
-def boot_needed(state: Json, held: Json, running: str) -> str:
+def boot_needed(state: Mapping[str, Any], held: Mapping[str, Any], running: str) -> str:
     """Why the host must be rebooted before the locked VirtualBox is in use; "" when it is."""
     if state["loaded"] is None:
         return another_kernel(running, str(state["kernel"])) or "vboxdrv is not loaded"
@@ -120,14 +119,14 @@ def boot_needed(state: Json, held: Json, running: str) -> str:
     return another_kernel(running, str(state["kernel"]))
 
 
-def replaced(state: Json) -> List[str]:
+def replaced(state: Mapping[str, Any]) -> List[str]:
     """Return the recorded packages that are no longer as they were installed, by the packagings that are there."""
     versions = {row.split(" ")[0]: row.split(" ")[1] for row in state["packagings"] if row.startswith("virtualbox")}
     recorded = state["record"]["packages"]
     return altered({"packages": {name: recorded[name] for name in PACKAGES if name in recorded}}, versions)
 
 
-def altered(record: Json, versions: Dict[str, str]) -> List[str]:
+def altered(record: Mapping[str, Any], versions: Dict[str, str]) -> List[str]:
     """Return the recorded packages of VirtualBox that are no longer as they were installed, as sentences."""
     return [
         f"{name} is {versions.get(name, 'gone')}, installed was {version}"

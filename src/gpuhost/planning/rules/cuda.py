@@ -80,7 +80,7 @@ def cuda_builds(catalog: Catalog, request: Request, c: Candidate) -> Optional[st
     return each_card(request, fails)
 
 
-def compilers(row: Json, have: List[str]) -> List[str]:
+def compilers(row: Json, have: List[str]) -> List[str]:  # Json: a row of the catalog
     """Return those of a platform's host compilers, by major version, that a release of CUDA takes."""
     return [g for g in have if (row["gcc_min"] or 0) <= int(g) <= row["gcc_max"]]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, cast
 
 from packaging.utils import parse_wheel_filename
 
 from ...gpucode import reach
+from ...shapes.lock import SourceArtifact
 from ...types import Json
 from ...versions import capability, in_series, release, within
 from ..candidates import Candidate, Request, as_tensorflow
@@ -114,11 +115,12 @@ def opencv_floor(catalog: Catalog, request: Request, c: Candidate) -> Optional[s
     return each_card(request, fails)
 
 
-def sources_of(row: Json) -> List[Json]:
+def sources_of(row: Json) -> List[SourceArtifact]:  # Json: a row of the catalog
     """Return what to build an OpenCV release from: the sdist that holds opencv and opencv_contrib, else the two
     tarballs; empty where neither is known by checksum.
     """
-    artifacts = [{key: value for key, value in a.items() if key != "source"} for a in row["artifacts"]]
+    found = [{key: value for key, value in a.items() if key != "source"} for a in row["artifacts"]]
+    artifacts = cast(List[SourceArtifact], found)
     sdists = [a for a in artifacts if a.get("package") == "opencv-contrib-python"]
     tarballs = [a for a in artifacts if a["kind"].endswith("-tarball")]
     both = {a["kind"] for a in tarballs} == {"opencv-tarball", "opencv_contrib-tarball"}
@@ -168,7 +170,11 @@ def wheel_runs(tag: str, python: str) -> bool:
     return minor == release(python)[1] or (abi == "abi3" and minor <= release(python)[1])
 
 
-def locked_wheel(catalog: Catalog, platform: str, c: Candidate) -> Optional[Tuple[Json, str, str]]:
+def locked_wheel(
+    catalog: Catalog,
+    platform: str,
+    c: Candidate,
+) -> Optional[Tuple[Json, str, str]]:  # Json: a row of the catalog
     """The wheel row, the Python and the environment lock's name of an OpenCV release on a platform, or None."""
     row = catalog.platforms["platforms"][platform]
     for wheel in sorted(c.row["wheels"], key=lambda w: version(w["package_version"]), reverse=True):
