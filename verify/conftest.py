@@ -109,7 +109,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse what cannot work before a host is touched."""
     refuse_benchmark(config)
-    asked = config.getoption("hosts")
+    # An inventory is named for its hosts: without names it would be this machine that is read.
+    asked = config.getoption("hosts") or (typed.ALL if config.getoption("ansible_inventory") else None)
     hosts = [] if asked is None else [addressed(name, config) for name in asked.split(",")]
     if hosts:
         config.option.hosts = ",".join(hosts)

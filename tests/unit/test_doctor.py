@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Dict, List
 
@@ -12,6 +13,7 @@ from gpuhost.diagnoses import table as diagnoses
 from gpuhost.diagnoses import verdict
 from gpuhost.doctor import words
 from gpuhost.doctor.run import releases
+from gpuhost.shipping import answers
 from gpuhost.types import Json
 
 from .faults import FILES, fresh, made, put, read
@@ -92,6 +94,15 @@ def test_a_report_fits_a_terminal(name: str) -> None:
     assert [line for line in too_long if line[10:] not in remedies and " " in line.strip()] == []
     assert all(line in narrow for line in remedies)
     assert narrow.split() == whole.split()
+
+
+def test_a_remedy_of_another_machine_has_its_lines() -> None:
+    """What is typed there, and what is typed here, each on its own, as on the machine itself."""
+    reports = [examined(without_lock(made(VERIFY[name]), provisioned=True)) for name in SEEN]
+    remedies = [row["remedy"] for report in reports for row in report["findings"] + report["risks"]]
+    sent = [answers.doctor({"report": json.loads(json.dumps(report))})["report"] for report in reports]
+    assert [row["remedy"] for report in sent for row in report["findings"] + report["risks"]] == remedies
+    assert any("\nThen here: ./run" in remedy for remedy in remedies)
 
 
 def test_a_machine_that_gpuhost_has_set_up_is_said_to_be_one() -> None:

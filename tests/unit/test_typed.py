@@ -23,6 +23,8 @@ VERIFY = "./run pytest verify/"
         (f"{SITE} && {SITE} --limit z", [], "x", f"./run ansible-playbook --limit x site.yml && {SITE} --limit z"),
         (f"{SITE}\nothers --limit z", [], "x", "./run ansible-playbook --limit x site.yml\nothers --limit z"),
         (VERIFY, ["i"], "x", "./run pytest verify/ --hosts=x --ansible-inventory=i"),
+        (VERIFY, ["i"], "", "./run pytest verify/ --hosts=gpu_hosts --ansible-inventory=i"),
+        (VERIFY, [], "", VERIFY),
         (f"{VERIFY} --hosts=y", [], "x", f"{VERIFY} --hosts=y"),
         ("On the host: apt-get update", ["i"], "x", "On the host: apt-get update"),
     ],

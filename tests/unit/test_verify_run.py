@@ -137,6 +137,7 @@ def test_a_host_that_does_not_answer_is_one_failure(tmp_path: Path) -> None:
         (["--benchmark-full", "--benchmark-seconds=3"], "exclude each other"),
         (["--no-benchmark", "--benchmark"], "excludes"),
         (["--hosts=ansible://nobody", "--ansible-inventory=localhost,"], "names no host"),
+        (["--ansible-inventory=localhost,"], "gpu_hosts matches none"),
     ],
 )
 def test_what_cannot_be_meant_is_one_sentence(options: List[str], told: str) -> None:

@@ -207,10 +207,13 @@ def _held(answer: Json, schema: str) -> Json:
 
 def doctor(answer: Json) -> Json:
     """What the doctor says of a host, or an `error`; the text of its bundle stays as it is, for a file."""
-    told = answer.get("report")
+    told: Any = answer.get("report")
     report = tidied(told) if isinstance(told, dict) else {"error": "it is not an object"}
     wrong = misfit(report, "doctor")
     if "error" in report or wrong is not None or "messages" in report:
         return {"error": f"{STRANGE}: {wrong or report.get('error') or 'it is not a report'}."}
+    for part in ("findings", "risks"):
+        for row, said in zip(report[part], told[part]):
+            row["remedy"] = tidy(said["remedy"], True)  # each command on a line of its own
     text = answer.get("bundle")
     return {"report": report, "bundle": text if isinstance(text, str) else ""}
