@@ -75,8 +75,9 @@ def there(line: List[str], arguments: Any) -> Tuple[Json, str]:
     if not found:
         said = (err.strip().splitlines() or ["nothing"])[-1]
         raise UnreadableError(
-            f"The machine gave no report. It ended with status {code} and said: {printable(said, 300)}.",
-            "See whether ssh reaches it without a password, and whether it has python3.",
+            f"The machine gave no report. It ended with status {code} and said: {printable(said, 300).rstrip('.')}.",
+            "See whether ssh reaches it without a password (its key and known hosts come from ~/.ssh/config), and "
+            "whether it has python3.",
         )
     answer = answers.doctor(found[-1])
     if "error" in answer:
