@@ -79,8 +79,9 @@ class TestService:
         wait_ready(bed)
         assert detected(bed, new_key(bed, "after"))[0] == 200
 
+    @pytest.mark.full
     def test_removal_leaves_nothing(self, bed: Bed) -> None:
-        """Units, user, keys, site, own networks and nginx are gone."""
+        """Units, user, keys, site, own networks and nginx are gone. Run with `-m e2e`, as it needs those before it."""
         assert play(bed, "playbooks/remove.yml", "-e", "removal_confirm=localhost")[0][1] == 0
         places = ["/etc/gpuhost", "/etc/nginx", "/var/log/nginx", "/var/lib/gpuhost-detect", "/var/lib/gpuhost-models"]
         places += ["/usr/local/sbin/gpuhost-keys", "/opt/gpuhost", "/run/gpuhost-bodies", "/run/gpuhost-detect"]

@@ -278,12 +278,14 @@ class TestFailures:
         As the package changes its binary some may be refused a connection; the service itself goes on.
         """
         version = offer_newer_nginx(bed, tmp_path)
+        before = owned(bed)
         begin_load(bed, key)
         bed.run(["unattended-upgrade", "--verbose"], timeout=900)
         assert set(end_load(bed)) - {"ConnectionRefusedError"} == {"200"}
         assert bed.run(["dpkg-query", "-W", "-f", "${Version}", "nginx"]).stdout == version
+        assert before.changes_to(owned(bed)) == []
         serves(bed, key)
-        assert statuses(bed) == ["pass"]
+        assert statuses(bed) == ["pass"] and watched(bed) == ""
 
     def test_tls(self, bed: Bed, key: str) -> None:
         """A certificate by its path; plain HTTP is refused then; verify/ goes the same way."""
@@ -345,6 +347,15 @@ class TestFailures:
         assert play(bed, *back)[0][1] == 0
         assert current(bed) == before - 1
         assert end_load(bed) == ["200"]
+
+    def test_its_own_playbook_takes_it_away(self, bed: Bed, owners: Snapshot) -> None:
+        """The owner's nginx is as it was before gpuhost came, in its newer version, and serves what it served."""
+        assert play(bed, *ALONE, "--tags", "remove")[0][1] == 0
+        assert watched(bed) == "" and statuses(bed) == ["skip"] and bed.state() == "running"
+        assert owners.changes_to(owned(bed)) == []
+        assert bed.run(["curl", "-sS", "http://127.0.0.1:8080/"]).stdout == "mine"
+        assert [where for where in listening(bed) if where.endswith((":80", ":8420"))] == ["0.0.0.0:80", "[::]:80"]
+        assert play(bed, *ALONE, "--tags", "remove")[0] == (0, 0)
 
     def test_a_fresh_nginx_beside_another_program_at_port_80(self, bed: Bed) -> None:
         """nginx comes with gpuhost while port 80 is taken: it starts all the same, and the other program serves on."""
