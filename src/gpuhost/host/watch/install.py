@@ -23,6 +23,8 @@ _SERVICE = """\
 # {head}
 [Unit]
 Description=Look whether the GPU stack of this host is still whole
+# A script may call apt many times in ten seconds; the last of them must be looked at too.
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
