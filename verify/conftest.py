@@ -109,8 +109,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse what cannot work before a host is touched."""
     refuse_benchmark(config)
-    # An inventory is named for its hosts: without names it would be this machine that is read.
-    asked = config.getoption("hosts") or (typed.ALL if config.getoption("ansible_inventory") else None)
+    asked = config.getoption("hosts")
+    if asked is None and config.getoption("ansible_inventory"):
+        asked = typed.ALL  # an inventory is named for its hosts: else it would be this machine that is read
     hosts = [] if asked is None else [addressed(name, config) for name in asked.split(",")]
     if hosts:
         config.option.hosts = ",".join(hosts)

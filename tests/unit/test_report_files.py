@@ -371,7 +371,7 @@ def test_what_a_run_ends_with(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     healthy = report.ending(made(tmp_path), page)
     assert healthy[0].startswith("box: ok (CPU stack; ") and healthy[1].startswith("  stack   OpenCV ")
-    assert healthy[2:] == [f"  report  {page}", "  next    after any update: ./run pytest verify/"]
+    assert healthy[2:] == [f"  report  {page}", "  next    after any update: ./run pytest verify/ --hosts=box"]
     broken = made(tmp_path, "cpu", "box", unreadable)
     first = next(row for row in broken["checks"] if row["status"] == "fail")
     told = report.ending(broken, page)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, cast
 from xml.etree import ElementTree  # only writes here
@@ -169,7 +170,9 @@ def stack(report: Report) -> str:
 def ending(report: Report, page: Path) -> List[str]:
     """Return what stays to be seen of a run: the verdict, the stack, the report, and what to do next."""
     broken = [row for row in report["checks"] if row["status"] == FAIL]
-    again = "after any update: ./run pytest verify/"
+    # Without its name verify/ would read the machine on which this is typed.
+    name = "" if report["host"] == "localhost" else f" --hosts={shlex.quote(report['host'])}"
+    again = f"after any update: ./run pytest verify/{name}"
     remedies = (row["remediation"] for row in broken if row["remediation"])
     step = next(remedies, "see the report") if broken else again
     lines = [f"{report['host']}: {report['verdict']} ({checks.meaning(report)}; {counts(report)})"]
