@@ -6,13 +6,18 @@ stand-in for the driver's module is installed here. Not a part of CI:
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Tuple
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Tuple
 
 import pytest
 
-from ..foreign import Foreign
+from .beds.bed import PROJECT
 from .controller import Run
 from .fleet import GA, Kind, World
+
+if TYPE_CHECKING:
+    from tests.foreign import Foreign
 
 pytestmark = pytest.mark.full
 NAME = "box"
@@ -22,9 +27,14 @@ ASKED: Dict[str, Any] = {"gpu_stack_without": ["opencv", "tensorflow"]}
 @pytest.fixture(scope="module")
 def user(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuple[World, Foreign]]:
     """A host with a Quadro P2000, and a user who has the collection and no checkout."""
+    sys.path.insert(0, str(PROJECT))  # this folder is a package of its own, and `foreign` stands beside it
+    try:
+        made = importlib.import_module("tests.foreign").Foreign
+    finally:
+        sys.path.remove(str(PROJECT))
     kinds = {NAME: Kind("1c30", GA, False, "525.105.17", "archive")}
     with World(tmp_path_factory.mktemp("world"), kinds, **ASKED) as world:
-        foreign = Foreign(tmp_path_factory.mktemp("user"), {"SSL_CERT_FILE": str(world.mirror.authority)})
+        foreign = made(tmp_path_factory.mktemp("user"), {"SSL_CERT_FILE": str(world.mirror.authority)})
         foreign.host(NAME, **world.controller.variables, **world.controller.hosts[NAME])
         yield world, foreign
 

@@ -18,7 +18,11 @@ from gpuhost.planning.environments import load_environment, lock_digest
 #: The release's own Python: 3.11 on Debian 12, 3.13 on Debian 13.
 PYTHON = os.path.realpath("/usr/bin/python3")
 PLAN: Dict[str, Any] = {
-    "opencv": {"python": PYTHON.rpartition("python")[2], "artifacts": [{"package_version": "4.14.0.94"}]}
+    "opencv": {
+        "source": "sdist",
+        "python": PYTHON.rpartition("python")[2],
+        "artifacts": [{"package_version": "4.14.0.94"}],
+    }
 }
 
 

@@ -24,7 +24,7 @@ from .conftest import PYTHON, build_python, say, store, wheels
 
 pytestmark = [pytest.mark.build, pytest.mark.full]
 #: As much of a plan as decides what a build needs of the archive.
-PLAN = {"platform": "debian-12", "cuda": {"series": "11.8"}, "opencv": {"python": "3.11"}}
+PLAN = {"platform": "debian-12", "cuda": {"series": "11.8"}, "opencv": {"source": "sdist", "python": "3.11"}}
 SOURCES = "/etc/apt/sources.list.d/debian.sources"
 HOURS = 3 * 3600
 BUILDER = ["./run", "python", "build/opencv_cmake.py"]
