@@ -160,8 +160,11 @@ class Apt:
     # Changing
 
     def apt(self, words: Sequence[str], what: str) -> None:
-        """Run apt-get, waiting for its turn; what it says goes to the log, its end into the error."""
-        argv = ["apt-get", *self.options(), "--yes", *words]
+        """Run apt-get, waiting for its turn."""
+        self.change(["apt-get", *self.options(), "--yes", *words], what)
+
+    def change(self, argv: Sequence[str], what: str) -> None:
+        """Run apt-get or dpkg, waiting for its turn; what it says goes to the log, its end into the error."""
         try:
             self.work.patiently(argv, BUSY, _PAUSE_S)
         except CommandFailed as error:
@@ -283,11 +286,7 @@ class Apt:
         """Bring back the files of packages that dpkg holds for installed, from the .debs in our cache."""
         self.work.say(f"bringing back files of {', '.join(m['name'] for m in members)}")
         argv = ["dpkg", "--force-confdef", "--force-confold", "--install", *(str(self.place(m)) for m in members)]
-        try:
-            self.work.patiently(argv, BUSY, _PAUSE_S)
-        except CommandFailed as error:
-            step = f"The whole log is {self.work.log} on the host. Mend it, then run the same command again."
-            raise EnvironmentProblem(f"Bringing back the files failed:\n{error}\n", step) from error
+        self.change(argv, "Bringing back the files")
 
     def mend(self, members: List[Json]) -> None:
         """Bring dpkg back in order after a run of ours was killed: unpack again what is broken, configure the rest."""
