@@ -25,7 +25,7 @@ Answer = Tuple[int, str, str]
 
 @functools.lru_cache(maxsize=None)
 def made() -> Path:
-    """Return the folder of the made hosts, which is removed when this process ends."""
+    """Return the folder of the synthetic hosts, which is removed when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="gpuhost-hosts-"))
     atexit.register(shutil.rmtree, str(folder))
     make_all(folder)

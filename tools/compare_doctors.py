@@ -1,4 +1,4 @@
-"""Let other doctors of the package index and ours judge the same made hosts, and write docs/reference/doctors.md.
+"""Let other doctors of the package index and ours judge the same synthetic hosts, and write docs/reference/doctors.md.
 
 python tools/compare_doctors.py [--folder DIR]   as root on Debian 12, with gcc; DIR lies on the root's file system
 
@@ -46,27 +46,28 @@ Written by tools/compare_doctors.py; do not edit.
 
 Measured on {day} by `./run python tools/compare_doctors.py` (root, Debian 12, gcc), without a network:
 {versions}
-and `gpuhost-doctor.pyz` {ours} with `--python`. The doctors of the index are about Python environments and look at
-no Secure Boot, DKMS, kernel log or unattended upgrade, so much of this is outside what they promise.
+and `gpuhost-doctor.pyz` {ours} with `--python`. The other three are about Python environments and do not
+claim to examine Secure Boot, DKMS, the kernel's log or unattended upgrades, so much of this is outside their scope.
 
-**What it rests on.** No card was at hand. Each host is a root of Debian 12 in a mount namespace, with stand-ins: files
-for /sys (PCI bus, modules, Secure Boot), /proc/modules, /proc/driver/nvidia, the running kernel's name, /dev/nvidia*
-and /etc/modprobe.d; programs for nvidia-smi, modinfo, dkms, dmesg, mokutil and uname -r; small libraries in place of
-libnvidia-ml, libcuda, the toolkit's libraries and PyTorch. What they say is `tools/compared_hosts.json`, after the
-described hosts of `tests/hosts` and `tests/field`. The hosts were chosen here: the totals are not a contest; what the
-table shows is which kinds of causes each program looks at. On the same host without a fault ours {works}.
+**What it rests on.** No card was available. Each host is a root file system of Debian 12 in a mount namespace, with
+stand-ins: files for /sys (PCI bus, modules, Secure Boot), /proc/modules, /proc/driver/nvidia, the running kernel's
+name, /dev/nvidia* and /etc/modprobe.d; programs for nvidia-smi, modinfo, dkms, dmesg, mokutil and uname -r; small
+libraries in place of libnvidia-ml, libcuda, the toolkit's libraries and PyTorch. What they say is in
+`tools/compared_hosts.json`, and follows the hosts described in `tests/hosts` and `tests/field`. We chose the hosts,
+so the totals are not a contest; the table shows which kinds of causes each program looks for. On the same host
+without a fault, ours {works}.
 
-**The rule.** The words of each cause (`words` in that file, a regular expression) were written down before the doctors
-saw a fault. After the first run what counts for ours was made stricter, and three hosts were made more like their
-reports; no words were changed. At first ours had 10 of 15: five diagnoses were missing or unclear, and have been
-mended since.
+**The rule.** The words that identify each cause (`words` in that file, a regular expression) were fixed before any
+doctor was run. After the first run the criterion for ours was made stricter, and three hosts were made more like the
+reports they follow; no words were changed. At first ours had 10 of 15: five diagnoses were missing or unclear, and
+have been fixed since.
 
-- *yes*: the words stand in what is printed. Lines that begin as advice to look for something (Check, Ensure, Make
-  sure, Verify, Try) do not count. For ours only title, cause and remedy of the first finding count, not what it
-  quotes, and its id has to be the right one where the cause has an id.
-- *no*: it prints something other than on the host without a fault, and not those words.
-- *not seen*: it prints the same as on the host without a fault.
-- *it crashes*: it ends in a traceback of its own. rapids-cli 0.2.0 does so wherever NVML does not start
+- *yes*: the output has the words. Lines that only advise to look for something (beginning with Check, Ensure, Make
+  sure, Verify or Try) do not count. For ours only title, cause and remedy of the first finding count, not the lines
+  that it quotes, and its id has to be the right one where the cause has an id.
+- *no*: the output differs from that on the host without a fault, but does not have the words.
+- *not seen*: the output is the same as on the host without a fault.
+- *it crashes*: the program ends in a traceback. rapids-cli 0.2.0 does so wherever NVML does not start
   (UnboundLocalError), env-doctor 0.3.5 at a PyTorch whose `torch.version.cuda` is None.
 
 | host | right cause | {names} |

@@ -1,4 +1,4 @@
-"""Measure the processor's devices side by side: time of a forward pass, and peak memory of a whole run.
+"""Measure the CPU's devices side by side: time of a forward pass, and peak memory of a whole run.
 
     python tools/measure_engines.py --work DIR [--model NAME ...] [--rounds 5] [--batch 8] [--photos 24]
 

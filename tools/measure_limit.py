@@ -1,4 +1,4 @@
-"""How near the processor's devices come to what the processor can do: measured, and put into the docs.
+"""How near the CPU's devices come to what the CPU can do: measured, and put into the docs.
 
 python tools/measure_limit.py measure --out REPORT.json    multiplications of matrices and forward passes, in turns
 python tools/measure_limit.py write REPORT.json            their table in docs/reference/benchmarks.md

@@ -1,6 +1,6 @@
 """Peak memory of the benchmark on a machine of 4 GB: measure it in a control group, and write it into the docs.
 
-python tools/measure_memory.py measure --out REPORT.json       every model on every device of the processor
+python tools/measure_memory.py measure --out REPORT.json       every model on every device of the CPU
 python tools/measure_memory.py write REPORT.json ...           the table in docs/reference/benchmarks.md
 python tools/measure_memory.py write --check REPORT.json ...   only say whether it is up to date (exit 1)
 

@@ -111,7 +111,7 @@ def sampled(build: Path, ninja: str, env: Dict[str, str], sizes: Dict[str, int])
 
 
 def used() -> float:
-    """The processor seconds of all children so far."""
+    """The CPU seconds of all children so far."""
     found = resource.getrusage(resource.RUSAGE_CHILDREN)
     return found.ru_utime + found.ru_stime
 

@@ -64,7 +64,7 @@ print(json.dumps({"ms": 1e3 * spent / count, "mb": resident / 1024, "found": fou
 """
 
 
-#: A card that takes so many seconds for a picture, and nothing of the processor. It gives what the real one gave first.
+#: A card that takes so many seconds for a picture, and nothing of the CPU. It gives what the real one gave first.
 CARD = """
 import time
 from gpuhost.yolo.network import OpenCvNetwork
@@ -152,7 +152,7 @@ class Service:
         return Path("/proc", children.split()[0])
 
     def cpu_s(self) -> float:
-        """Return what the worker has used of the processor."""
+        """Return what the worker has used of the CPU."""
         fields = (self.worker() / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

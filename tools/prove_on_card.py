@@ -5,11 +5,11 @@
 
 VENV is a virtual environment that the wheel is installed in (the role `opencv` makes it, or build/opencv_cmake.py with
 --into). First the wheel's own proof: the card is counted, a round trip through its memory is exact, a network computes
-there and gives not the processor's bits. Then what is detected on the card, against the processor: the face of a
+there and gives not the CPU's bits. Then what is detected on the card, against the CPU: the face of a
 photograph by a trained network, each family of Darknet's networks, ONNX models (made here in each layout, and those of
---onnx), and a video. Then each network on the processor, on CUDA and on CUDA in half precision, through the detector,
+--onnx), and a video. Then each network on the CPU, on CUDA and on CUDA in half precision, through the detector,
 whose gates hold each device's output against the reference before anything is timed. The last lines are tables, the
-second for docs/reference/benchmarks.md. What the build cannot do on the processor either, and what the ten minutes
+second for docs/reference/benchmarks.md. What the build cannot do on the CPU either, and what the ten minutes
 leave no time for, is called "not run". Exit status: 0 all that ran is proved, 1 something was missed, 7 no card.
 """
 
@@ -128,7 +128,7 @@ def difference(expected: Sequence[Json], found: Sequence[Json], within: Toleranc
 
 
 def judged(case: Case, expected: Any, found: Any, within: Tolerance) -> str:
-    """PASSED, NOT_RUN with its reason, or what is wrong. `expected` is what the processor sees: what that cannot do the
+    """PASSED, NOT_RUN with its reason, or what is wrong. `expected` is what the CPU sees: what that cannot do the
     build cannot do.
     """
     if isinstance(expected, str):
@@ -269,7 +269,7 @@ def main() -> int:
     for device in DEVICES:
         made["reports"][device] = bench(python, given, device, deadline - time.monotonic())
         given.output.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    print(f"{found}\n| what | device | as on the processor |\n|---|---|---|")
+    print(f"{found}\n| what | device | as on the CPU |\n|---|---|---|")
     print("\n".join("| " + " | ".join(row) + " |" for row in made["detected"]))
     print("\n" + "\n".join(rows(made["reports"])))
     return verdict(made["reports"], made["detected"])

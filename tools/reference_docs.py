@@ -110,9 +110,9 @@ SEEN: Dict[Tuple[str, str], List[Tuple[str, str]]] = {
 
 def rules() -> str:
     """The table of the rules."""
-    about = "A plan keeps every rule that matters for the host; a refusal names the ones that block it."
+    about = "A plan satisfies every rule that applies to the host; a refusal names the rules that block it."
     lines = ["# The rules", "", MADE, "", about, ""]
-    lines += ["| rule | about | what must hold | source |", "|---|---|---|---|"]
+    lines += ["| rule | components | what must be true | source |", "|---|---|---|---|"]
     for rule in (*RULES, *BESIDE):
         about = " and ".join(NAMES.get(name, "VirtualBox") for name in rule.on)
         only = "" if rule.with_gpu else " (hosts without a GPU)"
@@ -170,9 +170,9 @@ def stacks() -> str:
     about = "The same as `gpuhost plan --os PLATFORM --gpu CARD ...` prints."
     lines = ["# What some cards get", "", MADE, "", "## Platforms and cards", ""]
     lines += [
-        "The driver's package (its branch and kind of module) or NVIDIA's `.run`, CUDA, and TensorFlow. Every cell is",
-        "planned by the resolver and judged by a second, independent checker; what was seen besides has a number.",
-        "Nothing was run on a card.",
+        "Each cell names the driver (the branch of the package, with its kind of module, or NVIDIA's `.run`), CUDA,",
+        "and TensorFlow (TF). Every cell was planned by the resolver and checked by a second, independent checker; a",
+        "number refers to the list below the table, of what was tried in addition. Nothing was run on a card.",
         "",
         *matrix(),
         "## In full",
@@ -180,7 +180,7 @@ def stacks() -> str:
         about,
         "",
     ]
-    lines += ["| platform | card | asked | driver | CUDA | cuDNN | OpenCV | TensorFlow |", "|---" * 8 + "|"]
+    lines += ["| platform | card | asked for | driver | CUDA | cuDNN | OpenCV | TensorFlow |", "|---" * 8 + "|"]
     for platform, cards, asked in ASKED:
         made = planned(platform, cards, asked)
         who = " + ".join(f"{g['name']} ({g['compute_capability']})" for g in made["gpus"]) or "none"
@@ -203,33 +203,35 @@ def virtualboxes() -> List[str]:
     table = resolver().catalog.virtualbox
     lines = ["", "## VirtualBox beside the stack", ""]
     lines += [
-        "Off unless it is asked for ([how](../how-to/virtualbox.md)). From which release on the modules are known to",
-        "compile against which kernels; what lies between the newest that they do and the first that they do not is",
-        "not known, planned with that said, and DKMS tells.",
+        "VirtualBox is off by default ([how](../how-to/virtualbox.md)). For each release, and those that follow it up",
+        "to the next row, the table has the newest kernel that the modules are known to compile against, and the first",
+        "that they are known to fail with. For kernels in between nothing is known: the plan says so, and DKMS shows",
+        "whether they compile.",
         "",
-        "| from | compiles up to kernel | fails from kernel | source |",
+        "| from release | compiles up to kernel | fails from kernel | source |",
         "|---" * 4 + "|",
     ]
     for row in table["kernels"]:
         lines.append(f"| {row['from']} | {row['builds'] or ''} | {row['fails'] or 'not known'} | {row['source']} |")
-    lines += ["", "What the archives have, and how the package differs from its release where that is known:", ""]
-    lines += ["| platform | package | kernels of its own | source | not verified |", "|---" * 5 + "|"]
+    about = "What the archives have, and the package's kernels where they are known to differ from its release's:"
+    lines += ["", about, ""]
+    lines += ["| platform | package version | kernels of the package | source | not verified |", "|---" * 5 + "|"]
     for platform, archive in sorted(table["archives"].items()):
         for row in archive["packages"] or [{"package_version": "none", "source": archive["source"]}]:
             told = [f"up to {row['builds']}"] if row.get("builds") else []
             told += [f"not {row['fails']}"] if row.get("fails") else []
             cells = [row["package_version"], ", ".join(told), row["source"], row.get("unverified", "")]
             lines.append(f"| {platform} | {' | '.join(cells)} |")
-    said = "So the plan gives each platform, by its archive's kernels (`gpuhost plan --virtualbox --kernel VERSION`):"
+    said = "What the plan gives each platform, by its archive's kernels (`gpuhost plan --virtualbox --kernel VERSION`):"
     lines += ["", said, ""]
-    lines += ["| platform | kernel | VirtualBox | its modules compile |", "|---" * 4 + "|"]
+    lines += ["| platform | kernel | VirtualBox | do its modules compile? |", "|---" * 4 + "|"]
     for platform, kernels in sorted(KERNELS.items()):
         lines += [f"| {platform} | {kernel} | {' | '.join(beside(platform, kernel))} |" for kernel in kernels]
     lines += [
         "",
         "Oracle's own files, by sha256:",
         "",
-        "| release | file | SHA256SUMS | not verified |",
+        "| release | file | sha256 of its SHA256SUMS | not verified |",
         "|---" * 4 + "|",
     ]
     for row in table["releases"]:
@@ -247,21 +249,24 @@ def beside(platform: str, kernel: str) -> Tuple[str, str]:
         return "refused", " ".join(str(refused).split())
     chosen = known(shipped(), virtualbox.as_candidate(shipped(), held, platform))
     origin = "Oracle's file" if held["source"] == "runfile" else "the archive's"
-    says = f"yes: {chosen.source}" if chosen.compiles(kernel) else "not known: DKMS tells"
+    says = f"yes: {chosen.source}" if chosen.compiles(kernel) else "not known: DKMS will show"
     return f"{held['version']}, {origin}", says
 
 
 def opencv() -> str:
     """OpenCV's configure options and the ids of what can go wrong."""
-    about = "What `build/opencv_cmake.py --why` says for one machine. *full*: on in that profile only."
+    about = (
+        "What `build/opencv_cmake.py --why` prints for one machine, in the profile `dnn`; the value in the profile "
+        "`full` follows where it differs. A `<name>` stands for a path of that machine."
+    )
     lines = ["# Building OpenCV: options and errors", "", MADE, "", "## Options, in order", "", about, ""]
-    lines += ["| option | dnn | origin | why | from OpenCV |", "|---" * 5 + "|"]
+    lines += ["| option | value | origin | reason | since OpenCV |", "|---" * 5 + "|"]
     made = {p: {o.name: o.value for o in options.options(example(p))} for p in options.PROFILES}
     for name, _, origin, reason, since in options.ROWS:
         value = made["dnn"].get(name, "")
         note = f" (*full*: {made['full'].get(name, 'all modules')})" if value != made["full"].get(name, "") else ""
         lines.append(f"| `{name}` | `{value}`{note} | {origin} | {reason} | {since} |")
-    lines += ["", "`--option` may replace any of them but these:", ""]
+    lines += ["", "`--option` may set any of them except these:", ""]
     lines += [f"- `{name}`. {instead}" for name, instead in options.PROTECTED.items()]
     lines += ["", "## Errors", "", "| id | exit code | what it means |", "|---|---|---|"]
     lines += [f"| `{name}` | {kind.error.exit_code} | {kind.about} |" for name, kind in failures.KINDS.items()]
@@ -277,10 +282,10 @@ def example(profile: str) -> options.Settings:
 
 #: Why a diagnosis is not staged on an imitation host, but shown on described faults only.
 NOT_STAGED = {
-    "D38": "what mends it is a card",
-    "D39": "needs a container's engine",
-    "D41": "needs a card that CUDA can be kept from",
-    "D42": "needs a framework built for the processor, and one for a card",
+    "D38": "needs a card to fix it",
+    "D39": "needs a container engine",
+    "D41": "needs a card that can be hidden from CUDA",
+    "D42": "needs a framework built for the CPU only, and one for a card",
     "D12": "needs a person at the blue screen; `tests/e2e/test_driver_ubuntu.py` leads one through it on another host",
     "D13": "needs a card of another generation",
     "D15": "a lock that pairs such a driver and toolkit is refused by the plan",
@@ -293,13 +298,13 @@ NOT_STAGED = {
     "D47": "needs a card with MIG",
     "D46": "needs a card that fails",
     "D45": "needs NVSwitches",
-    "D51": "`tests/unit/test_own_libraries.py` stages it with the real linker, where the remedy, as printed, heals it",
-    "D52": "`tests/e2e/test_virtualbox.py` stages it with Debian unstable's packages; the printed remedies heal it",
+    "D51": "`tests/unit/test_own_libraries.py` stages it with the real linker, where the remedy, as printed, fixes it",
+    "D52": "`tests/e2e/test_virtualbox.py` stages it with Debian unstable's packages; the printed remedies fix it",
     "D54": "needs two releases of VirtualBox that compile against one kernel",
-    "D56": "`tests/e2e/test_virtualbox.py` stages it beside Debian unstable's packages; the printed remedies heal it",
+    "D56": "`tests/e2e/test_virtualbox.py` stages it beside Debian unstable's packages; the printed remedies fix it",
     "D53": "needs Secure Boot; `tests/e2e/secureboot/test_virtualbox.py` boots such a machine",
-    "D55": "needs a processor with virtualisation and KVM",
-    "D43": "needs a driver at work, whose NVML refuses",
+    "D55": "needs a CPU with virtualisation and KVM",
+    "D43": "needs a loaded driver whose NVML refuses a user",
 }
 
 
@@ -313,25 +318,26 @@ def known_failures() -> str:
     healed = [row for record in records for row in record["healed"]]
     shown = json.loads(ELSEWHERE.read_text(encoding="utf-8"))
     about = (
-        "A failure that is known carries an id, to be searched for here. `verify/` gives it, and `gpuhost doctor` on a "
+        "A known failure has an id, which you can look up here. `verify/` prints it, and so does `gpuhost doctor` on a "
         "host without a lock."
     )
     lines = ["# Diagnoses", "", MADE, "", about, ""]
-    lines += ["| id | what | cause | what mends it | given by |", "|---" * 5 + "|"]
+    lines += ["| id | title | cause | fix | reported by |", "|---" * 5 + "|"]
     for one in diagnoses.BY_ID.values():
         given = [f"`{check}`" for check in dict.fromkeys(sign.check for sign in one.signs)]
         given += [where if " " in where else f"`{where}`" for where in one.elsewhere]
         who = f"nothing: {one.never}" if one.never else ", ".join(given)
         lines.append(f"| {one.id} | {one.title} | {one.cause} | {one.fix} | {who} |")
     about = (
-        "*Described*: for how many hosts of `tests/hosts/faults` and, without a lock, of `tests/hosts/found` the id is "
-        "reported and no other; the unit tests hold that. *Staged*: on an imitation host, by "
-        "`tests/e2e/test_faults.py`, where the remedy, typed as printed, "
-        f"turned it green ({records[0]['made']}); those of a host without a lock by `tests/e2e/test_found.py` "
-        f"({records[1]['made']}). *Elsewhere*: the test of the part that gives it."
+        "*Described*: the number of hosts in `tests/hosts/faults` and, without a lock, in `tests/hosts/found` for "
+        "which the unit tests see this id reported and no other. *Staged*: the check that failed with the fault staged "
+        f"on an imitation host, by `tests/e2e/test_faults.py` ({records[0]['made']}) or, on a host without a lock, by "
+        f"`tests/e2e/test_found.py` ({records[1]['made']}); or why it was not staged. *Seen to fail*: whether a test "
+        "has seen the diagnosis reported. *Fixed*: whether the remedy, typed as printed, made the check pass again. "
+        "*Other tests*: those of the other parts that report the id."
     )
     lines += ["", "## How it was shown", "", about, ""]
-    lines += ["| id | described | staged | seen red | healed | elsewhere |", "|---" * 6 + "|"]
+    lines += ["| id | described | staged | seen to fail | fixed | other tests |", "|---" * 6 + "|"]
     for one in diagnoses.BY_ID.values():
         hosts = sum(one.id in fault["fails"].values() for fault in faults.values())
         staged = [row for row in healed if row["diagnosis"] == one.id]
@@ -408,7 +414,7 @@ def printed() -> Tuple[Dict[str, Counter[str]], Dict[str, Counter[str]]]:
 def most(remedies: Dict[str, Counter[str]], identity: str) -> List[str]:
     """Return the lines of the remedy that most of the described hosts with a diagnosis get.
 
-    Of several, one that was typed on a test host, and a reboot last, because it mends only what is otherwise in place.
+    Of several, one that was typed on a test host, and a reboot last, because it fixes only what is otherwise in place.
     """
     typed = {
         row["remedy"] for file in (HEALED, HEALED_AS_FOUND) for row in json.loads(file.read_text("utf-8"))["healed"]
@@ -422,7 +428,7 @@ def most(remedies: Dict[str, Counter[str]], identity: str) -> List[str]:
 
 
 def troubleshooting() -> str:
-    """Return the page that leads from the words of an error to its causes, and from a cause to what mends it."""
+    """Return the page that leads from the words of an error to its causes, and from a cause to its fix."""
     known: Dict[str, List[diagnoses.Diagnosis]] = {}
     for one in diagnoses.BY_ID.values():
         for message in one.messages:
@@ -433,13 +439,13 @@ def troubleshooting() -> str:
         MADE,
         "",
         "1. On the machine itself, `./run gpuhost doctor` names the cause and says what to type",
-        "   ([how](how-to/doctor.md)). It needs no lock and no root.",
-        "2. Or search this page for the words that you see, without version numbers and names of your machine. Each",
-        "   cause says what tells it apart from the others, what mends it, and what to type.",
+        "   ([how](how-to/doctor.md)). It needs neither a lock nor root.",
+        "2. Or search this page for the error message, without version numbers and names of your machine. Each",
+        "   cause says how to recognise it, how to fix it, and what to type.",
         "",
         apart.RULE,
         "",
-        "## What is pasted most",
+        "## The most frequent messages",
         "",
         "| the message | may be |",
         "|---" * 2 + "|",
@@ -447,7 +453,7 @@ def troubleshooting() -> str:
         "",
         "## Every known message",
         "",
-        "`*` stands for a few words.",
+        "`*` stands for any few words.",
         "",
         "| the message | may be |",
         "|---" * 2 + "|",
@@ -458,8 +464,8 @@ def troubleshooting() -> str:
         "",
         "## The causes",
         "",
-        "What stands below *type* is the command for a described host of the tests, on Ubuntu or Debian. Kernels,",
-        "packages and cards in it are that host's: put yours in their place, or let the doctor print your own command.",
+        "The commands to type are those for a host that the tests describe, on Ubuntu or Debian. Kernels, packages and",
+        "cards in them are that host's: replace them with yours, or let the doctor print the command for your machine.",
         "",
     ]
     locked, found = printed()
@@ -473,8 +479,8 @@ def cause(one: diagnoses.Diagnosis, locked: List[str], found: List[str]) -> List
     told = apart.BY_ID[one.id]
     only = f" Only {told.only}." if told.only else ""
     lines = [f"### {one.id}", "", f"**{one.title}.** {one.cause}{only}", ""]
-    lines += [f"- What tells it apart: {told.look}"] if told.look else []
-    lines.append(f"- What mends it: {one.fix}")
+    lines += [f"- How to recognise it: {told.look}"] if told.look else []
+    lines.append(f"- Fix: {one.fix}")
     for where, remedy in (("On a host that gpuhost set up, type", locked), ("On any other, type", found)):
         if remedy:
             lines += [f"- {where}:", "", "  ```text", *(f"  {line}" for line in shell_lines(remedy)), "  ```", ""]
@@ -529,7 +535,7 @@ def architecture() -> str:
         "",
         MADE,
         "",
-        "## The way of an observation",
+        "## The path of an observation",
         "",
         "```",
         "   a host                                 the controller",
@@ -549,8 +555,8 @@ def architecture() -> str:
         "",
         "## The rooms of `src/gpuhost`, top down",
         "",
-        "Each imports only what stands below it; `bash .ci/run rooms` holds that. The arrows are the imports",
-        "that there are; those of the ground floor, which every room may use, are left out.",
+        "A room is a sub-package, and imports only from rooms below it; `bash .ci/run rooms` checks that. The arrows",
+        "are the imports that exist, without those of the ground floor, which every room may use.",
         "",
         "```mermaid",
         "flowchart TD",
@@ -580,22 +586,22 @@ def first_paragraph(path: Path) -> str:
 
 #: What each line of a lock says, by its place; a word alone stands for every place that ends so.
 LINES: Dict[str, str] = {
-    "schema": "The number of this form. Another one is refused, and an older one is upgraded: `gpuhost lock upgrade`.",
+    "schema": "The version of the format. An unknown one is refused; `gpuhost lock upgrade` converts an older one.",
     "host": "The host's name in the inventory, or a list where several share the lock. Another host's lock is refused.",
-    "cards": "The cards that were in when it was made. Another card stops every playbook but `rebuild.yml`.",
-    "pci_address": "Where the card is on the bus; another slot is not a difference.",
-    "pci_id": "The model.",
-    "uuid": "This very card, where a driver was there to read it.",
+    "cards": "The cards in the machine when it was made. A different card stops every playbook but `rebuild.yml`.",
+    "pci_address": "Where the card is on the bus. A move to another slot does not count as a change.",
+    "pci_id": "The card's model, as vendor and device id.",
+    "uuid": "The identity of this one card, if a driver was loaded that could read it.",
     "plan": "What the host gets, as `gpuhost plan --json` prints it.",
-    "plan.schema": "The number of the plan's form.",
-    "plan.status": "A refusal is never a lock.",
-    "plan.platform": "The distribution's release. On another one the lock is refused.",
-    "plan.gpus": "The cards, as the plan knows them.",
-    "name": "By this name.",
-    "chip": "The chip.",
-    "compute_capability": "What OpenCV is built for, and what TensorFlow has to have code for.",
-    "generation": "Which drivers serve it.",
-    "version": "This version and no other.",
+    "plan.schema": "The version of the plan's format.",
+    "plan.status": "Always `planned`: a refusal never becomes a lock.",
+    "plan.platform": "The distribution and its release. On any other the lock is refused.",
+    "plan.gpus": "The cards that the plan is for.",
+    "name": "Its name.",
+    "chip": "The card's chip.",
+    "compute_capability": "The compute capability that OpenCV is built for, and that TensorFlow needs code for.",
+    "generation": "The generation, which decides which drivers support the card.",
+    "version": "Exactly this version is installed.",
     "plan.driver": "The driver.",
     "plan.cuda": "The CUDA toolkit.",
     "plan.cudnn": "cuDNN.",
@@ -603,70 +609,70 @@ LINES: Dict[str, str] = {
     "plan.tensorflow": "TensorFlow.",
     "plan.driver.source": "`archive`: a package of the distribution. `runfile`: NVIDIA's `.run`.",
     "plan.driver.branch": "The driver's branch.",
-    "plan.driver.kernel_modules": "The kernel modules' flavour, `proprietary` or `open`.",
+    "plan.driver.kernel_modules": "The kind of kernel modules, `proprietary` or `open`.",
     "plan.driver.modules_from": "`signed`: prebuilt by the distribution. `dkms`: built on the host.",
-    "plan.driver.secure_boot": "What Secure Boot wants: nothing, a signed module, or a key of your own.",
+    "plan.driver.secure_boot": "What Secure Boot requires: nothing (`null`), a signed module, or a key of your own.",
     "plan.driver.modules": "The package of prebuilt modules for the kernel that boots, where there is one.",
-    "plan.driver.package": "The package.",
-    "package_version": "The version as the package has it.",
+    "plan.driver.package": "The driver's main package.",
+    "package_version": "The version of the package.",
     "plan.driver.packages": "Every package of the driver, as the host's archive offers them.",
-    "snapshot": "Where the distribution keeps this file for good, where it does.",
-    "plan.driver.component": "The part of the archive that it stands in.",
-    "plan.driver.modules_package": "How the packages of prebuilt modules are called.",
+    "snapshot": "Where the distribution keeps this file permanently, if it does.",
+    "plan.driver.component": "The component of the archive that has the package.",
+    "plan.driver.modules_package": "The name with which the packages of prebuilt modules begin.",
     "file": "The file's name.",
-    "sha256": "What the file must be. Another one is refused, wherever it comes from.",
+    "sha256": "The file's checksum. A file with another one is refused, wherever it comes from.",
     "size": "Its size in bytes.",
-    "url": "Where it comes from, unless a mirror or a folder has it. Only known origins are accepted.",
-    "md5": "What NVIDIA publishes besides.",
-    "plan.cuda.series": "The series that TensorFlow's tests and OpenCV's bounds speak of.",
+    "url": "Where it is downloaded from, unless a mirror or a folder has it. Only known origins are accepted.",
+    "md5": "NVIDIA's published MD5 of the file, for reference.",
+    "plan.cuda.series": "The series, to which TensorFlow's tested versions and OpenCV's limits refer.",
     "plan.cuda.source": "`runfile`: NVIDIA's installer. `wheels`: NVIDIA's packages by hash.",
-    "plan.cudnn.source": "`tarball`: NVIDIA's archive. `wheels`: NVIDIA's packages by hash.",
-    "plan.cudnn.cuda": "For which CUDA it is made.",
-    "plan.opencv.cuda_arch_bin": "The capabilities that OpenCV is built for, and no others.",
-    "plan.opencv.source": "`sdist` or `tarballs`: built on the host. `wheel`: the index's, on a host without a card.",
+    "plan.cudnn.source": "`tarball`: NVIDIA's tarball. `wheels`: NVIDIA's packages by hash.",
+    "plan.cudnn.cuda": "The CUDA that it is built for.",
+    "plan.opencv.cuda_arch_bin": "The compute capabilities that OpenCV is built for.",
+    "plan.opencv.source": "`sdist` or `tarballs`: built on the host. `wheel`: the package index's, without a card.",
     "python": "The Python of its environment.",
-    "plan.opencv.artifacts": "What it is built from.",
-    "kind": "What kind of file or row this is.",
+    "plan.opencv.artifacts": "The files that it is built from.",
+    "kind": "What kind of file or entry this is.",
     "kernel": "The kernel that boots.",
     "package": "The name of the package.",
-    "checked": "Whether the checksum was compared with the file itself.",
-    "plan.tensorflow.environment": "Which environment was chosen; what is in it says its pylock file.",
-    "plan.tensorflow.code": "How its code reaches each capability: ready, or compiled on first use (`ptx-jit`).",
-    "plan.reasons": "Why it is refused: empty in a lock.",
-    "plan.notes": "What a person should know of it.",
-    "about": "Of which part.",
-    "unverified": "Whether no source that was read confirms it.",
-    "text": "In a sentence.",
+    "checked": "Whether the checksum was verified against the file itself.",
+    "plan.tensorflow.environment": "The environment that was chosen; its packages are in its pylock file.",
+    "plan.tensorflow.code": "Per compute capability: machine code (`cubin`), or compiled at first use (`ptx-jit`).",
+    "plan.reasons": "The reasons of a refusal, so always empty in a lock.",
+    "plan.notes": "Notes for people.",
+    "about": "The component that the note is about.",
+    "unverified": "`true` if no source confirms it.",
+    "text": "The note.",
     "plan.asked": "What was asked for (`gpu_stack_wanted`).",
     "plan.asked.tensorflow": "The version, as it was typed.",
     "plan.without": "What was left out by choice (`gpu_stack_without`).",
-    "contents": "What is fetched and built for the plan, taken from the catalog once.",
+    "contents": "What is downloaded and built for the plan, copied from the catalog when the lock was made.",
     "contents.pythons": "The archive's packages for each Python.",
-    "contents.toolkits": "How each is installed; the file stands in the plan, or here for one beside it.",
-    "options": "NVIDIA's installer gets these; `PREFIX` is its folder of the store.",
-    "archive": "What its programs need of the archive.",
+    "contents.toolkits": "How each toolkit is installed; its file is in the plan, or here for an additional toolkit.",
+    "options": "Options for NVIDIA's installer; `PREFIX` stands for the toolkit's folder in the store.",
+    "archive": "Packages of the archive that its programs need.",
     "contents.opencv": "What OpenCV, or its build, needs.",
     "packages": "Packages of the archive: the compiler, Python's headers, ccache.",
-    "contents.opencv.build": "What the build holds its machine against, before it begins.",
-    "capability_min": "The lowest capability of OpenCV's CUDA backend.",
-    "cudnn": "The cuDNN that it takes.",
-    "cuda": "The CUDA that it takes.",
-    "min": "From this one on.",
-    "max": "Up to this one.",
+    "contents.opencv.build": "The limits that the build checks on its machine before it begins.",
+    "capability_min": "The lowest compute capability that OpenCV's CUDA backend supports.",
+    "cudnn": "The cuDNN that it works with.",
+    "cuda": "The CUDA that it works with.",
+    "min": "The oldest.",
+    "max": "The newest.",
     "cmake_min": "The oldest CMake.",
-    "gcc": "The compilers that this CUDA takes.",
-    "gcc_packages": "Those that the archive has, the best first.",
-    "clash_from_glibc": "From this glibc on this CUDA's headers have to be system headers.",
-    "integrated": "Capabilities of chips that are not cards; nothing is built for them.",
-    "contents.weights": "The published YOLO weights, once they were asked for.",
-    "contents.expects": "What `verify/` holds the host against besides.",
-    "contents.expects.cuda": "Which drivers serve this CUDA.",
-    "driver_min": "The one that it came with, or a newer one.",
-    "driver_min_minor_compat": "From this one on by minor-version compatibility.",
-    "contents.expects.tensorflow": "With which CUDA and cuDNN this TensorFlow was built.",
+    "gcc": "The GCC versions that this CUDA accepts.",
+    "gcc_packages": "The compiler packages that the archive has, the preferred one first.",
+    "clash_from_glibc": "The first glibc with which this CUDA's headers have to be included as system headers.",
+    "integrated": "Compute capabilities of integrated chips (not cards), which nothing is built for.",
+    "contents.weights": "The published YOLO weights, if they were asked for.",
+    "contents.expects": "What else `verify/` compares the host with.",
+    "contents.expects.cuda": "The drivers that this CUDA works with.",
+    "driver_min": "The driver that was released with it; newer ones work too.",
+    "driver_min_minor_compat": "The oldest driver that works through minor-version compatibility.",
+    "contents.expects.tensorflow": "The CUDA and cuDNN that this TensorFlow was built with.",
     "contents.expects.tensorflow.cuda": "The series of CUDA.",
     "contents.expects.tensorflow.cudnn": "The series of cuDNN.",
-    "pylocks": "The files beside it, each by its sha256: one for each Python environment.",
+    "pylocks": "The files beside the lock, one for each Python environment, with their sha256.",
 }
 
 
@@ -687,26 +693,28 @@ def lock_page() -> str:
         MADE,
         "",
         "`locks/gpu1/stack.json` of a Quadro P2000 on Ubuntu 18.04, as `site.yml` writes it. `gpuhost lock show gpu1`",
-        "tells the same in a few lines, `gpuhost lock diff OLD NEW` says in sentences what two locks differ in, and",
-        "`gpuhost lock check` holds locks against their schema, their hashes and themselves. Why it is so:",
+        "sums it up in a few lines, `gpuhost lock diff OLD NEW` says in sentences how two locks differ, and",
+        "`gpuhost lock check` checks locks: their schema, their hashes, and whether their parts agree. Why it is done",
+        "this way:",
         "[../decisions/0018-closed-lock.md](../decisions/0018-closed-lock.md).",
         "",
-        "| line | here | what it says |",
+        "| key | example | meaning |",
         "|---|---|---|",
         *(f"| `{place}` | {shown} | {meaning(place)} |" for place, shown in places(told)),
         *(f"| `pylocks.{name}` | `{sha256[:12]}…` | {part_of(name)} |" for name, sha256 in told["pylocks"].items()),
         "",
         "## The files beside it",
         "",
-        "Each is a lock file after PEP 751. A package has its file by name, size and sha256, and no address: whatever",
-        "index pip is set up for serves it. A file's name ends with the first digits of its sha256.",
+        "Each is a lock file as PEP 751 defines it. It lists each package's file by name, size and sha256, without a",
+        "URL: the file comes from whatever index pip is configured for. The lock file's own name ends with the first",
+        "digits of its sha256.",
         f"`{min(files)}` begins so:",
         "",
         "```toml",
         *files[min(files)].splitlines()[:13],
         "```",
         "",
-        "## What holds a commit to it",
+        "## Check locks before each commit",
         "",
         "```yaml",
         "# .pre-commit-config.yaml of the repository that has the locks",
@@ -721,7 +729,7 @@ def lock_page() -> str:
         "",
         "| exit code | meaning |",
         "|---|---|",
-        "| 0 | every lock is complete and closed |",
+        "| 0 | every lock is complete, and has nothing that its schema does not allow |",
         "| 2 | no lock was named, or there is none |",
         "| 8 | a lock is damaged, of an earlier release, or lacks what its plan names; each is named |",
     ]

@@ -91,7 +91,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--benchmark-seconds",
         type=float,
         metavar="S",
-        help=f"measure again, each network for S seconds (default: {BUDGET_S:g} on a processor, all photos on a card)",
+        help=f"measure again, each network for S seconds (default: {BUDGET_S:g} on a CPU, all photos on a card)",
     )
     group.addoption("--images", metavar="DIR", help="a folder of photos on the host for the benchmark")
     group.addoption(
@@ -341,7 +341,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Write the report of each host; print its table and where the report is."""
     if CALLED_OFF.is_set():
         terminalreporter.write_line("Interrupted. Nothing was changed, and no report was written; what ran on a host")
-        terminalreporter.write_line("was ended. The same command begins anew: ./run pytest verify/")
+        terminalreporter.write_line("was ended. The same command starts over: ./run pytest verify/")
         return
     folder = reports_folder(config)
     for host in config.stash[HOSTS].values():

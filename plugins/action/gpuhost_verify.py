@@ -122,7 +122,7 @@ class ActionModule(ActionBase):
             result.update(verdict=found["verdict"], ending=report.ending(found, page))
         if code != 0:
             result["msg"] = (
-                f"{host}: {result['verdict'] or 'verify/ could not be run'}. The lines above say how to mend it."
+                f"{host}: {result['verdict'] or 'verify/ could not be run'}. The lines above say how to fix it."
             )
         else:
             result["msg"] = f"{host}: {result['verdict']}"

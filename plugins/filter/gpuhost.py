@@ -53,7 +53,7 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value whose containers are Python's own: those of ansible-core 2.19 and later cannot be made anew, which
+    """Return a value whose containers are Python's own: those of ansible-core 2.19 and later cannot be copied, which
     marking a result does.
     """
     if isinstance(value, Mapping):

@@ -12,7 +12,7 @@ module: gpuhost_environment
 short_description: Make a locked virtual environment in the store
 description:
   - Makes C(<root>/store/<name>-<version>-<digest>) with exactly the packages of a lock, each file checked by sha256.
-  - A folder that is complete is left alone; one that a killed run left is made anew.
+  - A folder that is complete is left alone; one that a killed run left is made again.
 options:
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
   name: {description: The environment's name., type: str, required: true}

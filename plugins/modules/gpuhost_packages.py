@@ -51,7 +51,7 @@ def coming(apt, missing):
     known = {name for name, _ in parse_show(shown)}
     changes = apt.simulate([name for name in missing if name in known])[0] if known else []
     unknown = [
-        f"{name} (not in apt's package lists, which are read anew first)" for name in missing if name not in known
+        f"{name} (not in apt's package lists, which are read again first)" for name in missing if name not in known
     ]
     return [*(f"{change.name} {change.new}" for change in changes), *unknown]
 

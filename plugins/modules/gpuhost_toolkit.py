@@ -14,7 +14,7 @@ module: gpuhost_toolkit
 short_description: Install a CUDA toolkit or cuDNN into the store, remove one, or tell the linker which is in force
 description:
   - C(present) makes C(<root>/store/<name>-<version>-<digest>) from NVIDIA's runfile or tarball, or from its wheels.
-  - A folder that is complete is left alone; one that a killed run left is made anew.
+  - A folder that is complete is left alone; one that a killed run left is made again.
   - C(absent) deletes the folders of a version that no generation needs.
   - C(linked) writes C(/etc/ld.so.conf.d/gpuhost.conf) and C(/etc/profile.d/gpuhost.sh) for the links C(cuda) and
     C(cudnn) of the generation in force, and rebuilds the linker's cache when they lead elsewhere than before. Without

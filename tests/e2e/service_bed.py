@@ -47,7 +47,7 @@ for thread in [threading.Thread(target=post) for _ in range(4)]:
 
 
 def furnish(bed: Bed, folder: Path, **given: Any) -> None:
-    """Give a bed the clone and, in `service.json`, what the service is told: a published network with made weights
+    """Give a bed the clone and, in `service.json`, what the service is told: a published network with synthetic weights
     beside a trained one of the owner's, `given`, and no TensorFlow. `folder` is an empty one.
     """
     (folder / "face.weights").write_bytes(trained())

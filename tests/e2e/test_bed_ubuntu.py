@@ -322,7 +322,7 @@ def test_the_mirror_does_what_it_is_told(mirror: Mirror) -> None:
     assert fetch() == whole
     mirror.order(good, "absent")
     assert ask(trust, {})[0] == 404
-    mirror.mend()
+    mirror.repair()
     assert fetch() == whole
     with pytest.raises(ssl.SSLCertVerificationError):
         ask(ssl.create_default_context(), {})

@@ -1,7 +1,7 @@
 """Faults on one imitation Ubuntu 18.04 host with the stack installed: verify/ names each, and its remedy heals it.
 
 The host is read and judged as `pytest verify/` does, and the remedy is typed as printed. The results stand in
-faults.json, from which docs/reference/diagnoses.md is made; GPUHOST_WRITE_FAULTS=1 writes that file anew.
+faults.json, from which docs/reference/diagnoses.md is made; GPUHOST_WRITE_FAULTS=1 writes that file again.
 
 Imitated is what README.md says of these hosts. D01 and D09 are staged in what the kernel shows, as none is booted.
 """

@@ -4,7 +4,7 @@ printed, heals it.
 Imitated is what README.md says of the Ubuntu hosts, and here also `ubuntu-drivers` and `nvidia-ctk`, which Debian does
 not have, and a libcuda that fills memory by itself: no card computes. Real are apt, dpkg, the linker and the shell that
 the remedies are typed into. The results stand in found.json, from which docs/reference/diagnoses.md is made;
-GPUHOST_WRITE_FAULTS=1 writes that file anew.
+GPUHOST_WRITE_FAULTS=1 writes that file again.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class TestArtifacts:
         before = bed.snapshot(WATCHED)
         world.mirror.order(artifact, kind, count, **more)
         done = world.controller.run("playbooks/cuda.yml", "--limit", "rtx3090")
-        world.mirror.mend()
+        world.mirror.repair()
         assert done.rc != 0 and told in done.failure("rtx3090"), done.out[-2000:]
         assert changes(before, bed.snapshot(WATCHED)) == []
 

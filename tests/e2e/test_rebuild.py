@@ -115,7 +115,7 @@ def changes(before: Snapshot, after: Snapshot) -> List[str]:
 
 @pytest.mark.full
 def test_a_dead_card_is_refused(world: World) -> None:
-    """On the bus and silent: no stack mends that, and the host stays as it is."""
+    """On the bus and silent: no stack fixes that, and the host stays as it is."""
     bed = world.beds[NAME]
     bed.swap("1c30!")
     before = bed.snapshot(WATCHED)
@@ -308,7 +308,7 @@ def test_the_card_is_taken_out(world: World) -> None:
     assert world.controller.ok(*CONFIRMED).changed(NAME) == 0
 
 
-#: What a removal leaves otherwise than it was: records of other programs, and what they make anew.
+#: What a removal leaves otherwise than it was: records of other programs, and what they make again.
 NOT_OURS = (
     "/boot/initrd.img-", "/etc/ld.so.cache", "/etc/mtab", "/etc/.pwd.lock", "/lib/modules/", "/usr/lib/modules/",
     "/root/.ansible", "/var/lib/dpkg/status", "/var/lib/dpkg/available", "/var/lib/dpkg/info", "/var/lib/dpkg/lock",
@@ -318,7 +318,7 @@ NOT_OURS = (
 
 @pytest.mark.full
 def test_a_damaged_lock(world: World) -> None:
-    """It stops a playbook before anything is changed; made anew as the runbook says it is the same plan."""
+    """It stops a playbook before anything is changed; made again as the runbook says it is the same plan."""
     file, held = world.controller.lock_file(NAME), world.controller.lock(NAME)
     before = world.beds[NAME].snapshot(WATCHED)
     file.write_bytes(file.read_bytes()[:200])

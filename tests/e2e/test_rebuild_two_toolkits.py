@@ -119,7 +119,7 @@ def test_two_toolkits(world: World) -> None:
 
 def test_what_loads_tensorflows_own_is_gone(world: World) -> None:
     """Its environment's starter: TensorFlow's libcudart.so.11.0 is searched for by name and the host's is found, which
-    verify/ names; the remedy, typed as printed, makes the environment anew.
+    verify/ names; the remedy, typed as printed, makes the environment again.
     """
     bed = world.beds[NAME]
     bed.run(["sh", "-c", "rm /opt/gpuhost/current/venvs/dl4cv/lib/python3.8/site-packages/gpuhost_libraries.pth"])

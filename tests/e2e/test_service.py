@@ -74,7 +74,7 @@ class TestService:
         assert "/v1/detect" in logged and key not in logged
 
     def test_a_killed_process_comes_back(self, bed: Bed) -> None:
-        """SIGKILL of all of it: systemd starts it anew, and callers find it at the same address."""
+        """SIGKILL of all of it: systemd restarts it, and callers find it at the same address."""
         bed.run(["systemctl", "kill", "--signal=KILL", SERVICE])
         wait_ready(bed)
         assert detected(bed, new_key(bed, "after"))[0] == 200

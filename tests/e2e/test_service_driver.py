@@ -3,7 +3,7 @@
 An imitation Ubuntu 18.04 with a Quadro P2000 gets the stack with service and watch. apt, unattended-upgrades, systemd,
 nginx, the roles, the watch, verify/ and the service itself are the real ones. Not real: the card, the kernel and the
 driver's packages (README.md says what of them), and what OpenCV does with a card, which `CARD` below stands for: it
-computes on the processor, refuses as CUDA does where the library that its process began with is not of the loaded
+computes on the CPU, refuses as CUDA does where the library that its process began with is not of the loaded
 module's version or no card is there, and knows both from what the bed shows. OpenCV itself is the index's wheel, since
 a stand-in of nvcc compiles nothing; nginx and OpenCV's libraries are Debian's.
 

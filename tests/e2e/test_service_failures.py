@@ -1,7 +1,7 @@
 """What can fail around a detection service, each staged on one bare Debian 12 whose owner has an nginx with sites.
 
 Each ends in service, or in a sentence that names the cause and what to type. apt, nginx, systemd, the sandbox and
-unattended-upgrades are the real ones. Not real: there is no card (the service computes on the processor), the newer
+unattended-upgrades are the real ones. Not real: there is no card (the service computes on the CPU), the newer
 nginx is the archive's own under a higher version, and the limit of the memory is set to the unit's from outside the
 bed, whose systemd has no say over memory where the kernel has control groups of version 1.
 
@@ -263,7 +263,7 @@ class TestFailures:
         assert (changed, wrong) == (0, 1) and "is taken: nginx listens there" in said
 
     def test_a_site_of_the_owners_that_is_broken(self, bed: Bed, key: str) -> None:
-        """It is named, by verify/ too, and what runs goes on; mended by its owner, all is well."""
+        """It is named, by verify/ too, and what runs goes on; fixed by its owner, all is well."""
         bed.run(["sh", "-c", f"echo 'nonsense here;' >> {OWN}"])
         (changed, wrong), said = site(bed, check=False)
         assert (changed, wrong) == (0, 1) and 'unknown directive "nonsense"' in said
@@ -320,7 +320,7 @@ class TestFailures:
         serves(bed, key)
 
     def test_no_request_is_lost_at_a_switch(self, bed: Bed, key: str) -> None:
-        """Four clients post photos while another generation comes into force and the service is started anew."""
+        """Four clients post photos while another generation comes into force and the service is restarted."""
         begin_load(bed, key)
         before = current(bed)
         bed.run(["python3", "-c", EDIT, LOCK])

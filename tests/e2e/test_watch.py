@@ -1,4 +1,4 @@
-"""The watch on a Debian 12 bed: the accident is said at the login, in the journal, by the service; mended, it is gone.
+"""The watch on a Debian 12 bed: the accident is said at the login, in the journal, by the service; fixed, it is gone.
 
 apt, dpkg, systemd and the hook are the real ones; the driver and its kernel are stub packages, modinfo is a stand-in.
 No card is in the machine, so what is loaded is not looked at here. One bed serves the tests in their order.

@@ -1,4 +1,4 @@
-"""Write the `fs/` and `commands.json` of the made hosts. README.md here says what is made up.
+"""Write the `fs/` and `commands.json` of the synthetic hosts. README.md here says what is made up.
 
 The tests call it through `example_hosts`. `python tests/hosts/make_hosts.py FOLDER` writes them for a look.
 """
@@ -383,6 +383,6 @@ def make_all(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Write the made hosts into a new folder.")
+    parser = argparse.ArgumentParser(description="Write the synthetic hosts into a new folder.")
     parser.add_argument("folder", type=Path)
     make_all(parser.parse_args().folder)

@@ -61,7 +61,7 @@ def test_it_is_built_and_runs(cudnn: Path, debian: Bed) -> None:
     debian.run(["cp", "-a", str(python.parents[1]), "/root/venv"])
     said = debian.run([*BUILDER, *card, *kit, "--into", "/root/venv"], cwd=CLONE, timeout=HOURS)
     assert "the library holds code for exactly sm_61" in said.stderr
-    assert "a small Darknet network runs on the processor" in said.stderr
+    assert "a small Darknet network runs on the CPU" in said.stderr
     wheel = debian.pull(said.stdout.splitlines()[-1])
     facts = facts_of(wheel)
     assert "+cuda118.sm61." in wheel.name

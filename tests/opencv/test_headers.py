@@ -165,8 +165,8 @@ def test_the_rule_mends_the_clash(places: Dict[str, Machine], name: str, glibc: 
     assert there.glibc.startswith(glibc)
     plain = there.compile("/opt/cuda/bin/nvcc", standard)
     assert plain.returncode != 0 and CLASH in (plain.stdout + plain.stderr).decode()
-    mended = there.compile(there.builder_s_nvcc(), standard)
-    assert mended.returncode == 0, mended.stderr.decode()
+    fixed = there.compile(there.builder_s_nvcc(), standard)
+    assert fixed.returncode == 0, fixed.stderr.decode()
 
 
 def test_where_nothing_clashes_nothing_is_added(places: Dict[str, Machine]) -> None:

@@ -115,7 +115,7 @@ def test_it_installs_and_is_proved(root: Path, command: List[str], wheel: Path) 
     said = done.stderr.decode()
     assert done.returncode == 0, said
     assert "the library holds code for exactly sm_75" in said
-    assert "a small Darknet network runs on the processor" in said
+    assert "a small Darknet network runs on the CPU" in said
     assert "NOT PROVED: no card here" in said or "a network on CUDA (fp32)" in said
     ran = subprocess.run([str(folder / "bin" / "python"), "-c", COUNT], stdout=subprocess.PIPE, text=True, check=True)
     cuda, devices = ran.stdout.split()

@@ -235,7 +235,7 @@ def test_another_card_stops_the_run(runs: Runs) -> None:
 
 
 def test_relock_plans_for_the_new_card(runs: Runs) -> None:
-    """Typed by a person, it writes the lock anew."""
+    """Typed by a person, it writes the lock again."""
     assert runs.second.failure("relocked") == ""
     held = lock.load(runs.ansible.lock_file("relocked"))
     assert [c["pci_id"] for c in held["cards"]] == ["10de:2204"]

@@ -69,7 +69,7 @@ class Runs(NamedTuple):
 
 
 def asked(folder: Path) -> Dict[str, List[str]]:
-    """What was asked for, by host; the notes begin anew."""
+    """What was asked for, by host; the notes start over."""
     found = {}
     for name in CASES:
         notes = folder / name / "asked"
@@ -148,7 +148,7 @@ def test_a_dry_run_asks_and_changes_nothing(runs: Runs) -> None:
 
 
 def test_a_driver_that_was_altered_meanwhile_is_no_reason_to_reboot(ansible: Ansible, runs: Runs) -> None:
-    """The host is asked anew, in the words of now, and nothing is installed past the guard."""
+    """The host is asked again, in the words of now, and nothing is installed past the guard."""
     play = {"hosts": "bare", "tasks": [{"import_role": {"name": "nvidia_driver", "tasks_from": "reboot"}}]}
     asked(ansible.folder)
     done = ansible.play([play], "--module-path", str(ansible.folder / "library"))

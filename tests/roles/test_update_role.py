@@ -95,7 +95,7 @@ def test_the_steps_stand_in_their_order(ansible: Ansible) -> None:
     reboot, the lock last; then verify/.
     """
     steps = (
-        "Let apt read the archives' lists anew",
+        "Let apt read the archives' lists again",
         "Read the cards, the driver",
         "Refuse a host that is not in order",
         "Show what would change",

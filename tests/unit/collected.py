@@ -267,7 +267,7 @@ def gpu_host() -> Json:
 def judged(seen: Json) -> Dict[str, Result]:
     """The results of all checks on what was collected, by id, in the order that verify/ makes them.
 
-    What is expected is computed anew, because a test may have changed the lock, the host's record of it, or the links.
+    What is expected is computed again, because a test may have changed the lock, the host's record of it, or the links.
     """
     seen = {**seen, "expected": expected(seen["lock"], seen["machine"])}
     results: Dict[str, Result] = {}

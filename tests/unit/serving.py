@@ -174,7 +174,7 @@ class Service:
         return _status_mb(self.worker(), "VmRSS")
 
     def cpu_s(self) -> float:
-        """What the worker has used of the processor."""
+        """What the worker has used of the CPU."""
         fields = Path(f"/proc/{self.worker()}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -38,7 +38,7 @@ def work_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="photo", scope="module")
 def photo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A JPEG of a made photo."""
+    """A JPEG of a generated photo."""
     path = tmp_path_factory.mktemp("photo") / "photo.jpg"
     cv2.imwrite(str(path), PHOTO)
     return path

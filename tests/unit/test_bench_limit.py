@@ -1,4 +1,4 @@
-"""The table of what the processor can do and what is made of it, and the sections that the measuring tools write."""
+"""The table of what the CPU can do and what is made of it, and the sections that the measuring tools write."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_a_line_for_each_network_and_device(tool: Any) -> None:
     ids=["all", "missed", "error"],
 )
 def test_a_missed_gate_or_an_error_is_no_success(tool: Any, cuda: Dict[str, Any], status: int) -> None:
-    """Also when the processor's own gate passed."""
+    """Also when the CPU's own gate passed."""
     assert tool.verdict({"cpu": report(True), "cuda": cuda}) == status
 
 

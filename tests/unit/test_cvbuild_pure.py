@@ -392,7 +392,7 @@ def test_the_glibc_that_a_toolkit_s_headers_clash_with(series: str, glibc: str) 
 
 @pytest.mark.parametrize("series", ["13.2", "13.3"])
 def test_newer_headers_clash_with_none(series: str) -> None:
-    """NVIDIA mended them."""
+    """NVIDIA fixed them."""
     assert recipes.make(shipped(), "4.14", series, "debian-13", ["7.5"]).clash_from_glibc is None
 
 

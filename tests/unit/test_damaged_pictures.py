@@ -23,7 +23,7 @@ KINDS = {
 
 
 def jpeg(number: int, *options: int) -> bytes:
-    """Return a made photo as JPEG."""
+    """Return a generated photo as JPEG."""
     return bytes(cv2.imencode(".jpg", pixels(number), list(options))[1].tobytes())
 
 

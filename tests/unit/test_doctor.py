@@ -42,7 +42,7 @@ def first(name: str) -> Any:
 
 @pytest.mark.parametrize("name", SEEN)
 def test_a_fault_is_named_first_without_a_lock(name: str) -> None:
-    """On a host that gpuhost has provisioned, whose lock is not at hand; its own commands are the remedy."""
+    """On a host that gpuhost has provisioned, whose lock is not available; its own commands are the remedy."""
     report = examined(without_lock(made(VERIFY[name]), provisioned=True))
     # A machine without a card has that to say first.
     assert [found for found in ids(report) if found != "D38"][:1] == [first(name)]
@@ -291,7 +291,7 @@ def test_every_message_points_to_a_diagnosis_of_the_list() -> None:
 
 
 def test_no_remedy_of_a_foreign_host_is_empty_where_a_command_mends_it() -> None:
-    """Diagnoses that no command mends say so by their fix alone: a card or a library of another kind is needed."""
+    """Diagnoses that no command fixes say so by their fix alone: a card or a library of another kind is needed."""
     without = {
         row["diagnosis"]
         for fault in FAULTS.values()

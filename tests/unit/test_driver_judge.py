@@ -53,7 +53,7 @@ def test_another_branch_beside_it_counts() -> None:
     ],
 )
 def test_the_wanted_module(module: Any, flavour: Any, right: bool) -> None:
-    """By version, and by flavour where the lock is at hand."""
+    """By version, and by flavour where the lock is available."""
     assert is_module(module, "1", flavour) is right
 
 

@@ -153,7 +153,7 @@ def test_what_dpkg_does_not_answer_is_never_in_place(host: Host, monkeypatch: py
 
 
 def test_a_dry_run_goes_by_the_host_s_lists_like_a_real_one(host: Host, tmp_path: Path) -> None:
-    """And reads lists aside only where a real run would read them anew: the host's own are left alone."""
+    """And reads lists aside only where a real run would read them again: the host's own are left alone."""
 
     def lists(words: List[str]) -> List[str]:
         return [word for word in words if word.startswith("Dir::State::Lists")]

@@ -174,7 +174,7 @@ def test_a_host_in_order_gets_exactly_the_set(host: Host) -> None:
 
 
 def test_a_version_that_only_a_foreign_archive_has_is_not_offered(host: Host) -> None:
-    """D05: the lists are read anew first; the cache has no set; the refusal says what the archive has."""
+    """D05: the lists are read again first; the cache has no set; the refusal says what the archive has."""
     host.offers["nvidia-driver-525"] = ["525.125.06-0ubuntu0.18.04.1"]
     with pytest.raises(RefusedError) as refused:
         host.setup().set.exact_set()

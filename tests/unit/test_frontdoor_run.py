@@ -1,4 +1,4 @@
-"""./run with stub interpreters: what it makes, when it makes it anew, and what it says when it cannot.
+"""./run with stub interpreters: what it makes, when it makes it again, and what it says when it cannot.
 
 The stubs stand for Python and pip, so nothing is downloaded; test_frontdoor_real.py uses the real ones.
 """
@@ -249,7 +249,7 @@ DF = "#!/bin/sh\necho Filesystem; echo '/dev/sda1 10000000 8500000 {free}  85% /
 
 
 def test_what_would_end_it_halfway_is_told_at_once(bed):
-    """A small disk, a clock of the past and a processor without packages; nothing is made."""
+    """A small disk, a clock of the past and a CPU without packages; nothing is made."""
     bed.python()
     bed.script("df", DF.format(free=300000))
     bed.script("date", "#!/bin/sh\ncase $1 in +%Y%m%d) echo 20200101 ;; *) echo 2020-01-01 ;; esac\n")
@@ -262,7 +262,7 @@ def test_what_would_end_it_halfway_is_told_at_once(bed):
         "df -h",
         "The clock says 2020-01-01",
         "timedatectl set-ntp true",
-        "The processor is riscv64",
+        "The CPU is riscv64",
     )
     assert [words for words in told if words not in err] == []
     assert bed.calls() == [] and not bed.venv.exists()
@@ -312,7 +312,7 @@ def test_a_command_gets_the_packages_that_it_needs(bed, typed, calls):
 
 
 def test_packages_are_added_when_they_are_asked_for_and_stay(ready):
-    """`.venv` then leads to the full set, for a user's commands too, and when it is made anew."""
+    """`.venv` then leads to the full set, for a user's commands too, and when it is made again."""
     code, _, err = ready.run("vermin")
     assert code == 127 and "needs more packages than" in err
     assert ready.calls() == FULL and os.readlink(str(ready.venv)) == ".venvs/main-2"

@@ -205,7 +205,7 @@ def test_a_locked_package_database_is_waited_for(host: Host, monkeypatch: pytest
 
 
 def test_another_failure_of_apt_mark_is_told_at_once(host: Host) -> None:
-    """Waiting would not mend it."""
+    """Waiting would not fix it."""
     host.answers = [(100, "", "E: Read-only file system")]
     with pytest.raises(EnvironmentProblem, match="Read-only"):
         guard_hold.hold(host.edges, ROOT, 3600, False)

@@ -156,7 +156,7 @@ def test_an_upgrade_that_waits_without_a_reason_is_an_error(host: Host) -> None:
 
 
 def test_a_broken_simulation_is_told(host: Host) -> None:
-    """apt's own words, with the command that mends it."""
+    """apt's own words, with the command that fixes it."""
 
     def run(argv: Sequence[str], timeout: float) -> Tuple[int, str, str]:
         return (100, "", "E: Unmet dependencies.") if argv[0] == "apt-get" else host.run(argv, timeout)

@@ -1,6 +1,6 @@
 """motionEye 0.44.0 itself, from the package index, and the command that Motion runs, against a real server.
 
-`python -m tests.unit.test_hook_motioneye PYTHON`, with a Python that has motionEye, records anew.
+`python -m tests.unit.test_hook_motioneye PYTHON`, with a Python that has motionEye, records again.
 """
 
 from __future__ import annotations

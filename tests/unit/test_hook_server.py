@@ -1,4 +1,4 @@
-"""The hook in the real service: gunicorn, uvicorn and a network on the processor, asked by curl and by motionEye."""
+"""The hook in the real service: gunicorn, uvicorn and a network on the CPU, asked by curl and by motionEye."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEY, PHONE, BOTH = "the-key-of-the-door", "the-key-of-the-phone", "the-key-of-bo
 
 
 class Hooked(Service):
-    """A service with hooks; every noise that its made weights find is told to `receiver`."""
+    """A service with hooks; every noise that its synthetic weights find is told to `receiver`."""
 
     def __init__(self, folder: Path, receiver: Loopback) -> None:
         """Start it."""
@@ -78,7 +78,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooked]:
 
 
 def test_the_command_of_motion_ends_in_an_alert_and_in_the_counts(service: Hooked, tmp_path: Path) -> None:
-    """Three pictures of an event by the real curl; made weights find noise, and the alert says so."""
+    """Three pictures of an event by the real curl; synthetic weights find noise, and the alert says so."""
     before = service.metric("pictures_looked_at_total")
     for number in range(3):
         file = tmp_path / f"{number}.jpg"

@@ -66,7 +66,7 @@ def test_what_is_left_out_is_null_and_kept(without: Tuple[str, ...], there: str)
 
 
 def test_without_a_card_opencv_comes_from_the_wheel_alone() -> None:
-    """Nothing of TensorFlow decides then, neither its Python nor a processor without AVX."""
+    """Nothing of TensorFlow decides then, neither its Python nor a CPU without AVX."""
     request = request_from(resolver(), "debian-12", [], {}, avx=False, without=frozenset(["tensorflow"]))
     found = plan.make(resolver(), request)
     assert (found["status"], found["tensorflow"], found["opencv"]["source"]) == ("planned", None, "wheel")

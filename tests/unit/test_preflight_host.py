@@ -37,7 +37,7 @@ def test_an_audit_that_names_a_package_the_probe_does_not_watch() -> None:
 
 
 def test_a_busy_dpkg_is_no_broken_one() -> None:
-    """Packages are half installed while apt-daily works; the advice is to wait, not to mend."""
+    """Packages are half installed while apt-daily works; the advice is to wait, not to fix."""
     observation = observed("ubuntu1804-half-configured")
     observation["dpkg_audit"] = ["dpkg: error: dpkg frontend lock has locked the database"]
     assert checks_host.dpkg_busy(observation)
@@ -151,7 +151,7 @@ def test_an_unknown_secure_boot_is_not_planned_as_off(name: str, refused: bool) 
 
 @pytest.mark.parametrize("what", ["/proc/cpuinfo", "/boot", "/lib/modules", "/sys/bus/pci/devices/0000:00:1f.0"])
 def test_a_request_is_not_made_from_what_could_not_be_read(what: str) -> None:
-    """Without its flags a processor would pass for one without AVX, and a device for one that is not a card."""
+    """Without its flags a CPU would pass for one without AVX, and a device for one that is not a card."""
     observation = {**observed("debian12-no-gpu"), "problems": [{"what": what, "error": "It broke."}]}
     with pytest.raises(UnreadableError, match=what):
         request_of(resolver(), observation, {})

@@ -97,7 +97,7 @@ def test_passwords_in_sources_do_not_reach_the_observation() -> None:
 
 
 def test_the_sound_function_and_other_makers_cards_are_no_gpus() -> None:
-    """The made hosts have an Intel display and an NVIDIA sound device, which must not be counted."""
+    """The synthetic hosts have an Intel display and an NVIDIA sound device, which must not be counted."""
     host = folder_of("ubuntu1804-quadro-p2000")
     devices = host / "fs/sys/bus/pci/devices"
     assert (devices / "0000:00:02.0/class").read_text(encoding="utf-8").startswith("0x0300")

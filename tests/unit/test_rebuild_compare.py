@@ -119,13 +119,13 @@ def test_a_card_of_another_generation_is_not_dead() -> None:
 
 
 def test_two_versions_of_the_driver_are_not_a_dead_card() -> None:
-    """A driver that was updated underneath: a rebuild or a reboot mends that."""
+    """A driver that was updated underneath: a rebuild or a reboot fixes that."""
     seen = with_cards("2204", readable=False, message="Failed to initialize NVML: Driver/library version mismatch")
     assert prepared(seen)["differs"]
 
 
 def test_a_stopped_rebuild_goes_on_with_its_lock() -> None:
-    """As long as the cards are those it was made for; else it is planned anew."""
+    """As long as the cards are those it was made for; else it is planned again."""
     pending = prepared(with_cards("2204"))["lock"]
     pending["plan"]["notes"] = []
     answer = prepared(with_cards("2204"), pending=pending)

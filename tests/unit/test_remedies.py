@@ -46,7 +46,7 @@ PROGRAMS = re.findall(
     # Oracle's own uninstaller, by its whole path: it takes away VirtualBox's program and modules, and leaves machines.
     "/opt/VirtualBox/uninstall.sh ",
 )
-#: Where a word like --force overrides no protection: it makes anew what can be made anew, under its own name.
+#: Where a word like --force overrides no protection: it makes again what can be made again, under its own name.
 FORCES = {"dracut": "--force", "akmods": "--force", "dkms": "--force", "python": "--force-reinstall"}
 OWN_FILE = re.compile(r"/etc/apt/sources\.list(\.d/(debian|ubuntu)[^/]*)?")
 SAFE_MODES = r"[67]00|o-w|u=rwX,go=rX"
@@ -200,7 +200,7 @@ def of_preflight() -> Iterator[str]:
     """What preflight and the driver's role say."""
     for host in NAMES:
         for problem in preflight.problems(observed(host)):
-            for command in re.findall(r"(?m)(?:[Rr]emove it|Let apt read it|Mend it|in its place):\n  (.*)$", problem):
+            for command in re.findall(r"(?m)(?:[Rr]emove it|Let apt read it|Fix it|in its place):\n  (.*)$", problem):
                 yield ON_HOST + command
 
 

@@ -210,7 +210,7 @@ def test_a_busy_machine_is_named_beside_its_figures(tmp_path: Path) -> None:
     [
         (2.4, 1.9, 0.0, ""),  # its own threads and the sampler
         (2.9, 1.9, 0.0, "load 2.9 on 2 processors"),
-        (1.9, 0.5, 0.0, ""),  # there was a processor left
+        (1.9, 0.5, 0.0, ""),  # there was a CPU left
         (None, 1.9, None, ""),
         (2.0, None, 0.021, "2.1 % of the processors' time stolen"),
         (9.0, None, 0.02, ""),  # what is its own is not known

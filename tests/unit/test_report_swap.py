@@ -110,7 +110,7 @@ def test_other_work_has_no_ratio(change: Callable[[Json], Any], told: str, tmp_p
 
 
 def test_a_processor_is_not_called_by_the_cards_name(tmp_path: Path) -> None:
-    """From the processor to the card."""
+    """From the CPU to the card."""
     old = made(tmp_path, 1, 2.0, 0, lambda row: row.update(device="cpu"))
     assert "yolov3: cpu 2.0000 s each -> GeForce GTX 750 Ti (cuda)" in "\n".join(
         report_swap.lines([old, made(tmp_path, 2, 0.1, 60)])

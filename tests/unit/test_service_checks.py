@@ -1,4 +1,4 @@
-"""The checks of the detection service: broken one thing at a time, one check fails and says which command mends it."""
+"""The checks of the detection service: broken one thing at a time, one check fails and says which command fixes it."""
 
 from __future__ import annotations
 

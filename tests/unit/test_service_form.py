@@ -115,7 +115,7 @@ HOSTILE = {
 
 
 HEADERS = ('multipart/form-data; boundary="' + "a" * 60000, "a;" + ";x=" * 20000, 'a; b="' + '\\"' * 30000)
-#: Seconds of the processor for all of them together. What this replaces took 5 to 22 for each.
+#: Seconds of the CPU for all of them together. What this replaces took 5 to 22 for each.
 LIMIT_S = 10
 
 
@@ -130,7 +130,7 @@ def take_all() -> None:
 
 
 def test_hostile_bodies_and_headers_cost_one_pass() -> None:
-    """The kernel ends a process that takes longer than its share of the processor."""
+    """The kernel ends a process that takes longer than its share of the CPU."""
     child = multiprocessing.get_context("fork").Process(target=take_all)
     child.start()
     child.join()

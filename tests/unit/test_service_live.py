@@ -30,7 +30,7 @@ LOW = "0.1"
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the made weights, for every service of this file."""
+    """The folder of the synthetic weights, for every service of this file."""
     environment()
     return tmp_path_factory.mktemp("work")
 
@@ -575,7 +575,7 @@ def test_a_worker_that_is_killed_is_replaced(work: Path, tmp_path: Path) -> None
 
 
 def test_a_device_that_is_not_proved_is_a_refusal_that_names_its_cause(work: Path, tmp_path: Path) -> None:
-    """Asked for a card, an OpenCV without CUDA answers no photo at all; nothing runs on the processor."""
+    """Asked for a card, an OpenCV without CUDA answers no photo at all; nothing runs on the CPU."""
     with Service(tmp_path, work, device="cuda") as service:
         found = service.ask("GET", "/readyz")
         assert found.status == 503
@@ -678,7 +678,7 @@ def test_the_socket_of_systemd_outlives_the_service(service: Service, tmp_path: 
         ({}, 0, "in order: 1 models on the device cpu"),
         ({"depht": 1}, 2, "depht"),
         ({"device": "gpu"}, 2, "There is no device 'gpu'"),
-        ({"device": "auto"}, 2, "may be the processor"),
+        ({"device": "auto"}, 2, "may be the CPU"),
         ({"models": [{**MODEL, "name": "yolov9"}], "default_model": "yolov9"}, 2, "no published network"),
         ({"models": [{**MODEL, "weights": "/nowhere"}]}, 2, "There is no file /nowhere"),
     ],

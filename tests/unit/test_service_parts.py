@@ -74,7 +74,7 @@ def test_settings_that_are_right() -> None:
         ({"models": [{**MODEL, "size": 8}]}, "size"),
         ({"models": [{**MODEL, "sha256": {"/a": "short"}}]}, "no SHA-256"),
         ({"default_model": "x"}, "have no model x"),
-        ({"device": "auto"}, "may be the processor"),
+        ({"device": "auto"}, "may be the CPU"),
         ({"generation": "1"}, "generation"),
         ({"hooks": []}, "hooks"),
         ({"depht": 4}, "depht"),

@@ -195,7 +195,7 @@ def test_check_mode_shows_and_changes_nothing(host: Host) -> None:
 
 
 def test_what_a_killed_run_left_undone_is_seen(host: Host) -> None:
-    """A process that was started with other settings, or in another generation, is started anew."""
+    """A process that was started with other settings, or in another generation, is restarted."""
     host.present()
     host.write("/proc/7/environ", f"{units.STARTED_WITH}=other\0")
     assert host.present().changed and f"systemctl restart {SERVICE}" in host.calls
@@ -206,7 +206,7 @@ def test_what_a_killed_run_left_undone_is_seen(host: Host) -> None:
 
 
 def test_it_follows_the_generation(host: Host) -> None:
-    """Started anew in the one in force, with its device; stopped where that has none; on again when going forward."""
+    """Started again in the one in force, with its device; stopped where that has none; on again when going forward."""
     assert not install.followed(host.edges, ROOT, "cpu", 5.0, False).changed, "there is none to follow"
     host.present()
     assert not install.followed(host.edges, ROOT, "cpu", 5.0, False).changed
@@ -225,7 +225,7 @@ def test_it_follows_the_generation(host: Host) -> None:
 
 
 def test_a_device_of_the_same_kind_is_kept(host: Host) -> None:
-    """Half precision that was asked for does not get lost at a switch; on the way to the processor it has to."""
+    """Half precision that was asked for does not get lost at a switch; on the way to the CPU it has to."""
     host.present()
     settings = json.loads(host.text(SETTINGS))
     for given, lock, told in (
@@ -252,7 +252,7 @@ def test_a_port_that_is_taken_is_refused_before_anything_changes(host: Host) -> 
 
 
 def test_an_nginx_that_is_not_in_order_is_refused(host: Host) -> None:
-    """Its owner mends it; nothing is changed meanwhile."""
+    """Its owner fixes it; nothing is changed meanwhile."""
     host.complaints["own"] = 'unknown directive "x" in /etc/nginx/conf.d/own.conf:1'
     with pytest.raises(EnvironmentProblem, match="its own configuration"):
         host.present()

@@ -156,7 +156,7 @@ def of_object(shape: Any, schema: Schema, root: Schema, place: str, loose: bool)
 
 
 def damaged(node: Any, place: str = "") -> Iterator[str]:
-    """Damage a schema in place, one key at a time, and say what was done while it is; then mend it again."""
+    """Damage a schema in place, one key at a time, and say what was done while it is; then fix it again."""
     for name, one in list(
         node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     ):

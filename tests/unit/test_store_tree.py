@@ -151,7 +151,7 @@ def test_an_old_tree_loses_its_marker_first(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("marker", ["", "{", "[]", '{"digest": "other"}', '{"no": "digest"}'])
 def test_a_damaged_marker_counts_for_nothing(tmp_path: Path, marker: str) -> None:
-    """A folder with a torn or foreign marker is made anew."""
+    """A folder with a torn or foreign marker is made again."""
     folder = tmp_path / "store" / "x"
     folder.mkdir(parents=True)
     (folder / store.MARKER).write_text(marker, encoding="utf-8")

@@ -160,7 +160,7 @@ def test_an_environment_that_does_not_load_its_own_is_named() -> None:
 
 
 def test_the_hosts_toolkit_in_its_place_is_not_taken_out_of_the_way() -> None:
-    """It is where it belongs; TensorFlow's environment is what is made anew."""
+    """It is where it belongs; TensorFlow's environment is what is made again."""
     seen = host(gpu_host()["machine"]["observation"], locked())
     file = "/opt/gpuhost/store/cuda-1-0123456789ab/lib64/libcurand.so.10"
     told = {"error": None, "path": "/opt/gpuhost/current/cuda/lib64/libcurand.so.10", "real": file}

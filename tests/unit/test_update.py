@@ -215,7 +215,7 @@ class TestDkms:
         assert found["lock"]["plan"]["driver"]["package_version"] == DEBIAN_NEW
 
     def test_an_index_that_was_made_anew(self) -> None:
-        """The addresses for good move with its date, and the same files at another address are not news: neither for a
+        """The permanent addresses move with its date, and the same files at another address are not news: neither for a
         lock nor for an update that was stopped.
         """
         old = locked(debian(nvidia(DEBIAN_OLD), DEBIAN_NOW))

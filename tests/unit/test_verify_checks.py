@@ -317,7 +317,7 @@ def test_what_a_host_says_cannot_move_the_cursor() -> None:
 
 @pytest.mark.parametrize(("photos", "seconds", "status"), [(24, 30.4, PASS), (24, 12.0, FAIL), (193, 40.0, FAIL)])
 def test_fewer_photos_are_enough_when_the_time_has_passed(photos: int, seconds: float, status: str) -> None:
-    """On a processor each network has half a minute; one that stopped before that is not what was asked for."""
+    """On a CPU each network has half a minute; one that stopped before that is not what was asked for."""
     seen = fresh("cpu")
     entry = seen["benchmark"]["yolov3"]["models"][0]
     entry["headline"].update(photos=photos, total_s=seconds, mean_s=seconds / photos)

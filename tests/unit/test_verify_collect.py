@@ -286,7 +286,7 @@ def test_without_a_lock_a_host_with_a_card_is_judged_as_found(tmp_path: Path) ->
 
 
 def test_a_fault_of_a_host_without_a_lock_is_named(tmp_path: Path) -> None:
-    """With what mends it on a host that gpuhost has not provisioned."""
+    """With what fixes it on a host that gpuhost has not provisioned."""
     module = {**gpu_host()["machine"]["installed"]["driver"]["module"], "version": "525.85.12"}
     host, _ = without_lock(tmp_path, "driver/module", module)
     failed = [found for found in host.results.values() if found.status == "fail"]
@@ -383,7 +383,7 @@ def test_a_processor_measures_for_half_a_minute(options: Options, device: str, t
 
 
 def test_a_generation_that_has_a_benchmark_is_not_measured_again(tmp_path: Path) -> None:
-    """What a kept report of it measured counts, with its time, with --no-benchmark too; --benchmark asks anew."""
+    """What a kept report of it measured counts, with its time, with --no-benchmark too; --benchmark asks again."""
     seen = cpu_host()
     earlier = {"models": [row for one in seen["benchmark"].values() for row in rows(one, "2026-11-01T00:00:00Z")]}
     file = save(tmp_path / "stack.json", seen["lock"])

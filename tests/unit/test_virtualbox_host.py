@@ -451,7 +451,7 @@ def test_a_program_that_another_packaging_took_is_brought_back(
     """D56: dpkg holds the package for installed, and nothing of it would be installed."""
     made, _ = setup(tmp_path)
     members = [{"name": name, "version": V, "sha256": digest} for name, digest in SUM.items()]
-    for name, answer in (("mend", None), ("names_installed", []), ("write_manifest", None), ("fetch", None)):
+    for name, answer in (("repair", None), ("names_installed", []), ("write_manifest", None), ("fetch", None)):
         monkeypatch.setattr(made.apt, name, lambda *given, answer=answer: answer)
     monkeypatch.setattr(made.apt, "lacking", lambda members: [])
     brought: List[str] = []

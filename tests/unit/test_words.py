@@ -47,6 +47,18 @@ WORDING: Tuple[Tuple[str, str], ...] = (
     (r"\b(?:Its|their) time is none\b|\bIt is none\b", "is missing or malformed"),
     (r"\bof an own\b|\ban own\b", "its own, a separate"),
     (r"\banother (?:one )?than\b", "other than, different from"),
+    (r"\banew\b", "again; re- as in restart, rebuild, rewrite"),
+    (r"(?<!`)\b[Mm]end(?:s|ed|ing)?\b", "fix, repair"),
+    (r"\bat hand\b", "available"),
+    (r"\b(?:ke(?:ep|pt)|keeps|gone|address|files?)\b[^.]{0,30} for good\b", "permanently"),
+    (r"\bmade (?:hosts?|photos?|weights|observations?)\b", "synthetic, generated"),
+    (r"\bpass(?:es|ed)? (?:it|them|these|the [a-z ]{2,30}) by\b", "skip, leave alone"),
+    (r"\bputs? the [a-z]+ on\b(?! (?:a|the|hold|its)\b)", "install"),
+    (r"\bhow\]\([^)]*\), \[why so\b|\b[Ww]hy it is (?:built )?so\b", "why it is done this way"),
+    (r"\b(?:the|a) processor\b", "the CPU: one word for one thing"),
+    (r"\b(?:said|told) to CMake\b", "given to CMake, passed"),
+    (r"\b(?:what|that|which) (?:would|will) do\b(?=[,.;:)])", "would help, is accepted"),
+    (r"\| \| \|---", "a heading for each column of a table"),
 )
 PATTERNS = [(re.compile(pattern), instead) for pattern, instead in WORDING]
 #: Not ours to word, or no prose.

@@ -138,7 +138,7 @@ def test_a_trial_ends(seconds: float, runs: int) -> None:
 
 
 def test_auto_opens_a_real_network(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Here the processor's three ways are tried, one of them is chosen, and it is proved like any other."""
+    """Here the CPU's three ways are tried, one of them is chosen, and it is proved like any other."""
     files = devices.probe_files(tmp_path_factory.mktemp("auto"))
     opened = devices.open_network(files, "auto")
     tried = [line["device"] for line in opened.trials if line["median_s"] is not None]

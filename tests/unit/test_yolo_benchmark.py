@@ -22,7 +22,7 @@ from gpuhost.yolo import benchmark_single, commands, environment, models, photos
 from gpuhost.yolo.progress import Progress
 
 SOURCE = Path(gpuhost.__file__).resolve().parent.parent
-#: SHA-256 of the pixels of the first four made photos.
+#: SHA-256 of the pixels of the first four generated photos.
 PIXELS = ["1768ed70da97", "8fc315b79e6d", "f631e8b06962", "74ed20ba9238"]
 
 
@@ -346,7 +346,7 @@ def test_without_opencv_the_message_says_so(tmp_path: Path) -> None:
 
 
 def test_readings_of_proc() -> None:
-    """The processor's name and the stolen time, or nothing where a system does not say."""
+    """The CPU's name and the stolen time, or nothing where a system does not say."""
     assert environment.cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz: fast\n") == "Some CPU @ 2 GHz: fast"
     assert environment.cpu_model("CPU part : 0xd0c\n") is None
     assert environment.steal_ticks("cpu  1 2 3 4 5 6 7 88 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n") == 88

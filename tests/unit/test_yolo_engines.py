@@ -164,7 +164,7 @@ def test_onnx_runtime_on_a_card_that_it_has_code_for(
     code: List[str], seen: Any, taken: str, kind: str, words: str, probe: ModelFiles, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Asked for a card it cannot use it would compute on the processor, with a warning on its log."""
+    """Asked for a card it cannot use it would compute on the CPU, with a warning on its log."""
     library = gpu_library(tmp_path, code, taken)
     monkeypatch.setattr(engine_onnxruntime, "imported", lambda device: library)
     monkeypatch.setattr(engine_onnxruntime, "cuda", lambda: seen)
@@ -208,7 +208,7 @@ class FakeModel:
 def test_the_precision_is_always_asked_for(
     name: str, hint: str, probe: ModelFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Left alone, OpenVINO computes in bf16 where the processor has it."""
+    """Left alone, OpenVINO computes in bf16 where the CPU has it."""
     asked: Dict[str, Any] = {}
     model = FakeModel()
 

@@ -1,4 +1,4 @@
-"""Weight files: the format, and the made weights, which are the same bytes everywhere."""
+"""Weight files: the format, and the synthetic weights, which are the same bytes everywhere."""
 
 from __future__ import annotations
 

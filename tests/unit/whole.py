@@ -122,7 +122,7 @@ class Whole:
             self.answers["mokutil", "--test-key", key] = (code, out.replace(CERTIFICATE, key), err)
 
     def put_virtualbox(self) -> None:
-        """VirtualBox, installed and loaded, and KVM, which leaves it the processor."""
+        """VirtualBox, installed and loaded, and KVM, which leaves it the CPU."""
         found = self.installed["virtualbox"]
         version, kernel, signer = found["program"], found["kernel"], self.installed["driver"]["module"]["signer"]
         release = f"{version}_Ubuntu r137960 (0x00290001)"

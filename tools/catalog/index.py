@@ -175,7 +175,7 @@ def opencv(files: Listing, tables: Mapping[str, Json]) -> Iterator[Finding]:
 
 
 def nvidia(files: Listing, table: str, lock: Json) -> Iterator[Finding]:
-    """Yield what the index has of the wheels of a locked toolkit; such a lock is made anew, not changed."""
+    """Yield what the index has of the wheels of a locked toolkit; such a lock is made again, not changed."""
     for one in lock["packages"]:
         there = {file["filename"]: file for file in files(one["name"]).get(one["version"], [])}
         place: Place = ("packages", row(file=one["file"]))

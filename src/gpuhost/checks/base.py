@@ -53,7 +53,7 @@ REBUILD = "./run ansible-playbook playbooks/rebuild.yml"
 
 
 class Outcome(NamedTuple):
-    """How one check ended: what was required, what was found, and, when it failed, the command that mends it."""
+    """How one check ended: what was required, what was found, and, when it failed, the command that fixes it."""
 
     status: str
     required: str

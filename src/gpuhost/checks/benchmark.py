@@ -23,7 +23,7 @@ MODELS = ("yolov4-tiny", "yolov3")
 SIZE = 416
 PHOTOS = 192
 LIMIT_S = 3600
-#: How long a processor measures each network; a card measures all photos.
+#: How long a CPU measures each network; a card measures all photos.
 BUDGET_S = 30.0
 #: Both come from the host and become the name of a file here.
 _STARTED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -124,7 +124,7 @@ def measured(model: str, seen: "Seen") -> Outcome:
     if not entry["complete"] or not entry["gate"]["passed"]:
         return held(False, required, found["stopped_by"] or "the measurement is not complete", INSTALL)
     if not are_all_photos(found, seen["options"], device_wanted):
-        asked = f"the photos of {seen['options']['images']}" if seen["options"]["images"] else "made photos"
+        asked = f"the photos of {seen['options']['images']}" if seen["options"]["images"] else "generated photos"
         told = f"{entry['headline']['photos']} photos of the kind {found['photos']['kind']}"
         return held(False, f"{model} on {seen['options']['photos']} of {asked}", told, INSTALL)
     seconds, count = budget(seen["options"], device_wanted), entry["headline"]["photos"]

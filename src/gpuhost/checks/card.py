@@ -119,7 +119,7 @@ def nodes_found(seen: "Seen") -> Outcome:
 
 
 def nodes(seen: "Seen") -> Outcome:
-    """Check that the driver has its device nodes and CUDA can have its own, which may be made at its first use."""
+    """Check that the driver's device nodes exist, and that CUDA's do or can be created at its first use."""
     found, count = signs(seen), len(obeyed(seen)["cards"])
     cards = [name for name in found["nodes"] if name[len("nvidia") :].isdigit()]
     told = ["/dev/nvidiactl is not there"] if "nvidiactl" not in found["nodes"] else []

@@ -20,11 +20,11 @@ SEEDED = frozenset({"pip", "setuptools", "wheel", "pkg-resources"})
 
 
 def again(seen: "Seen", environment: str) -> str:
-    """What makes an environment anew: without its marker a folder of the store counts as unfinished."""
+    """Return the remedy that makes an environment again: without its marker a folder of the store is unfinished."""
     target = installed(seen)["links"][f"venvs/{environment}"]["target"]
     marker = shlex.quote(f"{installed(seen)['root']}/{target}/{MARKER}")
     # It is made under its own name, because a virtual environment has its path in its files.
-    return on_host(f"rm {marker} # the environment is made anew where it is: nothing can use it until then", INSTALL)
+    return on_host(f"rm {marker} # the environment is made again where it is: nothing can use it until then", INSTALL)
 
 
 def own_toolkit(seen: "Seen") -> bool:
@@ -104,7 +104,7 @@ def packages(component: "Framework", seen: "Seen") -> Outcome:
     environment = ENVIRONMENTS[component]
     probed, wanted = seen["environments"][environment], seen["expected"]["environments"][environment]
     if "error" in wanted:
-        return held(False, "the locked packages", wanted["error"], "Use the gpuhost that made the lock, or plan anew.")
+        return held(False, "the locked packages", wanted["error"], "Use the gpuhost that made the lock, or plan again.")
     required = f"the {len(wanted['packages'])} packages of {wanted['name']}"
     if probed.get("packages") is None:
         return held(False, required, probed["error"], again(seen, environment))

@@ -47,7 +47,7 @@ def is_as_found(seen: "Seen") -> bool:
 
 
 def is_ours(seen: "Seen") -> bool:
-    """Return whether gpuhost has provisioned the host, so that its own commands mend it."""
+    """Return whether gpuhost has provisioned the host, so that its own commands fix it."""
     if not is_as_found(seen):
         return True
     installed = seen["machine"]["installed"]

@@ -81,7 +81,7 @@ CHECKS = (
     ),
     Check(
         "guard.blacklist",
-        "Unattended upgrades pass them by",
+        "Unattended upgrades skip them",
         "unattended-upgrades stops altogether when it meets a hold that it did not expect.",
         blacklist,
         (*PACKAGES, DRIVER_RECORD, UNATTENDED),

@@ -56,7 +56,7 @@ def platform(seen: "Seen") -> Outcome:
         identity in known and machine == "x86_64",
         f"{' or '.join(known)} on x86_64",
         f"{identity} on {machine}",
-        "Use a supported platform; there is no way to mend this on the host.",
+        "Use a supported platform; there is no way to fix this on the host.",
     )
 
 
@@ -134,7 +134,7 @@ def dpkg_problems(observation: "Observation") -> List[str]:
     """What dpkg has left half done, or that it is busy.
 
     What our own interrupted installation left is not a reason to stop: the role nvidia_driver, which left its marker
-    there, mends it before it goes on.
+    there, fixes it before it goes on.
     """
     if dpkg_busy(observation):
         return [
@@ -145,7 +145,7 @@ def dpkg_problems(observation: "Observation") -> List[str]:
     whole = ("installed", "config-files", "not-installed")
     half = [name for name, package in observation["packages"].items() if package["state"] not in whole]
     said = ", ".join(half) or "; ".join(observation["dpkg_audit"][:1])
-    return [f"dpkg is not in order ({said}). Mend it:\n  dpkg --configure -a && apt-get -f install"] if said else []
+    return [f"dpkg is not in order ({said}). Fix it:\n  dpkg --configure -a && apt-get -f install"] if said else []
 
 
 def dpkg(seen: "Seen") -> Outcome:

@@ -94,7 +94,7 @@ def covers(seen: "Seen") -> Outcome:
 
 
 def sees(seen: "Seen") -> Outcome:
-    """Check that OpenCV sees a card, and that a picture's bytes come back from the first one."""
+    """Check that OpenCV sees a card, and that a picture copied to the first card comes back unchanged."""
     done = environment(seen)["computed"]
     count, error = done["cuda_devices"], done["cuda_error"]
     actual = f"{count} devices" + (f"; {error}" if error else "")
@@ -142,7 +142,7 @@ CHECKS = (
     Check(
         "opencv.covers",
         "OpenCV is built for these cards",
-        "Code for another capability does not run on the card, or is compiled anew at each first use.",
+        "Code for another capability does not run on the card, or is compiled again at each first use.",
         covers,
         (),
         ("opencv.built",),

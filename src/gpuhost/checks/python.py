@@ -97,7 +97,7 @@ ASKED = (
         Check(
             f"python.{name}",
             f"{title} can use the card",
-            "A framework may be a build for the processor, for other cards, or for another CUDA.",
+            "A framework may be a build for the CPU, for other cards, or for another CUDA.",
             partial(uses_card, name),
             (),
             ("python.starts", "cuda.computes"),

@@ -192,7 +192,7 @@ CHECKS = (
     Check(
         "service.unit",
         "The detection service of the generation in force runs",
-        "A process that was not started anew serves the stack of before.",
+        "A process that was not restarted serves the stack of before.",
         unit,
         (),
         ("service.installed",),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Largest difference allowed, of sums of 27 and 64 products of values below 1 (the error is about 1e-6).
 CONV_LIMIT = 1e-4
 CUDNN = "./run ansible-playbook playbooks/cudnn.yml"
-#: Makes the linker's cache anew and, where a library is really gone, the toolkit.
+#: Makes the linker's cache again and, where a library is really gone, the toolkit.
 LINKER = "ldconfig"
 CUDA = "./run ansible-playbook playbooks/cuda.yml"
 
@@ -77,11 +77,11 @@ def libraries(seen: "Seen") -> Outcome:
     bad = [line for name, line in zip(wanted, told) if (found.get(name) or {"error": ""})["error"] is not None]
     more = f"; {len(bad) - 2} more" if len(bad) > 2 else ""
     actual = "; ".join(bad[:2]) + more if bad else f"{len(wanted)} libraries load"
-    return held(not bad, f"{', '.join(wanted)} load", actual, mended(seen, CUDA))
+    return held(not bad, f"{', '.join(wanted)} load", actual, library_remedy(seen, CUDA))
 
 
-def mended(seen: "Seen", role: str) -> str:
-    """The remedy where TensorFlow gets a wrong library: a role of the host's toolkit, or its environment made anew."""
+def library_remedy(seen: "Seen", role: str) -> str:
+    """Return the remedy for a wrong library of TensorFlow's: a role of the host's toolkit, or a new environment."""
     return again(seen, "dl4cv") if own_toolkit(seen) else on_host(LINKER, role)
 
 
@@ -106,10 +106,10 @@ def cudnn(seen: "Seen") -> Outcome:
     wanted, found = seen["expected"]["tensorflow"].get("cudnn", ""), cudnn_at_run_time(seen)
     required = f"cuDNN {wanted} or a later {wanted.partition('.')[0]}.x"
     if found is None:
-        return held(False, required, "the library does not tell its version", mended(seen, CUDNN))
+        return held(False, required, "the library does not tell its version", library_remedy(seen, CUDNN))
     right = release(found)[:1] == release(wanted)[:1] and release(found)[:2] >= release(wanted)[:2]
     actual = f"the library is {found}, {present(cudnn_library(seen)).get('path') or 'of an unknown place'}"
-    return held(right, required, actual, mended(seen, CUDNN))
+    return held(right, required, actual, library_remedy(seen, CUDNN))
 
 
 def on_gpu(seen: "Seen") -> Outcome:

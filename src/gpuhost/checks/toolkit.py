@@ -25,7 +25,7 @@ def present(seen: "Seen") -> Outcome:
     Whether the cards are the locked ones is the claim of lock.cards.
     """
     if not obeyed(seen)["plan"]["gpus"]:
-        remedy = f"Put a card in, then plan anew:\n{RELOCK}"
+        remedy = f"Put a card in, then plan again:\n{RELOCK}"
         status = FAIL if seen["options"]["require_gpu"] else SKIP
         return Outcome(status, "a GPU, planned and locked", NO_GPU, remedy)
     cards = [f"{c['name'] or c['pci_id']} at {c['pci_address']}" for c in observation(seen)["gpus"]]

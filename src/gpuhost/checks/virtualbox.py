@@ -130,10 +130,10 @@ def group(seen: "Seen") -> Outcome:
 
 
 def processor(seen: "Seen") -> Outcome:
-    """Check that KVM leaves the processor's virtualisation to VirtualBox."""
+    """Check that KVM leaves the CPU's virtualisation to VirtualBox."""
     found, running = virtualbox(seen), observation(seen)["kernel"]["running"]
     need = judge.in_the_way(found, running)
-    required = "the processor's virtualisation is free, or shared"
+    required = "the CPU's virtualisation is free, or shared"
     if need is None:
         return held(True, required, ", ".join(found["kvm"]["loaded"]) or "KVM is not loaded", "")
     return held(False, required, need.what, on_host(need.remedy))
@@ -208,8 +208,8 @@ CHECKS = (
     ),
     check(
         "processor",
-        "KVM leaves the processor to VirtualBox",
-        "From kernel 6.12 on KVM takes the processor's virtualisation when it is loaded, and no machine starts.",
+        "KVM leaves the CPU to VirtualBox",
+        "From kernel 6.12 on KVM takes the CPU's virtualisation when it is loaded, and no machine starts.",
         processor,
         "/proc/modules",
         AT_LOAD,

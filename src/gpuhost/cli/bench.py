@@ -96,7 +96,7 @@ def published(models: Sequence[str], root: Path = ROOT) -> List[str]:
 
 
 def option_list(arguments: argparse.Namespace, names: Sequence[str]) -> List[str]:
-    """Parsed options as a command line again."""
+    """Return parsed options as the arguments of a command line."""
     line: List[str] = []
     for name in names:
         value, option = getattr(arguments, name), "--" + name.replace("_", "-")

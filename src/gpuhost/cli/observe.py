@@ -87,7 +87,7 @@ def redacted(observation: Observation) -> Json:
 
 def load(file: str) -> Observation:
     """Read an observation from a file; whoever wrote it, it is checked against the schema before anything reads it."""
-    again = "Make it anew on the machine: gpuhost observe -o FILE"
+    again = "Make it again on the machine: gpuhost observe -o FILE"
     try:
         value = strict_json.load(Path(file), LARGEST)
     except (OSError, ValueError) as error:

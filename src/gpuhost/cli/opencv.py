@@ -58,5 +58,5 @@ class Catalog:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run the builder with the catalog at hand."""
+    """Run the builder with the catalog available."""
     return cli.main(argv, Catalog())

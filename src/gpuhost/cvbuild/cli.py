@@ -218,7 +218,7 @@ def tool_kit(arguments: argparse.Namespace, root: Path) -> Tuple[toolkit.Toolkit
 
 
 def the_recipe(arguments: argparse.Namespace, kit: toolkit.Toolkit, cudnn: toolkit.Cudnn, cards: List[str]) -> Recipe:
-    """The recipe: a file's, or the catalog's for what was asked."""
+    """Return the recipe: the one in the given file, or the catalog's for the options given."""
     if arguments.recipe:
         return recipes_file.load(arguments.recipe)
     if not cards:

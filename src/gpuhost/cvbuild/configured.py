@@ -12,7 +12,7 @@ from .failures import failure
 
 HEAD = re.compile(r"^--\s+General configuration for OpenCV (\S+)")
 LINE = re.compile(r"^--\s{3,}([^:]+?):\s*(.*?)\s*$")
-STEP = "The whole log is below the work folder; --fresh configures anew."
+STEP = "The whole log is below the work folder; --fresh configures again."
 
 #: Lines of the configure log that stop the build at once: pattern, id, what it means, what to do.
 STOPS = (

@@ -23,7 +23,7 @@ KINDS: Dict[str, Kind] = {
         RefusedError, "the architectures asked for, or those in a wheel, do not run on a card"
     ),
     "D18-no-dnn-cuda": Kind(EnvironmentProblem, "the DNN module was configured or built without its CUDA backend"),
-    "D18-ran-on-cpu": Kind(EnvironmentProblem, "a network asked to run on CUDA gave exactly the processor's answer"),
+    "D18-ran-on-cpu": Kind(EnvironmentProblem, "a network that should run on CUDA gave exactly the CPU's result"),
     "D19-below-opencv-floor": Kind(RefusedError, "the card is below what OpenCV's DNN CUDA backend takes"),
     "D20-cudnn-missing": Kind(EnvironmentProblem, "there is no cuDNN where it was looked for"),
     "D20-cudnn-headers-only": Kind(EnvironmentProblem, "cuDNN's headers are there, its library is not"),
@@ -38,7 +38,7 @@ KINDS: Dict[str, Kind] = {
     "D23-not-enough-memory": Kind(EnvironmentProblem, "there is not enough memory for even one compile job"),
     "D23-killed-for-memory": Kind(EnvironmentProblem, "the kernel ended a compiler because memory ran out"),
     "D24-hidden-download": Kind(EnvironmentProblem, "OpenCV's configure step tried to download a file"),
-    "D25-detection-failed": Kind(UnreadableError, "no architecture was said, and no card could be read"),
+    "D25-detection-failed": Kind(UnreadableError, "no architecture was given, and no card could be read"),
     "D25-all-architectures": Kind(EnvironmentProblem, "OpenCV was about to build for every architecture it knows"),
     "D26-not-for-this-cuda": Kind(RefusedError, "this CUDA toolkit makes no code for the card"),
     "D29-shadowed": Kind(EnvironmentProblem, "another cv2 is imported than the one that was built"),
@@ -63,7 +63,7 @@ KINDS: Dict[str, Kind] = {
 
 
 def failure(identity: str, message: str, next_step: str) -> GpuhostError:
-    """The exception of a kind; its message begins with the id."""
+    """Return the exception for a kind of failure; its message begins with the kind's id."""
     return KINDS[identity].error(f"[{identity}] {message}", next_step)
 
 

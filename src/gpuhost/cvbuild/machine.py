@@ -99,7 +99,7 @@ def tools(cmake_min: str, executable: str) -> Tools:
 
 
 def processor(cpuinfo: str) -> str:
-    """The best class of CPUS that a processor belongs to, from the text of /proc/cpuinfo."""
+    """The best class of CPUS that a CPU belongs to, from the text of /proc/cpuinfo."""
     match = re.search(r"^flags\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
     flags = set(match.group(1).split()) if match else set()
     found = next((name for name, needs in CPUS.items() if flags.issuperset(needs)), None)

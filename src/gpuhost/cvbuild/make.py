@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 #: FindCUDA runs nvcc twice for each file, the first time for its dependencies. The sources are sealed, so nothing can
 #: change that a dependency would tell; and nvcc itself goes through ccache.
 WRAPPER = """#!/bin/sh
-# Written by gpuhost: nvcc behind ccache, and no dependency pass (the sources are sealed by checksum). The processor's
+# Written by gpuhost: nvcc behind ccache, and no dependency pass (the sources are sealed by checksum). The CPU's
 # half of a CUDA file only launches what runs on the card: it is compiled with -O1, which comes after CMake's -O3.
 case " $* " in
 *" -M "*)
@@ -160,7 +160,7 @@ def carry_out(
 
 
 def take_sources(plan: Plan, places: Places, given: List[Path], fresh: bool) -> str:
-    """Fetch and unpack the sources, or hold the unpacked ones against their seal; `fresh` unpacks changed ones anew."""
+    """Fetch and unpack the sources, or compare unpacked ones with their digest; `fresh` unpacks changed ones again."""
     folder = source_folder(places.work, plan.recipe)
     if folder.is_dir() and (sources.is_sealed(folder) or not fresh):
         sources.check_tree(folder)

@@ -15,7 +15,7 @@ from .commands import ask as answered
 from .commands import environment
 from .failures import failure
 
-#: The largest difference to the processor's answer, relative to the largest value: FP32 sums in another order, and
+#: The largest difference to the CPU's answer, relative to the largest value: FP32 sums in another order, and
 #: FP16 has a mantissa of 11 bits. Measured on a card: docs/reference/opencv-build.md.
 RELATIVE = {"fp32": 1e-3, "fp16": 2e-2}
 
@@ -64,7 +64,7 @@ def judge(answer: Json, facts: Json, site: Path, code: Dict[str, int], cards: Se
     held.append(f"the library holds code for exactly {', '.join(f'{c} ({n} times)' for c, n in sorted(code.items()))}")
     if answer.get("cpu_shape") != [1, 32, 32, 32]:
         raise failure("B-import-failed", f"The DNN module answers {answer.get('cpu_shape')}.", "Build again: --fresh")
-    held.append("a small Darknet network runs on the processor")
+    held.append("a small Darknet network runs on the CPU")
     unproven = list(answer["unasked"])
     if answer["devices"] < 1:
         if cards:
@@ -122,7 +122,7 @@ def same_build(answer: Json, facts: Json) -> List[str]:
 
 
 def on_card(answer: Json) -> List[str]:
-    """What a card shows: memory comes back as it was, and a network's answer is close to, yet not, the processor's."""
+    """What a card shows: memory comes back as it was, and a network's answer is close to, yet not, the CPU's."""
     if answer.get("round_trip") is not True:
         raise failure("D29-no-device", "A picture sent to the card came back changed.", "Look at dmesg for Xid.")
     held = [f"{answer['devices']} device(s), a GpuMat comes back as it was sent"]
@@ -133,16 +133,16 @@ def on_card(answer: Json) -> List[str]:
         if row["identical"]:
             raise failure(
                 "D18-ran-on-cpu",
-                f"A network asked to run on CUDA ({name}) gave exactly the processor's answer: it did not run there.",
+                f"A network asked to run on CUDA ({name}) gave exactly the CPU's answer: it did not run there.",
                 "Look at OpenCV's warnings: OPENCV_LOG_LEVEL=DEBUG.",
             )
         if not row["relative"] <= limit:
             raise failure(
                 "B-wrong-architectures",
-                f"A network on CUDA ({name}) is {row['relative']:.2g} away from the processor's answer.",
+                f"A network on CUDA ({name}) is {row['relative']:.2g} away from the CPU's answer.",
                 "Build again: --fresh",
             )
-        held.append(f"a network on CUDA ({name}) is {row['relative']:.1g} away from the processor's answer, not equal")
+        held.append(f"a network on CUDA ({name}) is {row['relative']:.1g} away from the CPU's answer, not equal")
     return held
 
 

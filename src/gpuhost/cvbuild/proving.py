@@ -55,7 +55,7 @@ def difference(ours: Any, theirs: Any) -> Dict[str, Any]:
 
 
 def on_card(cv2: Any, answer: Dict[str, Any]) -> None:
-    """What only a card can show: a round trip through its memory, and a network's answer against the processor's."""
+    """What only a card can show: a round trip through its memory, and a network's answer against the CPU's."""
     import numpy as np
 
     picture = np.random.RandomState(3).randint(0, 256, (48, 64, 3)).astype(np.uint8)

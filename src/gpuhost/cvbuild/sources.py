@@ -174,7 +174,7 @@ def check_tree(folder: Path) -> None:
         raise failure(
             "B-sources-tampered",
             f"The unpacked sources in {folder} are not what was unpacked.",
-            "Run the same command with --fresh: the sources are unpacked anew.",
+            "Run the same command with --fresh: the sources are unpacked again.",
         )
 
 

@@ -1,1 +1,1 @@
-"""Known causes behind failed checks, as tables. Python 3.6."""
+"""Known causes of failed checks, as tables. Python 3.6."""

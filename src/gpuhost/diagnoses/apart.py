@@ -10,8 +10,8 @@ from typing import Dict, Iterable, List, NamedTuple, Tuple
 from .base import Diagnosis
 
 RULE = (
-    "Several causes of one message stand in this order: first those that any machine can have, then those that need "
-    "something special, which is named; within each by the number of public reports that it was written from."
+    "If a message has several causes, those that any machine can have come first, then those that need something "
+    "special, which is named. Within each group the causes with the most public reports come first."
 )
 SECURE_BOOT, IN_CONTAINER = "with Secure Boot on", "in a container"
 
@@ -38,7 +38,7 @@ BY_ID: Dict[str, Apart] = {
     "D09": Apart(2, "", "`ls /run/reboot-required` finds the file, or `uname -r` is older than the newest in /boot."),
     "D10": Apart(5, "", "`lsmod | grep ^nouveau` lists it, and `lsmod | grep ^nvidia` lists nothing."),
     "D11": Apart(6, SECURE_BOOT, "`mokutil --sb-state` says enabled, and `modprobe nvidia` is refused for its key."),
-    "D12": Apart(4, SECURE_BOOT, "`mokutil --list-new` lists a key that waits, or the module's is not enrolled."),
+    "D12": Apart(4, SECURE_BOOT, "`mokutil --list-new` lists a pending key, or the module's key is not enrolled."),
     "D13": Apart(4, "", "`dmesg | grep NVRM` says that this driver ignores or does not support the card."),
     "D14": Apart(3, "", "`nvidia-smi` works, and `ls /dev/nvidia-uvm` finds nothing."),
     "D15": Apart(3, "", "The CUDA version at the top of `nvidia-smi` is lower than that of the toolkit."),
@@ -46,35 +46,35 @@ BY_ID: Dict[str, Apart] = {
     "D17": Apart(5, "", "`nvidia-smi --query-gpu=compute_cap --format=csv` is not what the library was built for."),
     "D18": Apart(3, "", "`python3 -c 'import cv2; print(cv2.getBuildInformation())'` says NO for CUDA or cuDNN."),
     "D19": Apart(4, "with OpenCV 4.2", ""),
-    "D20": Apart(6, "", "`grep CUDNN CMakeCache.txt` in the build's folder shows what CMake took."),
+    "D20": Apart(6, "", "`grep CUDNN CMakeCache.txt` in the build's folder shows what CMake found."),
     "D21": Apart(4, "", "`grep NOTFOUND CMakeCache.txt` in the build's folder names the part."),
     "D22": Apart(2, "", "`g++ --version` is newer than the message allows."),
     "D23": Apart(4, "", "`dmesg | grep -i 'out of memory'` names cc1plus or cicc."),
     "D24": Apart(3, "", "CMakeDownloadLog.txt in the build's folder names the file."),
     "D25": Apart(5, "", ""),
-    "D26": Apart(3, "", "`nvcc --list-gpu-arch` does not list the card's."),
-    "D27": Apart(2, "", "The same in single precision works."),
+    "D26": Apart(3, "", "`nvcc --list-gpu-arch` does not list the card's architecture."),
+    "D27": Apart(2, "", "The same program works in single precision."),
     "D28": Apart(4, "", "The second run of the same program is fast."),
-    "D29": Apart(3, "", "`python3 -c 'import cv2; print(cv2.__file__)'` prints another place than the build's."),
+    "D29": Apart(3, "", "`python3 -c 'import cv2; print(cv2.__file__)'` is not in the build's environment."),
     "D30": Apart(6, "", "`ldconfig -p` does not list the library under the name that the message has."),
     "D31": Apart(2, "", "`ldconfig -p | grep libcudnn` lists another copy first."),
     "D32": Apart(2, "", "`nvidia-smi` shows the memory in use, and by which process."),
     "D33": Apart(3, "", "`nvidia-smi --query-gpu=compute_cap --format=csv` is below what the message wants."),
     "D34": Apart(3, "", "`pip --version` is below 19, or the release has no wheel for this `python3 --version`."),
-    "D35": Apart(2, "", "`ps aux | grep -E 'apt|dpkg|unattended'` shows who is at work."),
+    "D35": Apart(2, "", "`ps aux | grep -E 'apt|dpkg|unattended'` shows which process it is."),
     "D36": Apart(1, "", ""),
     "D37": Apart(0, "", "`modinfo nvidia` and `command -v nvidia-smi` find nothing."),
     "D38": Apart(0, "", "`grep -l 0x10de /sys/bus/pci/devices/*/vendor` finds nothing."),
-    "D39": Apart(0, IN_CONTAINER, "`ls /dev/nvidia*` finds nothing in the container, and finds them on its machine."),
+    "D39": Apart(0, IN_CONTAINER, "`ls /dev/nvidia*` finds nothing in the container, but finds nodes on its machine."),
     "D40": Apart(0, "", "`nvidia-smi` works, and `ldconfig -p | grep libcuda.so.1` finds nothing."),
     "D41": Apart(0, "", "`printenv CUDA_VISIBLE_DEVICES` prints something, or an empty line."),
     "D42": Apart(0, "", "`python3 -c 'import torch; print(torch.version.cuda)'` prints None."),
-    "D43": Apart(0, "", "The same command works as root; `ls -l /dev/nvidia*` shows who may."),
+    "D43": Apart(0, "", "The same command works as root; `ls -l /dev/nvidia*` shows who has access."),
     "D44": Apart(0, "", "`grep -rw nvidia /etc/modprobe.d /proc/cmdline` finds blacklist, off or false."),
     "D45": Apart(0, "with NVSwitches", "`systemctl status nvidia-fabricmanager` is not active."),
     "D46": Apart(0, "", "`nvidia-smi` says that the GPU requires a reset."),
     "D47": Apart(0, "on a card with MIG", "MIG is enabled, and `nvidia-smi mig -lgi` lists no instance."),
-    "D48": Apart(0, "", "`ldconfig -p | grep libcuda.so.1` or `printenv LD_LIBRARY_PATH` names a folder compat."),
+    "D48": Apart(0, "", "`ldconfig -p | grep libcuda.so.1` or `printenv LD_LIBRARY_PATH` names a folder `compat`."),
     "D49": Apart(0, IN_CONTAINER, "`grep -h libcuda.so /etc/cdi/*` names another version than the driver has."),
     "D50": Apart(0, "", "`uname -r` is older than the newest in /boot, and a reboot does not change that."),
     "D51": Apart(0, "", "`printenv LD_LIBRARY_PATH` or `ldconfig -p | grep libcudnn` leads to another toolkit first."),

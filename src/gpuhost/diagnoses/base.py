@@ -17,7 +17,7 @@ class Sign(NamedTuple):
     """How a diagnosis shows at a check that has failed.
 
     `seen` looks at what was collected of the host; it is asked for failed checks only, and changes nothing. `remedy`
-    gives the command that mends it, where the check's own does not.
+    gives the command that fixes it, where the check's own does not.
     """
 
     check: str
@@ -26,7 +26,7 @@ class Sign(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """One known failure. `fix` says what mends it in general; a sign's remedy is what to type on the host that has it.
+    """One known failure. `fix` says what fixes it in general; a sign's remedy is what to type on the host that has it.
 
     `elsewhere` are other parts of the project that give it; tests/unit/elsewhere.json names the test that shows each.
     `by_hand` gives the command on a host that gpuhost has not provisioned, where the check's own would not do.

@@ -128,8 +128,8 @@ def module_again(seen: "Seen") -> str:
     if of == ZYPPER and is_dkms(seen):
         return on_host(f"zypper install kernel-default-devel && dkms autoinstall -k {release} && reboot")
     if of == ZYPPER:
-        anew = f"install the one with -kmp- anew (zypper install --force), so that it is built for {release}"
-        return on_host(f"zypper search --installed-only nvidia # {anew}")
+        again = f"install the one with -kmp- again (zypper install --force), so that it is built for {release}"
+        return on_host(f"zypper search --installed-only nvidia # {again}")
     return ""
 
 
@@ -155,13 +155,13 @@ def unpinned(seen: "Seen") -> str:
 
 
 def new_menu(of: str) -> str:
-    """What makes GRUB's menu anew from its settings."""
+    """What regenerates GRUB's menu from its settings."""
     made = {APT: "update-grub", PACMAN: "grub-mkconfig -o /boot/grub/grub.cfg"}
     return made.get(of, "grub2-mkconfig -o /boot/grub2/grub.cfg")
 
 
 def without_nouveau(seen: "Seen") -> str:
-    """D10: blacklist nouveau, make the initramfs anew, boot."""
+    """D10: blacklist nouveau, make the initramfs again, boot."""
     renew = INITRAMFS.get(family(seen))
     if renew is None:
         return ""
@@ -305,9 +305,9 @@ def into_container(seen: "Seen") -> str:
 
 
 def specification(seen: "Seen") -> str:
-    """D49: the CDI specification anew, in the files that are stale here; from a container, on its machine."""
+    """D49: the CDI specification again, in the files that are stale here; from a container, on its machine."""
     if place(seen) == CONTAINER:
-        where = "on the machine that runs the container; then start the container anew"
+        where = "on the machine that runs the container; then restart the container"
         return on_host(f"nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml # {where}")
     files = stale_specifications(seen)
     return on_host(" && ".join(f"nvidia-ctk cdi generate --output={shlex.quote(name)}" for name in files))
@@ -390,7 +390,7 @@ def open_nodes(seen: "Seen") -> str:
         )
     if groups != ["root"] and all(found["mode"][4:6] == "rw" for found in closed.values()):
         names = shlex.quote(",".join(group for group in groups if group != "root"))
-        return on_host(f'usermod -aG {names} "${{SUDO_USER:-$(logname)}}" # then log in anew')
+        return on_host(f'usermod -aG {names} "${{SUDO_USER:-$(logname)}}" # then log in again')
     nodes = " ".join(shlex.quote(f"/dev/{name}") for name in sorted(closed))
     return on_host(f"chmod 0666 {nodes} # and at each start: NVreg_DeviceFileMode=0666 in /etc/modprobe.d")
 

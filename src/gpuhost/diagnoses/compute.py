@@ -83,7 +83,7 @@ def unset(row: "SearchPlace") -> str:
     files = " ".join(shlex.quote(str(file)) for file in row["files"])
     if not files:
         return on_host(f"unset {variable}")
-    return on_host(f"sed -E -i --follow-symlinks 's/^\\s*(export\\s+)?{variable}=/: # &/' {files}  # and log in anew")
+    return on_host(f"sed -E -i --follow-symlinks 's/^\\s*(export\\s+)?{variable}=/: # &/' {files}  # and log in again")
 
 
 def without_other_cudnn(seen: "Seen") -> str:
@@ -95,7 +95,7 @@ def without_other_cudnn(seen: "Seen") -> str:
 
 def without_strangers(component: "Framework", seen: "Seen") -> str:
     """The command that takes the first library that is not meant for an environment out of its way, or else makes the
-    environment anew.
+    environment again.
     """
     environment, names = ENVIRONMENTS[component], list(strangers(component, seen).values())
     otherwise = again(seen, environment)
@@ -155,7 +155,7 @@ TABLE = (
         "D15",
         "The driver is older than the toolkit needs",
         "CUDA's runtime refuses a driver that is older than its own release (error 35).",
-        "A newer driver or an older toolkit: plan anew, and the pair fits.",
+        "Make a new plan, which pairs the toolkit with a driver that is new enough.",
         signs=(
             Sign("cuda.driver"),
             Sign("opencv.cuda", lambda seen: tells(DRIVER_TOO_OLD, seen)),
@@ -174,7 +174,7 @@ TABLE = (
     Diagnosis(
         "D17",
         "The library holds no code for this card",
-        "It was built for other compute capabilities (CUDA_ARCH_BIN of a tutorial, or of the card before).",
+        "It was built for other compute capabilities (CUDA_ARCH_BIN from a tutorial, or for the previous card).",
         "Build it for the capabilities of the cards in the lock.",
         signs=(
             Sign("opencv.covers"),
@@ -194,7 +194,7 @@ TABLE = (
     ),
     Diagnosis(
         "D18",
-        "OpenCV's networks run on the processor",
+        "OpenCV's networks run on the CPU",
         "OpenCV was built without CUDA or without cuDNN, or pip's build took the place of the one that had them.",
         "Build it with both, and leave no other OpenCV in the environment.",
         signs=(
@@ -217,7 +217,7 @@ TABLE = (
         "D45",
         "The fabric manager does not run",
         "Cards that are joined by NVSwitches compute only after its service has set up the switches (error 802).",
-        "Install nvidia-fabricmanager in the very version of the driver, and start it.",
+        "Install nvidia-fabricmanager in exactly the driver's version, and start it.",
         signs=(
             Sign("cuda.answers", lambda seen: init_code(seen) == NOT_READY, by_hand.fabric_manager),
             Sign("opencv.cuda", lambda seen: tells(NO_FABRIC, seen), by_hand.fabric_manager),
@@ -228,9 +228,9 @@ TABLE = (
     ),
     Diagnosis(
         "D29",
-        "OpenCV counts no card",
-        "Another cv2 is imported than the one that was built (0 cards), or the driver is missing or too old (-1).",
-        "Take the other cv2 out of the environment; else mend the driver first.",
+        "OpenCV sees no card",
+        "The imported cv2 is not the one that was built (0 cards), or the driver is missing or too old (-1).",
+        "Remove the other cv2 from the environment; otherwise fix the driver first.",
         signs=(
             Sign("opencv.ours", shadowed),
             Sign("opencv.cuda", lambda seen: opencv(seen)["computed"]["cuda_devices"] < 1),
@@ -241,8 +241,8 @@ TABLE = (
     Diagnosis(
         "D30",
         "TensorFlow cannot load a CUDA library by its name",
-        "The toolkit is of another series than this TensorFlow names, or the linker does not know its folder.",
-        "The series that the lock pairs with this TensorFlow, known to the linker: playbooks/cuda.yml does both.",
+        "The toolkit's series is not the one that this TensorFlow needs, or the linker does not know its folder.",
+        "Install the series that the lock pairs with this TensorFlow, for the linker too: playbooks/cuda.yml does.",
         signs=(
             Sign("tensorflow.libraries"),
             Sign("tensorflow.gpu", lambda seen: says(seen, NOT_LOADED)),
@@ -260,7 +260,7 @@ TABLE = (
         "D31",
         "cuDNN is older than TensorFlow was built with",
         "TensorFlow takes the same major version and the same minor or a later one; another copy came first.",
-        "The locked cuDNN, and no other copy in the linker's way.",
+        "Install the locked cuDNN, and remove other copies from the linker's search path.",
         signs=(
             Sign("tensorflow.cudnn", remedy=without_other_cudnn),
             Sign("tensorflow.computes", lambda seen: says(seen, OTHER_CUDNN)),
@@ -270,8 +270,8 @@ TABLE = (
     Diagnosis(
         "D51",
         "An environment loads the CUDA libraries of another one",
-        "A folder in LD_LIBRARY_PATH, or first in the linker's list, has others of the same names; or a file is gone.",
-        "Take that folder out of the way: each environment here finds its own, and none needs the variable.",
+        "A folder in LD_LIBRARY_PATH, or first in the linker's list, has libraries of these names; or a file is gone.",
+        "Remove that folder from the search path: each environment here finds its own libraries without the variable.",
         signs=(
             Sign("opencv.libraries", remedy=partial(without_strangers, "opencv")),
             Sign("tensorflow.own", remedy=partial(without_strangers, "tensorflow")),
@@ -286,8 +286,8 @@ TABLE = (
     Diagnosis(
         "D33",
         "TensorFlow ignores the card",
-        "The wheel holds no code for the card's compute capability, so TensorFlow passes it over.",
-        "A TensorFlow whose wheels hold code for the card: plan anew.",
+        "The wheel holds no code for the card's compute capability, so TensorFlow skips the card.",
+        "Make a new plan, which chooses a TensorFlow whose wheels hold code for the card.",
         signs=(
             Sign("tensorflow.gpu", lambda seen: says(seen, IGNORED)),
             *of_python(says_in_python(IGNORED), "tensorflow"),
@@ -301,7 +301,7 @@ TABLE = (
     Diagnosis(
         "D32",
         "The card's memory is full",
-        "Another program has taken it, mostly a TensorFlow that took all of it at its start.",
+        "Another program has allocated it, usually a TensorFlow that takes all of it when it starts.",
         "End the other program, or let it take memory as it needs it (memory growth).",
         signs=tuple(
             Sign(
@@ -322,32 +322,32 @@ TABLE = (
     Diagnosis(
         "D27",
         "Half precision is slow or fails",
-        "Cards below 5.3 have no such arithmetic and most before 7.0 are slow at it; some shapes find no algorithm.",
-        "Single precision, which is what the benchmark and the detector take unless they are told otherwise.",
+        "Cards below 5.3 cannot compute it and most before 7.0 are slow at it; cuDNN has no algorithm for some shapes.",
+        "Use single precision, which is the default of the benchmark and the detector.",
         elsewhere=("gpuhost bench",),
         messages=("cuDNN did not return a suitable algorithm for convolution",),
     ),
     Diagnosis(
         "D28",
         "The first run takes a minute",
-        "The driver compiles PTX for the card, or CUDA and cuDNN are loaded and set up at their first use.",
-        "Code for the card itself; and a warm-up that is not counted, as the benchmark makes it.",
+        "The driver compiles PTX for the card, or CUDA and cuDNN are loaded and initialised at their first use.",
+        "Use a library with machine code for the card, and do not time the first runs; the benchmark warms up first.",
         elsewhere=("gpuhost bench",),
     ),
     Diagnosis(
         "D34",
         "pip finds no TensorFlow",
         "The pip of Ubuntu 18.04 does not know today's wheel tags, or the Python has no wheel.",
-        "A newer pip before anything else, and a Python that the release has wheels for.",
+        "Upgrade pip first, and use a Python that the release has wheels for.",
         never="each environment gets the locked pip first, and then every wheel by its file name and checksum",
         elsewhere=("site.yml",),
         messages=("No matching distribution found for tensorflow",),
     ),
     Diagnosis(
         "D42",
-        "The framework is a build for the processor",
-        "The package index has builds with CUDA and without, and an installer took one without.",
-        "Install the build with CUDA, of a series that the driver serves.",
+        "The framework is a CPU-only build",
+        "The package index has builds with and without CUDA, and the installer chose one without.",
+        "Install the build with CUDA, of a series that the driver supports.",
         signs=of_python(is_for_processor, "tensorflow", "torch"),
         by_hand=by_hand.framework,
         messages=("Torch not compiled with CUDA enabled", "torch.cuda.is_available() * False"),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def without_newer_kernel(seen: "Seen") -> str:
-    """The command that lets the driver's kernel boot again; where that one is gone, what installs the driver anew.
+    """The command that lets the driver's kernel boot again; where that one is gone, what installs the driver again.
 
     A kernel that runs is not removed: its package asks first, and advises against it. The driver is brought to it.
     """
@@ -156,10 +156,10 @@ def is_hidden(seen: "Seen") -> bool:
 TABLE = (
     Diagnosis(
         "D13",
-        "This driver does not serve this card",
-        "The branch has dropped the card's generation, or the card needs the other modules: open modules from "
+        "This driver does not support this card",
+        "The branch has dropped the card's generation, or the card needs the other kind: open modules from  "
         "Blackwell on, closed ones before Turing.",
-        "Plan anew: the last branch that serves the card is chosen, with the modules it needs.",
+        "Make a new plan, which chooses the last branch that supports the card, with the modules that it needs.",
         # A card that the driver passes over gets no node of its own, so that the nodes are missed first.
         signs=(
             Sign("driver.module", other_flavour),
@@ -182,8 +182,8 @@ TABLE = (
     Diagnosis(
         "D48",
         "The toolkit's libcuda is loaded before the driver's",
-        "cuda-compat lets an older driver serve a newer toolkit, on some data-centre cards only; it fails elsewhere.",
-        "Take its folder out of the loader's way, or the package out; the driver brings the libcuda that fits it.",
+        "cuda-compat lets an older driver run a newer toolkit, on some data-centre cards only; it fails elsewhere.",
+        "Remove its folder from the search path, or remove the package; the driver has a matching libcuda of its own.",
         signs=(Sign("cuda.answers", loads_compat, by_hand.without_compat),),
         by_hand=by_hand.without_compat,
         messages=(
@@ -195,9 +195,9 @@ TABLE = (
     ),
     Diagnosis(
         "D49",
-        "Containers are given the libraries of another driver",
+        "Containers get the libraries of another driver",
         "The CDI specification was made before the driver was upgraded, or the image has libraries of its own.",
-        "Make the specification anew, and start the container anew; leave the driver's libraries out of images.",
+        "Generate the specification again and restart the container; keep the driver's libraries out of images.",
         signs=(
             Sign("cuda.cdi", remedy=by_hand.specification),
             Sign("driver.loaded", lambda seen: in_container(seen) and are_apart(seen), by_hand.specification),
@@ -308,7 +308,7 @@ TABLE = (
         "D10",
         "nouveau takes the card",
         "It is not blacklisted, or the initramfs was made before it was, so that it loads first.",
-        "Blacklist it, make the initramfs anew and reboot: playbooks/driver.yml does.",
+        "Blacklist it, rebuild the initramfs and reboot: playbooks/driver.yml does the first two.",
         signs=(Sign("driver.nouveau", remedy=without_nouveau), Sign("driver.loaded", held_by_nouveau)),
         elsewhere=("playbooks/driver.yml",),
         by_hand=by_hand.without_nouveau,
@@ -323,10 +323,10 @@ TABLE = (
     ),
     Diagnosis(
         "D44",
-        "A setting keeps the driver itself out",
-        "modprobe's configuration or the kernel's command line blacklists nvidia: a laptop's switch (prime-select), or "
-        "somebody, did that.",
-        "Switch back with the tool that wrote it, or take the words out where they are; a reboot alone does nothing.",
+        "A setting keeps the driver from loading",
+        "modprobe's configuration or the kernel's command line blacklists nvidia: prime-select on a laptop, or "
+        "somebody by hand, did that.",
+        "Switch back with the tool that wrote the setting, or remove it by hand; a reboot alone does not help.",
         signs=(Sign("driver.loaded", is_kept_out, by_hand.let_in),),
         by_hand=by_hand.let_in,
         messages=(
@@ -339,8 +339,8 @@ TABLE = (
     Diagnosis(
         "D09",
         "The new driver or kernel has not been booted yet",
-        "What was installed takes effect at the next start; until then the old kernel or module runs, or none.",
-        "Reboot, and verify after it.",
+        "What was installed takes effect at the next boot; until then the old kernel or module runs, or none.",
+        "Reboot, then verify.",
         signs=(Sign("driver.loaded"),),
         elsewhere=("site.yml",),
         by_hand=by_hand.reboot,
@@ -353,7 +353,7 @@ TABLE = (
         "D14",
         "nvidia-smi works, and CUDA says: unknown error",
         "The module nvidia_uvm is not loaded, or its device node was never made.",
-        "Load it and make the node: nvidia-modprobe -u -c=0, or a reboot where the packages' rules do it.",
+        "Load it and create the node: nvidia-modprobe -u -c=0, or reboot if the packages' udev rules do it.",
         signs=(
             Sign(
                 "driver.nodes",
@@ -375,7 +375,7 @@ TABLE = (
         "This user may not use the card",
         "The permissions of the device nodes let in root or one group only, or a container's device rules leave them "
         "out.",
-        "Join the group of the nodes, or let the driver make them for everybody, which is its default.",
+        "Join the group that owns the nodes, or let the driver open them to everybody, which is its default.",
         signs=(
             Sign("driver.cards", is_forbidden, by_hand.open_nodes),
             Sign("cuda.answers", lambda seen: init_code(seen) in NOT_OPENED and closed(seen) != "", by_hand.open_nodes),
@@ -390,8 +390,8 @@ TABLE = (
     Diagnosis(
         "D46",
         "The card waits for a reset",
-        "It has met an error after which the driver uses it no more until it is reset.",
-        "End the programs that use it, then reset it; where that is refused, start the machine again.",
+        "After a serious error the driver does not use the card until it is reset.",
+        "End the programs that use it, then reset it; if that is refused, reboot the machine.",
         signs=(Sign("driver.cards", waits_for_reset, by_hand.reset),),
         by_hand=by_hand.reset,
         messages=("GPU requires reset", "GPU Reset Required"),
@@ -399,8 +399,8 @@ TABLE = (
     Diagnosis(
         "D47",
         "MIG is enabled and has no instance",
-        "A card that is shared by MIG computes in its instances only; none was made, or a restart took them away.",
-        "Make an instance, or turn MIG off.",
+        "With MIG enabled a card computes only in its instances; none was created, or a reboot removed them.",
+        "Create an instance, or turn MIG off.",
         signs=(Sign("driver.cards", lambda seen: bool(without_instances(seen)), by_hand.instances),),
         by_hand=by_hand.instances,
         messages=("No MIG devices found", "no CUDA-capable device is detected", "CUDA_ERROR_NO_DEVICE"),
@@ -408,8 +408,8 @@ TABLE = (
     Diagnosis(
         "D16",
         "The card does not answer",
-        "It fell off the bus or could not be started: power, heat, its seat, firmware settings, or the card itself.",
-        "Read the kernel's lines, switch the machine off, look at cables, seat and fans; then start it again.",
+        "It fell off the bus or could not be started: power, heat, its slot, firmware settings, or the card itself.",
+        "Read the kernel's log, switch the machine off, check cables, slot and fans; then start it again.",
         signs=(Sign("driver.cards", is_lost, lambda seen: LOOK),),
         messages=(
             "RmInitAdapter failed",
@@ -422,7 +422,7 @@ TABLE = (
     Diagnosis(
         "D39",
         "The container was given no card",
-        "A container has the kernel of its machine and nothing else of the driver until its engine puts it in.",
+        "A container shares its machine's kernel, but has no other part of the driver until its engine adds it.",
         "Start it with the cards: --gpus all and nvidia-container-toolkit, or a CDI device.",
         signs=(
             Sign("driver.installed", in_container),
@@ -441,7 +441,7 @@ TABLE = (
         "D37",
         "There is no NVIDIA driver",
         "No module, no library and no tool of the driver is there; a CUDA toolkit does not bring one.",
-        "Install the distribution's driver, then start the machine again.",
+        "Install the distribution's driver, then reboot.",
         signs=(Sign("driver.installed", lambda seen: is_as_found(seen) and bool(missing_traces(seen))),),
         by_hand=by_hand.install,
         messages=(
@@ -454,15 +454,15 @@ TABLE = (
     Diagnosis(
         "D38",
         "There is no NVIDIA card",
-        "The PCI bus shows none: it is not seated or has no power, or a virtual machine was not given it.",
-        "See whether the bus lists it; else look at the machine, its firmware, or the settings of the virtual machine.",
+        "The PCI bus shows none: the card is loose or has no power, or a virtual machine was not given one.",
+        "Check whether the bus lists a card; if not, check the slot, the firmware, or the virtual machine's settings.",
         signs=(Sign("gpu.present", is_as_found),),
         messages=("no CUDA-capable device is detected", "No devices were found", "No NVIDIA GPU detected"),
     ),
     Diagnosis(
         "D40",
         "The driver's CUDA library is missing",
-        "libcuda.so.1 is a package of its own in most distributions, and the driver works without it.",
+        "libcuda.so.1 is in a separate package in most distributions, and the driver works without it.",
         "Install that package in the driver's own version.",
         signs=(Sign("cuda.library", lambda seen: answer(seen)["ended"] is None),),
         by_hand=by_hand.library,
@@ -471,8 +471,8 @@ TABLE = (
     Diagnosis(
         "D41",
         "A variable hides the card",
-        "CUDA_VISIBLE_DEVICES names no card, or one that is not there, so CUDA passes the others over.",
-        "Take the variable out, or name a card by its number or uuid as nvidia-smi -L lists it.",
+        "CUDA_VISIBLE_DEVICES names no card, or one that is not there, so CUDA ignores the others.",
+        "Unset the variable, or name a card by its number or uuid as nvidia-smi -L lists it.",
         signs=(Sign("cuda.answers", is_hidden, by_hand.shown_cards),),
         messages=("no CUDA-capable device is detected", "CUDA_ERROR_NO_DEVICE", "invalid device ordinal"),
     ),

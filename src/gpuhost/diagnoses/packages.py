@@ -68,7 +68,7 @@ TABLE = (
     Diagnosis(
         "D02",
         "The driver's packages were replaced, or are free to be",
-        "One package of the driver or its kernel was not on hold, and one is enough for an update.",
+        "A package of the driver or its kernel was not on hold, and an update needs only one.",
         "Install the locked driver again from the kept files, and hold everything that is installed of it.",
         signs=(Sign("driver.installed", has_replaced), Sign("guard.holds")),
         elsewhere=("playbooks/guard.yml",),
@@ -76,8 +76,8 @@ TABLE = (
     Diagnosis(
         "D03",
         "Unattended upgrades stop at the hold",
-        "unattended-upgrades plans an upgrade of what is on hold and gives up when it finds that it may not.",
-        "Put each held package on its blacklist: playbooks/guard.yml does, and proves it with a dry run.",
+        "unattended-upgrades plans to upgrade a held package, and gives up when it finds that it may not.",
+        "Add each held package to its blacklist: playbooks/guard.yml does, and proves it with a dry run.",
         signs=(Sign("guard.blacklist"),),
         elsewhere=("playbooks/guard.yml",),
         messages=(
@@ -89,7 +89,7 @@ TABLE = (
         "D07",
         "NVIDIA's repository cannot be read",
         "The key that it is signed with was replaced in April 2022, so apt refuses its lists (NO_PUBKEY).",
-        "Take the repository out: nothing of this stack comes from it.",
+        "Remove the repository: nothing in this stack comes from it.",
         signs=(Sign("host.sources-foreign", only_vendor_is_unknown, without_vendor),),
         by_hand=by_hand.new_keyring,
         messages=(
@@ -101,7 +101,7 @@ TABLE = (
         "D06",
         "Packages of several releases or sources are mixed",
         "A source of another release, or of a third party, offers packages of the stack under the same names.",
-        "Take the source out, and install again what came from it.",
+        "Remove the source, and reinstall what came from it.",
         signs=(Sign("host.sources-release"), Sign("host.sources-foreign")),
         elsewhere=(
             "site.yml",
@@ -125,7 +125,7 @@ TABLE = (
     ),
     Diagnosis(
         "D35",
-        "Another process has the package database",
+        "Another process has locked the package database",
         "The daily update, or the first start of a cloud image, is installing packages.",
         "Wait for it: the roles do, and say how long.",
         elsewhere=("playbooks/guard.yml",),
@@ -136,9 +136,9 @@ TABLE = (
     ),
     Diagnosis(
         "D36",
-        "The host to be rebooted is the one that gives the order",
-        "Ansible cannot reboot the machine that it runs on and go on.",
-        "Reboot, then type the same command again: it goes on where it stopped.",
+        "Ansible was to reboot the machine that it runs on",
+        "Ansible cannot reboot its own machine and then carry on.",
+        "Reboot, then type the same command again: it carries on where it stopped.",
         elsewhere=("site.yml",),
         messages=("Running reboot with local connection would reboot the control node",),
     ),

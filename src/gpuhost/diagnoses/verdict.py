@@ -181,8 +181,8 @@ def not_read(check: Check, missing: "List[Problem]", seen: "Seen", earlier: Dict
     told = "; ".join(f"{problem['what']} could not be read: {problem['error']}" for problem in missing[:2])
     for name, found in earlier.items():
         if found.status == FAIL and rests_on(BY_ID[name], first["what"], seen):
-            return result(check, skipped(check.title, f"{NOT_REACHED}{name}: {told}", f"First mend {name}."))
-    remedy = "Mend what the line says on the host, then verify again:\n./run pytest verify/"
+            return result(check, skipped(check.title, f"{NOT_REACHED}{name}: {told}", f"First fix {name}."))
+    remedy = "Fix what the line says on the host, then verify again:\n./run pytest verify/"
     return result(check, Outcome(FAIL, f"{check.title}, seen in what the host says", told, remedy))
 
 
@@ -202,7 +202,7 @@ def judge(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> Result:
         return result(check, skipped("a GPU, planned and locked", NO_GPU))
     cause = obstacle(check, earlier, seen)
     if cause is not None:
-        return result(check, skipped(check.title, f"{NOT_REACHED}{cause}", f"First mend {cause}."))
+        return result(check, skipped(check.title, f"{NOT_REACHED}{cause}", f"First fix {cause}."))
     missing = unread(check, seen)
     if missing:
         return not_read(check, missing, seen, earlier)

@@ -32,10 +32,10 @@ def is_twice(seen: "Seen") -> bool:
 TABLE = (
     Diagnosis(
         "D56",
-        "VirtualBox is there in two packagings",
-        "The distribution's packages and Oracle's own stand beside one another, and take each other's program and "
-        "modules away.",
-        "Shut the machines down, remove the one that is not wanted, and install the other one again. Machines stay.",
+        "VirtualBox is installed twice",
+        "The distribution's packages and Oracle's own are installed side by side, and overwrite each other's program "
+        "and modules.",
+        "Shut down all virtual machines, remove the unwanted one and reinstall the other; virtual machines are kept.",
         signs=(Sign("virtualbox.one", is_twice, only_one),),
         elsewhere=("playbooks/virtualbox.yml",),
         messages=(
@@ -76,7 +76,7 @@ TABLE = (
         "D54",
         "VirtualBox's modules and program are of two releases",
         "One of them was replaced by an update or by another packaging, or the older module is still loaded.",
-        "Reboot where only the loaded one is older; else install the locked release again.",
+        "Reboot if only the loaded module is older; otherwise reinstall the locked release.",
         signs=(Sign("virtualbox.release"), Sign("virtualbox.one")),
         elsewhere=("playbooks/virtualbox.yml",),
         messages=(
@@ -87,8 +87,8 @@ TABLE = (
     ),
     Diagnosis(
         "D55",
-        "KVM keeps the processor from VirtualBox",
-        "From kernel 6.12 on KVM takes the processor's virtualisation when it is loaded, and two cannot have it.",
+        "KVM has taken the CPU's virtualisation",
+        "From kernel 6.12 on KVM takes the CPU's virtualisation when it is loaded, and only one program can have it.",
         "Unload kvm_intel or kvm_amd while VirtualBox is used, or start the kernel with kvm.enable_virt_at_load=0.",
         signs=(Sign("virtualbox.processor"),),
         messages=(

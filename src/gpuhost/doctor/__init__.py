@@ -1,1 +1,1 @@
-"""Judging a host as it is found, without a lock, root or anything installed. Python 3.6."""
+"""Judging a host as it is, without a lock, without root and with nothing installed on it. Python 3.6."""

@@ -18,7 +18,7 @@ UNEXPLAINED = "What has no id is not recognised, and may have another cause. --b
 UNREADABLE = "It is not known whether CUDA works here: what decides it could not be read. What would let it be read:"
 #: So many checks that were not reached are named.
 FEW = 4
-#: On a machine that gpuhost has set up, whose lock is not at hand here.
+#: On a machine that gpuhost has set up, whose lock is not available here.
 OURS = (
     "gpuhost has set this machine up{stack}. Only its driver and CUDA were judged here; for the rest, where its "
     "playbooks were typed: ./run pytest verify/"

@@ -167,7 +167,7 @@ def run_command(argv: Sequence[str], timeout: float, over: Optional[int] = None)
 
 # A long command, with a log
 #
-# close_fds=False: the lock of `files.held` goes along, so that nobody starts anew beside a command that outlives us.
+# close_fds=False: the lock of `files.held` goes along, so that nobody starts again beside a command that outlives us.
 
 
 def follow(

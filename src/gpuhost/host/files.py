@@ -299,7 +299,7 @@ def sha256(path: Path) -> str:
 
 
 def digest(handle: IO[bytes]) -> str:
-    """Return the SHA-256 of an open file from its beginning, in hexadecimal."""
+    """Return the SHA-256 of an open file's complete content, as hex digits."""
     handle.seek(0)
     found = hashlib.sha256()
     for block in iter(lambda: handle.read(_BLOCK), b""):

@@ -115,7 +115,7 @@ def go_back(root: Path, number: int) -> bool:
             return False
         for target in store.describe(root, number)["links"].values():
             if not (root / target / store.MARKER).exists():
-                step = "Choose another generation, or plan anew: docs/runbooks/rebuild.md."
+                step = "Choose another generation, or plan again: docs/runbooks/rebuild.md."
                 raise UsageError(f"Generation {number} needs {target}, which is not complete.", step)
         note(root, number, BACK)
         try:

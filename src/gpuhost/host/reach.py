@@ -59,10 +59,10 @@ def tried(servers: Sequence[Server], connect: Callable[[Server], str] = connect)
 
 
 def problems(asked: Sequence[Json], try_all: Callable[[Sequence[Server]], Dict[Server, str]] = tried) -> List[str]:
-    """Say for each of `asked` why it cannot be fetched.
+    """Return, for each of the downloads `asked` that cannot be fetched, the reason.
 
-    Each has a name (`what`), addresses of which one will do (`urls`), and perhaps `proxies`, instead of those that the
-    variables name.
+    A download has a name (`what`), alternative addresses (`urls`), and optionally `proxies`, to use instead of those
+    that the environment variables name.
     """
     own = https.proxies()
     wanted: List[Tuple[str, List[Server]]] = []

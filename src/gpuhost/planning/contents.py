@@ -90,7 +90,7 @@ def added(lock: Lock, asked: Options, observation: Optional[Observation] = None)
     """Return the lock with what the options ask for besides; the same lock where it has all of it.
 
     An option that this release cannot serve is refused. VirtualBox is chosen for the kernel of the `observation`, and
-    anew where another version is asked for.
+    again where another version is asked for.
     """
     plan, contents, environments = lock["plan"], lock["contents"], lock["environments"]
     wanted = toolkits.wanted(plan, "cuda", asked.cuda_source, asked.cuda_extra)

@@ -1,4 +1,4 @@
-"""The .debs of a driver: everything of it that its package needs, and where the distribution keeps each file for good.
+"""The .debs of a driver: everything that its package needs, and where the distribution keeps each file permanently.
 
 Ordinary libraries that a driver needs are not among them: any version of these will do, and the archive has one. Pure.
 """
@@ -105,7 +105,7 @@ def file_name(package: Offered) -> str:
 
 
 def snapshot(archive: Archive, file: str) -> Optional[str]:
-    """Return the address at which the distribution keeps a file of its archive for good; None where it keeps none."""
+    """Return the permanent address of a file of the distribution's archive; None where the distribution has none."""
     place = _SNAPSHOTS.get(archive["label"])
     if place is None or not archive["date"] or archive["codename"].partition("-")[0] in _WITHOUT_SNAPSHOT:
         return None

@@ -69,8 +69,9 @@ def load_environment(name: str) -> CatalogEnvironment:
 
 
 def of_tensorflow(part: PlannedTensorflow) -> CatalogEnvironment:
-    """Return the lock of TensorFlow's environment by its part of a plan: with NVIDIA's wheels of a toolkit of its own
-    that the part names.
+    """Return the lock of TensorFlow's environment for TensorFlow's part of a plan.
+
+    If that part names a toolkit of TensorFlow's own, the lock includes NVIDIA's wheels of it.
     """
     lock = load_environment(present(part["environment"]))
     own = [toolkits.load_wheels(name) for name in toolkits.own_locks(part)]

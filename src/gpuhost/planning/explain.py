@@ -1,4 +1,4 @@
-"""Why there is no stack: the rules that block it, with their figures, and the nearest change that would do."""
+"""Why there is no stack: the rules that block it, with their figures, and the nearest changes that would help."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def summary(stack: Stack) -> str:
 
 
 def nearest(resolver: Resolver, request: Request) -> List[Near]:
-    """Changes that would do, nearest first: one demand dropped, another platform, the lowest capability that works."""
+    """Return changes that would help, nearest first: one demand dropped, another platform, the lowest capability."""
     found: List[Near] = []
     for name in request.concerned:
         if name in request.wanted:

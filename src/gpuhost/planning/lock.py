@@ -53,7 +53,7 @@ FILE = "stack.json"
 PENDING = ".new"
 #: A lock has about 5 kB. A larger file is refused before it is read.
 LARGEST = 1_000_000
-AGAIN = "Restore it from git, or make it anew: ./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true"
+AGAIN = "Restore it from git, or make it again: ./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true"
 
 
 class Place(NamedTuple):
@@ -122,7 +122,7 @@ def check(lock: Any, where: str, host: Optional[str] = None) -> Lock:
         named = printable(", ".join(hosts_of(found)), 200)
         raise LockError(
             f"The lock {where} is for {named}, not for {printable(host)}.",
-            f'Make one for {printable(host)} ({AGAIN.partition("make it anew: ")[2]}), or list it under "host".',
+            f'Make one for {printable(host)} ({AGAIN.partition("make it again: ")[2]}), or list it under "host".',
         )
     return found
 

@@ -102,13 +102,13 @@ def sweep(folder: Path) -> None:
 
 
 def names_in(paths: List[Path]) -> Set[str]:
-    """Return the names of PEP 751 files that stand in files."""
+    """Return the names of the PEP 751 files that locks or other files mention."""
     texts = [content(path, lock.LARGEST).decode("utf-8", "replace") for path in paths]
     return {match.group() for text in texts for match in pylocks.NAME.finditer(text)}
 
 
 def upgrade(file: Path) -> bool:
-    """Write a lock of an earlier release anew, closed with what the catalog of this one has; whether it had to be.
+    """Write a lock of an earlier release again, closed with what the catalog of this one has; whether it had to be.
 
     Its plan stays as it is. A `LockError` where the catalog does not have what the plan names.
     """

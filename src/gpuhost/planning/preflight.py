@@ -87,7 +87,7 @@ def platform_row(catalog: Catalog, observation: Observation) -> Optional[Json]: 
 
 
 def problems(observation: Observation, catalog: Optional[Catalog] = None, untested: Optional[str] = None) -> List[str]:
-    """Everything that forbids a run, each with the command that mends it.
+    """Everything that forbids a run, each with the command that fixes it.
 
     `untested` is for a run that installs: what was typed of a host that is taken for another platform.
     """
@@ -129,7 +129,7 @@ def unread_problems(observation: Observation) -> List[str]:
     told = {p["file"] for p in observation["apt"]["problems"]}
     passed_over = UNPLANNED if observation["gpus"] else (*UNPLANNED, "mokutil *")
     return [
-        f"{p['what']} could not be read ({p['error']}). Mend that first: a plan rests on it."
+        f"{p['what']} could not be read ({p['error']}). Fix that first: a plan rests on it."
         for p in observation["problems"]
         if p["what"] not in told and not any(fnmatchcase(p["what"], pattern) for pattern in passed_over)
     ]

@@ -85,9 +85,9 @@ def generation_of(found: Resolver, pci_id: str) -> Optional[str]:
 
 
 def refuse_dead(observation: Observation) -> None:
-    """Refuse a card that is on the bus and does not answer the driver that is loaded for it: no stack mends that."""
+    """Refuse a card that is on the bus and does not answer the driver that is loaded for it: no stack fixes that."""
     nvidia = observation["nvidia"]
-    # Where library and module are of two versions, nvidia-smi fails for every card; a rebuild or a reboot mends it.
+    # Where library and module are of two versions, nvidia-smi fails for every card; a rebuild or a reboot fixes it.
     if not nvidia["module_loaded"] or "mismatch" in nvidia["smi"]["message"]:
         return
     for row in observation["gpus"]:

@@ -97,7 +97,7 @@ def refuse_unread(observation: Observation) -> None:
     for problem in observation["problems"]:
         if any(fnmatchcase(problem["what"], source) for source in READ):
             raise UnreadableError(
-                f"{problem['what']} could not be read: {problem['error']}", "Mend that on the machine, then plan again."
+                f"{problem['what']} could not be read: {problem['error']}", "Fix that on the machine, then plan again."
             )
 
 
@@ -175,7 +175,7 @@ def switched_off(observation: Observation) -> str:
     if not told or (observation["gpus"] and bbswitch != "OFF" and prime != "intel"):
         return ""
     state = "is switched off" if observation["gpus"] else "is not on the PCI bus, perhaps because it is switched off"
-    return f"the NVIDIA card of this laptop {state} ({', '.join(told)}): prime-select nvidia, reboot, and plan anew"
+    return f"the NVIDIA card of this laptop {state} ({', '.join(told)}): prime-select nvidia, reboot, and plan again"
 
 
 def keeper(card: OtherFunction) -> str:

@@ -77,7 +77,7 @@ def merged(held: LockedEnvironment, more: LockedEnvironment) -> LockedEnvironmen
         told = ", ".join(f"{row['name']} {row['version']} and {own[row['name']]['version']}" for row in apart)
         raise RefusedError(
             f"The detection service and the environment need different packages: {told}.",
-            "Plan anew: ./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true",
+            "Plan again: ./run ansible-playbook playbooks/plan.yml -e gpu_stack_relock=true",
         )
     packages = [*held["packages"], *(row for row in rows if row["name"] not in own)]
     return {**held, "packages": sorted(packages, key=lambda row: str(row["name"]))}
@@ -127,7 +127,7 @@ def asked(
 
 
 def on(lock: Lock, device: str) -> str:
-    """Return the device that the service computes on: never the processor where a card is locked."""
+    """Return the device that the service computes on: never the CPU where a card is locked."""
     locked = device_of(lock)
     if device and device.startswith("cuda") != (locked == "cuda"):
         raise UsageError(

@@ -194,7 +194,7 @@ def with_older_kernels(found: Resolver, part: ArchiveDriver, old: ArchiveDriver,
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:  # Json: drivers, wherever they come from
-    """Return whether two drivers are the same files; where these are kept for good may differ."""
+    """Return whether two drivers consist of the same files, even if the addresses of their permanent copies differ."""
     if "packages" not in one:
         other = {key: value for key, value in other.items() if key != "packages"}
     return digest(one, "") == digest(other, "")

@@ -173,7 +173,7 @@ def upstream(package_version: str) -> Optional[str]:
 def archive_row(catalog: Catalog, platform: str, package_version: str) -> Json:  # Json: a row of the catalog
     """Return the catalog's row of a package, or what it knows of another package of the same release.
 
-    A later package keeps what an earlier one compiles against, and may mend what that one failed with.
+    A later package keeps what an earlier one compiles against, and may fix what that one failed with.
     """
     held = catalog.virtualbox["archives"].get(platform, {"packages": [], "component": ""})
     plain: Json = {"version": upstream(package_version), "package_version": package_version, "platform": platform}

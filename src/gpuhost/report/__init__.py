@@ -1,1 +1,1 @@
-"""What verification found, as a table, JUnit, HTML, pictures, a support bundle and a history."""
+"""The results of verification, as a table, JUnit, HTML, charts, a support bundle and a history."""

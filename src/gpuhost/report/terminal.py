@@ -78,7 +78,7 @@ def show_plan(console: Console, plan: Plan, markdown: bool = False) -> None:
 
 
 def show_refusal(console: Console, plan: Plan) -> None:
-    """Print why there is no stack and what would do."""
+    """Print why there is no stack and what would help."""
     console.print("[bold red]refused[/]: no stack keeps all the rules", highlight=False)
     for reason in plan["reasons"]:
         console.print(

@@ -48,7 +48,7 @@ class _Event:
         self.settled = False
 
     def was_told(self, one: Object) -> bool:
-        """Return whether an object has had its alert; objects may be joined anew, so its sightings are asked."""
+        """Return whether an object has had its alert; objects may be joined again, so its sightings are asked."""
         if one.is_known and one.place is not None and one.place.told:
             return True
         return not self.told.isdisjoint(one.sightings)

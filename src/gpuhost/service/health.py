@@ -1,4 +1,4 @@
-"""Whether the service can answer, and where it cannot, which known failure of the host that is and what mends it."""
+"""Whether the service can answer, and where it cannot, which known failure of the host that is and what fixes it."""
 
 import re
 import threading
@@ -17,7 +17,7 @@ from ..types import Json
 from ..yolo.table import DeviceError
 
 STARTING, READY, REFUSED, FAILING, STOPPING = "starting", "ready", "refused", "failing", "stopping"
-#: Travels with the service: which diagnosis stands at which check, with what mends it (shipping/tree.py writes it).
+#: Travels with the service: which diagnosis stands at which check, with what fixes it (shipping/tree.py writes it).
 TABLE = Path(__file__).resolve().parent / "diagnoses.json"
 #: The record of the watch, in the folder of the records.
 WATCHED = "watch.json"
@@ -28,7 +28,7 @@ OF_BUILD, OF_DEVICE = {"not_built": "D18"}, {"fell_back": "D18", "no_card": "D29
 OF_ANYTHING, OF_NONE = "no CUDA-capable device is detected", "D38"
 #: A diagnosis that the watch itself has named.
 _NAMED = re.compile(r"\bD[0-9]{2}\b")
-VERIFY = "On the controller: ./run pytest verify/ names the cause and the command that mends it."
+VERIFY = "On the controller: ./run pytest verify/ names the cause and the command that fixes it."
 STARTS = "The networks are being opened and proved."
 #: Of a finding of the watch, which names a few packages with two versions each and ends with what follows from it.
 LONGEST = 1000

@@ -137,7 +137,7 @@ class Jobs:
         return True
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Release the place that a request has taken."""
         self.inside -= 1
 
     async def detect(

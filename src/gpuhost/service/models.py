@@ -71,7 +71,7 @@ def opened(model: Model, settings: Settings) -> Served:
     """Open one network."""
     detector = _detector(model, settings)
     network, noise = detector.network, noise_blob(detector.size)
-    # OpenCV on the processor gains nothing from a batch, and pays for each change of its size.
+    # OpenCV on the CPU gains nothing from a batch, and pays for each change of its size.
     batch = best_batch(network.forward_batch, noise) if network.device.on_card else 1
     expected = network.forward_batch(repeated(noise, batch))[0]
     return Served(model.name, detector, batch, noise, [np.array(head) for head in expected])

@@ -105,7 +105,7 @@ def checked(found: Any, name: str = "given") -> Settings:
     _must(not missing, name, f"lack {', '.join(missing)}")
     _must(found["schema"] == SCHEMA, name, f"are of schema {printable(found['schema'], 20)}, not {SCHEMA}")
     device = _text(found, "device", name)
-    _must(device != _AUTO, name, "ask for the device auto, which may be the processor: name the device of the lock")
+    _must(device != _AUTO, name, "ask for the device auto, which may be the CPU: name the device of the lock")
     models = _models(found["models"], name)
     default = _text(found, "default_model", name)
     _must(default in [one.name for one in models], name, f"have no model {printable(default, 80)}, the default one")
@@ -215,4 +215,4 @@ def _must(good: bool, name: str, problem: str) -> None:
 
 def _again() -> str:
     """Return what to do about settings that are not right."""
-    return "Run site.yml again, which writes them, or mend the file."
+    return "Run site.yml again, which writes them, or fix the file."

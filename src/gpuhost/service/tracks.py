@@ -133,7 +133,7 @@ class Object:
 
     @property
     def is_known(self) -> bool:
-        """Return whether it stood there before this event, and has stayed."""
+        """Return whether the object was already standing there before this event, and has not moved away since."""
         return self.place is not None and (self.is_still or self.moved < self._rule.moved)
 
     @property
@@ -187,7 +187,7 @@ class Tracks:
         return frame in self._frames
 
     def add(self, shown: Picture) -> None:
-        """Take a picture that is not among them; a late one has everything joined anew."""
+        """Take a picture that is not among them; a late one has everything joined again."""
         late = bool(self._pictures) and shown.order < self._pictures[-1].order
         self._pictures.append(shown)
         self._frames.add(shown.frame)

@@ -159,7 +159,7 @@ class Device(TypedDict):
 
 
 class Kvm(TypedDict):
-    """What KVM has of the processor."""
+    """What KVM has of the CPU."""
 
     loaded: List[Literal["kvm_amd", "kvm_intel"]]
     at_load: Optional[bool]

@@ -339,14 +339,14 @@ ToolkitRow = Union[RunfileRow, TarballRow, WheelsRow]
 
 
 class Span(TypedDict):
-    """The first and the last version that will do."""
+    """The first and the last version that are accepted."""
 
     min: str
     max: str
 
 
 class Compilers(TypedDict):
-    """The first and the last GCC that will do; None where there is no bound."""
+    """The first and the last GCC that are accepted; None where there is no bound."""
 
     min: Optional[int]
     max: Optional[int]

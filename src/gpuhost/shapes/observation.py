@@ -233,7 +233,7 @@ Disk = TypedDict("Disk", {"/": Space, "/opt": Space}, total=False)
 
 
 class Cpu(TypedDict):
-    """The processor."""
+    """The CPU."""
 
     count: int
     model: str

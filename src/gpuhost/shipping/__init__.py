@@ -1,1 +1,1 @@
-"""Code on its way to a host, and the answers on their way back. The only room that sends or receives."""
+"""Sending code to a host, and receiving its answers. No other room sends or receives."""

@@ -1,1 +1,1 @@
-"""Collect a host and have it judged check by check: what `verify/` drives."""
+"""Collect data from a host and judge it check by check. Used by `verify/`."""

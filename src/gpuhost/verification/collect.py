@@ -196,7 +196,7 @@ def machine(run: Run, root: str) -> Union[Machine, Unread]:
         }
     return {
         "error": f"The host cannot be read. {ended(code, err)}",
-        "next_step": "Mend what the line says; the host needs Python 3.6 or newer.",
+        "next_step": "Fix what the line says; the host needs Python 3.6 or newer.",
     }
 
 

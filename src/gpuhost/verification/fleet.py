@@ -1,7 +1,7 @@
 """Hosts collected at once: a thread for each, so that a fleet takes as long as its slowest host.
 
 What was collected is judged later, host by host and check by check, as if each had been asked by itself, so the
-results are the same. The benchmarks are left out: two at once on machines that share a processor or a disk, as virtual
+results are the same. The benchmarks are left out: two at once on machines that share a CPU or a disk, as virtual
 machines do, would measure one another.
 """
 

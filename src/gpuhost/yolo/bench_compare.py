@@ -89,7 +89,7 @@ def photo_obstacles(first: Dict[str, Any], second: Dict[str, Any]) -> Tuple[List
     if a.get("kind") == "given":
         notes.append("the photos are the user's own; whether they are the same is not known")
     elif a.get("count") == b.get("count") and a.get("sha256") != b.get("sha256"):
-        notes.append("the made photos were written by different JPEG encoders")
+        notes.append("the generated photos were written by different JPEG encoders")
     return [], notes
 
 

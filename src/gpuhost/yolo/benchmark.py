@@ -25,7 +25,7 @@ from .table import check_offered, device_named
 SCHEMA = 1
 MODES = {"single": (SINGLE,), "offline": (OFFLINE,), "both": (SINGLE, OFFLINE)}
 BATCH_ON_CARD = 8
-"""Photos in a forward pass on a card. On a processor one, because more were not faster there in any measurement."""
+"""Photos in a forward pass on a card. On a CPU one, because more were not faster there in any measurement."""
 BATCHES_IN_A_ROUND, PHOTOS_IN_A_ROUND = 4, 8
 """With fewer the pipeline would be filling or emptying for most of a round."""
 MOST_DECODERS = 4

@@ -68,7 +68,7 @@ class Samples:
         self.boxes = array("I")
 
     def add(self, sample: Sample) -> None:
-        """One more photo."""
+        """Add the times of one more photo."""
         for column, seconds in zip(self.stages, sample.stages):
             column.append(seconds)
         self.boxes.append(sample.boxes)

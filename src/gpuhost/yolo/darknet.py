@@ -93,7 +93,9 @@ def _windows(last: Shape, channels: int, size: int, padding: int, stride: int) -
 
 
 def shape_behind(index: int, layer: Layer, last: Shape, shapes: Sequence[Shape]) -> Shape:
-    """The output shape of one layer behind the shape `last`; ValueError where what it joins does not fit."""
+    """Return the output shape of a layer whose input has the shape `last`.
+
+    Raise ValueError if the layers that it joins do not fit together."""
     if isinstance(layer, Conv):
         return _windows(last, layer.filters, layer.size, 2 * layer.padding, layer.stride)
     if isinstance(layer, MaxPool):

@@ -1,6 +1,6 @@
-"""ONNX Runtime, on the processor and on an NVIDIA card.
+"""ONNX Runtime, on the CPU and on an NVIDIA card.
 
-Asked for a card that it cannot use, ONNX Runtime warns on its log and computes on the processor. So its build is read
+Asked for a card that it cannot use, ONNX Runtime warns on its log and computes on the CPU. So its build is read
 first, for code that the card runs, and afterwards it is asked which provider it took.
 """
 
@@ -66,7 +66,7 @@ def _session(path: pathlib.Path, device: Device, open_sides: Dict[str, int]) -> 
         check_card(library)
     options = library.SessionOptions()
     options.intra_op_num_threads = threads()
-    # Threads that wait do not spin: beside other work that took half of the processor from this very network.
+    # Threads that wait do not spin: beside other work that took half of the CPU from this very network.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name_of_side, side in open_sides.items():
         options.add_free_dimension_override_by_name(name_of_side, side)

@@ -1,4 +1,4 @@
-"""OpenVINO on the processor, and on Intel graphics and neural processors where it finds them."""
+"""OpenVINO on the CPU, and on Intel graphics and neural processors where it finds them."""
 
 import pathlib
 import time

@@ -13,7 +13,7 @@ import numpy as np
 
 
 def cpu_model(text: str) -> Optional[str]:
-    """The processor's name in the text of /proc/cpuinfo; None where it has none (as on ARM)."""
+    """The CPU's name in the text of /proc/cpuinfo; None where it has none (as on ARM)."""
     for line in text.splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
@@ -85,7 +85,7 @@ def load_average() -> List[float]:
 
 
 def describe() -> Dict[str, Any]:
-    """The software and the processor, and the load before the measurement."""
+    """The software and the CPU, and the load before the measurement."""
     build = cv2.getBuildInformation()
     return {
         "opencv": cv2.__version__,

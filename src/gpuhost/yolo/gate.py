@@ -39,7 +39,7 @@ def size_of(files: ModelFiles) -> Size:
 
 
 def check(files: ModelFiles, work: pathlib.Path) -> Dict[str, Any]:
-    """Compare OpenCV on the CPU with the NumPy reference on a piece of a made photo: rel2 per head,
+    """Compare OpenCV on the CPU with the NumPy reference on a piece of a generated photo: rel2 per head,
     limit, size.
 
     The reference makes its own input from the pixels, so that a wrong scale or order of colours shows

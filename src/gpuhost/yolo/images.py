@@ -40,7 +40,7 @@ def bad(
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
-    """Return the bytes of a picture's file; ImageError when there is none, or something else, or too much."""
+    """Return the bytes of a picture's file. Raise ImageError if it is missing, not a regular file, or too large."""
     try:
         data = content(path, LARGEST_FILE)
     except FileNotFoundError as problem:

@@ -122,7 +122,7 @@ def synthetic_weights(model: str, work: pathlib.Path) -> pathlib.Path:
         raise EnvironmentProblem(
             f"NumPy {np.__version__} on this processor makes other synthetic weights than everywhere else: "
             f"{made.sha256}, not {expected['sha256']}.",
-            next_step="Use another NumPy, and report this with the processor's name.",
+            next_step="Use another NumPy, and report this with the CPU's name.",
         )
     return path
 

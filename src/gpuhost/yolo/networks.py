@@ -101,9 +101,9 @@ class Reorg(NamedTuple):
 
 
 class Yolo(NamedTuple):
-    """A detection head: which of the anchors (width, height in pixels of the input) it predicts, and
-    the spread of centres. With `new_coords` the layer before has applied the logistic function, and a size is
-    (2 x) squared in place of e to the x.
+    """A detection head: the anchors that it predicts boxes for (width, height in pixels of the input), and the scale of
+    centres. With `new_coords` the layer before it has already applied the logistic function, and a size is (2 x)
+    squared instead of e to the x.
     """
 
     mask: Tuple[int, ...]

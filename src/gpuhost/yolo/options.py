@@ -113,7 +113,7 @@ def add_bench(command: argparse.ArgumentParser, work_needed: bool = True) -> Non
         "--batch",
         type=int,
         metavar="N",
-        help="photos in a forward pass of the pipeline (default: 8 on a card, 1 on a processor)",
+        help="photos in a forward pass of the pipeline (default: 8 on a card, 1 on a CPU)",
     )
     command.add_argument(
         "--baseline",
@@ -169,7 +169,7 @@ def add_detect(command: argparse.ArgumentParser, work_needed: bool = True) -> No
     command.add_argument("--multi-label", action="store_true", help="every class above the confidence, not the best")
     command.add_argument("--classes", metavar="A,B", help="only these classes, by name")
     command.add_argument(
-        "--batch", type=int, metavar="N", help="pictures in a forward pass (default: 8 on a card, 1 on a processor)"
+        "--batch", type=int, metavar="N", help="pictures in a forward pass (default: 8 on a card, 1 on a CPU)"
     )
     _files(command, work_needed)
     _own(command)

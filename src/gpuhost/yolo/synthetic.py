@@ -26,7 +26,7 @@ SEED = 1
 WEIGHTS, BIASES, SCALES, MEANS, VARIANCES = range(5)
 
 INPUT_VARIANCE = 0.02
-"""Of a photo's pixels in [0, 1] around the mean of their neighbourhood (measured on the made photos,
+"""Of a photo's pixels in [0, 1] around the mean of their neighbourhood (measured on the generated photos,
 rounded).
 """
 ACTIVATION_VARIANCE = {"leaky": 0.770, "mish": 0.818, "linear": 1.0}
@@ -35,7 +35,7 @@ convolution aims at. With a mean of 0 half of the values would meet the bend at 
 would make a rounding error 100 times larger than with a mean of 1.
 """
 POOL_VARIANCE = 0.62
-"""Factor for the maximum over a window (fitted on the made photos)."""
+"""Factor for the maximum over a window (fitted on the generated photos)."""
 DIFFERENCE_VARIANCE = 1.0 / 6.0
 """Variance of the difference of two independent uniform values in [0, 1)."""
 

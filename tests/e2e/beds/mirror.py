@@ -81,7 +81,7 @@ class Mirror:
         path = self._path(other) if other else None
         self._serving().faults[f"/{artifact['sha256']}/{artifact['name']}"] = Fault(kind, count, path, **more)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """All faults are gone."""
         self._serving().faults.clear()
 

@@ -149,7 +149,7 @@ class VethNetwork:
             host(["ip", "netns", "delete", self.name])
         if f" {self.gateway}/32 " in host(["ip", "address", "show", "dev", "lo"]).stdout.decode():
             host(["ip", "address", "delete", f"{self.gateway}/32", "dev", "lo"])
-        # The pair goes with its namespace, but only when the last process in there is gone for good.
+        # The pair goes with its namespace, but only when the last process in there is gone permanently.
         if (Path("/sys/class/net") / self.link).exists():
             host(["ip", "link", "delete", self.link], check=False)
         if host(["nft", "list", "table", "ip", self.table], check=False).returncode == 0:

@@ -61,7 +61,7 @@ class Console:
         return _ESCAPES.sub(b"", self._raw).decode("utf-8", "replace")
 
     def forget(self) -> None:
-        """Begin anew: what was said before is not waited for."""
+        """Begin again: what was said before is not waited for."""
         self._raw = b""
 
     def listen(self, seconds: float) -> bool:

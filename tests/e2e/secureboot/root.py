@@ -110,7 +110,7 @@ def furnish(bed: Bed, public_key: str) -> None:
 
 
 def fewer_lists(bed: Bed) -> None:
-    """apt reads its lists anew each time it is asked, and those of all of Debian take it minutes in the machine."""
+    """apt reads its lists again each time it is asked, and those of all of Debian take it minutes in the machine."""
     bed.run(["sed", "-E", "-i", f"s/^(Suites:.*) {CODENAME}( |$)/\\1\\2/", SOURCES])
     bed.run(["apt-get", "update"])
 

@@ -261,7 +261,7 @@ def ask(machine: Guest, *argv: str) -> None:
 
 
 def at_the_console(machine: Guest, act: Callable[..., None], *words: str) -> None:
-    """Start the machine anew, do something at MokManager's screen, and wait until it is up."""
+    """Start the machine again, do something at MokManager's screen, and wait until it is up."""
     machine.off()
     machine.start()
     assert machine.console is not None

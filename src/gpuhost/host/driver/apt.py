@@ -39,7 +39,7 @@ class Apt:
     def __init__(self, root: Path, distribution: str, work: Work, run: Run = run_command) -> None:
         """Nothing is read or made yet."""
         self.root, self.distribution, self.work, self.run = root, distribution, work, run
-        # Where a dry run, which must change none of the host's, reads the archives' lists anew; and whether it has.
+        # Where a dry run, which must change none of the host's, reads the archives' lists again; and whether it has.
         self.aside: Optional[Path] = None
         self.has_read_aside = False
         self.scratch = root / "cache" / "debs" / "new"
@@ -51,9 +51,7 @@ class Apt:
         code, out, err = self.run(argv, _READ_S)
         if code != 0 and not may_fail:
             said = " ".join((err or out).split())
-            raise EnvironmentProblem(
-                f"{' '.join(argv[:2])} failed: {said}", "Mend it, then run the same command again."
-            )
+            raise EnvironmentProblem(f"{' '.join(argv[:2])} failed: {said}", "Fix it, then run the same command again.")
         return out
 
     def options(self) -> List[str]:
@@ -171,11 +169,11 @@ class Apt:
             if "No space left" in str(error):
                 step = "Make room and run the same command again."
                 raise EnvironmentProblem(f"There is no space left: {what} failed.", step) from error
-            step = f"The whole log is {self.work.log} on the host. Mend it, then run the same command again."
+            step = f"The whole log is {self.work.log} on the host. Fix it, then run the same command again."
             raise EnvironmentProblem(f"{what} failed:\n{error}\n", step) from error
 
     def update(self) -> None:
-        """Read the archives' lists anew; in a dry run, into a folder of its own."""
+        """Read the archives' lists again; in a dry run, into a folder of its own."""
         self.work.say("reading the archives' package lists")
         self.has_read_aside = self.aside is not None
         self.apt(["update"], "Reading the package lists")
@@ -220,7 +218,7 @@ class Apt:
         files.put(fetched, self.place(member))
 
     def bring_back(self, deb: Json) -> Json:
-        """Return a .deb of the lock as a member of a set, fetched from where the distribution keeps it for good."""
+        """Return a .deb of the lock as a member of a set, fetched from where the distribution keeps it permanently."""
         if self.cached(deb) is None:
             file = {"name": deb["file"], "url": deb["snapshot"], "sha256": deb["sha256"], "size": deb["size"]}
             download.obtain(self.root / "cache" / "debs", file, say=self.work.say)
@@ -272,14 +270,14 @@ class Apt:
         members = self.members(key)
         return members if members and all(self.cached(m) for m in members) else None
 
-    def install(self, members: List[Json], gone: Sequence[str], mend: bool = False) -> None:
+    def install(self, members: List[Json], gone: Sequence[str], repair: bool = False) -> None:
         """Install exactly these .debs, from the cache, and purge the packages `gone` in the same step.
 
-        `mend` also finishes what a killed run of ours left.
+        `repair` also finishes what a killed run of ours left.
         """
         words = [str(self.place(m)) for m in members] + [name + "-" for name in gone]
         self.work.say(f"installing {len(members)} packages")
-        fix = ["--fix-broken"] if mend else []
+        fix = ["--fix-broken"] if repair else []
         self.apt([*fix, *INSTALL, *CHANGE_HELD, *QUIET_DPKG, "--purge", *ALONE, "install", *words], "Installing")
 
     def unpack_again(self, members: List[Json]) -> None:
@@ -288,7 +286,7 @@ class Apt:
         argv = ["dpkg", "--force-confdef", "--force-confold", "--install", *(str(self.place(m)) for m in members)]
         self.change(argv, "Bringing back the files")
 
-    def mend(self, members: List[Json]) -> None:
+    def repair(self, members: List[Json]) -> None:
         """Bring dpkg back in order after a run of ours was killed: unpack again what is broken, configure the rest."""
         rows = self.installed()
         broken = [m for m in members if rows.get(m["name"], {}).get("broken") and self.cached(m)]

@@ -30,7 +30,7 @@ _READ_S = 60.0
 def make(hostname: str, work: Work) -> bool:
     """Make the key and its certificate where they are not both there; return whether anything was done.
 
-    A key without its certificate is a run that was killed: it is made anew, nothing can be enrolled for it.
+    A key without its certificate is a run that was killed: it is made again, nothing can be enrolled for it.
     """
     if Path(CERTIFICATE).exists() and Path(PRIVATE).exists():
         return False

@@ -278,7 +278,7 @@ def preferences(names: Iterable[str], version: str) -> str:
 def parse_installed(text: str) -> Dict[str, Json]:
     """dpkg's rows "name\\tversion\\tsource\\tselection error state", as `dpkg-query` prints them in `apt_set.ROW`.
 
-    By name: version, source, held, state ("installed", "half-configured", …) and broken (must be installed anew).
+    By name: version, source, held, state ("installed", "half-configured", …) and broken (must be installed again).
     """
     rows = {}
     for line in text.splitlines():

@@ -123,7 +123,7 @@ class DriverSet:
 
     def exact_set(self) -> ExactSet:
         """The .debs that make up the set, and what apt would do; from the archive, else from our cache, else from where
-        the distribution keeps them for good, else D05."""
+        the distribution keeps them permanently, else D05."""
         names = self.names()
         rows = self.apt.installed()
         others = [n + "-" for n in sorted(rows) if self.is_in_the_way(n, rows)]

@@ -103,7 +103,7 @@ class Setup:
         self.step("checking that it can be installed")
         found = self.preflight()
         self.step("keeping nouveau from loading")
-        if nouveau_text() != NOUVEAU_TEXT:  # a newer file would have the initramfs made anew
+        if nouveau_text() != NOUVEAU_TEXT:  # a newer file would have the initramfs made again
             files.write_whole(Path(NOUVEAU_FILE), NOUVEAU_TEXT)
         self.step("installing exactly the locked packages")
         self.packages(found)
@@ -140,7 +140,7 @@ class Setup:
             told = "; ".join(f"{problem['what']}: {problem['error']}" for problem in edges.problems[:3])
             raise EnvironmentProblem(
                 f"Whether a desktop is running could not be read ({told}). Nothing was changed.",
-                "Mend that, then run the same command again.",
+                "Fix that, then run the same command again.",
             )
 
     def step(self, text: str) -> None:
@@ -157,7 +157,7 @@ class Setup:
         """Install the exact set (the driver's, or what a `.run` needs to build)."""
         interrupted = (self.root / PENDING).exists()
         if interrupted:
-            self.apt.mend(self.apt.members(self.set.key()))
+            self.apt.repair(self.apt.members(self.set.key()))
             found = self.set.exact_set()
         self.begin()
         added.note(self.root, [change.name for change in found.install if not change.old], self.apt.names_installed())
@@ -234,7 +234,7 @@ class Setup:
                 self.work.run(["update-initramfs", "-u", "-k", kernel])
             except CommandFailed as error:
                 text = f"The initramfs of kernel {kernel} could not be rebuilt (D10):\n{error}\n"
-                raise EnvironmentProblem(text, f"Mend it, then: update-initramfs -u -k {kernel}") from error
+                raise EnvironmentProblem(text, f"Fix it, then: update-initramfs -u -k {kernel}") from error
             state = self.state()
         needs = judge.unready(state, self.driver, self.machine.secure_boot, self.subject())
         if needs:
@@ -260,7 +260,7 @@ class Setup:
         altered = judge.altered(content, self.there(content))
         if altered:
             text = f"The driver was installed, and is not as it should be: {'; '.join(altered)}."
-            raise EnvironmentProblem(text, "Mend that, then run the same command again.")
+            raise EnvironmentProblem(text, "Fix that, then run the same command again.")
         files.write_whole(self.root / RECORD, json.dumps(content, indent=1, sort_keys=True) + "\n")
         files.remove(self.root / PENDING)
 

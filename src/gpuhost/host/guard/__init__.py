@@ -1,1 +1,1 @@
-"""Keeping updates from the driver and its kernel, and proving it."""
+"""Keeping updates away from the driver and its kernel, and proving it."""

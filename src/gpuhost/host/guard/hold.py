@@ -52,9 +52,9 @@ def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
 
 def _hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     """The same, with the lock where anything is changed."""
-    driver = recorded(edges, f"{root}/{DRIVER_RECORD}", "./run ansible-playbook playbooks/driver.yml writes it anew.")
+    driver = recorded(edges, f"{root}/{DRIVER_RECORD}", "./run ansible-playbook playbooks/driver.yml writes it again.")
     beside = recorded(
-        edges, f"{root}/{BESIDE_RECORD}", "./run ansible-playbook playbooks/virtualbox.yml writes it anew."
+        edges, f"{root}/{BESIDE_RECORD}", "./run ansible-playbook playbooks/virtualbox.yml writes it again."
     )
     before = recorded(edges, f"{root}/{rules.RECORD}", LOST)
     if driver is None and beside is None:
@@ -142,7 +142,7 @@ def read(edges: Edges) -> Dict[str, rules.Package]:
     """The installed packages; what cannot be read must not be guarded half."""
     known = len(edges.problems)
     packages = installed_packages(edges)
-    refuse_unread(edges, known, "Mend it: dpkg --audit")
+    refuse_unread(edges, known, "Fix it: dpkg --audit")
     return packages
 
 
@@ -212,6 +212,6 @@ def mark(edges: Edges, word: str, names: List[str], patience_s: float) -> None:
         said = " ".join((err or out).split())
         if _BUSY not in said.lower() or time.monotonic() > deadline:
             raise EnvironmentProblem(
-                f"apt-mark {word} failed: {said[-300:]}", "Mend that, then run the same command again."
+                f"apt-mark {word} failed: {said[-300:]}", "Fix that, then run the same command again."
             )
         time.sleep(_PAUSE_S)

@@ -90,7 +90,7 @@ def simulate(edges: Edges, options: List[str]) -> Dict[str, proof.Change]:
     # Even one that changes nothing counts what it would change.
     if code != 0 or not out.strip():
         said = " ".join((err or out).split())[-400:] or f"it printed nothing and ended with status {code}"
-        raise EnvironmentProblem(f"apt-get cannot simulate an upgrade: {said}", "Mend it: apt-get -f install")
+        raise EnvironmentProblem(f"apt-get cannot simulate an upgrade: {said}", "Fix it: apt-get -f install")
     return proof.parse_simulation(out)
 
 
@@ -108,7 +108,7 @@ def simulate_without(edges: Edges, held: List[str]) -> Dict[str, proof.Change]:
         status = edges.text(_STATUS)
         if not status:
             edges.problem(_STATUS, "It is missing or empty.")
-        refuse_unread(edges, known, "Mend it: dpkg --audit")
+        refuse_unread(edges, known, "Fix it: dpkg --audit")
         files.write_whole(folder / "status", without_holds(status or "", held))
         return simulate(
             edges, ["-o", f"Dir::State::status={folder}/status", "-o", f"Dir::Etc::PreferencesParts={parts}"]
@@ -136,7 +136,7 @@ def show(edges: Edges, changes: List[proof.Change]) -> Dict[str, Dict[str, str]]
     asked = [f"{change.name}={change.new}" for change in changes]
     code, out, err = edges.run(["apt-cache", *LOOKING[:4], "show", *asked], _APT_TIMEOUT_S)
     if code != 0:
-        raise EnvironmentProblem(f"apt-cache show failed: {' '.join(err.split())[-300:]}", "Mend it: apt-get update")
+        raise EnvironmentProblem(f"apt-cache show failed: {' '.join(err.split())[-300:]}", "Fix it: apt-get update")
     return proof.parse_records(out)
 
 

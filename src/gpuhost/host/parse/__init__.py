@@ -1,1 +1,1 @@
-"""Text that programs and files of a host say, as values. Pure."""
+"""Parse the output of programs and the files of a host. Pure."""

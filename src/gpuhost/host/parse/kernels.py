@@ -40,7 +40,7 @@ def image_of(name: str) -> Optional[str]:
 
 
 def headers_package(kernel: str) -> str:
-    """The package with a kernel's headers, by the name that the kernel's packager gives it."""
+    """Return the name of the package with a kernel's headers, as the kernel's distribution names it."""
     if kernel.endswith("-pve"):
         # Proxmox renamed its packages during its release 8; from kernel 6.5 on all have the new name.
         return ("proxmox" if release(kernel)[:2] >= (6, 5) else "pve") + f"-headers-{kernel}"

@@ -111,7 +111,7 @@ def grub_settings(edges: Edges) -> Dict[str, str]:
 
 
 def grub_environment(edges: Edges) -> Dict[str, str]:
-    """GRUB's saved variables."""
+    """Return the variables that GRUB has saved in its environment block."""
     for name in ("/boot/grub/grubenv", "/boot/grub2/grubenv"):
         if edges.exists(name):
             return parse_assignments(edges.text(name) or "")

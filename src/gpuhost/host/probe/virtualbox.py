@@ -23,7 +23,7 @@ PROGRAM = "/usr/bin/VBoxManage"
 GROUP = "vboxusers"
 #: What the loaded module says of its release.
 LOADED_RELEASE = "/sys/module/vboxdrv/version"
-#: Whether KVM takes the processor's virtualisation when it is loaded; kernels before 6.12 have no such setting.
+#: Whether KVM takes the CPU's virtualisation when it is loaded; kernels before 6.12 have no such setting.
 AT_LOAD = "/sys/module/kvm/parameters/enable_virt_at_load"
 _TIMEOUT_S = 60.0
 
@@ -139,7 +139,7 @@ def members(edges: Edges) -> Optional[List[str]]:
 
 
 def kvm(edges: Edges) -> Json:
-    """KVM's modules that are loaded, and whether they take the processor's virtualisation as soon as they are."""
+    """KVM's modules that are loaded, and whether they take the CPU's virtualisation as soon as they are."""
     there = loaded_modules(edges)
     setting: Dict[str, Optional[bool]] = {"Y": True, "N": False}
     text = edges.text(AT_LOAD)

@@ -284,7 +284,7 @@ def followed(edges: Edges, root: str, device: str, wait_s: float, check: bool) -
         return stopped(edges, root, check)
     settings = store.read_json(edges.path(SETTINGS))
     if settings is None:
-        raise EnvironmentProblem(f"{SETTINGS} cannot be read.", f"Write it anew: {_INSTALL}")
+        raise EnvironmentProblem(f"{SETTINGS} cannot be read.", f"Write it again: {_INSTALL}")
     # Another device of the same kind was asked for: half precision, an engine.
     same = str(settings.get("device")).startswith("cuda") == device.startswith("cuda")
     text = settings_text(edges, root, settings if same else {**settings, "device": device})
@@ -292,7 +292,7 @@ def followed(edges: Edges, root: str, device: str, wait_s: float, check: bool) -
     diff = differences(edges, {SETTINGS: text, path: unit})
     if check:
         return Outcome(bool(diff), "The detection service would follow.", diff)
-    with store.changing(edges.path(root), "starting the detection service anew"):
+    with store.changing(edges.path(root), "restarting the detection service"):
         if diff:
             try:
                 files.write_whole(edges.path(SETTINGS), text, 0o640, keys.service_group())

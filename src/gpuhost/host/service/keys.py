@@ -44,11 +44,11 @@ def read(path: Path) -> List[Json]:
         raise
     except (OSError, ValueError) as error:
         raise EnvironmentProblem(
-            f"{path} cannot be read: {error}", "Mend it, or delete it and make the keys anew."
+            f"{path} cannot be read: {error}", "Fix it, or delete it and make the keys again."
         ) from None
     rows = value.get("keys") if isinstance(value, dict) and value.get("schema") == 1 else None
     if not isinstance(rows, list) or not all(is_key(row) for row in rows):
-        raise EnvironmentProblem(f"{path} does not hold keys.", "Mend it, or delete it and make the keys anew.")
+        raise EnvironmentProblem(f"{path} does not hold keys.", "Fix it, or delete it and make the keys again.")
     return rows
 
 

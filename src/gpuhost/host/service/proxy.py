@@ -12,7 +12,7 @@ from typing import NamedTuple, Tuple
 from ...errors import UsageError
 from .places import BODIES, LOG, SOCKET_FILE
 
-HEAD = "# Written by gpuhost, role detection_service. It is written anew by the next run.\n"
+HEAD = "# Written by gpuhost, role detection_service. It is written again by the next run.\n"
 
 _SITE = """\
 limit_req_zone $binary_remote_addr zone=gpuhost_requests:2m rate={rate}r/s;
@@ -102,7 +102,7 @@ _CLIENTS = """\
 _LISTEN = re.compile(r"(\[[0-9a-fA-F:.]+\]|[0-9.]+):([0-9]{1,5})")
 #: Pictures of one device that may come at once.
 _STORM = 100
-#: While the service is started anew a request waits in the socket's queue, beside its own deadline.
+#: While the service is restarted a request waits in the socket's queue, beside its own deadline.
 START_S = 60
 
 

@@ -97,7 +97,7 @@ def refuse_state(edges: Edges, root: str) -> None:
         return
     told = complaint(edges)
     if told is not None:
-        raise EnvironmentProblem(f"nginx does not take its own configuration: {told}", "Mend it: nginx -t")
+        raise EnvironmentProblem(f"nginx does not take its own configuration: {told}", "Fix it: nginx -t")
     if not is_ours(edges, root) and not all_hold(edges, ["is-active"], UNIT):
         step = "Start it, if its sites may be served: systemctl enable --now nginx"
         raise EnvironmentProblem("nginx is installed here and does not run.", step)
@@ -144,7 +144,7 @@ def serve(edges: Edges, front: proxy.Front) -> None:
     """Let nginx serve what its files say, and see that it listens."""
     told = complaint(edges)
     if told is not None:
-        raise EnvironmentProblem(f"nginx does not take its configuration: {told}", "Mend it: nginx -t")
+        raise EnvironmentProblem(f"nginx does not take its configuration: {told}", "Fix it: nginx -t")
     if all_hold(edges, ["is-active"], UNIT):
         systemctl(edges, ["reload", UNIT], WHO)
         if is_listening(edges, front):

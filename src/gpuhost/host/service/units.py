@@ -1,6 +1,6 @@
 """The systemd units of the detection service, as text. Pure. Runs on the target: Python 3.6, standard library.
 
-The socket outlives the service: while one is started anew, callers wait in its queue and none is refused. The service
+The socket outlives the service: while one is restarted, callers wait in its queue and none is refused. The service
 starts in the folder of the generation in force, so that `/proc/PID/cwd` says which one a process serves.
 """
 
@@ -17,7 +17,7 @@ KNOWS_NEWER = 247
 
 _SOCKET = """\
 [Unit]
-Description=Socket of gpuhost's detection service: requests wait here while it is started anew
+Description=Socket of gpuhost's detection service: requests wait here while it is restarted
 ConditionPathExists={root}/{link}
 
 [Socket]

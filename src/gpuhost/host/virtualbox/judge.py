@@ -14,7 +14,7 @@ from ..parse.kernels import headers_package
 from ..parse.versions import compare_versions
 from .packages import DKMS, MODULES, PACKAGES
 
-#: From this release on VirtualBox asks KVM for the processor's virtualisation, on kernels from this one on.
+#: From this release on VirtualBox asks KVM for the CPU's virtualisation, on kernels from this one on.
 SHARES, SHARING_KERNEL = "7.2.2", (6, 16)
 #: A line of `dkms status` about what it holds for installed: dkms 2 writes a comma behind the name, dkms 3 a slash.
 _INSTALLED = re.compile(rf"({'|'.join(DKMS)})[/,] ?([^,/ ]+), ([^, ]+), [^:]+: installed")
@@ -97,7 +97,7 @@ def unsigned(state: Mapping[str, Any], secure_boot: str, subject: str) -> List[N
 
 
 def in_the_way(state: Mapping[str, Any], running: str) -> Optional[Need]:
-    """KVM's modules where they keep the processor's virtualisation from VirtualBox; None where they do not.
+    """KVM's modules where they keep the CPU's virtualisation from VirtualBox; None where they do not.
 
     Kernels before 6.12 have no such setting, and let both have it in turn.
     """
@@ -106,7 +106,7 @@ def in_the_way(state: Mapping[str, Any], running: str) -> Optional[Need]:
         return None
     if compare_versions(state["program"] or "0", SHARES) >= 0 and release(running)[:2] >= SHARING_KERNEL:
         return None
-    what = f"{', '.join(kvm['loaded'])} is loaded and keeps the processor's virtualisation (kernel {running})"
+    what = f"{', '.join(kvm['loaded'])} is loaded and keeps the CPU's virtualisation (kernel {running})"
     return Need("D55", what, f"modprobe -r {' '.join(kvm['loaded'])}")
 
 

@@ -298,7 +298,7 @@ class Setup:
 
     def packages(self, found: ExactSet) -> None:
         """Install the exact set, each file from our cache."""
-        self.apt.mend(self.apt.members(self.key()))
+        self.apt.repair(self.apt.members(self.key()))
         others = [c.name for c in found.install if not c.old and not c.name.startswith("virtualbox")]
         added.note(self.root, others, self.apt.names_installed())
         keyed = [m for m in found.members if m["sha256"]]
@@ -379,7 +379,7 @@ class Setup:
         """Fail unless the next boot will load the modules."""
         needs = judge.unready(self.state(), self.held, self.machine.secure_boot, self.subject())
         if needs:
-            raise EnvironmentProblem(judge.told(needs), "Mend that; then the same command again.")
+            raise EnvironmentProblem(judge.told(needs), "Fix that; then the same command again.")
 
     def install_pack(self) -> None:
         """Install Oracle's extension pack, whose licence a person has accepted; the role has fetched it."""

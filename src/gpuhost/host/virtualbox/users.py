@@ -35,7 +35,7 @@ class Users:
                 pwd.getpwnam(name)
             except KeyError:
                 raise RefusedError(
-                    f"There is no user {name} on this host. Nothing was changed.", "Mend virtualbox_users."
+                    f"There is no user {name} on this host. Nothing was changed.", "Fix virtualbox_users."
                 ) from None
 
     def group_is_there(self) -> bool:
@@ -84,7 +84,7 @@ class Users:
         code, out, err = self.run(argv, _TIMEOUT_S)
         if code != 0:
             said = " ".join((err or out).split())[-300:]
-            raise EnvironmentProblem(f"{what}: {said}", "Mend it, then run the same command again.")
+            raise EnvironmentProblem(f"{what}: {said}", "Fix it, then run the same command again.")
 
     def give_back(self, record: Json) -> None:
         """Take them out of the group who were let in, and their settings back to what they were."""

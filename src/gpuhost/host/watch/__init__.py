@@ -1,1 +1,1 @@
-"""The host's own look at itself, at boot, each hour and after each run of dpkg."""
+"""The host's check of itself, at boot, each hour and after each run of dpkg."""

@@ -9,7 +9,7 @@ from typing import List
 
 from .judge import BROKEN, OK, UNREADABLE, State
 
-REMEDY = "On the controller: ./run pytest verify/ names the cause and the command that mends it."
+REMEDY = "On the controller: ./run pytest verify/ names the cause and the command that fixes it."
 EXIT = {OK: 0, "nothing to watch": 0, BROKEN: 1, UNREADABLE: 4}
 #: systemd takes a number in such brackets, at the start of a line, as the line's priority.
 _ERROR, _INFO = "<3>", "<6>"

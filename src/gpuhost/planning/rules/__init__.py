@@ -1,1 +1,1 @@
-"""The rules of the stack, as a table of small predicates."""
+"""The rules that a stack has to satisfy, as a table of small predicates."""

@@ -73,7 +73,7 @@ def tf_glibc(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
 
 def tf_avx(catalog: Catalog, request: Request, c: Candidate) -> Optional[str]:
     """The official wheels use AVX instructions."""
-    return f"TensorFlow {c.version} needs a processor with AVX" if request.avx is False else None
+    return f"TensorFlow {c.version} needs a CPU with AVX" if request.avx is False else None
 
 
 def tf_cuda(t: Candidate, c: Candidate) -> Optional[str]:

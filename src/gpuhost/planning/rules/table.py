@@ -256,7 +256,7 @@ RULES: Tuple[Rule, ...] = (
     Rule(
         "tensorflow-avx",
         ("tensorflow",),
-        "the processor has AVX",
+        "the CPU has AVX",
         "tensorflow/docs install/pip.md",
         unary=frameworks.tf_avx,
         without_gpu=True,
