@@ -66,7 +66,7 @@ def plain(value: Any) -> Any:
 def observed(observation: Dict[str, Any]) -> Dict[str, Any]:
     """Return an observation; an empty one, as a play has that left the role gpu_facts out, is an error."""
     if not observation:
-        step = "Run the role gpu_facts before this one, and give it __gpu_facts_observation.observation."
+        step = "Run the role gpu_facts before this one, and give it gpu_facts_observation."
         raise UsageError("Nothing was observed of this host.", step)
     return observation
 

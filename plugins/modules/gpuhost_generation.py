@@ -47,7 +47,7 @@ author: gpuhost
 EXAMPLES = r"""
 - name: Put TensorFlow in force beside what is there
   gpuhost_generation:
-    stack: "{{ __gpu_stack_lock }}"
+    stack: "{{ gpu_stack_lock }}"
     links:
       venvs/dl4cv: store/dl4cv-2.16.2-0123456789ab
 

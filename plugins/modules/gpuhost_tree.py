@@ -30,7 +30,7 @@ EXAMPLES = r"""
 - name: Put OpenCV's builder with the recipe of a lock into the store
   gpuhost_tree:
     tree: opencv-builder
-    lock: "{{ __gpu_stack_lock }}"
+    lock: "{{ gpu_stack_lock }}"
 """
 
 RETURN = r"""

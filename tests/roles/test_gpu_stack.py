@@ -104,7 +104,7 @@ def runs(ansible: Ansible) -> Runs:
             {
                 "hosts": "part",
                 "tasks": [
-                    {"import_role": {"name": name}, "vars": {f"{name}_lock": "{{ __gpu_stack_lock }}"}}
+                    {"import_role": {"name": name}, "vars": {f"{name}_lock": "{{ gpu_stack_lock }}"}}
                     for name in ("opencv", "tensorflow")
                 ],
             },

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, Set
 
 import pytest
 import yaml
@@ -51,6 +51,54 @@ def test_a_role_reads_no_internal_variable_of_another(role: Path) -> None:
     files = [file for folder in ("defaults", "tasks", "vars") for file in sorted((role / folder).glob("*.yml"))]
     named = {name for file in files for name in re.findall(r"\b__\w+", file.read_text(encoding="utf-8"))}
     assert {name for name in named if not re.match(rf"__{role.name}(_|$)", name)} == set()
+
+
+def tasks_of(value: Any) -> Iterator[Dict[str, Any]]:
+    """Return every task of a file, those in blocks too."""
+    for task in value or ():
+        yield task
+        for inner in ("block", "rescue", "always"):
+            yield from tasks_of(task.get(inner))
+
+
+def outputs(role: Path) -> Set[str]:
+    """Return the names of the facts that a role leaves for a playbook."""
+    stored: Set[str] = set()
+    for file in sorted((role / "tasks").glob("*.yml")):
+        for task in tasks_of(yaml.safe_load(file.read_text(encoding="utf-8"))):
+            stored.update(task.get("ansible.builtin.set_fact") or {}, [task["register"]] if "register" in task else [])
+    return {name for name in stored if not name.startswith(f"__{role.name}")}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_what_a_role_leaves_for_a_playbook_is_documented(role: Path) -> None:
+    """Under a public name, which is not one of the user's; everything else that it stores is internal."""
+    specs = (role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
+    for name in outputs(role):
+        assert name.startswith(f"{role.name}_") and name not in options(role), name
+        assert f"C({name})" in specs, name
+
+
+def test_roles_leave_something() -> None:
+    """A change of the way in which facts are stored would let the test above pass."""
+    found = {name for role in ROLES for name in outputs(role)}
+    assert {"gpu_facts_observation", "gpu_stack_lock", "cuda_links", "opencv_folder", "rollback_result"} <= found
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_a_role_reads_no_output_of_another(role: Path) -> None:
+    """The playbook hands it over, so that a user's playbook can hand over something else."""
+    others = {name for other in ROLES if other != role for name in outputs(other)}
+    files = [file for folder in ("defaults", "tasks", "vars") for file in sorted((role / folder).glob("*.yml"))]
+    texts = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    assert {name for name in others if re.search(rf"(?<![\w.]){name}\b(?!:)", texts)} == set()
+
+
+def test_playbooks_read_no_internal_variable_of_a_role() -> None:
+    """They read what a user's playbook can read."""
+    files = [ROOT / "site.yml", *sorted((ROOT / "playbooks").rglob("*.yml"))]
+    named = {name for file in files for name in re.findall(r"\b__\w+", file.read_text(encoding="utf-8"))}
+    assert {name for name in named for role in ROLES if re.match(rf"__{role.name}(_|$)", name)} == set()
 
 
 def test_the_readmes_are_current() -> None:

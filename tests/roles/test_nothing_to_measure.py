@@ -14,10 +14,10 @@ pytestmark = pytest.mark.play
 #: What an earlier play has left of a host, and what verify/ is then asked for.
 LEFT: Dict[str, Any] = {
     "fresh": ({}, "auto"),
-    "same": ({"__rebuild": {"differs": False}}, "none"),
-    "swapped": ({"__rebuild": {"differs": True}}, "auto"),
-    "newest": ({"__rebuild_update": {"differs": False}}, "none"),
-    "asked": ({"__rebuild": {"differs": False}, "verify_benchmark": "again"}, "again"),
+    "same": ({"rebuild_result": {"differs": False}}, "none"),
+    "swapped": ({"rebuild_result": {"differs": True}}, "auto"),
+    "newest": ({"rebuild_update_result": {"differs": False}}, "none"),
+    "asked": ({"rebuild_result": {"differs": False}, "verify_benchmark": "again"}, "again"),
 }
 
 

@@ -77,7 +77,7 @@ def bare(root: Path) -> List[Dict[str, Any]]:
     lock = contents.added(
         of(plan, "checked"), contents.Options(cuda_source="wheels", cudnn_source="wheels", cuda_extra=["13.0.2"])
     )
-    made = ["{{ __cuda_links }}", "{{ __cudnn_links }}", "{{ __opencv_links | default({}) }}"]
+    made = ["{{ cuda_links }}", "{{ cudnn_links }}", "{{ opencv_links | default({}) }}"]
     links = {"generation_links": made, "generation_lock": lock, "generation_root": str(root)}
     role, wheels = "ansible.builtin.import_role", {"cuda_source": "wheels"}
     return [
