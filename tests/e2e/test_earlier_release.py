@@ -109,7 +109,7 @@ def test_its_generation_can_be_gone_back_to(world: World) -> None:
     assert generation(world) == "generations/3"
     bed.swap("1c30")
     refused = world.controller.run(*ROLLBACK, "-e", "rollback_to=1")
-    assert "Generation 1 has no whole stack.json" in refused.failure(NAME)
+    assert "Generation 1 has no complete stack.json" in refused.failure(NAME)
     world.controller.ok(*ROLLBACK)
     assert generation(world) == "generations/2"
     assert world.controller.lock(NAME)["plan"]["gpus"][0]["compute_capability"] == "6.1"

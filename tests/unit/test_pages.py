@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+from importlib import metadata
 from pathlib import Path
 from typing import List, Set
 
+import collection
 import pytest
 from markdown_it import MarkdownIt
 
 import gpuhost
+from gpuhost.planning.pylocks import toml
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -79,10 +83,28 @@ def test_the_readme_fits_on_two_screens() -> None:
     assert [line for line in lines if len(line) > 130 or (len(line) > 120 and not line.startswith("|"))] == []
 
 
+def released(changelog: str) -> List[str]:
+    """Return the versions of a changelog, the newest first."""
+    versions = re.findall(r"^## (.*)$", changelog, re.MULTILINE)
+    assert versions[0] == "[Unreleased]"
+    dated = [re.fullmatch(r"\[(\S+)\] - \d{4}-\d\d-\d\d", version) for version in versions[1:]]
+    return [match.group(1) if match else "" for match in dated]
+
+
 def test_the_changelog_has_this_version() -> None:
     """With its date, and with the kinds of change that its form knows."""
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    versions = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert versions[0] == "[Unreleased]"
-    assert re.fullmatch(rf"\[{re.escape(gpuhost.__version__)}\] - \d{{4}}-\d\d-\d\d", versions[1])
+    assert released(text)[0] == gpuhost.__version__
     assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= KINDS
+
+
+def test_changelog_package_and_collection_have_one_version() -> None:
+    """What pip installs and what ansible-galaxy installs are built from one number; a page that names it names that."""
+    project = toml.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    source = ROOT / project["tool"]["hatch"]["version"]["path"]
+    assert "version" in project["project"]["dynamic"] and source.samefile(Path(gpuhost.__file__))
+    version = released((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))[0]
+    assert metadata.version("gpuhost") == gpuhost.__version__ == version
+    assert json.loads(collection.files()["galaxy.yml"])["version"] == version
+    page = (ROOT / "docs" / "how-to" / "collection.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"gpuhost-gpuhost-(\d\S*)\.tar\.gz", page)) == {version}

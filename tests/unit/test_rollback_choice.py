@@ -68,7 +68,7 @@ def test_a_damaged_record_is_refused() -> None:
     """What such a generation needs is not known."""
     found = there(2, before=1)
     found["generations"][0]["stack"] = {"plan": {}}
-    with pytest.raises(RefusedError, match="has no whole stack"):
+    with pytest.raises(RefusedError, match="has no complete stack"):
         rollback.prepare(HOST, found, H200, None, "", SEEN)
 
 

@@ -41,8 +41,8 @@ def prepare(
         stack = locks.check(rows[number]["stack"], f"of generation {number}", host)
     except LockError as error:
         raise RefusedError(
-            f"Generation {number} has no whole stack.json for this host, so it is not known what it needs. Nothing was "
-            f"changed. {error.message}",
+            f"Generation {number} has no complete stack.json for this host, so it is not known what it needs. Nothing "
+            f"was changed. {error.message}",
             f"Choose another: {listed(found)}.",
         ) from None
     now = rows[found["current"]]["stack"] if found["current"] in rows else None

@@ -70,7 +70,7 @@ def virtualbox(found: Json, held: List[str]) -> List[Finding]:
     """The first fault of VirtualBox, and beside it packages of it that are not on hold."""
     record = found["record"]
     if not is_record(record):
-        return [Finding("virtualbox.one", "there is no whole record of a VirtualBox that gpuhost installed")]
+        return [Finding("virtualbox.one", "there is no complete record of a VirtualBox that gpuhost installed")]
     free = sorted(set(record["packages"]) - set(held))
     kept = [Finding("virtualbox.kept", "not on hold: " + few(free))] if free else []
     checks = [("one", few([need.what for need in vbox.together(found)] or vbox.replaced(found)))]
@@ -114,7 +114,7 @@ def chain(seen: Json, has_card: bool) -> List[Finding]:
     """The driver from what is installed to what is loaded: the first fault, and those that do not depend on it."""
     record, packages = seen["driver"]["record"], seen["guard"]["stack"]
     if not is_record(record):
-        return [Finding("driver.installed", "there is no whole record of a driver that gpuhost installed")]
+        return [Finding("driver.installed", "there is no complete record of a driver that gpuhost installed")]
     told = altered(record, Packages(packages))
     if told:
         follows = mismatch(seen["loaded"], seen["driver"]["library"])
