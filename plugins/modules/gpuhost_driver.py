@@ -85,8 +85,11 @@ class Asked:
             diff.append({"before": was + before, "after": after, "before_header": "driver", "after_header": "driver"})
             if nouveau != NOUVEAU_TEXT:
                 diff.append({"before": nouveau, "after": NOUVEAU_TEXT, "after_header": NOUVEAU_FILE})
+        left = self.setup.hand_over()
+        if found and self.dry and left["reboot_required"]:
+            diff[0]["after"] += "and a reboot: {}\n".format(left["reboot_required"])
         answer = {"changed": found is not None, "differences": differences, "diff": diff}
-        return dict(answer, **self.setup.hand_over())
+        return dict(answer, **left)
 
     def prefetched(self):
         """Bring the packages into the cache, or say which ones that would be."""

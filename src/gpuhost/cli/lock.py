@@ -50,6 +50,9 @@ def common(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print JSON")
 
 
+MAKE = "./run ansible-playbook playbooks/plan.yml"
+
+
 def place(text: str, folder: Path) -> Path:
     """Return the lock that a word of the command line means; a pylock file stands for the lock of its folder."""
     path = Path(text)
@@ -59,7 +62,11 @@ def place(text: str, folder: Path) -> Path:
         return path / lock.FILE
     if "/" in text or path.exists() or path.suffix == ".json":
         return path
-    return folder / folder_name(text) / lock.FILE
+    path = folder / folder_name(text) / lock.FILE
+    if not path.exists():
+        step = f"Another inventory's locks: --locks DIR, the folder beside it. A new one: {MAKE}"
+        raise LockError(f"There is no lock {path}.", step)
+    return path
 
 
 def places(arguments: argparse.Namespace) -> List[Path]:

@@ -45,6 +45,9 @@ def _carried_out(edges: Edges, root: str, check: bool, doing: str, act: Callable
         return act(False)
 
 
+NOTHING = "There is no driver on this host by gpuhost, so there is nothing to guard."
+
+
 def hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     """Hold the driver, its kernel and VirtualBox at what is installed; with neither, let go of what was held."""
     return _carried_out(edges, root, check, "holding", lambda only: _hold(edges, root, patience_s, only))
@@ -59,9 +62,8 @@ def _hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     before = recorded(edges, f"{root}/{rules.RECORD}", LOST)
     if driver is None and beside is None:
         if before is None and not leftovers(edges):
-            return Outcome(
-                False, False, "There is no driver on this host by gpuhost, so there is nothing to guard.", []
-            )
+            to_come = " One that this run would install would be held with its kernel, and pinned." if check else ""
+            return Outcome(False, False, NOTHING + to_come, [])
         return _release(edges, root, patience_s, check)._replace(
             told="The driver is gone from this host, so its guard is released."
         )
