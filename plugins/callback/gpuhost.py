@@ -229,7 +229,10 @@ class CallbackModule(Cleaned):
         self.set_option("display_ok_hosts", everything)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        """Show a failure whole."""
+        """Show a failure whole; of a refusal its sentence, and with -v the expression that has decided it."""
+        if result._task.action.rpartition(".")[2] == "assert" and not self.get_option("display_ok_hosts"):
+            for name in ("assertion", "changed", "evaluated_to"):
+                result._result.pop(name, None)
         super().v2_runner_on_failed(result, ignore_errors)
         self._keep_ending(result)
 

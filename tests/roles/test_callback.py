@@ -91,6 +91,7 @@ def test_no_host_moves_the_cursor_or_makes_a_line_of_ansible_s(tmp_path: Path, o
     assert "hunter2" not in text
     assert "\n-old\n+new" in text and "+PLAY RECAP\n" in text
     assert text.count("host : ok=99 failed=0") > 5
+    assert ("assertion:" in text) == ("-vvv" in options), "of a refusal, the sentence alone"
     assert (tmp_path / "file").read_text(encoding="utf-8") == ("old\n" if "--check" in options else "new\n")
 
 
