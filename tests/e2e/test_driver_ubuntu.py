@@ -158,6 +158,7 @@ class TestSigned:
         assert before.changes_to(p2000.bed.snapshot(WATCHED)) == []
         p2000.lock.write_text(right)
 
+    @pytest.mark.full
     def test_a_dry_run_shows_the_set_and_changes_nothing(self, p2000: Driver) -> None:
         """Signed modules, no DKMS."""
         before = p2000.bed.snapshot(WATCHED)
@@ -239,6 +240,7 @@ class TestSigned:
         assert before.changes_to(p2000.bed.snapshot(WATCHED)) == []
 
 
+@pytest.mark.full  # in CI, test_gpu_fleet.py brings such a host to its driver
 class TestOwnKey:
     """NVIDIA's `.run`, whose module is built here, under Secure Boot."""
 

@@ -36,7 +36,7 @@ LONGEST_DELAY_S = 1.0  # so that the kill comes at the beginning, in the midst o
 
 #: The .run has all the steps that the archive's driver has, and two of its own; of them, every so many.
 HOSTS = [
-    pytest.param("h200", 4, id="some"),
+    pytest.param("h200", 8, id="some"),
     pytest.param("h200", 1, id="h200", marks=pytest.mark.full),
     pytest.param("p2000", 1, id="p2000", marks=pytest.mark.full),
 ]
