@@ -9,17 +9,18 @@ and cuDNN are stand-ins (README.md).
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
 import pytest
 
-from gpuhost.checks.base import LEFT_OUT
+from gpuhost.checks.base import LEFT_OUT, NOT_BESIDE
 
+from .beds.driver_packages import computing
 from .controller import with_status
 from .fleet import HWE, Kind, World
 
 pytestmark = pytest.mark.full
-NAME = "box"
+NAME, CUDA = "box", "libnvidia-compute-525"
 ASKED: Dict[str, Any] = {
     "gpu_stack_without": ["opencv", "tensorflow"],
     "gpu_stack_wanted": {"cuda": "11.8", "cudnn": "8.6"},
@@ -32,6 +33,8 @@ def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A host with an RTX 3090, locked and not provisioned."""
     kinds = {NAME: Kind("2204", HWE, True, "525.105.17", "archive")}
     with World(tmp_path_factory.mktemp("alone"), kinds, **ASKED) as made:
+        made.archive.replace(computing(made.archive.package(CUDA), "525.105.17"))
+        made.beds[NAME].run(["apt-get", "update"])
         made.plan()
         yield made
 
@@ -63,6 +66,30 @@ def test_verify_is_green(world: World) -> None:
     said = world.controller.verified[-3000:]
     assert with_status(report, "fail") == [] and report["verdict"] == "ok", said
     skipped = {check["id"]: check["actual"] for check in report["checks"] if check["status"] == "skip"}
-    assert set(skipped.values()) == {LEFT_OUT}, skipped
+    assert set(skipped.values()) == {LEFT_OUT, NOT_BESIDE}, skipped
+    passed = {check["id"] for check in report["checks"] if check["status"] == "pass"}
+    assert {"cuda.library", "cuda.answers", "cuda.computes"} <= passed
     theirs = {check["id"] for check in report["checks"] if check["id"].startswith(("opencv.", "tensorflow."))}
     assert theirs <= set(skipped), skipped
+
+
+#: What is moved away, the check that has to fail, and its diagnosis.
+MOVED = (
+    ("/usr/lib/x86_64-linux-gnu/libcuda.so.525.105.17", "driver.installed", "D40"),
+    ("/opt/gpuhost/current/cuda/lib64/libcudart.so*", "cuda.installed", None),
+    ("/opt/gpuhost/current/cudnn/lib/libcudnn.so.8*", "cudnn.installed", None),
+)
+
+
+@pytest.mark.parametrize(("files", "check", "diagnosis"), MOVED, ids=[row[1] for row in MOVED])
+def test_files_that_are_moved_away_are_missed_and_come_back(
+    world: World, files: str, check: str, diagnosis: Optional[str]
+) -> None:
+    """No package and no marker says that they are gone. verify/ names it, and the same command brings them back."""
+    bed = world.beds[NAME]
+    bed.run(["sh", "-c", f"mkdir -p /root/away && mv {files} /root/away && ldconfig"])
+    report = world.controller.verify()[NAME]
+    assert with_status(report, "fail") == [check], world.controller.verified[-3000:]
+    assert next(row["diagnosis"] for row in report["checks"] if row["id"] == check) == diagnosis
+    assert world.controller.ok("site.yml", timeout=900).changed(NAME) > 0
+    assert world.controller.verify()[NAME]["verdict"] == "ok", world.controller.verified[-3000:]

@@ -35,6 +35,7 @@ NEXT_HWE = BIONIC.next_kernels[1]
 KINDS = {NAME: Kind("1c30", HWE, True, "525.105.17", "archive")}
 #: What cannot pass here: nvcc's stand-in builds no OpenCV, and the libraries' stand-ins compute nothing.
 LEFT_OUT = ["opencv.installed", "tensorflow.gpu"]
+CUDA = "/usr/lib/x86_64-linux-gnu/libcuda"
 MODULE = f"/lib/modules/{HWE}/kernel/nvidia-525/nvidia.ko"
 
 
@@ -103,6 +104,14 @@ def kept_out(world: World, bed: UbuntuBed) -> None:
     bed.reboot()
 
 
+def newer_library(world: World, bed: UbuntuBed) -> None:
+    """Somebody takes one hold off and installs a newer file by hand; the other packages' dependencies are unmet."""
+    kept = "/opt/gpuhost/cache/debs/*/libnvidia-compute-525_*.deb"
+    edit = "sed -i 's/^Version: .*/Version: 525.147.05-0ubuntu0.18.04.1/' /root/newer/DEBIAN/control"
+    made = f"dpkg-deb -R {kept} /root/newer && {edit} && dpkg-deb -b /root/newer /root/newer.deb"
+    bed.run(["sh", "-c", f"apt-mark unhold libnvidia-compute-525 && {made} && dpkg -i /root/newer.deb"])
+
+
 def pinned_kernel(world: World, bed: UbuntuBed) -> None:
     """Somebody installs the release's first kernel, names it in GRUB's settings, and starts it."""
     names = [f"linux-{part}-{GA}" for part in ("image", "modules")]
@@ -127,6 +136,8 @@ FAULTS = (
             " > /etc/apt/sources.list.d/cuda.list"
         ),
     ),
+    Fault("D02", "driver.installed", "a newer package of one library was installed past its hold", newer_library),
+    Fault("D40", "driver.installed", "a file of the driver is gone", shell(f"mv {CUDA}.so.525.105.17 /root/")),
     Fault("D14", "driver.nodes", "CUDA's device node is gone", shell("rm /dev/nvidia-uvm")),
     Fault("D01", "driver.loaded", "an older module is loaded than the library's", old_module_loaded),
     Fault(

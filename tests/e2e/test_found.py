@@ -20,6 +20,7 @@ from . import healed
 from .beds import debs
 from .beds.archive import Archive
 from .beds.debs import File, Package
+from .beds.driver_packages import computing
 from .beds.packages import LIBRARIES, STANDINS
 from .beds.standins import elf
 from .beds.ubuntu import UbuntuBed, own_pythons
@@ -34,18 +35,6 @@ LINK = "/usr/local/cuda"
 LINKER_FILE = "/etc/ld.so.conf.d/000_by_hand.conf"
 #: Stands between what a remedy prints and what the doctor says after it.
 CUT = "=== typed ==="
-# rep stosd with the pattern that the doctor looks for: what cuMemcpyDtoH gives back.
-COPY = b"\xb8\xfe\xca\x0d\x60\x48\x89\xd1\x48\xc1\xe9\x02\xf3\xab\x31\xc0\xc3"
-#: A libcuda that starts, has one card, and gives back what its card would have written.
-COMPUTES = {
-    **dict.fromkeys(("cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuMemsetD32_v2", "cuMemFree_v2"), elf.answer(0)),
-    **dict.fromkeys(("cuInit", "cuDeviceGetName"), elf.answer(0)),
-    **dict.fromkeys(("cuDeviceGet", "cuMemAlloc_v2"), elf.store(0)),
-    "cuDeviceGetCount": elf.store(1),
-    "cuDeviceGetAttribute": elf.store(6),
-    "cuDriverGetVersion": elf.store(12000),
-    "cuMemcpyDtoH_v2": COPY,
-}
 
 
 class Fault(NamedTuple):
@@ -144,12 +133,10 @@ FAULTS = (
 def archive(ubuntu_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     """The imitated archive with ubuntu-drivers, and a CUDA library that answers."""
     with Archive(tmp_path_factory.mktemp("archive"), own_pythons()) as made:
-        own = made.package(CUDA)
-        content = {**own.content, f"{LIBRARIES}/libcuda.so.{VERSION}": File(elf.library("libcuda.so.1", COMPUTES))}
-        made.debs([CUDA])[0].unlink()
+        made.replace(computing(made.package(CUDA), VERSION))
         tool = {"/usr/bin/ubuntu-drivers": File((STANDINS / "ubuntu-drivers").read_bytes(), 0o755)}
         common = Package("ubuntu-drivers-common", "1:0.5.2.6", "ubuntu-drivers-common", "admin", content=tool)
-        made.add([own._replace(content=content), common])
+        made.add([common])
         yield made
 
 

@@ -70,6 +70,7 @@ def driver(observation: Json, planned: Json) -> Json:
         "headers": False,
         "nouveau": {"blacklisted": True, "in_initramfs": False, "loaded": False},
         "kept_out": [],
+        "damaged": [],
         "dkms": [],
         "key": {"made": False, "enrolled": None},
         "record": {
@@ -156,6 +157,7 @@ NO_DRIVER: Json = {
     "headers": False,
     "nouveau": {"blacklisted": False, "in_initramfs": None, "loaded": False},
     "kept_out": [],
+    "damaged": [],
     "dkms": [],
     "key": {"made": False, "enrolled": None},
     "record": None,
@@ -253,11 +255,18 @@ def cpu_host() -> Json:
     return host(observation, lock.make("box", observation, plan.make(found, request_of(found, observation, {}))))
 
 
-def gpu_host() -> Json:
-    """A healthy Ubuntu 18.04 with a GTX 750 Ti: made with another driver, so the lock's is put in its place."""
+#: Where TensorFlow does not say which CUDA is taken, a person has to.
+KEPT = {"cuda": "11.8", "cudnn": "8.6"}
+
+
+def gpu_host(*without: str) -> Json:
+    """A healthy Ubuntu 18.04 with a GTX 750 Ti: made with another driver, so the lock's is put in its place. `without`
+    are the parts that its lock leaves out.
+    """
     observation = observed("ubuntu1804-gtx750ti-driver470")
     found = resolver()
-    locked = lock.make("box", observation, plan.make(found, request_of(found, observation, {})))
+    asked = request_of(found, observation, dict(KEPT) if without else {}, without=frozenset(without))
+    locked = lock.make("box", observation, plan.make(found, asked))
     observation["nvidia"]["module_version"] = locked["plan"]["driver"]["version"]
     # Driver 470 does not know this column, the lock's does.
     observation["gpus"][0]["compute_capability"] = locked["plan"]["gpus"][0]["compute_capability"]
@@ -279,6 +288,30 @@ def judged(seen: Json) -> Dict[str, Result]:
 def with_status(results: Dict[str, Result], status: str) -> List[str]:
     """The ids of the results with this status."""
     return [name for name, found in results.items() if found.status == status]
+
+
+def alone_host() -> Json:
+    """A host with driver, CUDA and cuDNN alone, where CUDA itself is asked and the card computes."""
+    seen = gpu_host("opencv", "tensorflow")
+    return {**seen, "cuda": cuda_answer(seen["machine"]["observation"])}
+
+
+def cuda_answer(observation: Json) -> Json:
+    """What CUDA says where it works on every card."""
+    devices = [{"name": c["name"], "capability": c["compute_capability"], "error": None} for c in observation["gpus"]]
+    success = {"code": 0, "name": "CUDA_SUCCESS", "text": "no error"}
+    return {
+        "library": "/usr/lib/x86_64-linux-gnu/libcuda.so.525.105.17",
+        "found_as": None,
+        "error": None,
+        "ended": None,
+        "init": success,
+        "counted": success,
+        "version": "12.0",
+        "count": len(devices),
+        "devices": devices,
+        "variables": {},
+    }
 
 
 #: VirtualBox as Ubuntu 18.04 has it.

@@ -2,7 +2,8 @@
 
 about       what has happened on this host
 words       where the words of drivers and libraries in it were read
-host        the healthy host that it differs from: gpu, cpu, or beside (gpu, with VirtualBox)
+host        the healthy host that it differs from: gpu, cpu, alone (gpu, without OpenCV and TensorFlow), or beside
+            (gpu, with VirtualBox)
 says        what programs print there; it goes through the project's own parsers. Lines, or {"record", "asked"}: what a
             real machine said in that state (tests/data/secureboot) when the command was asked
 set, drop   places in what verify/ collects, and their values
@@ -24,12 +25,12 @@ from gpuhost.host.probe.signs import parse_free_memory, telling_lines
 from gpuhost.verification.collect import telling
 
 from .. import recorded
-from .collected import beside_host, cpu_host, gpu_host
+from .collected import alone_host, beside_host, cpu_host, gpu_host
 
 Json = Dict[str, Any]
 FOLDER = Path(__file__).resolve().parents[1] / "hosts" / "faults"
 FILES = sorted(FOLDER.glob("*.json"))
-HEALTHY = {"cpu": cpu_host(), "gpu": gpu_host(), "beside": beside_host()}
+HEALTHY = {"cpu": cpu_host(), "gpu": gpu_host(), "alone": alone_host(), "beside": beside_host()}
 
 #: The beginnings of places, in short.
 SHORT = {

@@ -11,28 +11,12 @@ from gpuhost.checks import found
 from gpuhost.doctor import judge, run
 from gpuhost.types import Json
 
+from .collected import cuda_answer
 from .faults import fresh, put, read
 
 FOLDER = Path(__file__).resolve().parents[1] / "hosts" / "found"
 #: Faults that only a host without a lock shows; in the form of `faults`, and `cuda`, `surroundings` are places as well.
 FILES = sorted(FOLDER.glob("*.json"))
-
-
-def answer(observation: Json) -> Json:
-    """What CUDA says where it works on every card."""
-    devices = [{"name": c["name"], "capability": c["compute_capability"], "error": None} for c in observation["gpus"]]
-    success = {"code": 0, "name": "CUDA_SUCCESS", "text": "no error"}
-    return {
-        "library": "/usr/lib/x86_64-linux-gnu/libcuda.so.525.105.17",
-        "error": None,
-        "ended": None,
-        "init": success,
-        "counted": success,
-        "version": "12.0",
-        "count": len(devices),
-        "devices": devices,
-        "variables": {},
-    }
 
 
 def without_lock(seen: Json, provisioned: bool = False) -> Json:
@@ -61,7 +45,7 @@ def without_lock(seen: Json, provisioned: bool = False) -> Json:
         },
         "environments": {},
         "benchmark": {},
-        "cuda": answer(observation),
+        "cuda": seen.get("cuda") or cuda_answer(observation),
         "heard": {},
     }
 

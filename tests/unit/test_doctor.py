@@ -16,8 +16,9 @@ from gpuhost.doctor.run import releases
 from gpuhost.shipping import answers
 from gpuhost.types import Json
 
+from .collected import cuda_answer
 from .faults import FILES, fresh, made, put, read
-from .lockless import FAULTS, answer, changed, examined, healthy, ids, without_lock
+from .lockless import FAULTS, changed, examined, healthy, ids, without_lock
 
 VERIFY = {file.stem: read(file) for file in FILES}
 #: Faults of verify/ whose checks can be made without a lock: all that is not about the lock, the store and the
@@ -30,7 +31,7 @@ SEEN = sorted(
     if name not in AGAINST_THE_LOCK
 )
 #: Those that are faults only because gpuhost has promised more than that CUDA works: by its record or its guard.
-PROMISED = re.compile(r"D0[234]-|D08-(newer|no-headers|no-kernel)|D10-(in-the|loaded|not)|D50-")
+PROMISED = re.compile(r"D0[234]-|D40-files-deleted|D08-(newer|no-headers|no-kernel)|D10-(in-the|loaded|not)|D50-")
 #: Without a record nobody knows that it was replaced, or which kernel it was made for.
 OTHERWISE: Dict[str, List[str]] = {"D02-replaced-by-an-update": ["D01"], "D09-newer-kernel-not-booted": []}
 
@@ -169,7 +170,7 @@ def test_two_cards_that_work() -> None:
     seen["machine"]["installed"]["signs"]["nodes"].append("nvidia1")
     one = examined(seen)
     assert [row["check"] for row in one["findings"]] == ["cuda.answers"]
-    seen["cuda"] = answer(seen["machine"]["observation"])
+    seen["cuda"] = cuda_answer(seen["machine"]["observation"])
     assert examined(seen)["answer"] == "fine"
 
 

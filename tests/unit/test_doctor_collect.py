@@ -24,7 +24,8 @@ from gpuhost.shipping import answers
 from gpuhost.types import Json
 
 from ..example_hosts import answers_of, folder_of
-from .lockless import answer, examined, healthy
+from .collected import cuda_answer
+from .lockless import examined, healthy
 
 #: A libcuda that says what the variable FAKE_CUDA tells it to: a code of cuInit, or a crash.
 FAKE = r"""
@@ -121,7 +122,7 @@ def on_host(name: str) -> Json:
     seen = collect(run.releases(), str(folder_of(name) / "fs"), replay, lambda: None)
     if HOSTS.get(name, "") is None:
         found = seen["machine"]["observation"]
-        seen["cuda"] = answer(found)
+        seen["cuda"] = cuda_answer(found)
         driver = seen["machine"]["installed"]["driver"]
         driver["library"] = found["nvidia"]["module_version"]
         nodes = [f"nvidia{number}" for number in range(len(found["gpus"]))]
@@ -177,7 +178,7 @@ def test_wsl_is_no_machine_that_lost_its_card(tmp_path: Path) -> None:
     assert seen["surroundings"]["place"] == "wsl2"
     assert examined(seen)["findings"] == []
     card = {"name": "NVIDIA GeForce RTX 3080 Ti", "compute_capability": "8.6"}
-    assert examined({**seen, "cuda": answer({"gpus": [card]})})["answer"] == "fine"
+    assert examined({**seen, "cuda": cuda_answer({"gpus": [card]})})["answer"] == "fine"
 
 
 @pytest.mark.parametrize("gone", ["etc", "sys", "proc", "dev", "lib", "boot", "usr", "var"])
@@ -268,7 +269,7 @@ def test_any_machine_is_reported_without_a_crash_or_an_escape(fs: Path, data: st
 
     card = st.fixed_dictionaries({"name": TEXT, "capability": st.just("6.1"), "error": st.one_of(st.none(), TEXT)})
     seen = collect(run.releases(), str(fs), run_any, lambda: None)
-    seen["cuda"] = {**answer(seen["machine"]["observation"]), "devices": data.draw(st.lists(card, max_size=2))}
+    seen["cuda"] = {**cuda_answer(seen["machine"]["observation"]), "devices": data.draw(st.lists(card, max_size=2))}
     report = judge.report(seen)
     assert answers.doctor({"report": json.loads(json.dumps(report))}).get("report") is not None
     shown = words.told(report, colours=False)

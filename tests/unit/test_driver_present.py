@@ -43,7 +43,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         if "install" in words and "--download-only" not in words:
             host.dpkg["nvidia-driver-525"] = (VERSION, INSTALLED)
 
+    def again(self: Any, members: List[Dict[str, Any]]) -> None:
+        host.work.done.append(["unpack again", *(m["name"] for m in members)])
+        for member in members:
+            host.damage.pop(member["name"], None)
+
     monkeypatch.setattr(Setup, "state", state)
+    monkeypatch.setattr("gpuhost.host.driver.apt.Apt.unpack_again", again)
     monkeypatch.setattr("gpuhost.host.driver.apt.Apt.apt", apt)
     monkeypatch.setattr("gpuhost.host.driver.apt.Apt.fetch", lambda self, members: None)
     return host
@@ -121,6 +127,21 @@ def test_an_update_of_what_came_along_is_no_reason_to_go_back(host: Host) -> Non
     host.dpkg["nvidia-driver-525"] = ("525.125.06-0ubuntu1", INSTALLED)
     (told,) = host.setup().differences()
     assert told.startswith("nvidia-driver-525 is 525.125.06")
+
+
+def test_files_that_are_gone_are_brought_back(host: Host) -> None:
+    """dpkg still has their package for installed, so apt alone would see nothing to do."""
+    brought(host)
+    library = "/usr/lib/x86_64-linux-gnu/libcuda.so.525.105.17"
+    host.damage["nvidia-driver-525"] = (
+        f"missing     {library}\nmissing   c /etc/x\nmissing     /usr/share/doc/x\nmissing     /lib/modprobe.d/x.conf\n"
+    )
+    assert host.setup().differences() == [f"{library} is missing"]
+    host.setup().present()
+    assert host.work.done[-1] == ["unpack again", "nvidia-driver-525"]
+    assert host.setup().differences() == []
+    host.damage["nvidia-driver-525"] = f"??5??????   {library}\n"
+    assert host.setup().differences() == [f"{library} is changed"]
 
 
 def test_another_branch_that_came_beside_it_is_taken_away(host: Host) -> None:

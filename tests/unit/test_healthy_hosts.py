@@ -21,7 +21,7 @@ from gpuhost.host.probe.driver import CERTIFICATE
 
 from .. import recorded
 from . import collected
-from .lockless import answer
+from .collected import cuda_answer
 from .test_field import SUITES, TESTS, Host, offers_nothing
 from .test_parsers_signature import MODULE
 from .test_watch_healthy import locked_to
@@ -317,7 +317,7 @@ def doctors(host: Host) -> Tuple[str, List[str]]:
         return host.answers.get(tuple(argv), unknown)
 
     seen = collect(run.releases(), str(host.root), replay, lambda: None)
-    seen["cuda"] = answer(seen["machine"]["observation"])
+    seen["cuda"] = cuda_answer(seen["machine"]["observation"])
     report = judge.report(seen)
     return report["answer"], [
         f"{r['check']} {r['diagnosis']} {r['actual']}" for r in report["findings"] + report["risks"]

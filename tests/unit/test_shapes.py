@@ -29,6 +29,7 @@ PAIRS = {
     "environment_answer": answers.EnvironmentAnswer,
     "opencv_answer": answers.OpencvComputed,
     "tensorflow_answer": answers.TensorflowComputed,
+    "cuda_answer": answers.CudaAnswer,
     "service_answer": answers.ServiceAnswer,
     "benchmark_answer": answers.BenchmarkAnswer,
     "module_answers": answers.ModuleAnswers,

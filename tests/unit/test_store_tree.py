@@ -64,6 +64,50 @@ class Steps:
         return step
 
 
+def gone(folder: Path) -> None:
+    """A file is moved away."""
+    (folder / "pkg/a.py").unlink()
+
+
+def changed(folder: Path) -> None:
+    """A file grows."""
+    (folder / "readme").write_text("more than was there")
+
+
+def added(folder: Path) -> None:
+    """A file comes."""
+    (folder / "pkg/b.py").write_text("")
+
+
+def redirected(folder: Path) -> None:
+    """A link leads elsewhere."""
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("pkg/a.py")
+
+
+@pytest.mark.parametrize("change", [gone, changed, added, redirected])
+def test_what_was_changed_is_no_longer_whole(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    """The marker alone would still say so; what Python keeps of compiled modules counts for nothing."""
+    folder = tmp_path / "store" / "thing-1"
+    (folder / "pkg").mkdir(parents=True)
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    (folder / "link").symlink_to("readme")
+    store.seal(folder, {"digest": "1"})
+    (folder / "pkg/__pycache__").mkdir()
+    (folder / "pkg/__pycache__/a.cpython-311.pyc").write_bytes(b"x")
+    assert store.is_whole(folder, "1")
+    change(folder)
+    assert not store.is_whole(folder, "1")
+
+
+def test_the_marker_of_an_earlier_release_is_believed(tmp_path: Path) -> None:
+    """It says nothing of files, and what it stands for need not be made anew."""
+    (tmp_path / store.MARKER).write_text('{"digest": "1"}')
+    (tmp_path / "file").write_text("")
+    assert store.is_whole(tmp_path, "1") and not store.is_whole(tmp_path, "2")
+
+
 def killed_at_each_step(act: Callable[[Path], Any], prepare: Callable[[Path], Any], folder: Path) -> Iterator[Path]:
     """Prepared roots on which `act` was killed before its first step, its second, ...; the last one ran to its end."""
     last = 0

@@ -8,19 +8,21 @@ from typing import Any, Callable, Dict
 import pytest
 
 from gpuhost.checks import environments as checks_environments
-from gpuhost.checks.base import FAIL, NOT_BESIDE, NOT_SERVED, PASS, SKIP
+from gpuhost.checks.base import BY_MORE, FAIL, NO_GPU, NOT_BESIDE, NOT_SERVED, PASS, SKIP
 from gpuhost.diagnoses import verdict as checks
 from gpuhost.planning import contents
 from gpuhost.planning.environments import lock_digest
 from gpuhost.text import printable
 
-from .collected import cpu_host, gpu_host, judged, with_status
+from .collected import alone_host, cpu_host, gpu_host, judged, with_status
 
 Json = Dict[str, Any]
 HEALTHY = {"cpu": cpu_host(), "gpu": gpu_host()}
-GPU_ONLY = [c.id for c in checks.CHECKS if c.gpu or c.id == "gpu.present"]
+GPU_ONLY = [c.id for c in checks.CHECKS if (c.gpu and c.part != "cuda") or c.id == "gpu.present"]
 #: Off by default: tests/unit/test_service_checks.py breaks a host that has it.
 SERVICE_ONLY = [c.id for c in checks.CHECKS if c.part == "service"]
+#: Asked where the lock leaves out OpenCV and TensorFlow.
+ALONE_ONLY = ["cuda.library", "cuda.answers", "cuda.computes"]
 BESIDE_ONLY = [c.id for c in checks.CHECKS if c.id.startswith("virtualbox.")]
 
 
@@ -103,10 +105,21 @@ def test_a_healthy_host_has_no_failure(kind: str) -> None:
     """The control: without it the tests below would prove nothing."""
     results = judged(fresh(kind))
     assert with_status(results, FAIL) == []
-    skipped = [name for name in with_status(results, SKIP) if name not in {*SERVICE_ONLY, *BESIDE_ONLY}]
+    skipped = [name for name in with_status(results, SKIP) if name not in {*SERVICE_ONLY, *BESIDE_ONLY, *ALONE_ONLY}]
     assert skipped == (GPU_ONLY if kind == "cpu" else [])
     assert {results[name].actual for name in SERVICE_ONLY} == {NOT_SERVED}
     assert {results[name].actual for name in BESIDE_ONLY} == {NOT_BESIDE}
+    assert {results[name].actual for name in ALONE_ONLY} == {NO_GPU if kind == "cpu" else BY_MORE}
+
+
+def test_cuda_is_asked_where_nothing_else_computes_on_the_card() -> None:
+    """A stack of driver, CUDA and cuDNN is not proven by its files alone."""
+    results = judged(alone_host())
+    assert {results[name].status for name in ALONE_ONLY} == {PASS}
+    assert checks.verdict(results.values(), True, True) == checks.OK
+    unasked = {**alone_host(), "cuda": None}
+    assert {judged(unasked)[name].status for name in ALONE_ONLY} == {SKIP}
+    assert checks.verdict(judged(unasked).values(), True, True) == checks.INCOMPLETE
 
 
 @pytest.mark.parametrize("there", ["4.11.0.86", "4.11.0.86+cuda120.sm61.0123abcd", "4.10.0.84+cuda118.sm61.0123abcd"])

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import pytest
 
 from gpuhost.checks import benchmark as checks_benchmark
+from gpuhost.checks import cuda as checks_cuda
 from gpuhost.diagnoses import verdict
 from gpuhost.host import store
 from gpuhost.host.answer import MARK, read_answers
@@ -30,7 +31,7 @@ from gpuhost.verification.collect import Host, Options
 
 from ..locks import save
 from ..old_python import old_python
-from .collected import bench_report, cpu_host, gpu_host
+from .collected import bench_report, cpu_host, cuda_answer, gpu_host
 
 Json = Dict[str, Any]
 VOLATILE = ("disk", "memory_mib")
@@ -177,12 +178,13 @@ def test_the_store_is_read_back(tmp_path: Path) -> None:
     """A generation made by the store, with a toolkit and cuDNN in it."""
     for name in ("cuda-11.8", "cudnn-8.6", "yolo-1"):
         (tmp_path / "store" / name / "include").mkdir(parents=True)
-        store.seal(tmp_path / "store" / name, {"digest": name})
     (tmp_path / "store/cuda-11.8/version.json").write_text('{"cuda": {"version": "11.8.0"}}', encoding="utf-8")
     header = "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 6\n#define CUDNN_PATCHLEVEL 0\n"
     (tmp_path / "store/cudnn-8.6/include/cudnn_version.h").write_text(header, encoding="utf-8")
     (tmp_path / "store/cuda-11.8/bin").mkdir()
     (tmp_path / "store/cuda-11.8/bin/nvcc").touch()
+    for name in ("cuda-11.8", "cudnn-8.6", "yolo-1"):
+        store.seal(tmp_path / "store" / name, {"digest": name})
     links = {"cuda": "store/cuda-11.8", "cudnn": "store/cudnn-8.6", "yolo": "store/yolo-1"}
     store.switch(tmp_path, {"a": 1}, links)
     (tmp_path / "store/yolo-1" / store.MARKER).unlink()
@@ -219,6 +221,9 @@ class FakeHost:
             if f"venvs/{name}/" in command:
                 self.asked.append(name)
                 return 0, MARK + json.dumps(self.seen["environments"][name]), ""
+        if command == bundle.command("python3", "host.probe.cuda", {}, checks_collect.PROBE_LIMIT_S):
+            self.asked.append("cuda")
+            return 0, MARK + json.dumps(cuda_answer(self.seen["machine"]["observation"])), ""
         self.asked.append("machine")
         return 0, MARK + json.dumps(self.seen["machine"]), ""
 
@@ -274,14 +279,16 @@ def test_without_a_lock_a_host_with_a_card_is_judged_as_found(tmp_path: Path) ->
     assert results["lock.present"].remediation == "./run ansible-playbook site.yml"
     passed = {name for name, found in results.items() if found.status == "pass"}
     assert {"host.sources-foreign", "driver.module", "driver.signed", "driver.nouveau", "driver.cards"} <= passed
+    assert {check.id for check in checks_cuda.CHECKS} <= passed
     rest = {name: found.actual for name, found in results.items() if name.partition(".")[0] not in SAID_WITHOUT}
+    rest = {name: actual for name, actual in rest.items() if verdict.BY_ID[name].part != checks_cuda.PART}
     del rest["lock.present"]
     guard = {rest.pop(name) for name in list(rest) if name.startswith("guard.")}
     assert (guard, set(rest.values())) == (
         {"gpuhost has not installed this driver"},
         {"only a lock says what it should be"},
     )
-    assert fake.asked == ["machine"]
+    assert fake.asked == ["machine", "cuda"]
     assert report.make(host)["verdict"] == "not provisioned"
 
 

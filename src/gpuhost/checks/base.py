@@ -41,6 +41,10 @@ LEFT_OUT = "not asked for: the lock leaves it out"
 NOT_SERVED = "not asked for: the generation in force has no detection service"
 #: The same of VirtualBox.
 NOT_BESIDE = "not asked for: gpuhost has not installed VirtualBox here"
+#: CUDA alone is asked where nothing else that is installed computes on the card.
+BY_MORE = "not asked for: OpenCV or TensorFlow has to compute on the card itself"
+#: All of these: nothing is to be proven.
+UNASKED = (NO_GPU, LEFT_OUT, NOT_SERVED, NOT_BESIDE, BY_MORE)
 INSTALL = "./run ansible-playbook site.yml"
 #: The driver alone, with the guard over it.
 DRIVER = "./run ansible-playbook playbooks/driver.yml"

@@ -2,16 +2,19 @@
 
 from typing import TYPE_CHECKING, Callable, Dict, List, Tuple
 
-from ..types import Json, present
-from .base import Check, Outcome, held, skipped
-from .card import closed, signs
-from .driver import driver
-from .found import CONTAINER, MACHINE, NOT_SEEN, missing_traces, place
+from ..types import present
+from .base import DRIVER, FAIL, Check, Outcome, held, skipped
+from .card import LOOK, closed, signs
+from .driver import REBOOT, driver
+from .found import CONTAINER, MACHINE, NOT_SEEN, is_ours, missing_traces, place
 from .host import observation
 
 if TYPE_CHECKING:
+    from ..shapes.answers import CudaAnswer
     from ..shapes.seen import Seen
 
+#: What has to be collected for these checks.
+PART = "cuda"
 #: CUDA's answers where there is no card for it, where a driver is too old, and where library and module differ.
 NO_DEVICE, TOO_OLD, OTHER_VERSION = 100, (3, 35), 803
 #: Its answers where the switches between the cards are not set up, and where its device nodes cannot be opened.
@@ -22,18 +25,15 @@ COMPAT = (OTHER_VERSION, 804)
 NO_LIBRARY = "libcuda.so.1 does not load"
 
 
-def answer(seen: "Seen") -> Json:  # Json: what host.probe.cuda says, which no schema describes
+def answer(seen: "Seen") -> "CudaAnswer":
     """What CUDA said (`host.probe.cuda`)."""
     return present(seen["cuda"])
 
 
 def init_code(seen: "Seen") -> int:
     """What cuInit or cuDeviceGetCount gave; 0 where both went well or were not reached."""
-    for call in ("init", "counted"):
-        code = (answer(seen)[call] or {}).get("code")
-        if code:
-            return int(code)
-    return 0
+    calls = (answer(seen)["init"], answer(seen)["counted"])
+    return next((call["code"] for call in calls if call is not None and call["code"]), 0)
 
 
 def library(seen: "Seen") -> Outcome:
@@ -53,25 +53,24 @@ def answers(seen: "Seen") -> Outcome:
     required = f"cuInit succeeds, and CUDA sees {cards or 'a'} card{'s' if cards > 1 else ''}"
     if not found["library"]:
         return skipped(required, NO_LIBRARY)
-    for call in ("init", "counted"):
-        said = found[call]
+    for named, said in (("cuInit", found["init"]), ("cuDeviceGetCount", found["counted"])):
         if said is None:
             return held(False, required, found["ended"] or "CUDA gave no answer", "")
         if said["code"]:
             words = ": ".join(word for word in (said["name"], said["text"]) if word)
-            named = "cuInit" if call == "init" else "cuDeviceGetCount"
             actual = f"{named} gave {said['code']}" + (f" ({words})" if words else "")
             return held(
                 False, required, "; ".join(filter(None, (actual, f"loaded is {found['library']}", closed(seen)))), ""
             )
+    count = found["count"] or 0
     hidden = found["variables"].get("CUDA_VISIBLE_DEVICES")
-    actual = f"CUDA {found['version']} sees {found['count']}"
+    actual = f"CUDA {found['version']} sees {count}"
     actual += f"; CUDA_VISIBLE_DEVICES is '{hidden}'" if hidden is not None else ""
-    if place(seen) == CONTAINER and found["count"]:
+    if place(seen) == CONTAINER and count:
         return held(True, required, actual + ": a container may be given fewer than the machine has", "")
-    if signs(seen)["mig"] and found["count"]:
+    if signs(seen)["mig"] and count:
         return held(True, required, actual + ": a program sees one instance at most where MIG is enabled", "")
-    return held(found["count"] >= max(cards, 1), required, actual, "")
+    return held(count >= max(cards, 1), required, actual, "")
 
 
 def computes(seen: "Seen") -> Outcome:
@@ -109,24 +108,33 @@ def is_proved(seen: "Seen") -> bool:
     return all(judge(seen).status == "pass" for judge in (library, answers, computes))
 
 
-def check(identity: str, title: str, purpose: str, judge: "Callable[[Seen], Outcome]", needs: Tuple[str, ...]) -> Check:
-    """One of these checks; a lock has no say in what CUDA does."""
+def check(
+    identity: str,
+    title: str,
+    purpose: str,
+    judge: "Callable[[Seen], Outcome]",
+    needs: Tuple[str, ...],
+    remedy: str,
+) -> Check:
+    """One of these checks; a lock has no say in what CUDA does. `remedy` is for hosts that gpuhost has set up."""
 
     def judged(seen: "Seen") -> Outcome:
         if seen.get("cuda") is None:
             return skipped(title, "CUDA was not asked")
-        return judge(seen)
+        outcome = judge(seen)
+        return outcome._replace(remediation=remedy) if outcome.status == FAIL and is_ours(seen) else outcome
 
-    return Check(identity, title, purpose, judged, (), needs, "cuda", True, judged)
+    return Check(identity, title, purpose, judged, (), needs, PART, True, judged)
 
 
-ASKED = (
+CHECKS = (
     check(
         "cuda.library",
         "A program finds the driver's library",
         "CUDA begins with libcuda.so.1, which comes with the driver and not with the toolkit.",
         library,
         ("driver.match", "driver.nodes"),
+        DRIVER,
     ),
     check(
         "cuda.answers",
@@ -134,6 +142,7 @@ ASKED = (
         "nvidia-smi can work where CUDA does not.",
         answers,
         ("cuda.library", "driver.cards"),
+        REBOOT,
     ),
     check(
         "cuda.computes",
@@ -141,7 +150,11 @@ ASKED = (
         "A card that is listed need not do anything.",
         computes,
         ("cuda.answers",),
+        LOOK,
     ),
+)
+#: What only the doctor asks.
+ASKED = (
     Check(
         "cuda.cdi",
         "Containers are given this driver",
@@ -149,7 +162,7 @@ ASKED = (
         containers,
         ("/etc/cdi*", "/var/run/cdi*"),
         ("driver.match",),
-        "cuda",
+        PART,
         True,
         containers,
         risk=True,

@@ -76,7 +76,7 @@ def is_installed(seen: "Seen") -> Outcome:
     if (record["version"], record["source"]) != (lock["version"], lock["source"]):
         actual = f"driver {record['version']} from the {record['source']} was installed"
         return held(False, required, actual, DRIVER)
-    told = altered(record, Packages(there))
+    told = altered(record, Packages(there, damaged=found["damaged"]))
     follows = mismatch(observation(seen)["nvidia"]["module_version"], found["library"])
     if told and follows:
         told.append(follows)
@@ -218,7 +218,7 @@ INSTALLED = (
         "The driver is installed",
         "An update that replaces the driver leaves a module and libraries that do not fit one another.",
         is_installed,
-        (*PACKAGES, DRIVER_RECORD),
+        (*PACKAGES, DRIVER_RECORD, "dpkg --verify"),
         ("lock.provisioned",),
         gpu=True,
         found=is_there,

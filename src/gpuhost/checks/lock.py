@@ -142,7 +142,7 @@ def whole(name: str, seen: "Seen") -> Outcome:
     expected = seen["expected"]["environments"].get(name.rpartition("/")[2])
     wanted = None if expected is None or "error" in expected else expected["digest"]
     if link["digest"] is None:
-        told = f"{name} leads to {link['target']}, which is not complete"
+        told = f"{name} leads to {link['target']}, which is half made, or files of it are gone or changed"
     elif not link["target"].endswith(f"-{link['digest']}"):
         told = f"{name} leads to {link['target']}, whose content is {link['digest']}"
     elif wanted is not None and wanted != link["digest"]:

@@ -34,9 +34,10 @@ def words(seen: "Seen", name: str) -> str:
 
 def capabilities(seen: "Seen") -> List[str]:
     """The compute capabilities of the cards, as CUDA or nvidia-smi says them."""
-    told = [card["capability"] for card in (seen.get("cuda") or {}).get("devices", [])]
-    told = told or [card["compute_capability"] for card in observation(seen)["gpus"]]
-    return sorted({text for text in told if text})
+    cuda = seen.get("cuda")
+    of_cuda = [card["capability"] for card in cuda["devices"]] if cuda is not None else []
+    of_smi = [card["compute_capability"] or "" for card in observation(seen)["gpus"]]
+    return sorted({text for text in of_cuda or of_smi if text})
 
 
 def uncovered(seen: "Seen", name: str) -> List[str]:

@@ -66,7 +66,11 @@ BY_ID: Dict[str, Apart] = {
     "D37": Apart(0, "", "`modinfo nvidia` and `command -v nvidia-smi` find nothing."),
     "D38": Apart(0, "", "`grep -l 0x10de /sys/bus/pci/devices/*/vendor` finds nothing."),
     "D39": Apart(0, IN_CONTAINER, "`ls /dev/nvidia*` finds nothing in the container, but finds nodes on its machine."),
-    "D40": Apart(0, "", "`nvidia-smi` works, and `ldconfig -p | grep libcuda.so.1` finds nothing."),
+    "D40": Apart(
+        0,
+        "",
+        "`ldconfig -p | grep libcuda.so.1` finds nothing, or `dpkg --verify` of the driver's packages lists a file.",
+    ),
     "D41": Apart(0, "", "`printenv CUDA_VISIBLE_DEVICES` prints something, or an empty line."),
     "D42": Apart(0, "", "`python3 -c 'import torch; print(torch.version.cuda)'` prints None."),
     "D43": Apart(0, "", "The same command works as root; `ls -l /dev/nvidia*` shows who has access."),

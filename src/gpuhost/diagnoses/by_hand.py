@@ -320,7 +320,8 @@ TORCH_SERIES = ("11.8", "12.1", "12.4", "12.6", "12.8")
 def framework(seen: "Seen") -> str:
     """D30, D42: the build with CUDA of what the environment has without it."""
     python, pip = shlex.quote(str(environment(seen)["path"])), "-m pip install --upgrade --force-reinstall"
-    served = str((seen.get("cuda") or {}).get("version") or "0.0")
+    cuda = seen.get("cuda")
+    served = (cuda["version"] if cuda is not None else None) or "0.0"
     series = [text for text in TORCH_SERIES if release(text) <= release(served)]
     found = environment(seen)["frameworks"]
     if "torch" in found and found["torch"].get("cuda") is None and series:

@@ -425,7 +425,7 @@ TABLE = (
         "A container shares its machine's kernel, but has no other part of the driver until its engine adds it.",
         "Start it with the cards: --gpus all and nvidia-container-toolkit, or a CDI device.",
         signs=(
-            Sign("driver.installed", in_container),
+            Sign("driver.installed", lambda seen: in_container(seen) and not driver(seen)["damaged"]),
             Sign("driver.nodes", in_container),
             Sign("cuda.library", in_container),
         ),
@@ -461,10 +461,14 @@ TABLE = (
     ),
     Diagnosis(
         "D40",
-        "The driver's CUDA library is missing",
-        "libcuda.so.1 is in a separate package in most distributions, and the driver works without it.",
-        "Install that package in the driver's own version.",
-        signs=(Sign("cuda.library", lambda seen: answer(seen)["ended"] is None),),
+        "Files of the driver are missing or changed",
+        "libcuda.so.1 is in a separate package in most distributions; and apt takes an installed package for complete, "
+        "whatever became of its files.",
+        "Install that package in the driver's own version, or unpack it again.",
+        signs=(
+            Sign("driver.installed", lambda seen: bool(driver(seen)["damaged"])),
+            Sign("cuda.library", lambda seen: answer(seen)["ended"] is None),
+        ),
         by_hand=by_hand.library,
         messages=("libcuda.so.1: cannot open shared object file", "Could not load dynamic library 'libcuda.so.1'"),
     ),

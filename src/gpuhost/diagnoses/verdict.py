@@ -23,6 +23,7 @@ from ..checks import tensorflow as checks_tensorflow
 from ..checks import toolkit as checks_gpu
 from ..checks import virtualbox as checks_virtualbox
 from ..checks.base import (
+    BY_MORE,
     FAIL,
     LEFT_OUT,
     NO_GPU,
@@ -30,6 +31,7 @@ from ..checks.base import (
     NOT_SERVED,
     PASS,
     SKIP,
+    UNASKED,
     Check,
     Outcome,
     Result,
@@ -64,6 +66,7 @@ CHECKS = (
     *checks_driver.CHECKS,
     *checks_card.CHECKS,
     *checks_gpu.CHECKS,
+    *checks_cuda.CHECKS,
     *checks_opencv.CHECKS,
     *checks_tensorflow.CHECKS,
     *checks_service.CHECKS,
@@ -134,17 +137,29 @@ def not_beside(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> bool:
     return earlier["lock.present"].status == PASS and not checks_virtualbox.is_there(seen)
 
 
+def by_more(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> bool:
+    """Return whether CUDA alone is asked although OpenCV or TensorFlow is to compute with it."""
+    if check not in checks_cuda.CHECKS or earlier[LOCK].status != PASS:
+        return False
+    plan = checks_lock.obeyed(seen)["plan"]
+    return plan["opencv"] is not None or plan["tensorflow"] is not None
+
+
+def unasked(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> str:
+    """Return why a check is not asked of a host with a lock, as one of `UNASKED`; "" where it is."""
+    reasons = (
+        (left_out, LEFT_OUT),
+        (not_served, NOT_SERVED),
+        (not_beside, NOT_BESIDE),
+        (without_gpu, NO_GPU),
+        (by_more, BY_MORE),
+    )
+    return next((reason for applies, reason in reasons if applies(check, seen, earlier)), "")
+
+
 def can_judge(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> bool:
     """Return whether this check is to be judged by what is collected for it; else its result is settled already."""
-    if is_as_found(seen):
-        settled = check.found is None
-    else:
-        settled = (
-            left_out(check, seen, earlier)
-            or without_gpu(check, seen, earlier)
-            or not_served(check, seen, earlier)
-            or not_beside(check, seen, earlier)
-        )
+    settled = check.found is None if is_as_found(seen) else bool(unasked(check, seen, earlier))
     return not settled and obstacle(check, earlier, seen) is None
 
 
@@ -192,14 +207,9 @@ def judge(check: Check, seen: "Seen", earlier: Dict[str, Result]) -> Result:
         return result(check, check.judge(seen))
     if is_as_found(seen):
         return judge_found(check, seen, earlier)
-    if left_out(check, seen, earlier):
-        return result(check, skipped(check.title, LEFT_OUT))
-    if not_served(check, seen, earlier):
-        return result(check, skipped(check.title, NOT_SERVED))
-    if not_beside(check, seen, earlier):
-        return result(check, skipped(check.title, NOT_BESIDE))
-    if without_gpu(check, seen, earlier):
-        return result(check, skipped("a GPU, planned and locked", NO_GPU))
+    reason = unasked(check, seen, earlier)
+    if reason:
+        return result(check, skipped("a GPU, planned and locked" if reason == NO_GPU else check.title, reason))
     cause = obstacle(check, earlier, seen)
     if cause is not None:
         return result(check, skipped(check.title, f"{NOT_REACHED}{cause}", f"First fix {cause}."))
@@ -258,10 +268,8 @@ def lineage(check: Check) -> List[Check]:
 
 
 def is_unasked(status: str, actual: str) -> bool:
-    """Return whether a check speaks of what the lock leaves out, of a card where the lock is for none, or of a service
-    or a VirtualBox that is off.
-    """
-    return status == SKIP and actual in (LEFT_OUT, NO_GPU, NOT_BESIDE, NOT_SERVED)
+    """Return whether a check was not asked for, by its result (`UNASKED`)."""
+    return status == SKIP and actual in UNASKED
 
 
 def verdict(results: Iterable[Result], provisioned: bool, whole: bool) -> str:

@@ -19,7 +19,7 @@ from ..credentials import without_secrets
 from ..host.commands import NOT_FOUND, Run, run_command
 from ..host.edges import Edges
 from ..host.probe import cuda as probe_cuda
-from ..host.probe.driver import MODPROBE_FOLDERS, RECORD, ROOT, driver
+from ..host.probe.driver import MODPROBE_FOLDERS, RECORD, ROOT, damaged, driver
 from ..host.probe.guard import guard
 from ..host.probe.installed import installed
 from ..host.probe.machine import observe, read_kernel
@@ -114,6 +114,7 @@ def own_parts(edges: Edges) -> Json:
     guess = None if edges.exists(f"{ROOT}/{RECORD}") else kernel["running"]
     state["driver"] = driver(edges, kernel["boots"] or guess or None, ROOT)
     state["guard"] = guard(edges, ROOT)
+    state["driver"]["damaged"] = damaged(edges, state["driver"]["record"], state["guard"]["stack"])
     state["rights"] = rights(edges.path(ROOT)) if edges.exists(ROOT) else None
     return state
 

@@ -11,6 +11,7 @@ The marker is written last, so an interrupted run never looks complete.
 import contextlib
 import errno
 import fnmatch
+import hashlib
 import json
 import os
 import re
@@ -96,9 +97,37 @@ def write_record(path: Path, content: Json) -> None:
 
 
 def is_whole(folder: Path, digest: str) -> bool:
-    """Return whether the store folder is there with the marker of this digest."""
-    marker = read_json(folder / MARKER)
-    return marker is not None and marker.get("digest") == digest
+    """Return whether the store folder is there with the marker of this digest, and holds the files that were sealed."""
+    return sealed_digest(folder, read_json(folder / MARKER)) == digest
+
+
+def sealed_digest(folder: Path, marker: Optional[Json]) -> Optional[str]:
+    """Return the digest in a folder's marker; None without one, and where files have come, gone or changed their size
+    since. Markers of earlier releases say nothing of the files, and are believed.
+    """
+    if marker is None or marker.get("tree", tree(folder)) != tree(folder):
+        return None
+    digest = marker.get("digest")
+    return digest if isinstance(digest, str) else None
+
+
+def tree(folder: Path) -> str:
+    """Return a digest of what a folder holds: the names, the sizes of files and the targets of links.
+
+    Python's caches of compiled modules are left out: a program that root runs from there writes them.
+    """
+    found = hashlib.sha256()
+    for top, folders, names in os.walk(str(folder)):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for path in sorted(Path(top) / name for name in [*names, *folders]):
+            if path.is_symlink():
+                said = os.readlink(str(path))
+            elif path.is_dir() or path == folder / MARKER:
+                continue
+            else:
+                said = str(path.lstat().st_size)
+            found.update(f"{path.relative_to(folder)}\0{said}\0".encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
 
 
 def seal(folder: Path, content: Json) -> None:
@@ -108,7 +137,8 @@ def seal(folder: Path, content: Json) -> None:
     would lie.
     """
     os.sync()
-    files.write_whole(folder / MARKER, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    marker = {**content, "tree": tree(folder)}
+    files.write_whole(folder / MARKER, json.dumps(marker, indent=1, sort_keys=True) + "\n")
 
 
 def unwritable(error: OSError, folder: Path) -> EnvironmentProblem:

@@ -71,6 +71,7 @@ class InstalledDriver(TypedDict):
     key: Key
     record: Optional[DriverRecord]
     kept_out: List[KeptOut]
+    damaged: List[str]
 
 
 class Guard(TypedDict):
@@ -387,6 +388,38 @@ class ServiceAnswer(TypedDict):
     sockets: Sockets
     nginx: Nginx
     asked: Optional[Union[Error, Asked]]
+
+
+class CudaCall(TypedDict):
+    """What a call of CUDA gave: its code, and CUDA's own words for it."""
+
+    code: int
+    name: str
+    text: str
+
+
+class CudaDevice(TypedDict):
+    """A card as CUDA sees it; `error` is None where it filled memory that was read back."""
+
+    name: str
+    capability: str
+    error: Optional[str]
+
+
+@final
+class CudaAnswer(TypedDict):
+    """What CUDA says of itself (`host.probe.cuda`). What was not reached is None."""
+
+    library: Optional[str]
+    found_as: Optional[str]
+    error: Optional[str]
+    ended: Optional[str]
+    init: Optional[CudaCall]
+    counted: Optional[CudaCall]
+    version: Optional[str]
+    count: Optional[int]
+    devices: List[CudaDevice]
+    variables: Dict[str, str]
 
 
 class _MeasuredWith(TypedDict):

@@ -6,7 +6,7 @@ what can be missing until then, the types name only what is there.
 
 from typing import Any, Dict, List, Optional, TypedDict, Union, final
 
-from .answers import BenchmarkAnswer, EnvironmentAnswer, Machine, ServiceAnswer, Surroundings
+from .answers import BenchmarkAnswer, CudaAnswer, EnvironmentAnswer, Machine, ServiceAnswer, Surroundings
 from .lock import DriverBounds, Lock
 from .report import Benchmark
 
@@ -97,7 +97,7 @@ class Seen(_Seen, total=False):
     service: ServiceAnswer
     surroundings: Surroundings
     as_found: Dict[str, Any]
-    cuda: Optional[Dict[str, Any]]
+    cuda: Optional[CudaAnswer]
     python: Optional[Dict[str, Any]]
     #: What each source of the probe said, for the doctor.
     heard: Dict[str, List[str]]

@@ -15,9 +15,10 @@ from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple, Union, cast
 import fastjsonschema
 
 from ..errors import LockError
+from ..host.probe.cuda import unasked
 from ..planning import lock as locks
 from ..planning.catalog import DATA, validator
-from ..shapes.answers import BenchmarkAnswer, EnvironmentAnswer, Error, Machine, ServiceAnswer, Unread
+from ..shapes.answers import BenchmarkAnswer, CudaAnswer, EnvironmentAnswer, Error, Machine, ServiceAnswer, Unread
 from ..shapes.lock import Lock
 from ..shapes.observation import Observation
 from ..text import printable
@@ -184,6 +185,12 @@ def environment(answer: Json, kind: str) -> EnvironmentAnswer:
     answer = _held(answer, "environment_answer")
     wrong = misfit(answer["computed"], f"{kind}_answer") if "computed" in answer else None
     return cast(EnvironmentAnswer, answer if wrong is None else {"error": f"{STRANGE}: {wrong}."})
+
+
+def cuda(answer: Json) -> CudaAnswer:
+    """What CUDA says of itself on a host; an answer of another form is one of a CUDA that could not be asked."""
+    held = _held(answer, "cuda_answer")
+    return cast(CudaAnswer, unasked(held["error"]) if set(held) == {"error"} else held)
 
 
 def service(answer: Json) -> Union[ServiceAnswer, Error]:

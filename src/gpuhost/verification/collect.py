@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union, cast
 
 from ..checks import benchmark as checks_benchmark
+from ..checks import cuda as checks_cuda
 from ..checks import environments as checks_environments
 from ..checks import found as checks_found
 from ..checks import service as checks_service
@@ -18,10 +19,11 @@ from ..checks.base import INSTALL, Check, Result, on_host, told_lines
 from ..diagnoses import verdict as checks
 from ..errors import LockError
 from ..host.answer import read_answers, read_object
+from ..host.probe import cuda as probe_cuda
 from ..planning import lock as locks
 from ..planning import platforms
 from ..planning.catalog import shipped
-from ..shapes.answers import BenchmarkAnswer, EnvironmentAnswer, Error, Machine, ServiceAnswer, Unread
+from ..shapes.answers import BenchmarkAnswer, CudaAnswer, EnvironmentAnswer, Error, Machine, ServiceAnswer, Unread
 from ..shapes.report import Benchmark
 from ..shapes.seen import AskedOptions, LockRead, Seen
 from ..shipping import answers, bundle
@@ -138,6 +140,9 @@ class Host:
         if kind == checks_service.SUBJECT and kind not in self.seen:
             say(f"{self.name}: the detection service is asked")
             self.seen["service"] = cast(ServiceAnswer, service(self._run, self._options.root))
+        if kind == checks_cuda.PART and kind not in self.seen:
+            say(f"{self.name}: CUDA is asked")
+            self.seen["cuda"] = cuda(self._run)
         if kind in PROBES and kind not in self.seen["environments"]:
             say(f"{self.name}: {PROBES[kind]} computes")
             wanted = self.seen["expected"]["sonames"] if kind == "dl4cv" else ()
@@ -249,6 +254,13 @@ def unfinished(code: int, err: str, started: bool) -> str:
         return f"The import or the computation was not done within {PROBE_LIMIT_S} s, and was ended."
     what = "The import or the computation crashed." if started else "Its Python does not start."
     return f"{what} {ended(code, err)}"
+
+
+def cuda(run: Run) -> CudaAnswer:
+    """What CUDA says of itself on a host; `ended` says why it could not be asked."""
+    code, out, err = run(bundle.command("python3", "host.probe.cuda", {}, PROBE_LIMIT_S))
+    said = read_answers(out)
+    return answers.cuda(said[-1] if said else probe_cuda.unasked(ended(code, err)))
 
 
 def service(run: Run, root: str) -> Union[ServiceAnswer, Error]:

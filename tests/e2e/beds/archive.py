@@ -122,6 +122,11 @@ class Archive:
         self._packages = kept + fresh
         self.publish()
 
+    def replace(self, package: Package) -> None:
+        """Serve other content of a package, at the version that is served already."""
+        self.debs([package.name])[0].unlink()
+        self.add([package])
+
     def sha256(self, name: str) -> str:
         """The checksum of the newest .deb of that name."""
         return self._sums[name]

@@ -231,6 +231,29 @@ def libraries(branch: Branch, kind: str) -> Content:
     return made
 
 
+# rep stosd with the pattern that is looked for (host.probe.cuda): what cuMemcpyDtoH gives back.
+_COPY = b"\xb8\xfe\xca\x0d\x60\x48\x89\xd1\x48\xc1\xe9\x02\xf3\xab\x31\xc0\xc3"
+
+
+def computing(package: Package, upstream: str) -> Package:
+    """Return a driver's package of libraries with a libcuda that starts, has one card, and gives back what its card
+    would have written.
+    """
+    functions = {
+        **dict.fromkeys(
+            ("cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuMemsetD32_v2", "cuMemFree_v2"), elf.answer(0)
+        ),
+        **dict.fromkeys(("cuInit", "cuDeviceGetName"), elf.answer(0)),
+        **dict.fromkeys(("cuDeviceGet", "cuMemAlloc_v2"), elf.store(0)),
+        "cuDeviceGetCount": elf.store(1),
+        "cuDeviceGetAttribute": elf.store(6),
+        "cuDriverGetVersion": elf.store(12000),
+        "cuMemcpyDtoH_v2": _COPY,
+    }
+    library = File(elf.library("libcuda.so.1", functions))
+    return package._replace(content={**package.content, f"{LIBRARIES}/libcuda.so.{upstream}": library})
+
+
 def _cuda_number(version: str) -> int:
     """The newest CUDA of the driver's line as the driver's library numbers it (12.0 is 12000)."""
     rows = shipped().drivers["branches"]

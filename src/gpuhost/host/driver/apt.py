@@ -15,8 +15,9 @@ from .. import download, files, store
 from ..commands import CommandFailed, Run, run_command
 from ..guard import rules
 from ..parse.apt import is_own_origin, parse_madison, parse_policy
+from ..parse.machine import parse_verify
 from ..work import Work
-from .packages import Change, installed_version, lost, named, parse_installed, parse_show, parse_simulation
+from .packages import Change, installed_version, is_family, lost, named, parse_installed, parse_show, parse_simulation
 
 Shows = Dict[Tuple[str, str], Json]
 
@@ -139,7 +140,15 @@ class Apt:
 
         `alone`: from the files among the words and without any archive.
         """
-        argv = ["apt-get", *self.options(), *(ALONE if alone else ()), *INSTALL, "--simulate", "install", *words]
+        argv = [
+            "apt-get",
+            *self.options(),
+            *((*FIX, *ALONE) if alone else ()),
+            *INSTALL,
+            "--simulate",
+            "install",
+            *words,
+        ]
         code, out, err = self.run(argv, _READ_S)
         if code != 0:
             said = " ".join((out.partition("The following information")[2] + " " + err).split())
@@ -270,21 +279,25 @@ class Apt:
         members = self.members(key)
         return members if members and all(self.cached(m) for m in members) else None
 
-    def install(self, members: List[Json], gone: Sequence[str], repair: bool = False) -> None:
-        """Install exactly these .debs, from the cache, and purge the packages `gone` in the same step.
+    def install(self, lacking: List[Json], gone: Sequence[str], members: List[Json]) -> None:
+        """Install exactly the .debs that are lacking, from the cache, and purge the packages `gone` in the same step.
 
-        `repair` also finishes what a killed run of ours left.
+        What a killed run of ours left is finished, and dependencies that somebody's package has broken are met again.
+        For that apt is given the whole set, `members`: of a part of it alone, it would remove the rest.
         """
         words = [str(self.place(m)) for m in members] + [name + "-" for name in gone]
-        self.work.say(f"installing {len(members)} packages")
-        fix = ["--fix-broken"] if repair else []
-        self.apt([*fix, *INSTALL, *CHANGE_HELD, *QUIET_DPKG, "--purge", *ALONE, "install", *words], "Installing")
+        self.work.say(f"installing {len(lacking)} packages")
+        self.apt([*FIX, *INSTALL, *CHANGE_HELD, *QUIET_DPKG, "--purge", *ALONE, "install", *words], "Installing")
 
     def unpack_again(self, members: List[Json]) -> None:
         """Bring back the files of packages that dpkg holds for installed, from the .debs in our cache."""
         self.work.say(f"bringing back files of {', '.join(m['name'] for m in members)}")
         argv = ["dpkg", "--force-confdef", "--force-confold", "--install", *(str(self.place(m)) for m in members)]
         self.change(argv, "Bringing back the files")
+
+    def is_damaged(self, name: str) -> bool:
+        """Return whether files of an installed driver package are missing or changed."""
+        return is_family(name) and bool(parse_verify(self.read(["dpkg", "--verify", name])))
 
     def repair(self, members: List[Json]) -> None:
         """Bring dpkg back in order after a run of ours was killed: unpack again what is broken, configure the rest."""
@@ -321,6 +334,8 @@ class Apt:
 INSTALL = ("--no-install-recommends", "--allow-downgrades", "--ignore-hold", "-o", "APT::Get::AutomaticRemove=false")
 # Who else holds a package was asked before (driver_setup.foreign_holds); what is left are holds of our own guard.
 CHANGE_HELD = ("--allow-change-held-packages",)
+#: Without it apt does nothing on a host where a dependency is unmet, even where what it is given meets it.
+FIX = ("--fix-broken",)
 # apt then sees dpkg's own records and the files it is given, and no archive: nothing else can come along, and no
 # network is asked.
 ALONE = (

@@ -6,7 +6,7 @@ Pure: what was read against what is wanted. Runs on the target: Python 3.6, stan
 
 import re
 import shlex
-from typing import Any, Container, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Container, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ...types import Json
 from ..guard.rules import is_family
@@ -30,12 +30,14 @@ class Need(NamedTuple):
 
 
 class Packages(NamedTuple):
-    """What dpkg has: `guarded`, the driver and its kernel with their versions, as the guard's rules compute them, and
-    `names`, whatever is installed; None where only the former was read.
+    """What dpkg has: `guarded`, the driver and its kernel with their versions, as the guard's rules compute them,
+    `names`, whatever is installed (None where only the former was read), and `damaged`, the driver's files that are
+    missing or changed, as sentences (empty where they were not looked at).
     """
 
     guarded: Dict[str, str]
     names: Optional[Container[str]] = None
+    damaged: Sequence[str] = ()
 
 
 def replaced(record: Mapping[str, Any], there: Packages) -> List[str]:
@@ -67,7 +69,7 @@ def other_branches(record: Mapping[str, Any], there: Packages) -> List[str]:
 def altered(record: Mapping[str, Any], there: Packages) -> List[str]:
     """Return what has changed about the recorded packages, another branch beside them included, as sentences."""
     beside = [f"{name} {there.guarded[name]} came beside it" for name in other_branches(record, there)]
-    return replaced(record, there) + beside
+    return replaced(record, there) + beside + list(there.damaged)
 
 
 def mismatch(loaded: Optional[str], library: Optional[str]) -> str:

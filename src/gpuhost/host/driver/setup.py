@@ -16,7 +16,7 @@ from ..commands import CommandFailed, Run, run_command
 from ..edges import Edges
 from ..parse.nvidia import parse_module_version
 from ..probe import desktop
-from ..probe.driver import CERTIFICATE, RECORD, own_key
+from ..probe.driver import CERTIFICATE, RECORD, damaged, own_key
 from ..probe.driver import driver as read_driver
 from ..probe.gpu import loaded_modules
 from ..work import Work
@@ -62,8 +62,12 @@ class Setup:
         """Return the packages that are wholly installed, as a record of the driver is judged by them."""
         rows = self.apt.installed()
         whole = {name for name in rows if installed_version(rows, name) is not None}
-        guarded = self.apt.guarded(record.get("kernel"))
-        return judge.Packages({name: version for name, version in guarded.items() if name in whole}, whole)
+        there = {n: v for n, v in self.apt.guarded(record.get("kernel")).items() if n in whole}
+        edges = Edges("/", self.run)
+        found = damaged(edges, record, there)
+        if edges.problems:
+            raise EnvironmentProblem(f"dpkg --verify failed: {edges.problems[0]['error']}", "Look at: dpkg --audit")
+        return judge.Packages(there, whole, found)
 
     def subject(self) -> str:
         """The name of this machine's own key, "" where none is needed."""
@@ -170,7 +174,11 @@ class Setup:
             module_key.make(self.machine.hostname, self.work)
         lacking = self.apt.lacking(keyed)
         if lacking or found.remove or interrupted:
-            self.apt.install(lacking, [c.name for c in found.remove], interrupted)
+            self.apt.install(lacking, [c.name for c in found.remove], keyed)
+        # To dpkg a package is installed as well when its files are gone.
+        hollow = [m for m in keyed if self.apt.is_damaged(m["name"])]
+        if hollow:
+            self.apt.unpack_again(hollow)
 
     def absent_debs(self) -> Tuple[ExactSet, List[Json]]:
         """Return the set of a driver that is to come, and those of its .debs that are not in the cache."""

@@ -199,6 +199,23 @@ def is_observed_package(name: str) -> bool:
     return bool(STACK_PACKAGE.search(name) or _OBSERVED_PACKAGE.search(name))
 
 
+#: A line of `dpkg --verify`: what was compared (5 is the checksum), c for a configuration file, and the path.
+_VERIFIED = re.compile(r"^(missing|[?.5]{9}) +(?:(c) )?(/.*)$")
+#: Where a driver's programs, libraries and firmware are. A host may leave out documentation (path-exclude); modules and
+#: modprobe's files are looked at by other checks, which say more.
+_NEEDED = re.compile(r"^/(usr/)?(lib[^/]*|bin|sbin)/(?!modules/|modprobe[.]d/)")
+
+
+def parse_verify(text: str) -> List[str]:
+    """Return the programs and libraries that `dpkg --verify` finds missing or changed, each as a sentence."""
+    found = []
+    for line in text.splitlines():
+        row = _VERIFIED.match(line)
+        if row is not None and not row.group(2) and _NEEDED.match(row.group(3)):
+            found.append(f"{row.group(3)} is {'missing' if row.group(1) == 'missing' else 'changed'}")
+    return found
+
+
 def parse_audit(text: str) -> List[str]:
     """The lines of `dpkg --audit` that say something; an empty list means that dpkg finds nothing wrong."""
     return [line.strip() for line in text.splitlines() if line.strip()]

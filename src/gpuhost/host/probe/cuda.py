@@ -8,11 +8,12 @@ program.
 import os
 import subprocess
 import sys
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 from ... import strict_json
 from ...types import Json
 from .. import commands
+from ..answer import channel
 
 LIMIT_S = 60.0
 #: What decides in a program's surroundings which libcuda is loaded and which cards it sees.
@@ -80,6 +81,18 @@ for number in range(count.value):
 """
 
 
+def main(arguments: Json) -> int:
+    """Answer what CUDA says of itself on this host."""
+    channel()(cuda())
+    return 0
+
+
+def unasked(why: Optional[str]) -> Json:
+    """Return the answer of a CUDA of which nothing is known, because its asking `ended` so."""
+    nothing = dict.fromkeys(("library", "found_as", "error", "init", "counted", "version", "count"))
+    return {**nothing, "ended": why, "devices": [], "variables": {}}
+
+
 def cuda(limit_s: float = LIMIT_S) -> Json:
     """Return what CUDA says of itself on this machine.
 
@@ -89,16 +102,7 @@ def cuda(limit_s: float = LIMIT_S) -> Json:
     `version` is the CUDA that the driver serves ("12.4"), `count` the cards that CUDA sees, and `devices` has each with
     its name, capability and `error` (None: the card filled memory that was read back). What was not reached is None.
     """
-    found: Json = {
-        "library": None,
-        "found_as": None,
-        "error": None,
-        "ended": None,
-        "init": None,
-        "counted": None,
-        "version": None,
-        "count": None,
-    }
+    found = unasked(None)
     devices: Dict[int, Json] = {}
     set_here = {name: os.environ[name][:_LONGEST] for name in VARIABLES if name in os.environ}
     argv = [sys.executable, "-I", "-S", "-c", _ASK]

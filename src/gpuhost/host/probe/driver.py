@@ -7,11 +7,13 @@ Python 3.6, standard library. Reads only.
 import os
 import posixpath
 import re
-from typing import Dict, List, Optional
+from typing import Dict, List, Mapping, Optional
 
 from ...types import Json
 from ..commands import NOT_FOUND
 from ..edges import Edges
+from ..guard.rules import is_family
+from ..parse.machine import parse_verify
 from ..parse.signature import END, at_the_end
 from .boot import grub_files
 from .gpu import loaded_modules
@@ -274,6 +276,13 @@ def parse_test_key(text: str) -> Optional[bool]:
     if any(words in text for words in ("is not enrolled", "enrollment request", "is blocked")):
         return False
     return None
+
+
+def damaged(edges: Edges, found: Optional[Json], installed: Mapping[str, str]) -> List[str]:
+    """Return the files of the recorded driver's packages, of those that are installed, that are missing or changed."""
+    names = sorted(name for name in (found or {}).get("packages", {}) if is_family(name) and name in installed)
+    said = edges.output(["dpkg", "--verify", *names], _TIMEOUT_S, "dpkg --verify", silent=True) if names else ""
+    return parse_verify(said or "")
 
 
 def record(edges: Edges, root: str) -> Optional[Json]:

@@ -15,7 +15,7 @@ from ..answer import channel
 from ..commands import Run, run_command
 from ..edges import Edges
 from . import store as probe_store
-from .driver import driver
+from .driver import damaged, driver
 from .guard import guard
 from .machine import observe
 from .rights import rights
@@ -44,6 +44,7 @@ def read(root: str, machine: str = "/", run: Run = run_command) -> Json:
     found = installed(edges, root)
     found["driver"] = driver(edges, observation["kernel"]["boots"], root)
     found["guard"] = guard(edges, root)
+    found["driver"]["damaged"] = damaged(edges, found["driver"]["record"], found["guard"]["stack"])
     if edges.exists(f"{root}/{VIRTUALBOX}"):
         found["virtualbox"] = virtualbox(edges, observation["kernel"]["boots"], root)
     found["rights"] = rights(edges.path(root)) if edges.exists(root) else None
@@ -58,7 +59,7 @@ def installed(edges: Edges, root: str) -> Json:
     """The state of the store below `root`.
 
     `generation` is None when none is in force. `links` maps each name in it to its store folder and that
-    folder's digest, None where it is not complete. `cuda`, `nvcc` and `cudnn` are the versions that the files
+    folder's digest, None where it is not whole. `cuda`, `nvcc` and `cudnn` are the versions that the files
     below `current` themselves say.
     """
     number = probe_store.in_force(edges, root)
@@ -68,17 +69,22 @@ def installed(edges: Edges, root: str) -> Json:
         found["stack"] = probe_store.stack(edges, root, number)
         links = store.describe(Path(str(edges.path(root))), number)["links"]
         for name, target in sorted(links.items()):
-            marker = edges.record(f"{root}/{target}/{store.MARKER}")
-            found["links"][name] = {
-                "target": target,
-                "digest": None if marker is None else marker.get("digest"),
-            }
+            found["links"][name] = {"target": target, "digest": sealed(edges, f"{root}/{target}")}
         # Of one generation, even when another comes into force meanwhile.
         current = f"{root}/generations/{number}"
         found["cuda"] = toolkit_version(edges, f"{current}/cuda")
         found["nvcc"] = nvcc_version(edges, f"{current}/cuda/bin/nvcc")
         found["cudnn"] = cudnn_version(edges, f"{current}/cudnn/include")
     return found
+
+
+def sealed(edges: Edges, folder: str) -> Optional[str]:
+    """Return the digest of a complete store folder, by its marker and by the names and sizes of its files."""
+    try:
+        return store.sealed_digest(edges.path(folder), edges.record(f"{folder}/{store.MARKER}"))
+    except OSError as error:
+        edges.problem(folder, f"It cannot be read: {error.strerror}.")
+        return None
 
 
 def toolkit_version(edges: Edges, folder: str) -> Optional[str]:

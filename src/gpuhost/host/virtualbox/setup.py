@@ -309,7 +309,7 @@ class Setup:
             module_key.tell_dkms()
         lacking = self.apt.lacking(keyed)
         if lacking:
-            self.apt.install(lacking, [c.name for c in found.remove], True)
+            self.apt.install(lacking, [c.name for c in found.remove], keyed)
         # Another packaging that was removed has taken the program away.
         whole = [m for m in keyed if m["name"] == packages.PACKAGES[0] and m not in lacking]
         if whole and self.state()["program"] != self.held["version"]:
