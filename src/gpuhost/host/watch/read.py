@@ -29,9 +29,10 @@ _STARTS_WITHIN_S = 120.0
 _NODE = re.compile(r"nvidia(ctl|[0-9]+)$")
 
 
-def read(edges: Edges, root: str) -> Json:
+def read(edges: Edges, root: str, with_service: bool = True) -> Json:
     """What `watch.judge` takes; of a host with nothing in force only VirtualBox, and what is left there of gpuhost.
 
+    A service that is starting is waited for; without `with_service` none is asked.
     Raises UnreadableError where no card can be looked for.
     """
     number = probe_store.in_force(edges, root)
@@ -58,7 +59,7 @@ def read(edges: Edges, root: str) -> Json:
         "guard": holds(edges, root),
         "cards": [card["pci_id"] for card in sysfs_cards(edges)],
         "loaded": loaded(edges),
-        "service": service(edges, root),
+        "service": service(edges, root) if with_service else None,
         "nodes": [name for name in edges.names("/dev") or [] if _NODE.match(name)],
     }
 

@@ -10,9 +10,10 @@ import struct
 import sys
 import time
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 from ...errors import GpuhostError
+from ...types import Json
 from .. import files
 from ..commands import run_command
 from ..edges import Edges
@@ -67,14 +68,14 @@ def changed(edges: Edges) -> Optional[Tuple[int, int]]:
     return found.st_mtime_ns, found.st_ino
 
 
-def look(edges: Edges, root: str, patience_s: float) -> State:
-    """The state of the host, of one moment in which no package was changed."""
+def look(edges: Edges, root: str, patience_s: float, reads: Callable[[Edges, str], Json] = read) -> State:
+    """The state of the host, of one moment in which no package was changed; `reads` is what looks at it."""
     state = State(UNREADABLE, [])
     for _ in range(_TURNS):
         wait(edges, patience_s)
         before, known = changed(edges), len(edges.problems)
         try:
-            state = judge(read(edges, root))
+            state = judge(reads(edges, root))
         except GpuhostError as error:
             state = State(UNREADABLE, [Finding("host.observed", str(error))])
         except Exception as error:  # noqa: BLE001 - a watch that ends without a word would look like a host that is well

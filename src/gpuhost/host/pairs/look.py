@@ -1,0 +1,114 @@
+"""Whether the pair that runs works: the watch's own look, CUDA itself, and the environments in force.
+
+Runs on the target: Python 3.6, standard library. Changes nothing.
+"""
+
+import time
+from typing import List, Optional
+
+from ...types import Json
+from ..edges import Edges
+from ..probe import cuda as probe_cuda
+from ..probe.driver import module_for
+from ..watch import run as watch
+from ..watch.judge import planned
+from ..watch.read import read
+
+#: A pair that is right by then is kept.
+WITHIN_S = 120.0
+_PAUSE_S = 3.0
+#: What the update itself has not come to yet, or what is no matter of kernel and driver.
+NOT_ASKED = ("guard.", "service.", "virtualbox.")
+#: What each environment is asked, with its own Python: the number of cards that its library sees.
+ASKED = {
+    "opencv_cuda": "import cv2; print(cv2.cuda.getCudaEnabledDeviceCount())",
+    "dl4cv": "import tensorflow; print(len(tensorflow.config.list_physical_devices('GPU')))",
+}
+
+
+def verdict(edges: Edges, root: str, within_s: float = WITHIN_S) -> str:
+    """Return what is wrong with the kernel and the driver that run, "" for nothing.
+
+    A driver may take a while until it is there, so that what is wrong counts only when the time is over.
+    """
+    until = time.monotonic() + within_s
+    while True:
+        wrong = seen(edges, root)
+        if not wrong or time.monotonic() + _PAUSE_S > until:
+            break
+        time.sleep(_PAUSE_S)
+    if wrong:
+        return wrong
+    cards = cards_of(edges, root)
+    return computing(edges, root, cards, until) if cards else ""
+
+
+def seen(edges: Edges, root: str) -> str:
+    """What the watch finds wrong, where the kernel that runs is taken for the one that will boot."""
+    edges.problems.clear()
+    state = watch.look(edges, root, 30.0, as_it_runs)
+    return "; ".join(f"{one.id}: {one.what}" for one in state.findings if not one.id.startswith(NOT_ASKED))
+
+
+def as_it_runs(edges: Edges, root: str) -> Json:
+    """Return what the watch reads; while a pair is on trial the default is the old kernel, and not this one."""
+    found = read(edges, root, with_service=False)
+    if "driver" in found:
+        running = found["running"]
+        found["driver"] = {**found["driver"], "kernel": running, "module": module_for(edges, running)}
+    return found
+
+
+def cards_of(edges: Edges, root: str) -> int:
+    """Return how many cards there are that the lock in force is for."""
+    found = read(edges, root, with_service=False)
+    plan = planned(found.get("stack"))
+    return len(found["cards"]) if plan and plan["gpus"] else 0
+
+
+def computing(edges: Edges, root: str, cards: int, until: float) -> str:
+    """What CUDA, or an environment, says against its cards."""
+    return cuda(probe_cuda.cuda(left(until)), cards) or environments(edges, root, until)
+
+
+def left(until: float) -> float:
+    """The seconds that are left, and a few at least."""
+    return max(until - time.monotonic(), 10.0)
+
+
+def cuda(found: Json, cards: int) -> str:
+    """What is wrong by CUDA's own answers; "" for nothing. Pure."""
+    for call, name in (("init", "cuInit"), ("counted", "cuDeviceGetCount")):
+        code = (found[call] or {}).get("code")
+        if code:
+            return f"cuda.init: {name} gave {code} ({found[call]['name'] or found[call]['text']})"
+    if found["error"] or found["ended"]:
+        return f"cuda.init: {found['error'] or found['ended']}"
+    if found["count"] is None or found["count"] < cards:
+        return f"cuda.init: CUDA sees {found['count'] or 'none'} of {cards} cards"
+    wrong = [f"{one['name']}: {one['error']}" for one in found["devices"] if one["error"]]
+    return f"cuda.computes: {'; '.join(wrong)}" if wrong else ""
+
+
+def environments(edges: Edges, root: str, until: float) -> str:
+    """What an environment in force says that sees no card; "" for nothing."""
+    for name, asked in sorted(ASKED.items()):
+        python = f"{root}/current/venvs/{name}/bin/python"
+        if edges.exists(python):
+            code, out, err = edges.run([str(edges.path(python)), "-c", asked], left(until))
+            if code != 0 or count(out) < 1:
+                said = last(err) or last(out) or f"it ended with status {code}"
+                return f"environment {name}: it sees no card ({said})"
+    return ""
+
+
+def count(out: str) -> int:
+    """The number in the last line of an output; 0 where there is none."""
+    lines: List[str] = out.split()
+    return int(lines[-1]) if lines and lines[-1].isdigit() else 0
+
+
+def last(text: str) -> Optional[str]:
+    """The last line of a text."""
+    lines = text.strip().splitlines()
+    return lines[-1][:300] if lines else None
