@@ -92,6 +92,7 @@ GOOD: List[Tuple[str, Json]] = [
     ("gpuhost_environment", {"folder": "store/dl4cv-0123456789ab"}),
     ("gpuhost_guard", {"told": "x", "kept_back": ["y"], "guarded": True, "proved": False, "diff": DIFF}),
     ("gpuhost_packages", {"names": ["g++-8"]}),
+    ("gpuhost_pair", {"told": "x", "state": "armed"}),
     ("gpuhost_toolkit", {"links": {"cuda": "current/cuda"}}),
     ("gpuhost_toolkit", {"missing": True, "folder": "store/cuda-11.8.0-0123456789ab"}),
     ("gpuhost_tree", {"folder": "store/yolo-0.1-0123456789ab"}),

@@ -360,6 +360,12 @@ def steps() -> Iterator[Tuple[str, Json, judge.Host, str, str]]:
     yield "no way back", {**done, "restarts": 2}, hosts(running=NEW), judge.REST, ""
     yield "packages that cannot be put back", {**done, "restores": 2}, hosts(in_place=False), judge.REST, ""
     yield "GRUB's block was lost", done, hosts(default=NEW), judge.PIN, ""
+    yield "the entry for one boot is still there", done, hosts(once=NEW), judge.PIN, ""
+    trying = judge.noted(record, judge.Step(judge.TRY), "1")
+    yield "cut off while it was judged", trying, hosts(running=NEW), judge.TRY, ""
+    yield "and once more", judge.noted(trying, judge.Step(judge.TRY), "1"), hosts(running=NEW), judge.UNDO, "restarted"
+    alone = {**trying, "new": pair(OLD, SECOND)}
+    yield "a driver alone leads nowhere else", alone, hosts(), judge.UNDO, "restarted while"
     yield "a choice at the menu afterwards", {**record, "state": judge.PROVED}, hosts(), judge.REST, ""
 
 

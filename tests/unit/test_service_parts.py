@@ -17,6 +17,7 @@ from gpuhost.diagnoses import table
 from gpuhost.errors import GpuhostError, UsageError
 from gpuhost.host import store
 from gpuhost.host.watch import read as watch_read
+from gpuhost.host.pairs import judge as pairs_judge
 from gpuhost.service import health as service_health
 from gpuhost.service import keys as service_keys
 from gpuhost.service import settings as service_settings
@@ -252,6 +253,21 @@ def test_what_the_watch_found_comes_first(tmp_path: Path, diagnosed: Path) -> No
     assert found["diagnosis"] in ("D01", "D02") and len(found["watch"]) == 2 and "\x1b" not in str(found)
     health.prove()
     assert health.answer(detail=True) == {"ready": True, "state": "ready"}
+
+
+def test_an_update_that_was_undone_is_told_to_those_who_may_know(tmp_path: Path, diagnosed: Path) -> None:
+    """Of a service that is ready as well; a damaged record is passed over."""
+    record = pairs_judge.fresh({"kernel": "6.1", "version": "550.1"}, {"kernel": "6.2", "version": "550.1"}, "1")
+    record = pairs_judge.noted(record, pairs_judge.Step(pairs_judge.UNDO, "it did\x1b[2J not come up"), "2")
+    place, health = tmp_path / "pair.json", Health(tmp_path, diagnosed)
+    place.write_text(json.dumps(record))
+    health.prove()
+    told = health.answer(detail=True)["update"]
+    assert "kernel 6.2" in told and "not come up" in told and "\x1b" not in told
+    assert health.answer(detail=False) == {"ready": True, "state": "ready"}
+    for damaged in ("", "[]", json.dumps({**record, "old": {}})):
+        place.write_text(damaged)
+        assert health.answer(detail=True) == {"ready": True, "state": "ready"}
 
 
 def test_what_the_watch_names_itself_is_the_diagnosis(tmp_path: Path, diagnosed: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -13,9 +14,11 @@ import pytest
 
 from gpuhost.errors import EnvironmentProblem
 from gpuhost.host.edges import Edges
+from gpuhost.host.pairs import judge, keep
 from gpuhost.host.watch import install as watch_install
 from gpuhost.host.watch import read as watch_read
 from gpuhost.host.watch import run as watch_run
+from gpuhost.host.watch import tell as watch_tell
 
 ROOT = "/opt/gpuhost"
 OURS = (watch_install.APT, watch_install.LOGIN, "/etc/systemd/system/gpuhost-watch.service")
@@ -218,3 +221,18 @@ def test_the_collector_s_folder_gets_a_link_and_nothing_else(host: Host) -> None
     assert [line for line in unit.splitlines() if "ReadWritePaths" in line] == [f"ReadWritePaths={ROOT}/state"]
     assert watch_install.absent(host.edges, ROOT, "/var/lib/node", False).changed
     assert list(folder.iterdir()) == [] and victim.read_text(encoding="utf-8") == "precious"
+
+
+def test_an_update_that_was_undone_is_told_at_each_login(host: Host) -> None:
+    """Also where nothing is wrong: a line, no alarm, and in the record; the next update takes it away."""
+    record = judge.fresh({"kernel": "6.1", "version": "550.1"}, {"kernel": "6.2", "version": "550.1"}, "1")
+    record = judge.noted(record, judge.Step(judge.UNDO, "cuda.init: cuInit gave 100"), "2")
+    keep.write(host.edges, ROOT, {**record, "recovered": True})
+    state = watch_run.State("ok", [])._replace(notes=watch_run.notes(host.edges, ROOT))
+    assert watch_tell.EXIT[state.status] == 0
+    wanted = "The update to kernel 6.2 with driver 550.1 was undone, and kernel 6.1 with driver 550.1 is kept: cuda.init"
+    assert wanted in watch_tell.motd(state) and "BROKEN" not in watch_tell.motd(state)
+    assert wanted in json.loads(watch_tell.record(state, 1.0))["notes"][0]
+    keep.write(host.edges, ROOT, judge.fresh(record["old"], record["new"], "3"))
+    assert watch_run.notes(host.edges, ROOT) == ()
+    assert watch_tell.motd(watch_run.State("ok", [])) == ""

@@ -120,6 +120,7 @@ READY: Json = {
         "title": _TEXT,
         "remedy": _TEXT,
         "watch": {"type": "array", "items": _TEXT},
+        "update": {**_TEXT, "description": "what became of an update that the host has undone"},
     },
 }
 KEY: List[Json] = [{"bearer": []}, {"key": []}]

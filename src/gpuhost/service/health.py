@@ -10,6 +10,8 @@ from .. import strict_json
 from ..errors import GpuhostError, UnreadableError
 from ..host.commands import run_command
 from ..host.edges import Edges
+from ..host.pairs import keep
+from ..host.pairs.judge import told
 from ..host.probe.gpu import sysfs_cards
 from ..reading import UnfitFile
 from ..text import printable
@@ -77,6 +79,9 @@ class Health:
         with self._lock:
             state, reason, remedy, code = self.state, self._reason, self._remedy, self._code
         found: Json = {"ready": state == READY, "state": state}
+        undone = self._undone() if detail else ""
+        if undone:
+            found["update"] = undone
         if state == READY or not detail:
             return found
         found.update(reason=reason, diagnosis=None, remedy=remedy)
@@ -106,6 +111,11 @@ class Health:
                 row = rows[name]
                 return {**found, "diagnosis": name, "title": row["title"], "remedy": f"{row['fix']} {VERIFY}"}
         return found
+
+    def _undone(self) -> str:
+        """Return what became of the last update of kernel and driver, where the host has undone it; else ""."""
+        record = _json(self._records / Path(keep.RECORD).name)
+        return printable(told(record), LONGEST) if record is not None and keep.is_whole(record) else ""
 
     def _findings(self) -> List[Tuple[str, str]]:
         """Return what the watch of the host found wrong when it looked last."""

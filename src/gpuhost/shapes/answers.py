@@ -644,6 +644,13 @@ class PackagesAnswer(TypedDict):
     names: List[str]
 
 
+class PairAnswer(TypedDict):
+    """Of `gpuhost_pair`: how far an update is that is to be proved, and what is to be told of it."""
+
+    told: str
+    state: Literal["", "prepared", "armed", "trying", "proved", "undone"]
+
+
 class PreflightAnswer(TypedDict):
     """Of `gpuhost_preflight`: what forbids a run, and the room that it takes."""
 
@@ -688,6 +695,7 @@ class ModuleAnswers(TypedDict, total=False):
     gpuhost_guard: GuardAnswer
     gpuhost_opencv: OpencvAnswer
     gpuhost_packages: PackagesAnswer
+    gpuhost_pair: PairAnswer
     gpuhost_preflight: PreflightAnswer
     gpuhost_service: ToldAnswer
     gpuhost_toolkit: ToolkitAnswer

@@ -1,5 +1,5 @@
-"""The files of this package that a target needs to run the detector, the service, the watch or the builder, as text by
-path.
+"""The files of this package that a target needs to run the detector, the service, the watch, the judge of updates or the
+builder, as text by path.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from .. import __version__
 from ..diagnoses import table
 from ..diagnoses.base import always
 from ..errors import UsageError
+from ..host.pairs import install as pairs_install
 from ..host.watch.install import LAUNCHER
 from ..planning import recipes
 from ..shapes.lock import Lock
@@ -28,7 +29,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from gpuhost.host.watch.run import main
+from gpuhost.host.{room}.run import main
 
 sys.exit(main(sys.argv[1:]))
 """
@@ -57,7 +58,12 @@ def program(name: str, lock: Optional[Lock] = None) -> Dict[str, Any]:
 
     `lock` is that of the host that builds; only the builder needs it.
     """
-    programs: Dict[str, Callable[[], Dict[str, Any]]] = {"yolo": yolo, "watch": watch, "service": service}
+    programs: Dict[str, Callable[[], Dict[str, Any]]] = {
+        "yolo": yolo,
+        "watch": watch,
+        "pairs": pairs,
+        "service": service,
+    }
     if lock:
         programs["opencv-builder"] = partial(opencv, lock)
     if name not in programs:
@@ -79,7 +85,13 @@ def yolo() -> Dict[str, Any]:
 
 def watch() -> Dict[str, Any]:
     """The watch's program with the modules that it needs, as `described` tells it."""
-    return described({**bundle.files("host.watch.run"), LAUNCHER: _LAUNCHER})
+    return described({**bundle.files("host.watch.run"), LAUNCHER: _LAUNCHER.format(room="watch")})
+
+
+def pairs() -> Dict[str, Any]:
+    """The program that judges an update at the boot that tries it, and its deadline, as `described` tells it."""
+    own = {pairs_install.LAUNCHER: _LAUNCHER.format(room="pairs"), pairs_install.SCRIPT: pairs_install.SCRIPT_TEXT}
+    return described({**bundle.files("host.pairs.run"), **own})
 
 
 def service() -> Dict[str, Any]:

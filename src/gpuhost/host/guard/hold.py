@@ -12,7 +12,7 @@ from ...errors import EnvironmentProblem
 from ...types import Json
 from .. import files, store
 from ..edges import Edges
-from ..probe.guard import BESIDE_RECORD, DRIVER_RECORD, installed_packages
+from ..probe.guard import BESIDE_RECORD, DRIVER_RECORD, PAIR_RECORD, installed_packages
 from ..probe.machine import read_kernel
 from . import rules as rules
 
@@ -70,7 +70,8 @@ def _hold(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome:
     if driver is not None:
         refuse_other_kernel(edges, driver)
     packages = read(edges)
-    wanted = rules.record(packages, driver["kernel"] if driver else None, before, beside is not None)
+    kept = kernels_kept(edges, root) if driver is not None else []
+    wanted = rules.record(packages, driver["kernel"] if driver else None, before, beside is not None, kept)
     families = (*(rules.FAMILY if driver else ()), *(rules.BESIDE if beside else ()))
     texts = {
         rules.PREFERENCES: rules.preferences(wanted["pins"], families),
@@ -112,6 +113,14 @@ def _release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome
         "driver and its kernel. Upgrade now, then run site.yml, which holds again at what is then installed."
     )
     return Outcome(True, False, told, diff)
+
+
+def kernels_kept(edges: Edges, root: str) -> List[str]:
+    """The kernels of the last update that a boot has proved, or is to prove, that must not be removed as unused."""
+    found = edges.record(f"{root}/{PAIR_RECORD}") or {}
+    names = ("old",) if found.get("state") == "undone" else ("old", "new")
+    pairs = [found.get(name) for name in names]
+    return sorted({str(one["kernel"]) for one in pairs if isinstance(one, dict) and "kernel" in one})
 
 
 def is_proved(edges: Edges, root: str) -> bool:

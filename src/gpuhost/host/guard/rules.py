@@ -187,19 +187,27 @@ def parse_unattended(text: str) -> List[str]:
     return [re.sub(r"\[([.+])\]", r"\1", entry) for entry in re.findall(r'^\s*"(\S+)\$";$', text, re.MULTILINE)]
 
 
-def record(packages: Dict[str, Package], kernel: Optional[str], before: Optional[Json], beside: bool = False) -> Json:
-    """What the guard has to be, as its record says it.
+def record(
+    packages: Dict[str, Package],
+    kernel: Optional[str],
+    before: Optional[Json],
+    beside: bool = False,
+    kept: Iterable[str] = (),
+) -> Json:
+    """What the guard has to be, as its record says it. `kept` are other kernels that must stay: the way back.
 
     `held` are the holds that are ours: those that the record `before` names, and those still to be set. A hold that
     somebody else has set stays theirs. Without a `kernel` there is no driver, and only VirtualBox is kept.
     """
     wanted = stack(packages, kernel, beside) if kernel else beside_only(packages)
+    for other in kept:
+        wanted.update((name, one.version) for name, one in packages.items() if is_of_kernel(name, other))
     ours = set((before or {}).get("held", []))
     return {
         "schema": SCHEMA,
-        "held": [name for name in wanted if name in ours or not packages[name].held],
+        "held": [name for name in sorted(wanted) if name in ours or not packages[name].held],
         "pins": wanted,
-        "blacklist": list(wanted),
+        "blacklist": sorted(wanted),
         "kernel": kernel,
     }
 

@@ -12,6 +12,8 @@ from ..guard import rules as rules
 DRIVER_RECORD = "state/driver.json"
 #: That of VirtualBox, which stands beside the driver.
 BESIDE_RECORD = "state/virtualbox.json"
+#: That of an update that a boot has proved, or is to prove.
+PAIR_RECORD = "state/pair.json"
 _TIMEOUT_S = 60.0
 
 

@@ -6,7 +6,7 @@ follows from a fault is not reported. Pure. Runs on the target: Python 3.6, stan
 """
 
 from collections import Counter
-from typing import Any, List, NamedTuple
+from typing import Any, List, NamedTuple, Tuple
 
 from ...types import Json
 from ..driver.judge import Packages, altered, another_kernel, is_module, mismatch
@@ -25,10 +25,11 @@ class Finding(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the watch says of a host."""
+    """What the watch says of a host. `notes` are what a person should know although nothing is wrong."""
 
     status: str
     findings: List[Finding]
+    notes: Tuple[str, ...] = ()
 
 
 def judge(seen: Json) -> State:

@@ -17,6 +17,8 @@ from ...types import Json
 from .. import files
 from ..commands import run_command
 from ..edges import Edges
+from ..pairs import keep
+from ..pairs.judge import told as told_of
 from .judge import UNREADABLE, Finding, State, judge
 from .read import MOTD, RECORD, read
 from .tell import EXIT, journal, metrics, motd, record
@@ -91,6 +93,16 @@ def look(edges: Edges, root: str, patience_s: float, reads: Callable[[Edges, str
     return state
 
 
+def notes(edges: Edges, root: str) -> Tuple[str, ...]:
+    """What became of the last update that a boot was to prove, where it was undone."""
+    try:
+        found = keep.read(edges, root)
+    except GpuhostError as error:
+        return (str(error),)
+    told = told_of(found) if found is not None else ""
+    return (told,) if told else ()
+
+
 def put(path: Path, text: str) -> None:
     """Write a file whole; an empty text takes it away."""
     if text:
@@ -107,6 +119,7 @@ def main(argv: List[str], edges: Optional[Edges] = None) -> int:
     arguments = parser.parse_args(argv)
     edges = edges or Edges("/", run_command)
     state, when = look(edges, arguments.root, arguments.patience), time.time()
+    state = state._replace(notes=notes(edges, arguments.root))
     sys.stdout.write(journal(state))
     sys.stdout.flush()
     told = [

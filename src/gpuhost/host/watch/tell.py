@@ -21,13 +21,14 @@ def plain(text: str) -> str:
 
 
 def lines(state: State) -> List[str]:
-    """What is wrong, a line each, and what to do; one line when nothing is."""
+    """What is wrong, a line each, and what to do; one line when nothing is. The notes come last."""
+    notes = [f"gpuhost: {plain(note)}" for note in state.notes]
     if not state.findings:
-        return [f"gpuhost: {state.status}"]
+        return [f"gpuhost: {state.status}", *notes]
     head = "gpuhost: THE GPU STACK OF THIS HOST IS BROKEN"
     if state.status == UNREADABLE:
         head = "gpuhost: THE GPU STACK OF THIS HOST CANNOT BE READ"
-    return [head, *(f"  {f.id}: {plain(f.what)}" for f in state.findings), f"  {REMEDY}"]
+    return [head, *(f"  {f.id}: {plain(f.what)}" for f in state.findings), f"  {REMEDY}", *notes]
 
 
 def journal(state: State) -> str:
@@ -37,8 +38,9 @@ def journal(state: State) -> str:
 
 
 def motd(state: State) -> str:
-    """For each login: nothing when nothing is wrong."""
-    return "".join(f"{line}\n" for line in lines(state)) + "\n" if state.findings else ""
+    """For each login: nothing when nothing is wrong and nothing is to be known."""
+    told = lines(state) if state.findings else lines(state)[1:]
+    return "".join(f"{line}\n" for line in told) + "\n" if told else ""
 
 
 def label(text: str) -> str:
@@ -66,4 +68,5 @@ def record(state: State, when: float) -> str:
     """The state as a file."""
     found = [{"id": f.id, "what": plain(f.what)} for f in state.findings]
     content = {"schema": 1, "when": int(when), "status": state.status, "findings": found}
+    content["notes"] = [plain(note) for note in state.notes]
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
