@@ -172,6 +172,17 @@ class TestSignedModules:
         assert found["differs"] and found["lock"] == begun["lock"] and found["kernel"] == begun["kernel"]
         assert not updated(went, found["lock"])["differs"]
 
+    def test_a_kernel_on_trial_is_gone_on_with(self) -> None:
+        """The boot loader's default is the kernel of before until it is proved, and the metapackages lead on already."""
+        begun = updated(LATER, locked(FIRST))
+        went = ubuntu(line(NEW, NOW, NEXT), metas(HWE, NEXT, "5.4.0.152"), boots=NOW, leads=NEXT)
+        assert updated(went, locked(FIRST), begun["lock"])["kernel"]["release"] == NOW
+        for told in ("", "It was undone: it did not come up."):
+            went["kernel"]["tried"] = {"kernel": NEXT, "told": told}
+            found = updated(went, locked(FIRST), begun["lock"])
+            assert found["lock"] == begun["lock"] and found["kernel"] == begun["kernel"]
+            assert (told in found["lines"]) == bool(told)
+
     def test_metapackages_that_lag_behind_a_killed_run_are_finished(self) -> None:
         """dpkg had unpacked the image, which boots now, and not yet what leads to it."""
         went = ubuntu(line(NEW, NOW, NEXT), metas(HWE, NEXT, "5.4.0.152"), boots=NEXT, leads=NOW)

@@ -119,7 +119,11 @@ def boots(seen: "Seen") -> Outcome:
     found = driver(seen)
     kernel, made = found["kernel"], present(found["record"])["kernel"]
     actual = f"{kernel or 'no kernel with an image in /boot'} will boot"
-    actual += f": {pinned_by(seen)} says so" if pinned_by(seen) else ""
+    tried = observation(seen)["kernel"].get("tried")
+    if kernel == made and tried and tried["told"]:
+        actual += f". {tried['told']}"
+    else:
+        actual += f": {pinned_by(seen)} says so" if pinned_by(seen) else ""
     return held(kernel == made, f"kernel {made}, which the driver was made for, will boot", actual, DRIVER)
 
 

@@ -84,6 +84,8 @@ def prepare(
         new = pending
     differs = new != old or chosen.kernel.release != boots.release or pending is not None
     told = lines(boots.release, old["plan"]["driver"], chosen)
+    tried = observation["kernel"].get("tried")
+    told += [tried["told"]] if tried and tried["told"] else []
     held = new["contents"].get(virtualbox.NAME) if options.virtualbox else None
     if held is not None:
         virtualbox.refuse_kernel(held, new["plan"]["platform"], chosen.kernel.release)
@@ -202,16 +204,17 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:  # Json: dri
 
 def kernel(observation: Observation) -> Optional[Kernel]:
     """Return the kernel that the host's metapackages lead to in the archive; None where none of them leads on from the
-    kernel that boots, or only to an older one.
+    kernel that boots, or from one that the host has yet to try or has undone, or only to an older one.
     """
     offers, boots = readable(observation), str(observation["kernel"]["boots"])
+    known = [boots, *([observation["kernel"]["tried"]["kernel"]] if "tried" in observation["kernel"] else [])]
     kernels = offers.get("kernels") or {"leading": [], "packages": []}
     offered = newest({**offers, "packages": kernels["packages"]})
     there = {row["package"]: row for row in kernels["leading"]}
     leading = {
         name
         for name in there
-        if any(is_of_kernel(other, boots) for rows in (there, offered) for other in reached(name, rows))
+        if any(is_of_kernel(other, one) for rows in (there, offered) for other in reached(name, rows) for one in known)
     } & set(offered)
     names = {other for name in leading for other in reached(name, offered)}
     images = {str(image_of(name)) for name in names & set(offered) if image_of(name)}

@@ -18,13 +18,24 @@ class Platform(_Platform, total=False):
     own: str
 
 
-class Kernel(TypedDict):
-    """The kernels that are installed, and the one that the boot loader chooses."""
+class Tried(TypedDict):
+    """The kernel of an update that a boot has yet to prove, or that the host has undone, with a sentence then."""
 
+    kernel: str
+    told: str
+
+
+class _Kernel(TypedDict):
     running: str
     installed: List[str]
     boots: Optional[str]
     boots_by: str
+
+
+class Kernel(_Kernel, total=False):
+    """The kernels that are installed, and the one that the boot loader chooses."""
+
+    tried: Tried
 
 
 _Card = TypedDict("_Card", {"class": str})  # it is a word of Python's

@@ -12,7 +12,7 @@ import re
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Set, Any, Dict, List, NamedTuple, Optional, Sequence
 
 from . import signing
 from .base import write_card
@@ -75,6 +75,10 @@ class Firmware:
         self.said: List[str] = []
         # The person at the console confirms the pending key at the next boot.
         self.person_confirms = False
+        # Kernels that do not come up: the machine restarts, as one does that has a watchdog or panic= on its command line.
+        self.panics: Set[str] = set()
+        # Versions of the driver that take no card.
+        self.refuses: Set[str] = set()
         for name in ("pci", "system", "kernel/driver", "kernel/module"):
             (folder / name).mkdir(parents=True)
         for name in ("osrelease", "modules"):
@@ -128,6 +132,9 @@ class Firmware:
         self.said = []
         self._mok_manager()
         release = booted_kernel(root)
+        while release in self.panics:
+            self.said.append(f"Kernel {release}: panic - not syncing")
+            release = booted_kernel(root)
         nouveau = nouveau_takes_it(root, release) if self.cards else False
         module = None if nouveau else self._nvidia(root, release)
         kernel = self.folder / "kernel"
@@ -192,7 +199,9 @@ class Firmware:
         )
         (kernel / "module/nvidia/version").write_text(version + "\n")
         for card in self.cards:
-            if card.dead:
+            if version in self.refuses:
+                self.said.append(f"NVRM: The NVIDIA GPU {card.address} was refused by the {version} driver.")
+            elif card.dead:
                 self.said.append(f"NVRM: GPU {card.address}: RmInitAdapter failed! (0x26:0x56:1482)")
             elif drives(version, card, opened):
                 place = folder / "gpus" / card.address
@@ -207,12 +216,23 @@ class Firmware:
 
 
 def booted_kernel(root: Path) -> str:
-    """The release of the kernel that GRUB starts: the one that its default entry's title ends with, else the newest."""
+    """The release of the kernel that GRUB starts: the one of the entry for one boot, of the default entry's title or id,
+    else the newest. As GRUB does, it takes the entry for one boot out of its environment.
+    """
     menu = root / "boot/grub/grub.cfg"
     chosen = re.findall(r'set default="(.*)"', menu.read_text()) if menu.is_file() else ["0"]
-    titled = re.search(r", with Linux (\S+)$", chosen[-1])
-    if titled and (root / "boot" / f"vmlinuz-{titled.group(1)}").is_file():
-        return titled.group(1)
+    block = root / "boot/grub/grubenv"
+    text = block.read_text() if block.is_file() and menu.is_file() else ""
+    saved = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    wanted = saved.get("saved_entry", "0") if chosen[-1] == "${saved_entry}" else chosen[-1]
+    if saved.get("next_entry"):
+        wanted = saved["next_entry"]
+        line = f"next_entry={wanted}\n"
+        block.write_text(text.replace(line, "") + "#" * len(line))
+    titled = re.search(r", with Linux (\S+)$|gnulinux-([0-9]\S*)-advanced-sda1$", wanted)
+    release = (titled.group(1) or titled.group(2)) if titled else ""
+    if release and (root / "boot" / f"vmlinuz-{release}").is_file():
+        return str(release)
     return newest_kernel(root)
 
 

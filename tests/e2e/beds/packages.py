@@ -198,6 +198,8 @@ def others(release: Release, pythons: Mapping[str, str]) -> List[Package]:
             "grub2",
             "admin",
             content={
+                "/usr/bin/grub-editenv": File((STANDINS / "grub-editenv").read_bytes(), 0o755),
+                "/usr/sbin/grub-probe": File((STANDINS / "grub-probe").read_bytes(), 0o755),
                 "/usr/sbin/update-grub": File((STANDINS / "update-grub").read_bytes(), 0o755),
                 "/etc/default/grub": File(b"GRUB_DEFAULT=0\nGRUB_TIMEOUT_STYLE=hidden\nGRUB_TIMEOUT=0\n"),
                 "/etc/kernel/postinst.d/zz-update-grub": File(b"#!/bin/sh\nexec update-grub\n", 0o755),

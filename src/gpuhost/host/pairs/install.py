@@ -52,7 +52,7 @@ Conflicts=shutdown.target
 Before=shutdown.target
 
 [Timer]
-OnBootSec={minutes}min
+OnStartupSec={minutes}min
 AccuracySec=10s
 
 [Install]

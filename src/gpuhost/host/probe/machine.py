@@ -7,9 +7,10 @@ and the standard library only. The observation's form is data/observation.schema
 import re
 from typing import Any, Dict, Optional
 
-from ...errors import UnreadableError
+from ...errors import EnvironmentProblem, UnreadableError
 from ..commands import NOT_FOUND, Run, run_command
 from ..edges import Edges
+from ..pairs import judge, keep
 from ..parse.machine import (
     enforced,
     parse_audit,
@@ -30,10 +31,11 @@ from .gpu import read_hybrid, read_nvidia
 from .offers import read_offers
 
 SCHEMA = 1
+ROOT = "/opt/gpuhost"
 # Stands as long as a run of ours is installing the driver's packages (driver_setup.PENDING).
-INTERRUPTED = "/opt/gpuhost/state/driver.pending"
+INTERRUPTED = f"{ROOT}/state/driver.pending"
 #: The same of VirtualBox's.
-INTERRUPTED_BESIDE = "/opt/gpuhost/state/virtualbox.pending"
+INTERRUPTED_BESIDE = f"{ROOT}/state/virtualbox.pending"
 
 _TIMEOUT_S = 60.0
 _EFI_VARIABLES = "/sys/firmware/efi/efivars"
@@ -142,7 +144,22 @@ def read_kernel(edges: Edges) -> Dict[str, Any]:
         "installed": installed,
         "boots": found.kernel,
         "boots_by": found.by,
+        **tried(edges),
     }
+
+
+def tried(edges: Edges) -> Dict[str, Any]:
+    """The kernel of an update that a boot has yet to prove, or that this host has undone, and what is to be told of it;
+    nothing where there is none.
+    """
+    try:
+        record = keep.read(edges, ROOT)
+    except EnvironmentProblem as error:
+        edges.problem(f"{ROOT}/{keep.RECORD}", error.message)
+        return {}
+    if record is None or record["state"] == judge.PROVED:
+        return {}
+    return {"tried": {"kernel": record["new"]["kernel"], "told": judge.told(record)}}
 
 
 def read_secure_boot(edges: Edges) -> str:
