@@ -122,6 +122,7 @@ WOULD: Dict[str, Tuple[int, str]] = {
     "removal": (0, ""),
     "rollback": (0, "going back to generation 1"),
     "tensorflow": (1, ""),
+    "update": (0, ""),
     "watch": (1, ""),
     "yolo": (1, ""),
 }

@@ -1,4 +1,4 @@
-"""Updates as proved pairs, on a small imitation of a host: whatever fails, and wherever the power goes, a pair works."""
+"""Updates as proved pairs on a small imitation of a host: whatever fails, wherever the power goes, a pair works."""
 
 from __future__ import annotations
 
@@ -199,9 +199,7 @@ class World:
         old = record["old"]
         in_place = self.library == old["version"] == self.modules.get(old["kernel"])
         once = self.once or None
-        return judge.Host(
-            self.running, self.boot(), self.default or None, once, in_place, self.blocked, self.verdict
-        )
+        return judge.Host(self.running, self.boot(), self.default or None, once, in_place, self.blocked, self.verdict)
 
 
 def pair(kernel: str, version: str) -> Json:
@@ -290,7 +288,7 @@ def test_two_hundred_seeded_faults() -> None:
     """A fault and a power cut at random steps: no host without a working pair, none without an explanation."""
     states: List[Tuple[str, str]] = []
     for seed in range(200):
-        chance = random.Random(seed)
+        chance = random.Random(seed)  # noqa: S311 - faults, not secrets
         kind = chance.choice(KINDS)
         cut = chance.randint(1, lived(World(kind)).ticks)
         states.append((kind.fault, works(lived(World(kind, cut)))))
@@ -369,7 +367,9 @@ def steps() -> Iterator[Tuple[str, Json, judge.Host, str, str]]:
     yield "a choice at the menu afterwards", {**record, "state": judge.PROVED}, hosts(), judge.REST, ""
 
 
-@pytest.mark.parametrize(("record", "host", "name", "why"), [one[1:] for one in steps()], ids=[one[0] for one in steps()])
+@pytest.mark.parametrize(
+    ("record", "host", "name", "why"), [one[1:] for one in steps()], ids=[one[0] for one in steps()]
+)
 def test_rare_ways(record: Json, host: judge.Host, name: str, why: str) -> None:
     """One step each."""
     one = judge.step(record, host)

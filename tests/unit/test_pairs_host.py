@@ -27,7 +27,13 @@ DRIVER = {"source": "archive", "version": "550.1", "package_version": "550.1-1",
 
 def menu(default: str, kernels: Sequence[str], submenu: bool = True) -> str:
     """A grub.cfg in the form of Debian's 10_linux: the newest kernel at the top, all below, each with its recovery."""
-    rows = ['if [ "${next_entry}" ] ; then', '   set default="${next_entry}"', "else", f'   set default="{default}"', "fi"]
+    rows = [
+        'if [ "${next_entry}" ] ; then',
+        '   set default="${next_entry}"',
+        "else",
+        f'   set default="{default}"',
+        "fi",
+    ]
     entry = "menuentry '{}' --class debian $menuentry_id_option '{}' {{\n\tlinux\t/boot/vmlinuz-{} root=UUID=x ro\n}}"
     inner = []
     for kernel in kernels:
@@ -272,7 +278,9 @@ class TestBlocking:
         """Debian's, which redirects from the one to the other, and Ubuntu's."""
         blocking.block(host.edges)
         assert blocking.is_blocked(host.edges)
-        assert {"install nvidia /bin/false", "install nvidia-current /bin/false"} <= set(host.text(blocking.BLOCK).split("\n"))
+        assert {"install nvidia /bin/false", "install nvidia-current /bin/false"} <= set(
+            host.text(blocking.BLOCK).split("\n")
+        )
         blocking.unblock(host.edges)
         assert not blocking.is_blocked(host.edges)
 
@@ -316,7 +324,10 @@ COMPUTES: Json = {
     ("more", "wrong"),
     [
         ({}, ""),
-        ({"init": {"code": 999, "name": "CUDA_ERROR_UNKNOWN", "text": ""}, "counted": None, "count": None}, "cuInit gave 999"),
+        (
+            {"init": {"code": 999, "name": "CUDA_ERROR_UNKNOWN", "text": ""}, "counted": None, "count": None},
+            "cuInit gave 999",
+        ),
         ({"counted": {"code": 100, "name": "", "text": "no CUDA-capable device"}, "count": None}, "no CUDA-capable"),
         ({"error": "libcuda.so.1: cannot open", "init": None, "counted": None, "count": None}, "cannot open"),
         ({"ended": "CUDA gave no answer within 60 s", "count": None}, "no answer"),
@@ -335,7 +346,11 @@ def test_an_environment_that_sees_no_card(host: Host) -> None:
     python = f"{ROOT}/current/venvs/opencv_cuda/bin/python"
     assert look.environments(host.edges, ROOT, 0.0) == ""
     host.put(python, "")
-    for said, wrong in (((0, "1\n", ""), ""), ((0, "0\n", ""), "(0)"), ((1, "", "a\nImportError: libcublas\n"), "libcublas")):
+    for said, wrong in (
+        ((0, "1\n", ""), ""),
+        ((0, "0\n", ""), "(0)"),
+        ((1, "", "a\nImportError: libcublas\n"), "libcublas"),
+    ):
         host.said[str(host.folder / python[1:])] = said
         assert wrong in look.environments(host.edges, ROOT, 0.0)
         assert bool(look.environments(host.edges, ROOT, 0.0)) == bool(wrong)
@@ -429,7 +444,8 @@ class TestAsked:
     def asked(self, host: Host, check: bool = False, **more: Any) -> ask.Asked:
         """One call; its root is the host's."""
         params = {
-            "root": ROOT, "name": "pairs-1-a", "driver": DRIVER, "kernel": {"release": NEW, "packages": {}}, "again": False,
+            "root": ROOT, "name": "pairs-1-a", "driver": DRIVER, "again": False,
+            "kernel": {"release": NEW, "packages": {}},
         }  # fmt: skip
         found = ask.Asked({**params, **more}, host.edges, check)
         return found
@@ -453,7 +469,7 @@ class TestAsked:
             self.asked(host).prepared()
         host.abstraction = ""
         monkeypatch.setattr(ask.look, "verdict", lambda *_: "driver.match: no")
-        with pytest.raises(EnvironmentProblem, match="not right itself: driver.match"):
+        with pytest.raises(EnvironmentProblem, match="not right itself: driver"):
             self.asked(host).prepared()
         monkeypatch.setattr(ask.look, "verdict", lambda *_: "")
         monkeypatch.setattr(ask.Asked, "lacking", lambda *_: ["nvidia-driver"])
@@ -480,7 +496,7 @@ class TestAsked:
             self.asked(host).armed()
 
 
-class noop:  # noqa: N801 - it stands for a function
+class noop:
     """Nothing to wait for."""
 
     def __enter__(self) -> None:
@@ -490,7 +506,9 @@ class noop:  # noqa: N801 - it stands for a function
         """End."""
 
 
-@pytest.mark.parametrize("damaged", ["", "[]", "{}", json.dumps({**judge.fresh(pair(OLD), pair(NEW), "1"), "tries": "x"})])
+@pytest.mark.parametrize(
+    "damaged", ["", "[]", "{}", json.dumps({**judge.fresh(pair(OLD), pair(NEW), "1"), "tries": "x"})]
+)
 def test_a_damaged_record_is_refused(host: Host, damaged: str) -> None:
     """With what to do; the program at boot says so and ends."""
     host.put(f"{ROOT}/{keep.RECORD}", damaged)

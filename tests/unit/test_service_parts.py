@@ -16,8 +16,8 @@ import pytest
 from gpuhost.diagnoses import table
 from gpuhost.errors import GpuhostError, UsageError
 from gpuhost.host import store
-from gpuhost.host.watch import read as watch_read
 from gpuhost.host.pairs import judge as pairs_judge
+from gpuhost.host.watch import read as watch_read
 from gpuhost.service import health as service_health
 from gpuhost.service import keys as service_keys
 from gpuhost.service import settings as service_settings

@@ -173,7 +173,7 @@ class TestSignedModules:
         assert not updated(went, found["lock"])["differs"]
 
     def test_a_kernel_on_trial_is_gone_on_with(self) -> None:
-        """The boot loader's default is the kernel of before until it is proved, and the metapackages lead on already."""
+        """The boot loader's default is the kernel of before until then, and the metapackages lead on already."""
         begun = updated(LATER, locked(FIRST))
         went = ubuntu(line(NEW, NOW, NEXT), metas(HWE, NEXT, "5.4.0.152"), boots=NOW, leads=NEXT)
         assert updated(went, locked(FIRST), begun["lock"])["kernel"]["release"] == NOW

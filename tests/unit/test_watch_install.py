@@ -230,7 +230,9 @@ def test_an_update_that_was_undone_is_told_at_each_login(host: Host) -> None:
     keep.write(host.edges, ROOT, {**record, "recovered": True})
     state = watch_run.State("ok", [])._replace(notes=watch_run.notes(host.edges, ROOT))
     assert watch_tell.EXIT[state.status] == 0
-    wanted = "The update to kernel 6.2 with driver 550.1 was undone, and kernel 6.1 with driver 550.1 is kept: cuda.init"
+    wanted = (
+        "The update to kernel 6.2 with driver 550.1 was undone, and kernel 6.1 with driver 550.1 is kept: cuda.init"
+    )
     assert wanted in watch_tell.motd(state) and "BROKEN" not in watch_tell.motd(state)
     assert wanted in json.loads(watch_tell.record(state, 1.0))["notes"][0]
     keep.write(host.edges, ROOT, judge.fresh(record["old"], record["new"], "3"))

@@ -132,9 +132,9 @@ def test_a_command_works_or_says_what_it_lacks(
     assert len(done.stderr.splitlines()) <= 1 or done.returncode != 7, done.stderr
 
 
-@pytest.mark.parametrize("name", ["opencv-builder", "yolo", "watch", "service"])
+@pytest.mark.parametrize("name", ["opencv-builder", "yolo", "watch", "pairs", "service"])
 def test_what_is_carried_to_a_host_is_the_same(installed: Path, tmp_path: Path, name: str) -> None:
-    """The builder, the detector, the watch and the service are packed from the installed package as from a checkout."""
+    """Each program is packed from the installed package as from a checkout."""
     lock = of(planned("debian-12", "Quadro P2000"))
     (tmp_path / "lock.json").write_text(json.dumps(lock), encoding="utf-8")
     program = "import json; from gpuhost.shipping import tree; lock = json.load(open('lock.json')); "

@@ -1,5 +1,5 @@
-"""The files of this package that a target needs to run the detector, the service, the watch, the judge of updates or the
-builder, as text by path.
+"""The files of this package that a target needs to run the detector, the service, the watch, the judge of updates or
+the builder, as text by path.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import re
 import shutil
 import uuid
 from pathlib import Path
-from typing import Set, Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
 
 from . import signing
 from .base import write_card
@@ -75,7 +75,7 @@ class Firmware:
         self.said: List[str] = []
         # The person at the console confirms the pending key at the next boot.
         self.person_confirms = False
-        # Kernels that do not come up: the machine restarts, as one does that has a watchdog or panic= on its command line.
+        # Kernels that do not come up: the machine restarts, as one that has a watchdog or panic= does.
         self.panics: Set[str] = set()
         # Versions of the driver that take no card.
         self.refuses: Set[str] = set()
@@ -216,7 +216,7 @@ class Firmware:
 
 
 def booted_kernel(root: Path) -> str:
-    """The release of the kernel that GRUB starts: the one of the entry for one boot, of the default entry's title or id,
+    """The release of the kernel that GRUB starts: that of the entry for one boot, of the default entry's title or id,
     else the newest. As GRUB does, it takes the entry for one boot out of its environment.
     """
     menu = root / "boot/grub/grub.cfg"

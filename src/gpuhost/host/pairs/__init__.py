@@ -1,1 +1,1 @@
-"""Updates as proved pairs: a kernel and a driver that are booted once, judged, and kept or undone by the host itself."""
+"""Updates as proved pairs: a kernel and a driver, booted once, judged, and kept or undone by the host itself."""

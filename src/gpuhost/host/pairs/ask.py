@@ -51,7 +51,11 @@ class Asked:
         if not under_way and not done:
             self.refuse_unfit(old, new)
         if self.check:
-            return {"changed": before is None or not judge.is_same(before, old, new), "told": plan(old, new), "state": ""}
+            return {
+                "changed": before is None or not judge.is_same(before, old, new),
+                "told": plan(old, new),
+                "state": "",
+            }
         put = install.present(self.edges, self.root, self.params["name"], False)
         with store.changing(Path(self.root), "preparing an update that is proved"):
             if old["kernel"] != new["kernel"]:
@@ -67,7 +71,9 @@ class Asked:
         driver = ((stack or {}).get("plan") or {}).get("driver")
         machine = this_machine(self.edges.run)
         if not driver:
-            raise RefusedError("No stack with a driver is in force on this host.", "Run ./run ansible-playbook site.yml")
+            raise RefusedError(
+                "No stack with a driver is in force on this host.", "Run ./run ansible-playbook site.yml"
+            )
         if machine.boots != machine.running:
             text = f"Kernel {machine.running} runs and {machine.boots or 'an unknown one'} would boot next."
             raise EnvironmentProblem(text, "Reboot this host, then run the same command again.")
@@ -156,4 +162,3 @@ def label(driver: Json) -> str:
 def plan(old: Json, new: Json) -> str:
     """What is going to be done, in a sentence."""
     return f"{judge.named(new)} is booted once and judged; {judge.named(old)} stays the default until then."
-

@@ -22,7 +22,8 @@ def prepare(machine: Machine, old: Json, new: Json, again: bool = False) -> Json
         raise RefusedError(f"{refused}. Nothing was changed.", AGAIN)
     if record is not None and record["state"] == judge.TRYING:
         raise EnvironmentProblem(
-            "A pair of kernel and driver is being judged on this host.", "Wait two minutes, then the same command again."
+            "A pair of kernel and driver is being judged on this host.",
+            "Wait two minutes, then the same command again.",
         )
     if record is not None and judge.is_same(record, old, new) and record["state"] in (judge.ARMED, judge.PROVED):
         return record
