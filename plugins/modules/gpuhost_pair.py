@@ -30,6 +30,12 @@ options:
   kernel:
     description: "For C(prepared) and C(armed), the kernel of the new pair: its C(release), and its C(packages)."
     type: dict
+  window:
+    description: >-
+      For C(prepared) and C(armed), the hours in which the host may be restarted, such as C(02:00-05:00) by its own
+      clock. With it nothing is begun, or it is taken back, where a request or a program uses the card.
+    type: str
+    default: ""
   again: {description: Try a pair once more that was undone., type: bool, default: false}
 author: gpuhost
 """
@@ -52,6 +58,7 @@ def main():
             "name": {"type": "str", "default": ""},
             "driver": {"type": "dict"},
             "kernel": {"type": "dict"},
+            "window": {"type": "str", "default": ""},
             "again": {"type": "bool", "default": False},
         },
         required_if=[("state", "prepared", ["name", "driver", "kernel"]), ("state", "armed", ["driver", "kernel"])],

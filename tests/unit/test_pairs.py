@@ -59,6 +59,9 @@ class World:
         if self.ticks == self.cut:
             raise PowerCut
 
+    def say(self, text: str) -> None:
+        """Nobody listens."""
+
     # The disk
 
     def record(self) -> Optional[Json]:

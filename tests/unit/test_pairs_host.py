@@ -112,9 +112,10 @@ class TestGrub:
     def test_the_menu_is_made_to_obey_the_block(self, host: Host, grub: loader.Grub) -> None:
         """Once, with a kernel that panics restarting; the second time nothing is written."""
         assert grub.chosen() == loader.Choice(NEW, None)
-        grub.set_up()
+        grub.set_up(OLD)
+        assert grub.chosen() == loader.Choice(OLD, None)
         assert grub.obeys() and "panic=30" in host.text(loader.SETTINGS)
-        grub.set_up()
+        grub.set_up(OLD)
         assert host.calls == ["update-grub"]
 
     def test_a_host_that_says_itself_what_a_panic_does(self, host: Host, grub: loader.Grub) -> None:
@@ -129,7 +130,7 @@ class TestGrub:
     def test_both_choices_and_one_after_the_other(self, host: Host, grub: loader.Grub, submenu: bool) -> None:
         """By ids that name the kernel, never by the top entry, which is any kernel's; recovery is nobody's choice."""
         host.submenu = submenu
-        grub.set_up()
+        grub.set_up(OLD)
         grub.choose(OLD, NEW)
         assert grub.chosen() == loader.Choice(OLD, NEW)
         block = host.text(loader.BLOCK)
@@ -190,12 +191,12 @@ class TestGrub:
         """Settings of a later name, or a menu by hand."""
         host.make_menu = lambda: None  # type: ignore[method-assign]
         with pytest.raises(RefusedError, match="Nothing was changed"):
-            grub.set_up()
+            grub.set_up(OLD)
         assert not host.edges.exists(loader.SETTINGS)
 
     def test_taken_down_the_newest_boots_again(self, host: Host, grub: loader.Grub) -> None:
         """Without a trace in the settings and the block."""
-        grub.set_up()
+        grub.set_up(OLD)
         grub.choose(OLD, NEW)
         grub.take_down()
         assert grub.chosen() == loader.Choice(NEW, None) and "entry" not in host.text(loader.BLOCK)
@@ -438,13 +439,13 @@ class TestAsked:
         boots = Machine("box", OLD, "debian", "disabled", OLD)
         for module in (ask, run):
             monkeypatch.setattr(module, "this_machine", lambda *_: boots)
-        monkeypatch.setattr(ask.look, "verdict", lambda *_: "")
+        monkeypatch.setattr(look, "verdict", lambda *_: "")
         monkeypatch.setattr(ask.Setup, "differences", lambda _: [])
 
     def asked(self, host: Host, check: bool = False, **more: Any) -> ask.Asked:
         """One call; its root is the host's."""
         params = {
-            "root": ROOT, "name": "pairs-1-a", "driver": DRIVER, "again": False,
+            "root": ROOT, "name": "pairs-1-a", "driver": DRIVER, "again": False, "window": "",
             "kernel": {"release": NEW, "packages": {}},
         }  # fmt: skip
         found = ask.Asked({**params, **more}, host.edges, check)
@@ -488,6 +489,27 @@ class TestAsked:
         with pytest.raises(EnvironmentProblem, match="so it is not booted: D08"):
             self.asked(host).armed()
         assert loader.Grub(host.edges).chosen() == loader.Choice(OLD, None)
+
+    def test_outside_the_hours_nothing_is_begun_and_nothing_is_tried(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was installed meanwhile is taken back, and it is no failed trial."""
+        monkeypatch.setattr(ask.store, "changing", lambda *_: noop())
+        said = {"why": "it is 14:00"}
+        monkeypatch.setattr(ask.quiet, "outside", lambda *_: said["why"])
+        monkeypatch.setattr(ask.quiet, "busy", lambda _: [])
+        with pytest.raises(EnvironmentProblem, match=r"14:00.*Nothing was changed"):
+            self.asked(host, window="02:00-05:00").prepared()
+        assert self.asked(host).settled()["state"] == ""
+        said["why"] = ""
+        assert self.asked(host, window="02:00-05:00").prepared()["state"] == "prepared"
+        monkeypatch.setattr(ask.quiet, "busy", lambda _: ["train computes on a card"])
+        with pytest.raises(EnvironmentProblem, match=r"was not tried: train computes.*taken back"):
+            self.asked(host, window="02:00-05:00").armed()
+        record = keep.read(host.edges, ROOT) or {}
+        assert (record["state"], record["armed"], record["recovered"]) == ("undone", False, True)
+        assert loader.Grub(host.edges).chosen() == loader.Choice(OLD, None)
+        assert self.asked(host).prepared()["state"] == "prepared"
 
     def test_nothing_to_prove(self, host: Host) -> None:
         """Neither kernel nor driver changes: there is no record."""

@@ -106,6 +106,8 @@ class Guest:
         self.work, self.key = work, key
         #: The card that is in at the next start; the machine's own end of it lives as long as QEMU.
         self.has_card = False
+        #: Whether it has a watchdog, which restarts it when nobody has asked it for long enough not to.
+        self.has_watchdog = False
         self.card: Optional[Card] = None
         self.console: Optional[Console] = None
         self._process: Optional[subprocess.Popen[bytes]] = None
@@ -147,6 +149,8 @@ class Guest:
         if self.has_card:
             self.card = Card()
             argv += self.card.arguments
+        if self.has_watchdog:
+            argv += ["-device", "i6300esb", "-action", "watchdog=reset"]
         kept = [self.card.descriptor] if self.card else []
         with (self.work / "qemu.log").open("ab") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=kept)
@@ -200,10 +204,14 @@ class Guest:
             self.console.listen(1)
         self.kill()
 
-    def kill(self) -> None:
-        """End QEMU, and what hangs on it."""
+    def hang_up(self) -> None:
+        """Close the connection that the commands share: one to a machine that has restarted only hangs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run([*self.ssh(), "-O", "exit", "root@127.0.0.1"], capture_output=True, timeout=10, check=False)
+
+    def kill(self) -> None:
+        """End QEMU, and what hangs on it."""
+        self.hang_up()
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -14,9 +14,12 @@ from ..driver.setup import Setup
 from ..edges import Edges
 from ..probe import store as probe_store
 from ..work import Work
-from . import begin, install, judge, loader, look
-from .run import Machine
+from . import begin, install, judge, loader, look, quiet
+from .run import Machine, settle
 
+#: The minutes of update_window that must be left as it begins, and as the host is about to be restarted.
+PREPARED_BY, ARMED_BY = 30, 10
+LATER = "Run the same command within update_window, while nobody uses the card."
 AGAIN = "Mend that, then run the same command again."
 
 
@@ -27,7 +30,7 @@ class Asked:
         """Keep what is asked."""
         self.params, self.edges, self.check = params, edges, check
         self.root: str = params["root"]
-        self.machine = Machine(edges, self.root)
+        self.machine = Machine(edges, self.root, lambda _: None)
 
     def new(self) -> Json:
         """The new pair, as a record has it."""
@@ -48,6 +51,9 @@ class Asked:
         if refused and not self.params["again"]:
             raise RefusedError(f"{refused}. Nothing was changed.", begin.AGAIN)
         one = self.able(old, new)
+        why = "" if done else self.unquiet(PREPARED_BY)
+        if why:
+            raise EnvironmentProblem(f"Nothing is updated now: {why}. Nothing was changed.", LATER)
         if not under_way and not done:
             self.refuse_unfit(old, new)
         if self.check:
@@ -59,7 +65,7 @@ class Asked:
         put = install.present(self.edges, self.root, self.params["name"], False)
         with store.changing(Path(self.root), "preparing an update that is proved"):
             if old["kernel"] != new["kernel"]:
-                one.set_up()
+                one.set_up(old["kernel"])
             record = begin.prepare(self.machine, old, new, self.params["again"])
         told = f"{plan(record['old'], record['new'])} {install.hang(self.edges)}"
         return {"changed": put.changed or record != before, "told": told, "state": record["state"]}
@@ -118,6 +124,9 @@ class Asked:
             return {"changed": False, "told": "", "state": record["state"]}
         machine = booting(this_machine(self.edges.run), self.params["kernel"])
         work = Work(Path(self.root) / "log/pair.log", lambda _: None)
+        why = "" if self.check else self.unquiet(ARMED_BY)
+        if why:
+            self.give_up(record, why)
         wrong = Setup(self.params, machine, work, self.edges.run).differences() + self.missing(record)
         if wrong:
             raise EnvironmentProblem(f"The new pair is not whole, so it is not booted: {'; '.join(wrong)}.", AGAIN)
@@ -126,6 +135,19 @@ class Asked:
                 record = begin.arm(self.machine, record)
         told = f"The next boot tries {judge.named(record['new'])}; the one after it is {judge.named(record['old'])}."
         return {"changed": True, "told": told, "state": record["state"]}
+
+    def unquiet(self, minutes: int) -> str:
+        """Why the host must not be restarted within the next minutes; "" where it may, or nobody has said when."""
+        if not self.params["window"]:
+            return ""
+        return quiet.outside(self.params["window"], minutes) or "; ".join(quiet.busy(self.edges))
+
+    def give_up(self, record: Json, why: str) -> None:
+        """Go back to the old pair without having tried the new one, because the host must not be restarted now."""
+        record = judge.noted(record, judge.Step(judge.UNDO, why), self.machine.boot())
+        self.machine.save(record)
+        settle(self.machine)
+        raise EnvironmentProblem(f"The new pair is installed and was not tried: {why}. It was taken back.", LATER)
 
     def missing(self, record: Json) -> List[str]:
         """What the boot of the new kernel lacks, beside the driver."""

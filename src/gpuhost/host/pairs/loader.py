@@ -32,7 +32,8 @@ SETTINGS = f"{GRUB_SETTINGS}.d/zz-gpuhost.cfg"
 #: grub-reboot's warning).
 UNWRITABLE = ("btrfs", "cpiofs", "newc", "odc", "romfs", "squash4", "tarfs", "zfs")
 LEFT = "Update this host without update_once: ./run ansible-playbook playbooks/update.yml (docs/how-to/updates.md)"
-_TIMEOUT_S = 120.0
+#: Making GRUB's menu takes a minute on a slow machine with many disks.
+_TIMEOUT_S = 600.0
 _PANIC = re.compile(r"(?<![\w.-])panic=")
 _SETTINGS_TEXT = """\
 # Written by gpuhost, role update: what boots is the entry that the environment block names, and a kernel that panics
@@ -82,8 +83,10 @@ class Grub:
         has = any(_PANIC.search(value) for value in line.values()) and _RESTART not in ours
         return _SETTINGS_TEXT + ("" if has else _RESTART)
 
-    def set_up(self) -> None:
-        """Have the menu obey the environment block, whose default is what would boot without it."""
+    def set_up(self, kernel: str) -> None:
+        """Have the menu obey the environment block, in which `kernel` is the default before it counts."""
+        if self.entry(kernel) is not None:
+            self.choose(kernel)
         text = self.settings()
         if self.edges.text(SETTINGS) != text or not self.obeys():
             files.write_whole(self.edges.path(SETTINGS), text)
@@ -188,7 +191,7 @@ class SystemdBoot:
         code, out, _ = self.edges.run(["bootctl", "--help"], _TIMEOUT_S)
         return "" if code == 0 and "set-oneshot" in out else "this systemd cannot set an entry for one boot (bootctl)"
 
-    def set_up(self) -> None:
+    def set_up(self, kernel: str) -> None:
         """There is nothing to set up: the variables come before the loader's own settings."""
 
     def take_down(self) -> None:

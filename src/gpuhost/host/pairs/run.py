@@ -6,7 +6,7 @@ It needs no network and no controller. Runs on the target: Python 3.6, standard 
 import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 from ...errors import EnvironmentProblem, GpuhostError
 from ...types import Json
@@ -29,9 +29,9 @@ _LOG = "log/pair.log"
 class Machine:
     """The host's own side of each step. Each may be done again."""
 
-    def __init__(self, edges: Edges, root: str) -> None:
-        """Nothing is read yet."""
-        self.edges, self.root = edges, root
+    def __init__(self, edges: Edges, root: str, say: Callable[[str], None]) -> None:
+        """Nothing is read yet; `say` is called with each step."""
+        self.edges, self.root, self.say = edges, root, say
         self.verdict: Optional[str] = None
 
     def record(self) -> Optional[Json]:
@@ -65,13 +65,13 @@ class Machine:
         old = record["old"]
         asked = {"root": self.root, "driver": old["driver"], "kept_only": True}
         machine = this_machine(self.edges.run)._replace(boots=old["kernel"])
-        return Setup(asked, machine, Work(Path(self.root) / _LOG, tell, 600.0), self.edges.run)
+        return Setup(asked, machine, Work(Path(self.root) / _LOG, self.say, 600.0), self.edges.run)
 
     def look(self, record: Json) -> None:
         """Judge the pair that runs."""
         if blocking.is_blocked(self.edges):
             said = blocking.load(self.edges)
-            tell(f"modprobe nvidia: {said}" if said else "the driver is loaded")
+            self.say(f"modprobe nvidia: {said}" if said else "the driver is loaded")
         self.verdict = look.verdict(self.edges, self.root)
 
     def choose(self, kernel: str, once: Optional[str] = None) -> None:
@@ -99,7 +99,7 @@ class Machine:
 
     def restore(self, record: Json) -> None:
         """Put the old driver's packages back, from the files that are kept here, and hold them."""
-        with store.changing(Path(self.root), "going back to the old driver", tell):
+        with store.changing(Path(self.root), "going back to the old driver", self.say):
             self.setup(record).present()
         hold.hold(self.edges, self.root, 600.0, False)
 
@@ -108,14 +108,14 @@ class Machine:
         blocking.unblock(self.edges)
         said = blocking.load(self.edges)
         if said:
-            tell(f"modprobe nvidia: {said}")
+            self.say(f"modprobe nvidia: {said}")
 
     def reboot(self) -> None:
         """Restart the machine."""
         code, out, err = self.edges.run(["systemctl", "reboot"], _TIMEOUT_S)
         if code != 0:
             self.edges.run(["systemctl", "--force", "reboot"], _TIMEOUT_S)
-            tell(f"systemctl reboot failed: {' '.join((err or out).split())[-300:]}")
+            self.say(f"systemctl reboot failed: {' '.join((err or out).split())[-300:]}")
 
 
 def tell(text: str) -> None:
@@ -133,7 +133,7 @@ def settle(machine: Machine) -> Optional[Json]:
         one = judge.step(record, machine.host(record))
         if one.name == judge.REST:
             return record
-        tell(f"{one.name}{': ' + one.why if one.why else ''}")
+        machine.say(f"{one.name}{': ' + one.why if one.why else ''}")
         record = carried_out(machine, record, one)
         if one.name == judge.REBOOT:
             return record
@@ -161,7 +161,7 @@ def carried_out(machine: Machine, record: Json, one: judge.Step) -> Json:
         except (GpuhostError, OSError) as error:
             after = {**after, "failed": " ".join(str(error).split())[:1000]}
             machine.save(after)
-            tell(f"the old driver could not be put back: {after['failed']}")
+            machine.say(f"the old driver could not be put back: {after['failed']}")
     if one.name == judge.REBOOT:
         machine.reboot()
     return after
@@ -179,7 +179,7 @@ def main(argv: List[str], edges: Optional[Edges] = None) -> int:
     arguments = parser.parse_args(argv)
     edges = edges or Edges("/", run_command)
     try:
-        record = settle(Machine(edges, arguments.root))
+        record = settle(Machine(edges, arguments.root, tell))
     except (GpuhostError, OSError) as error:
         sys.stdout.write(f"<3>gpuhost: {' '.join(str(error).split())}\n")
         return 4

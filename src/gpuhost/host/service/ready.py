@@ -2,7 +2,7 @@
 
 import http.client
 import socket
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 from ... import strict_json
 from ...text import printable
@@ -38,18 +38,23 @@ class Local(http.client.HTTPConnection):
 
 def ask(timeout: float, path: str = SOCKET_FILE, route: str = "/readyz") -> Answer:
     """Ask a route of the service; an OSError or http.client.HTTPException where it does not answer."""
-    connection = Local(path, timeout)
-    try:
-        connection.request("GET", route, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        data = answer.read(_LARGEST)
-    finally:
-        connection.close()
+    status, data = fetch(timeout, path, route)
     try:
         body = strict_json.loads(data, _LARGEST)
     except ValueError:
         body = None
-    return Answer(answer.status, body if isinstance(body, dict) else None)
+    return Answer(status, body if isinstance(body, dict) else None)
+
+
+def fetch(timeout: float, path: str, route: str) -> Tuple[int, bytes]:
+    """Return the status and the bytes of an answer; the same errors as `ask`."""
+    connection = Local(path, timeout)
+    try:
+        connection.request("GET", route, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read(_LARGEST)
+    finally:
+        connection.close()
 
 
 def reason(answer: Answer) -> str:
