@@ -645,7 +645,7 @@ class PackagesAnswer(TypedDict):
 
 
 class PairAnswer(TypedDict):
-    """Of `gpuhost_pair`: how far an update is that is to be proved, and what is to be told of it."""
+    """Of `gpuhost_pair`: how far an update is that a boot has to prove, and what a person should know."""
 
     told: str
     state: Literal["", "prepared", "armed", "trying", "proved", "undone"]

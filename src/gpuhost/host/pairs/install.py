@@ -32,7 +32,7 @@ Before=display-manager.service nvidia-persistenced.service
 [Service]
 Type=oneshot
 ExecStart=/usr/bin/python3 -I -B {folder}/{launcher} --root {root}
-# Whether something was undone, or nothing could be told: what it says stands in the journal, and the watch reads it.
+# What it has undone, or could not do, stands in the journal, and the watch reads its record.
 SuccessExitStatus=1 4
 ExecStartPost=-/bin/systemctl start --no-block gpuhost-watch.service
 # Putting a driver back may build its module.

@@ -29,7 +29,7 @@ MOST_RESTORES = 2
 
 class Host(NamedTuple):
     """What the host says: `default` and `once` are the kernels that the boot loader's default entry and its entry for
-    one boot lead to (None: none that can be told); `verdict` is what is wrong with the pair that runs, "" for nothing,
+    one boot lead to (None: it is not known); `verdict` is what is wrong with the pair that runs, "" for nothing,
     None as long as nobody has looked; `in_place` whether the old pair's driver is what is installed; `blocked` whether
     the driver is kept from loading by itself.
     """
@@ -93,7 +93,7 @@ def unseen(record: Json, host: Host) -> str:
     if record["state"] == TRYING:
         return "the host was restarted while the new pair was being judged: a panic, a hang, or the power"
     if host.once is not None:
-        return f"the boot loader did not start kernel {host.once}, which it was told to start once"
+        return f"the boot loader did not start kernel {host.once}, which it had to start once"
     return f"kernel {record['new']['kernel']} was started and did not come up: a panic, a hang, or the power"
 
 

@@ -45,7 +45,7 @@ _RESTART = 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX panic=30"\n'
 
 
 class Choice(NamedTuple):
-    """The kernels of the default entry and of that for one boot; None where there is none that can be told."""
+    """The kernels of the default entry and of that for one boot; None where it is not known."""
 
     default: Optional[str]
     once: Optional[str]

@@ -17,7 +17,7 @@ from ..watch.read import read
 #: A pair that is right by then is kept.
 WITHIN_S = 120.0
 _PAUSE_S = 3.0
-#: What the update itself has not come to yet, or what is no matter of kernel and driver.
+#: What the update itself has not come to yet, or what has nothing to do with kernel and driver.
 NOT_ASKED = ("guard.", "service.", "virtualbox.")
 #: What each environment is asked, with its own Python: the number of cards that its library sees.
 ASKED = {

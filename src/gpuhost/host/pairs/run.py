@@ -55,7 +55,7 @@ class Machine:
             boot=self.boot(),
             default=chosen.default,
             once=chosen.once,
-            in_place=is_final(record) or not self.setup(record).differences(),
+            in_place=not counts(record) or not self.setup(record).differences(),
             blocked=blocking.is_blocked(self.edges),
             verdict=self.verdict,
         )
@@ -78,7 +78,7 @@ class Machine:
         """Make a kernel the default, and `once`, or no other, the next."""
         found = loader.loader(self.edges)
         if found is None:
-            raise EnvironmentProblem("The boot loader cannot be told which kernel to start.", "Start the old one.")
+            raise EnvironmentProblem("No boot loader was found whose choice of a kernel can be set.", "Start the old one.")
         found.choose(kernel, once)
 
     def pin(self, record: Json) -> None:
@@ -167,13 +167,13 @@ def carried_out(machine: Machine, record: Json, one: judge.Step) -> Json:
     return after
 
 
-def is_final(record: Json) -> bool:
-    """Return whether nothing is left to be put back."""
-    return bool(record["state"] == judge.PROVED or record["recovered"])
+def counts(record: Json) -> bool:
+    """Return whether it makes a difference which driver is installed: reading that takes a while, and can fail."""
+    return record["state"] in (judge.PREPARED, judge.UNDONE) and not record["recovered"]
 
 
 def main(argv: List[str], edges: Optional[Edges] = None) -> int:
-    """Settle what an update has left; 0 where nothing is undone, 1 where something is, 4 where that cannot be told."""
+    """Settle what an update has left; 0 where nothing is undone, 1 where something is, 4 where that is not known."""
     parser = argparse.ArgumentParser(prog="gpuhost-pair")
     parser.add_argument("--root", default="/opt/gpuhost")
     arguments = parser.parse_args(argv)

@@ -149,8 +149,8 @@ def read_kernel(edges: Edges) -> Dict[str, Any]:
 
 
 def tried(edges: Edges) -> Dict[str, Any]:
-    """The kernel of an update that a boot has yet to prove, or that this host has undone, and what is to be told of it;
-    nothing where there is none.
+    """The kernel of an update that a boot has yet to prove, or that this host has undone, with what a person should know
+    of it; nothing where there is none.
     """
     try:
         record = keep.read(edges, ROOT)
