@@ -15,6 +15,7 @@ from gpuhost.host import commands
 from gpuhost.host.driver.set import Machine
 from gpuhost.host.edges import Edges
 from gpuhost.host.pairs import ask, blocking, install, judge, keep, loader, look, run
+from gpuhost.host.probe.machine import read_kernel
 from gpuhost.shipping import tree
 
 Json = Dict[str, Any]
@@ -537,6 +538,19 @@ def test_a_damaged_record_is_refused(host: Host, damaged: str) -> None:
     with pytest.raises(EnvironmentProblem, match="is damaged"):
         keep.read(host.edges, ROOT)
     assert run.main(["--root", ROOT], host.edges) == 4
+
+
+def test_the_probe_names_the_kernel_on_trial(host: Host) -> None:
+    """And what became of it; a proved one is the kernel that boots, and a damaged record is a problem."""
+    record = judge.fresh(pair(OLD), pair(NEW), "1")
+    undone = judge.noted(record, judge.Step(judge.UNDO, "it hung"), "2")
+    for content, told in ((record, ""), (undone, judge.told(undone))):
+        keep.write(host.edges, ROOT, content)
+        assert read_kernel(host.edges)["tried"] == {"kernel": NEW, "told": told}
+    keep.write(host.edges, ROOT, judge.noted(record, judge.Step(judge.PROVE), "2"))
+    assert "tried" not in read_kernel(host.edges) and host.edges.problems == []
+    host.put(f"{ROOT}/{keep.RECORD}", "{}")
+    assert "tried" not in read_kernel(host.edges) and "is damaged" in host.edges.problems[0]["error"]
 
 
 def test_the_program_travels_whole(tmp_path: Path) -> None:

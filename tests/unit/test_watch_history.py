@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gpuhost.cli import main as cli
 from gpuhost.diagnoses import verdict as checks
 from gpuhost.errors import EnvironmentProblem
+from gpuhost.host.pairs import judge
 from gpuhost.report import history
 
 Json = Dict[str, Any]
@@ -360,3 +361,19 @@ def test_reports_under_the_old_name_of_a_folder_are_named(tmp_path: Path, capsys
     assert history.left_behind(tmp_path, "gpu:1") is None
     history.keep(report(1, host="gpu_1", a="pass"), tmp_path / "gpu_1")
     assert history.left_behind(tmp_path, "gpu 1") is None  # they are another host's
+
+
+def test_an_update_that_was_undone_has_its_day(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first report that says so; the check passes all the while, because the old kernel is what should boot."""
+    record = judge.fresh({"kernel": "6.1", "version": "550.1"}, {"kernel": "6.2", "version": "550.1"}, "1")
+    told = judge.told({**judge.noted(record, judge.Step(judge.UNDO, "it hung"), "2"), "recovered": True})
+    days = [report(day, a="pass") for day in (1, 2, 3, 4)]
+    for day, more in zip(days, ("", f". {told}", f". {told}", "")):
+        day["checks"].append({"id": "kernel.boots", "status": "pass", "actual": f"6.1 will boot{more}"})
+    assert history.undone(days) == [("2026-01-02T00:00:00Z", told)]
+    for day in days:
+        path = tmp_path / "box" / history.FOLDER / f"{day['when'].replace('-', '').replace(':', '')}-1.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(day))
+    assert cli.main(["history", "box", "--reports", str(tmp_path)]) == 0
+    assert f"2026-01-02T00:00:00Z: {told}" in " ".join(capsys.readouterr().out.split())

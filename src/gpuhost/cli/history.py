@@ -97,6 +97,8 @@ def show(out: Console, kept: Kept, every: bool) -> None:
         if every or row.now.status == FAIL:
             out.print(line(row), soft_wrap=True, highlight=False)
     if every:
+        for when, told in history.undone(kept.reports):
+            out.print(Text(f"  {when}: {told}"), soft_wrap=True)
         for text in report_swap.lines(kept.reports):
             out.print(Text(f"  {text}"), soft_wrap=True)
 

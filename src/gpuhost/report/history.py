@@ -33,6 +33,8 @@ LARGEST = 8 << 20
 _NAME = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([0-9]{1,9})\.json")
 #: What a run that left a check out says of it: nothing is known from that run.
 _LEFT_OUT = (checks.not_asked(checks.CHECKS[0]).actual, "left out, as --no-benchmark asked")
+#: What the check kernel.boots says of an update that the host has undone (`host.pairs.judge.told`).
+_UNDONE = re.compile(r"The update to .+ was undone, and .+ is kept: .+", re.DOTALL)
 _DAY_S = 86400.0
 #: Several machines that verify into one folder do not agree on the second.
 AHEAD_S = 600.0
@@ -207,6 +209,17 @@ def seen(reports: Iterable[AnyReport]) -> Dict[str, List[Seen]]:
 def since(reports: Iterable[AnyReport]) -> List[Since]:
     """For each check: its last result, since when it has that status, and what it was before."""
     return [last_change(check, rows) for check, rows in seen(reports).items()]
+
+
+def undone(reports: Iterable[AnyReport]) -> List[Tuple[str, str]]:
+    """The updates that the host has undone by itself, each with the first report that says so."""
+    found: Dict[str, str] = {}
+    for report in reports:
+        for row in report["checks"]:
+            told = _UNDONE.search(row["actual"]) if row["id"] == "kernel.boots" else None
+            if told is not None:
+                found.setdefault(printable(told.group(), LONGEST), report["when"])
+    return [(when, sentence) for sentence, when in found.items()]
 
 
 def last_change(check: str, rows: List[Seen]) -> Since:

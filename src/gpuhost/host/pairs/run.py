@@ -78,7 +78,9 @@ class Machine:
         """Make a kernel the default, and `once`, or no other, the next."""
         found = loader.loader(self.edges)
         if found is None:
-            raise EnvironmentProblem("No boot loader was found whose choice of a kernel can be set.", "Start the old one.")
+            raise EnvironmentProblem(
+                "No boot loader was found whose choice of a kernel can be set.", "Start the old one."
+            )
         found.choose(kernel, once)
 
     def pin(self, record: Json) -> None:
