@@ -6,8 +6,9 @@ from ...errors import EnvironmentProblem
 from ...types import Json
 from .. import store
 from ..edges import Edges
-from ..probe.guard import PAIR_RECORD as RECORD
+from ..probe.guard import PAIR_RECORD
 
+RECORD = PAIR_RECORD
 #: What the record's pairs have, and its other fields by type: where one is not so, nothing is done by the record.
 _PAIR = ("kernel", "version")
 _FIELDS = {

@@ -63,6 +63,8 @@ class Machine:
     def setup(self, record: Json) -> Setup:
         """The old driver, from what is kept on this host, for the old kernel."""
         old = record["old"]
+        if not isinstance(old.get("driver"), dict):
+            raise EnvironmentProblem(f"{self.root}/{keep.RECORD} does not name the old driver.", "Run site.yml.")
         asked = {"root": self.root, "driver": old["driver"], "kept_only": True}
         machine = this_machine(self.edges.run)._replace(boots=old["kernel"])
         return Setup(asked, machine, Work(Path(self.root) / _LOG, self.say, 600.0), self.edges.run)

@@ -149,7 +149,7 @@ def read_kernel(edges: Edges) -> Dict[str, Any]:
 
 
 def tried(edges: Edges) -> Dict[str, Any]:
-    """The kernel of an update that a boot has yet to prove, or that this host has undone, with what a person should know
+    """The kernel of an update that a boot has yet to prove, or that this host has undone, and what a person should know
     of it; nothing where there is none.
     """
     try:
