@@ -111,9 +111,11 @@ class Asked:
 
     def lacking(self, old: Json) -> List[str]:
         """What of the old driver's packages could not be put back."""
-        apt = self.machine.setup({"old": old}).apt
-        key = self.machine.setup({"old": old}).set.key()
-        return [one["name"] for one in apt.members(key) if one["sha256"] and apt.cached(one) is None]
+        kept = self.machine.setup({"old": old})
+        members = kept.apt.members(kept.set.key())
+        if not members:
+            return [f"which packages make up {old['version']}"]
+        return [one["name"] for one in members if one["sha256"] and kept.apt.cached(one) is None]
 
     def armed(self) -> Json:
         """Let the next boot be the trial, once everything that it needs is there."""
