@@ -147,7 +147,7 @@ class TestUpdateOnce:
         while "installing exactly" not in steps.told():
             assert run.poll() is None and time.monotonic() < deadline, world.controller.said()[-3000:]
             time.sleep(0.05)
-        time.sleep(random.Random(seed).uniform(0, 20))  # noqa: S311 - a moment, not a secret
+        time.sleep(random.Random(seed).uniform(0, 5))  # noqa: S311 - a moment, not a secret
         bed.kill()
         world.controller.kill(run)
         with contextlib.suppress(BedError):  # its boot lasts until the old pair is back
