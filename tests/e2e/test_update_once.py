@@ -41,6 +41,7 @@ def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     kinds = {"box": Kind("1c30", HWE, True, FIRST, "archive")}
     with World(tmp_path_factory.mktemp("once"), kinds, nvidia_driver_reboot=True, watch_enabled=True) as made:
         answering(made, FIRST)
+        made.beds["box"].run(["apt-get", "update"])
         made.plan()
         made.controller.ok(*SITE, timeout=1500)
         made.archive.add(next_month())
@@ -67,7 +68,7 @@ def settled(bed: UbuntuBed, deadline_s: float = 900) -> Json:
     """The record once the host has come to an end with it, after however many restarts of its own."""
     until = time.monotonic() + deadline_s
     while time.monotonic() < until:
-        with contextlib.suppress(BedError):  # it is off for a moment
+        with contextlib.suppress(BedError, ValueError):  # it is off for a moment
             found = state(bed, "pair")
             if found is not None and (found["state"] == "proved" or found["recovered"]):
                 return found
