@@ -1,7 +1,7 @@
 """`playbooks/update.yml` with update_once, on an imitation Ubuntu 18.04 under Secure Boot: booted once, kept or undone.
 
 Each test goes on from where the one before it left the host. The boot loader, kernels and modules are imitated
-(`beds/firmware.py`), so a kernel that panics is one that the imitation starts anew.
+(`beds/firmware.py`), so a kernel that panics is one that the imitation starts again.
 """
 
 from __future__ import annotations

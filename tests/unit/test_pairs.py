@@ -336,7 +336,7 @@ def counted(world: World, when: Callable[[], bool]) -> int:
     return found[0]
 
 
-def test_a_pair_on_trial_is_not_begun_anew() -> None:
+def test_a_pair_on_trial_is_not_begun_again() -> None:
     """Whoever types the command meanwhile is told to wait."""
     world = World(Kind(NEW, FIRST, ""))
     record = judge.noted(judge.fresh(pair(OLD, FIRST), pair(NEW, FIRST), "0"), judge.Step(judge.TRY), "0")

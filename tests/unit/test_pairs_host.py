@@ -140,7 +140,7 @@ class TestGrub:
         grub.choose(NEW)
         assert grub.chosen() == loader.Choice(NEW, None)
 
-    def test_a_block_that_a_power_cut_has_damaged_is_made_anew(self, host: Host, grub: loader.Grub) -> None:
+    def test_a_block_that_a_power_cut_has_damaged_is_made_again(self, host: Host, grub: loader.Grub) -> None:
         """grub-editenv empties the file first; GRUB takes the newest kernel then."""
         host.put(loader.BLOCK, "# GRUB")
         grub.choose(OLD)

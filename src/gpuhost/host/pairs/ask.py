@@ -20,7 +20,7 @@ from .run import Machine, settle
 #: The minutes of update_window that must be left as it begins, and as the host is about to be restarted.
 PREPARED_BY, ARMED_BY = 30, 10
 LATER = "Run the same command within update_window, while nobody uses the card."
-AGAIN = "Mend that, then run the same command again."
+AGAIN = "Fix that, then run the same command again."
 
 
 class Asked:

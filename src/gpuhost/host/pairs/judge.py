@@ -1,6 +1,6 @@
 """What to do next about a pair of kernel and driver that an update brought: one step from the record and the host.
 
-Each step can be done again, and the host is looked at anew after each, so a power cut between any two of them changes
+Each step can be done again, and the host is looked at again after each, so a power cut between any two of them changes
 nothing but where it goes on. The order is what keeps a working pair: the boot loader's default leads to the old kernel
 from before the first package changes until the new pair is proved. Pure. Runs on the target: Python 3.6, standard
 library.

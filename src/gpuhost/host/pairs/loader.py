@@ -104,10 +104,10 @@ class Grub:
             self.make_menu()
 
     def make_menu(self) -> None:
-        """Have GRUB make its menu anew."""
+        """Have GRUB make its menu again."""
         code, out, err = self.edges.run(["update-grub"], _TIMEOUT_S)
         if code != 0:
-            raise EnvironmentProblem(f"update-grub failed: {' '.join((err or out).split())[-300:]}", "Mend that first.")
+            raise EnvironmentProblem(f"update-grub failed: {' '.join((err or out).split())[-300:]}", "Fix that first.")
 
     def obeys(self) -> bool:
         """Return whether the menu takes its default from the environment block."""
@@ -174,7 +174,7 @@ class Grub:
         code, out, err = self.edges.run(["grub-editenv", str(copy), *words], _TIMEOUT_S)
         if code != 0:
             said = " ".join((err or out).split())[-300:]
-            raise EnvironmentProblem(f"grub-editenv {words[0]} failed: {said}", "Mend that first.")
+            raise EnvironmentProblem(f"grub-editenv {words[0]} failed: {said}", "Fix that first.")
 
 
 class SystemdBoot:
@@ -244,7 +244,7 @@ class SystemdBoot:
         code, out, err = self.edges.run(["bootctl", word, name], _TIMEOUT_S)
         if code != 0:
             said = " ".join((err or out).split())[-300:]
-            raise EnvironmentProblem(f"bootctl {word} failed: {said}", "Mend that first.")
+            raise EnvironmentProblem(f"bootctl {word} failed: {said}", "Fix that first.")
 
 
 Loader = Union[Grub, SystemdBoot]
