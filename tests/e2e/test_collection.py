@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.full
 NAME = "box"
-ASKED: Dict[str, Any] = {"gpu_stack_without": ["opencv", "tensorflow"]}
+#: With CUDA 11.8 the driver is 525; without a wish or TensorFlow, it is the newest CUDA and the archive's 530.
+ASKED: Dict[str, Any] = {"gpu_stack_without": ["opencv", "tensorflow"], "gpu_stack_wanted": {"cuda": "11.8"}}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def user(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     kinds = {NAME: Kind("1c30", GA, False, "525.105.17", "archive")}
     with World(tmp_path_factory.mktemp("world"), kinds, **ASKED) as world:
         foreign = made(tmp_path_factory.mktemp("user"), {"SSL_CERT_FILE": str(world.mirror.authority)})
-        foreign.host(NAME, **world.controller.variables, **world.controller.hosts[NAME])
+        foreign.host(NAME, ansible_connection="ssh", **world.controller.variables, **world.controller.hosts[NAME])
         yield world, foreign
 
 

@@ -3,7 +3,7 @@
 `./run pytest -s -m "build and full" tests/opencv/test_debian_cuda.py`: 5 GB, and half an hour on two cores. A booted
 Debian 12 gets nvidia-cuda-toolkit of the component non-free from apt, without what is only recommended, and the builder
 takes it where it lies (`--cuda /usr`). cuDNN is NVIDIA's wheel: Debian's nvidia-cudnn is a script that downloads
-NVIDIA's archive. There is no card and no driver.
+NVIDIA's tarball. There is no card and no driver.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ CHANGES: List[Tuple[Callable[[Json], Any], str]] = [
     (lambda v: v["environments"]["dl4cv"]["packages"].pop(), "is no longer there."),
     (lambda v: v["environments"].pop("opencv_build"), "The environment opencv_build (5 packages) is no longer there."),
     (lambda v: v["environments"]["dl4cv"].update(python="3.9"), "dl4cv goes from Python 3.8 to 3.9."),
-    (lambda v: v["contents"]["toolkits"].pop(), "cuDNN 8.6.0.163 from NVIDIA's archive is no longer there."),
+    (lambda v: v["contents"]["toolkits"].pop(), "cuDNN 8.6.0.163 from NVIDIA's tarball is no longer there."),
     (lambda v: v["contents"]["toolkits"][0].update(options=["--silent"]), "is another: options was"),
     (lambda v: v["contents"]["pythons"].update({"3.9": ["python3.9"]}), "contents.pythons was"),
     (lambda v: v["contents"]["opencv"]["packages"].append("ccache2"), "contents.opencv was"),

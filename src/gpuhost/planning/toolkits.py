@@ -1,6 +1,6 @@
 """CUDA and cuDNN: the rows of a lock, made from the catalog, and from a lock what a host is to install.
 
-A row says how a release is installed: NVIDIA's installer with its options, NVIDIA's archive, or the wheels by hash. The
+A row says how a release is installed: NVIDIA's installer with its options, NVIDIA's tarball, or the wheels by hash. The
 file of the planned release itself stands in the plan. Controller side and pure but for reading `data/wheels/`.
 """
 
@@ -32,7 +32,7 @@ LOCKS = WHEELS
 SOURCES = ("runfile", "wheels")
 KINDS: Dict[ToolkitName, ToolkitKind] = {"cuda": "runfile", "cudnn": "tarball"}
 #: How a kind is named to a person, and what asks for it.
-TITLES = {"runfile": "from NVIDIA's installer", "tarball": "from NVIDIA's archive", "wheels": "from NVIDIA's wheels"}
+TITLES = {"runfile": "from NVIDIA's installer", "tarball": "from NVIDIA's tarball", "wheels": "from NVIDIA's wheels"}
 
 
 # From the catalog, when a lock is made

@@ -21,7 +21,7 @@ def came_from(name: str, part: Mapping[str, Any]) -> str:  # Json: the component
     if name == "cudnn":
         if part.get("source") == "wheels":
             return f"NVIDIA's wheel for CUDA {part['cuda']}, by hash"
-        return f"NVIDIA's archive for CUDA {part['cuda']}, by sha256"
+        return f"NVIDIA's tarball for CUDA {part['cuda']}, by sha256"
     if name == "opencv":
         return (
             f"the wheel, Python {part['python']}"
