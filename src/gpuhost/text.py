@@ -3,7 +3,7 @@
 Python 3.6 and the standard library: modules that run on a target use it too.
 """
 
-from typing import Optional
+from typing import Optional, Sequence
 
 from .errors import UsageError
 
@@ -55,3 +55,9 @@ def _encoded(char: str) -> str:
 def _visible(text: str) -> str:
     """Return a text with every character that is not printable replaced."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def few(told: Sequence[str], most: int = 4, beside: int = 0) -> str:
+    """Return the first of many sentences or names, and how many more there are; `beside` are those not even read."""
+    more = max(len(told) - most, 0) + beside
+    return "; ".join([*told[:most], *([f"{more} more"] if more else [])])

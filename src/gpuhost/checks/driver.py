@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Callable, cast
 from ..host.driver.judge import Packages, altered, is_module, mismatch
 from ..host.probe.boot import is_choice
 from ..host.probe.driver import COMMAND_LINE, LIBRARIES, MODPROBE_FOLDERS
+from ..text import few
 from ..types import present
 from .base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
 from .found import CONTAINER, missing_traces, place
@@ -78,9 +79,10 @@ def is_installed(seen: "Seen") -> Outcome:
         return held(False, required, actual, DRIVER)
     told = altered(record, Packages(there, damaged=found["damaged"]))
     follows = mismatch(observation(seen)["nvidia"]["module_version"], found["library"])
-    if told and follows:
-        told.append(follows)
-    actual = "; ".join(told[:3] + told[3:][-1:]) or f"driver {record['version']}, as it was installed"
+    actual = (
+        "; ".join(filter(None, [few(told, 3), follows if told else ""]))
+        or f"driver {record['version']}, as it was installed"
+    )
     return held(not told, required, actual, DRIVER)
 
 

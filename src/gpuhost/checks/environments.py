@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Dict, List
 
 from ..host.store import MARKER
+from ..text import few
 from .base import INSTALL, Outcome, held, on_host
 from .lock import installed, obeyed
 
@@ -65,9 +66,8 @@ def libraries(component: "Framework", seen: "Seen") -> Outcome:
     foreign = list(strangers(component, seen).values())
     if own and not seen["environments"][environment]["computed"]["mapped"]:
         return held(False, required, "it has loaded none of them", again(seen, environment))
-    more = f"; {len(foreign) - 2} more" if len(foreign) > 2 else ""
     there = len(loaded(component, seen))
-    actual = f"it has loaded {'; '.join(foreign[:2])}{more}" if foreign else f"{there} files of these are loaded"
+    actual = f"it has loaded {few(foreign, 2)}" if foreign else f"{there} files of these are loaded"
     return held(not foreign, required, actual, again(seen, environment))
 
 
@@ -111,5 +111,4 @@ def packages(component: "Framework", seen: "Seen") -> Outcome:
     told = deviations(wanted["packages"], probed["packages"])
     if "left" in wanted and not deviations(wanted["left"], probed["packages"]):
         told = []
-    more = f"; {len(told) - 4} more" if len(told) > 4 else ""
-    return held(not told, required, "; ".join(told[:4]) + more if told else "exactly these", again(seen, environment))
+    return held(not told, required, few(told) or "exactly these", again(seen, environment))

@@ -1,8 +1,9 @@
 """Checks of the guard that keeps updates from the driver and its kernel."""
 
-from typing import TYPE_CHECKING, Iterable, List
+from typing import TYPE_CHECKING
 
 from ..host.guard.rules import PREFERENCES, UNATTENDED
+from ..text import few
 from .base import GUARD, Check, Outcome, held
 from .driver import by_record
 from .host import DRIVER_RECORD, PACKAGES
@@ -18,18 +19,12 @@ def guard(seen: "Seen") -> "Guard":
     return installed(seen)["guard"]
 
 
-def few(names: Iterable[str]) -> str:
-    """The first names of many, and how many more."""
-    told: List[str] = sorted(names)
-    return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
-
-
 def holds(seen: "Seen") -> Outcome:
     """Check that every installed package of the driver and its kernel is on hold."""
     found = guard(seen)
     free = set(found["stack"]) - set(found["held"])
     released = "the guard is released: " if found["record"] is None else ""
-    actual = f"{released}not on hold: {few(free)}" if free else "all on hold"
+    actual = f"{released}not on hold: {few(sorted(free))}" if free else "all on hold"
     required = f"{len(found['stack'])} packages of the driver and its kernel on hold"
     if not free and (found["record"] is None or not found["stack"]):
         actual = (
@@ -47,7 +42,7 @@ def pins(seen: "Seen") -> Outcome:
         for name, version in sorted(found["stack"].items())
         if found["pins"].get(name) != version
     ]
-    return held(not told, "each pinned at its installed version", few(told) or "each pinned", GUARD)
+    return held(not told, "each pinned at its installed version", few(sorted(told)) or "each pinned", GUARD)
 
 
 def blacklist(seen: "Seen") -> Outcome:
@@ -55,7 +50,7 @@ def blacklist(seen: "Seen") -> Outcome:
     found = guard(seen)
     free = set(found["stack"]) - set(found["blacklist"])
     required = "each on the blacklist of unattended-upgrades"
-    return held(not free, required, f"not on it: {few(free)}" if free else "all on it", GUARD)
+    return held(not free, required, f"not on it: {few(sorted(free))}" if free else "all on it", GUARD)
 
 
 CHECKS = (

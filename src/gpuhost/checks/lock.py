@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from ..host.store import LOCK, TEMPORARY
+from ..text import few
 from .base import INSTALL, REBUILD, RELOCK, Check, Outcome, held, on_host, skipped
 from .host import CARDS, OS_RELEASE
 
@@ -128,7 +129,7 @@ def generation(seen: "Seen") -> Outcome:
     if stack is None:
         return held(False, required, f"the record of generation {number} (stack.json) is missing or damaged", INSTALL)
     told = changes(stack, seen["lock"])
-    actual = "; ".join(told[:3]) + (f"; {len(told) - 3} more" if len(told) > 3 else "")
+    actual = few(told, FEW)
     remedy = f"Carry the lock out; if it was edited by mistake, restore it from git first:\n{INSTALL}"
     return held(not told, required, actual or f"generation {number}", remedy)
 
@@ -163,8 +164,7 @@ def rights(seen: "Seen") -> Outcome:
     if found is None:
         return skipped(required, "the rights of the store were not read", INSTALL)
     told = [f"{row['path']}: {', '.join(RIGHTS[what] for what in row['what'])}" for row in found["wrong"]]
-    more = len(told) + found["more"] - FEW
-    actual = "; ".join(told[:FEW]) + (f"; {more} more" if more > 0 else "")
+    actual = few(told, FEW, beside=found["more"])
     above = [row["path"] for row in found["wrong"] if root.startswith(row["path"].rstrip("/") + "/")]
     if told:
         return held(False, required, actual, rights_remedy(root, above))

@@ -4,6 +4,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
+from ..text import few
 from ..types import present
 from ..versions import release
 from . import environments
@@ -75,8 +76,7 @@ def libraries(seen: "Seen") -> Outcome:
     wanted = list(seen["expected"]["sonames"])
     told = [f"{name}: {(found.get(name) or {'error': 'not tried'})['error']}" for name in wanted]
     bad = [line for name, line in zip(wanted, told) if (found.get(name) or {"error": ""})["error"] is not None]
-    more = f"; {len(bad) - 2} more" if len(bad) > 2 else ""
-    actual = "; ".join(bad[:2]) + more if bad else f"{len(wanted)} libraries load"
+    actual = few(bad, 2) or f"{len(wanted)} libraries load"
     return held(not bad, f"{', '.join(wanted)} load", actual, library_remedy(seen, CUDA))
 
 

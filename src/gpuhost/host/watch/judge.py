@@ -8,13 +8,12 @@ follows from a fault is not reported. Pure. Runs on the target: Python 3.6, stan
 from collections import Counter
 from typing import Any, List, NamedTuple, Tuple
 
+from ...text import few
 from ...types import Json
 from ..driver.judge import Packages, altered, another_kernel, is_module, mismatch
 from ..virtualbox import judge as vbox
 
 OK, BROKEN, NOTHING, UNREADABLE = "ok", "broken", "nothing to watch", "unreadable"
-#: Most of these packages are named in one sentence.
-FEW = 4
 
 
 class Finding(NamedTuple):
@@ -128,11 +127,6 @@ def is_record(record: Any) -> bool:
     if not isinstance(record, dict) or not isinstance(record.get("packages"), dict):
         return False
     return all(isinstance(record.get(name), str) for name in ("version", "kernel"))
-
-
-def few(told: List[str]) -> str:
-    """The first of many, and how many more."""
-    return "; ".join(told[:FEW]) + (f"; {len(told) - FEW} more" if len(told) > FEW else "")
 
 
 def guarded(found: Json) -> List[Finding]:
