@@ -112,6 +112,19 @@ def test_a_healthy_host_has_no_failure(kind: str) -> None:
     assert {results[name].actual for name in ALONE_ONLY} == {NO_GPU if kind == "cpu" else BY_MORE}
 
 
+def test_an_update_that_was_undone_is_named_and_no_failure() -> None:
+    """The kernel of before is what should boot then, and a newer one is installed that does not."""
+    seen = fresh("gpu")
+    told = "The update to kernel 9 with driver 2 was undone, and kernel 8 with driver 1 is kept: it hung."
+    kernel = observation(seen)["kernel"]
+    kernel.update(installed=[*kernel["installed"], "9.9.9"], boots_by="/boot/grub/grubenv")
+    kernel["tried"] = {"kernel": "9.9.9", "told": told}
+    found = judged(seen)["kernel.boots"]
+    assert found.status == PASS and found.actual.endswith(f"will boot. {told}")
+    kernel["tried"]["told"] = ""
+    assert judged(seen)["kernel.boots"].actual.endswith("/boot/grub/grubenv says so")
+
+
 def test_cuda_is_asked_where_nothing_else_computes_on_the_card() -> None:
     """A stack of driver, CUDA and cuDNN is not proven by its files alone."""
     results = judged(alone_host())
