@@ -512,6 +512,23 @@ class TestAsked:
         assert loader.Grub(host.edges).chosen() == loader.Choice(OLD, None)
         assert self.asked(host).prepared()["state"] == "prepared"
 
+    def test_what_a_power_cut_left_unpacked_of_the_new_set_comes_first(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """apt, without an archive, does nothing beside a package that is half there."""
+        done: List[Any] = []
+        monkeypatch.setattr(run.store, "changing", lambda *_: noop())
+        monkeypatch.setattr(run.hold, "hold", lambda *_: done.append("hold"))
+        monkeypatch.setattr(run.Setup, "present", lambda _: done.append("present"))
+        monkeypatch.setattr("gpuhost.host.driver.apt.Apt.members", lambda _, key: [key])
+        monkeypatch.setattr("gpuhost.host.driver.apt.Apt.repair", lambda _, members: done.append(members))
+        machine = run.Machine(host.edges, str(tmp_path / "opt"), lambda _: None)
+        record = judge.fresh(pair(OLD, DRIVER), {**pair(NEW), "set": "abc"}, "1")
+        machine.restore(record)
+        host.put("/opt/state/driver.pending", "{}")
+        machine.restore(record)
+        assert done == ["present", "hold", ["abc"], "present", "hold"]
+
     def test_nothing_to_prove(self, host: Host) -> None:
         """Neither kernel nor driver changes: there is no record."""
         assert self.asked(host, kernel={"release": OLD, "packages": {}}).prepared()["state"] == ""

@@ -9,6 +9,7 @@ from typing import Any, List
 from ...errors import EnvironmentProblem, RefusedError
 from ...types import Json
 from .. import store
+from ..driver.packages import digest
 from ..driver.set import booting, this_machine
 from ..driver.setup import Setup
 from ..edges import Edges
@@ -33,8 +34,9 @@ class Asked:
         self.machine = Machine(edges, self.root, lambda _: None)
 
     def new(self) -> Json:
-        """The new pair, as a record has it."""
-        return {"kernel": self.params["kernel"]["release"], "version": label(self.params["driver"])}
+        """The new pair, as a record has it; `set` names the .debs that bring it, in the cache."""
+        release, driver = self.params["kernel"]["release"], self.params["driver"]
+        return {"kernel": release, "version": label(driver), "set": digest(driver, release)}
 
     def prepared(self) -> Json:
         """Name the pair that runs, make its kernel the default, and have the new one judged at the boot that tries it.

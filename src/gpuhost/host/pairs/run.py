@@ -13,7 +13,7 @@ from ...types import Json
 from .. import store
 from ..commands import run_command
 from ..driver.set import this_machine
-from ..driver.setup import Setup
+from ..driver.setup import PENDING, Setup
 from ..edges import Edges
 from ..guard import hold
 from ..probe.machine import read_kernel
@@ -103,8 +103,12 @@ class Machine:
 
     def restore(self, record: Json) -> None:
         """Put the old driver's packages back, from the files that are kept here, and hold them."""
+        old = self.setup(record)
         with store.changing(Path(self.root), "going back to the old driver", self.say):
-            self.setup(record).present()
+            if (old.root / PENDING).exists():
+                # What was being unpacked as the power went is of the new set: apt would look for it in the archive.
+                old.apt.repair(old.apt.members(str(record["new"].get("set"))))
+            old.present()
         hold.hold(self.edges, self.root, 600.0, False)
 
     def load(self, record: Json) -> None:
