@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -387,6 +388,7 @@ class TestInstall:
         assert not (host.folder / "opt/gpuhost/store/pairs-1-a").exists()
         unit = host.text(f"/etc/systemd/system/{install.SERVICE}")
         assert f"{ROOT}/store/pairs-1-b/{install.LAUNCHER} --root {ROOT}" in unit
+        assert re.search("^Before=.* gpuhost-detect.service$", unit, re.MULTILINE)
         host.said["systemctl is-enabled"] = 0, "", ""
         assert not install.present(host.edges, ROOT, "pairs-1-b", False).changed
         host.put(install.WATCHDOG, "")

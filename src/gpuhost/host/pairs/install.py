@@ -7,6 +7,8 @@ from typing import Dict, List
 
 from .. import files, store
 from ..edges import Edges
+from ..service.places import CARD
+from ..service.places import SERVICE as DETECTION
 from ..units import UNITS, Outcome, all_hold, differences, gone, is_there, plain_path, systemctl
 from . import blocking, keep
 from .loader import SETTINGS, loader
@@ -27,7 +29,8 @@ Description=Judge the kernel and driver that an update has booted, and go back w
 ConditionPathExists={root}/{record}
 RequiresMountsFor={root} /boot
 After=local-fs.target systemd-modules-load.service systemd-udev-trigger.service
-Before=display-manager.service nvidia-persistenced.service
+# Whoever uses a card begins when it is decided with which driver.
+Before=display-manager.service nvidia-persistenced.service {card} {service}
 
 [Service]
 Type=oneshot
@@ -92,7 +95,7 @@ def own_files(edges: Edges, root: str, folder: str) -> Dict[str, str]:
     """The files by path; `folder` is that of the program."""
     names = {
         "head": HEAD, "root": root, "folder": folder, "record": keep.RECORD, "launcher": LAUNCHER, "script": SCRIPT,
-        "minutes": MINUTES,
+        "minutes": MINUTES, "card": CARD, "service": DETECTION,
     }  # fmt: skip
     found = {
         f"{UNITS}/{SERVICE}": _SERVICE.format(**names),
