@@ -369,10 +369,21 @@ def test_the_verdict_takes_the_running_kernel_for_the_one_that_boots(
     assert look.as_it_runs(host.edges, ROOT)["driver"] == {"kernel": NEW, "module": {"of": NEW}}
     found = [look.watch.Finding("guard.holds", "a"), look.watch.Finding("driver.match", "b")]
     monkeypatch.setattr(look.watch, "look", lambda *_: look.watch.State("broken", found))
+    monkeypatch.setattr(look, "cards_of", lambda *_: 0)
     assert look.verdict(host.edges, ROOT, 0.0) == "driver.match: b"
     monkeypatch.setattr(look.watch, "look", lambda *_: look.watch.State("broken", found[:1]))
-    monkeypatch.setattr(look, "cards_of", lambda *_: 0)
     assert look.verdict(host.edges, ROOT, 0.0) == ""
+
+
+def test_cuda_makes_the_device_nodes_before_they_are_looked_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host without a display nothing else has by then; what it answers counts only when all else is right."""
+    asked: List[str] = []
+    answers = iter([{**COMPUTES, "count": 0}, COMPUTES])
+    monkeypatch.setattr(look, "cards_of", lambda *_: 1)
+    monkeypatch.setattr(look.probe_cuda, "cuda", lambda _: asked.append("cuda") or next(answers))
+    monkeypatch.setattr(look, "seen", lambda *_: asked.append("seen") or "")
+    assert look.verdict(host.edges, ROOT, 0.0) == ""
+    assert asked == ["cuda", "seen", "cuda"]
 
 
 class TestInstall:

@@ -6,6 +6,7 @@ Runs on the target: Python 3.6, standard library. Changes nothing.
 import time
 from typing import List, Optional
 
+from ...errors import GpuhostError
 from ...types import Json
 from ..edges import Edges
 from ..probe import cuda as probe_cuda
@@ -17,6 +18,7 @@ from ..watch.read import read
 #: A pair that is right by then is kept.
 WITHIN_S = 120.0
 _PAUSE_S = 3.0
+_NODES_S = 15.0
 #: What the update itself has not come to yet, or what has nothing to do with kernel and driver.
 NOT_ASKED = ("guard.", "service.", "virtualbox.")
 #: What each environment is asked, with its own Python: the number of cards that its library sees.
@@ -32,6 +34,10 @@ def verdict(edges: Edges, root: str, within_s: float = WITHIN_S) -> str:
     A driver may take a while until it is there, so that what is wrong counts only when the time is over.
     """
     until = time.monotonic() + within_s
+    cards = cards_of(edges, root)
+    if cards:
+        # Where nothing else has made the device nodes since the boot, CUDA does, as for every program.
+        probe_cuda.cuda(_NODES_S)
     while True:
         wrong = seen(edges, root)
         if not wrong or time.monotonic() + _PAUSE_S > until:
@@ -39,7 +45,6 @@ def verdict(edges: Edges, root: str, within_s: float = WITHIN_S) -> str:
         time.sleep(_PAUSE_S)
     if wrong:
         return wrong
-    cards = cards_of(edges, root)
     return computing(edges, root, cards, until) if cards else ""
 
 
@@ -60,8 +65,11 @@ def as_it_runs(edges: Edges, root: str) -> Json:
 
 
 def cards_of(edges: Edges, root: str) -> int:
-    """Return how many cards there are that the lock in force is for."""
-    found = read(edges, root, with_service=False)
+    """Return how many cards there are that the lock in force is for; 0 where that cannot be read: the watch says so."""
+    try:
+        found = read(edges, root, with_service=False)
+    except GpuhostError:
+        return 0
     plan = planned(found.get("stack"))
     return len(found["cards"]) if plan and plan["gpus"] else 0
 
