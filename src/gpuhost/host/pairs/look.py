@@ -15,8 +15,8 @@ from ..watch import run as watch
 from ..watch.judge import planned
 from ..watch.read import read
 
-#: So long may it take until driver, library and nodes are there, and then until CUDA and the environments have answered:
-#: TensorFlow alone takes half a minute to load from a cold disk.
+#: So long may it take until driver, library and nodes are there, and then until CUDA and the environments have
+#: answered: TensorFlow alone takes half a minute to load from a cold disk.
 WITHIN_S, ANSWERS_S = 60.0, 60.0
 _PAUSE_S = 3.0
 _NODES_S = 15.0
