@@ -16,13 +16,10 @@ import pytest
 
 from .beds import BedError
 from .beds.archive import next_month
-from .beds.debs import File
-from .beds.packages import LIBRARIES
-from .beds.standins import elf
+from .beds.driver_packages import computing
 from .beds.ubuntu import UbuntuBed
 from .controller import with_status
 from .fleet import HWE, Kind, Steps, World, driver_packages, state
-from .test_found import COMPUTES
 from .test_update import LEFT_OUT, NEW, NEXT, SITE, UPDATE
 
 pytestmark = pytest.mark.full
@@ -52,9 +49,8 @@ def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def answering(world: World, version: str) -> None:
     """Let the archive's CUDA library start, and see a card."""
     own = world.archive.package(COMPUTE)
-    content = {**own.content, f"{LIBRARIES}/libcuda.so.{version}": File(elf.library("libcuda.so.1", COMPUTES))}
     world.archive.debs([COMPUTE])[0].unlink()
-    world.archive.add([own._replace(content=content)])
+    world.archive.add([computing(own, version)])
 
 
 def pair(bed: UbuntuBed) -> Json:

@@ -18,8 +18,8 @@ from gpuhost.shipping import tree
 
 from ..beds import Bed, debs
 from ..beds.debs import File, Link, Package
+from ..beds.driver_packages import computing
 from ..beds.standins import elf
-from ..test_found import COMPUTES
 from . import root
 
 Json = Dict[str, Any]
@@ -172,9 +172,10 @@ def bed_package() -> Package:
     content = {
         f"{LIBRARIES}/libnvidia-ml.so.{VERSION}": File(elf.library("libnvidia-ml.so.1")),
         f"{LIBRARIES}/libnvidia-ml.so.1": Link(f"libnvidia-ml.so.{VERSION}"),
-        f"{LIBRARIES}/libcuda.so.1": File(elf.library("libcuda.so.1", COMPUTES)),
+        f"{LIBRARIES}/libcuda.so.1": Link(f"libcuda.so.{VERSION}"),
     }
-    return Package("nvidia-driver", f"{VERSION}-1", "nvidia-graphics-drivers", content=content)
+    made = Package("nvidia-driver", f"{VERSION}-1", "nvidia-graphics-drivers", content=content)
+    return computing(made, VERSION)
 
 
 def modules(bed: Bed, kernel: str) -> None:
