@@ -105,7 +105,7 @@ def half_made(seen: Json) -> None:
 
 
 BROKEN: List[Any] = [
-    ("service.installed", half_made, "not complete"),
+    ("service.installed", half_made, "half made"),
     ("service.nginx", setting("nginx", "complaint", to="unknown directive"), "unknown directive"),
     ("service.nginx", setting("nginx", "there", to=False), "not installed"),
     ("service.nginx", setting("nginx", "site", to=False), "not there"),

@@ -52,6 +52,11 @@ SICK: List[Tuple[str, Sick, Tuple[str, ...]]] = [
     ("uname -m", instead("aarch64\n"), ("host.platform",)),
     ("dpkg --print-architecture", instead("arm64\n"), ("driver.installed",)),
     ("dpkg --audit", instead("The following packages are half configured:\n x\n"), ("host.dpkg",)),
+    (
+        "dpkg --verify *",
+        instead("missing     /usr/lib/x86_64-linux-gnu/libcuda.so.525.105.17\n"),
+        ("driver.installed",),
+    ),
     ("dpkg-query *Want}\\t${db:Status-Status}\\n", swap("install\tinstalled", "install\tunpacked"), ("host.dpkg",)),
     ("dpkg-query *Depends}\\n", swap("\thold\t", "\tinstall\t"), ("guard.holds",)),
     ("dpkg-query *Depends}\\n", swap(f"\t{BESIDE}\thold", f"\t{BESIDE}\tinstall"), ("virtualbox.kept",)),
@@ -137,6 +142,7 @@ TOLD_ONLY = (
     "/proc/sys/kernel/hostname",
     "/proc/cpuinfo",
     "/proc/meminfo",
+    "/opt/gpuhost/state/pair.json",
 )
 #: What only explains a failure, or is asked whether it is there and nothing else, and may be absent.
 ONLY_EXPLAINS = (
@@ -176,6 +182,7 @@ ONLY_EXPLAINS = (
 #: Ways in which a source is another machine's honest state and not one that could not be read.
 HONEST: List[Tuple[str, str, str]] = [
     ("dpkg --audit", "empty", "an audit that finds nothing says nothing"),
+    ("dpkg --verify *", "empty", "no file is missing or changed"),
     ("dkms status", "missing", "a host need not have DKMS"),
     ("modinfo * nvidia-uvm", "fail", "modinfo says that there is no such module"),
     ("nvidia-smi *", "missing", "a host need not have a driver"),
@@ -440,6 +447,8 @@ ELSEWHERE = (
     "/etc/default/grub*",
     "/sys/kernel/security/lockdown",
     "/sys/module/module/parameters/sig_enforce",
+    # What a folder of the store holds: test_store_tree changes each kind of it.
+    "/opt/gpuhost/store/*",
 )
 
 

@@ -104,7 +104,7 @@ def environments(edges: Edges, root: str, until: float) -> str:
     for name, asked in sorted(ASKED.items()):
         python = f"{root}/current/venvs/{name}/bin/python"
         if edges.exists(python):
-            code, out, err = edges.run([str(edges.path(python)), "-c", asked], left(until))
+            code, out, err = edges.run([str(edges.path(python)), "-I", "-c", asked], left(until))
             if code != 0 or count(out) < 1:
                 said = last(err) or last(out) or f"it ended with status {code}"
                 return f"environment {name}: it sees no card ({said})"

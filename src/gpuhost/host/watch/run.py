@@ -70,14 +70,14 @@ def changed(edges: Edges) -> Optional[Tuple[int, int]]:
     return found.st_mtime_ns, found.st_ino
 
 
-def look(edges: Edges, root: str, patience_s: float, reads: Callable[[Edges, str], Json] = read) -> State:
+def look(edges: Edges, root: str, patience_s: float, reads: Optional[Callable[[Edges, str], Json]] = None) -> State:
     """The state of the host, of one moment in which no package was changed; `reads` is what looks at it."""
     state = State(UNREADABLE, [])
     for _ in range(_TURNS):
         wait(edges, patience_s)
         before, known = changed(edges), len(edges.problems)
         try:
-            state = judge(reads(edges, root))
+            state = judge((reads or read)(edges, root))
         except GpuhostError as error:
             state = State(UNREADABLE, [Finding("host.observed", str(error))])
         except Exception as error:  # noqa: BLE001 - a watch that ends without a word would look like a host that is well
