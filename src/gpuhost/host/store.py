@@ -105,7 +105,7 @@ def sealed_digest(folder: Path, marker: Optional[Json]) -> Optional[str]:
     """Return the digest in a folder's marker; None without one, and where files have come, gone or changed their size
     since. Markers of earlier releases say nothing of the files, and are believed.
     """
-    if marker is None or marker.get("tree", tree(folder)) != tree(folder):
+    if marker is None or ("tree" in marker and marker["tree"] != tree(folder)):
         return None
     digest = marker.get("digest")
     return digest if isinstance(digest, str) else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple
 
 from ..errors import EnvironmentProblem
+from . import files, store
 from .edges import Edges
 
 UNITS = "/etc/systemd/system"
@@ -59,3 +60,12 @@ def systemctl(edges: Edges, words: List[str], who: str) -> None:
 def all_hold(edges: Edges, words: List[str], unit: str) -> bool:
     """Return whether systemctl says yes to each word (`is-enabled`, `is-active`) about a unit."""
     return all(edges.run(["systemctl", word, "--quiet", unit], TIMEOUT_S)[0] == 0 for word in words)
+
+
+def forget(edges: Edges, root: str, program: str, name: str, what: str) -> None:
+    """Delete a program's folders in the store, all but `name`; `what` says so to whoever waits meanwhile."""
+    stale = [path for path in edges.path(f"{root}/store").glob(f"{program}-*") if path.name != name]
+    if stale:
+        with store.changing(edges.path(root), what):
+            for path in stale:
+                files.remove(path)

@@ -175,8 +175,8 @@ class Setup:
         lacking = self.apt.lacking(keyed)
         if lacking or found.remove or interrupted:
             self.apt.install(lacking, [c.name for c in found.remove], keyed)
-        # To dpkg a package is installed as well when its files are gone.
-        hollow = [m for m in keyed if self.apt.is_damaged(m["name"])]
+        # To dpkg a package is installed as well when its files are gone. What was unpacked just now has them.
+        hollow = [m for m in keyed if m not in lacking and self.apt.is_damaged(m["name"])]
         if hollow:
             self.apt.unpack_again(hollow)
 

@@ -12,6 +12,7 @@ from ...errors import EnvironmentProblem
 from ...types import Json
 from .. import files, store
 from ..edges import Edges
+from ..pairs.judge import UNDONE
 from ..probe.guard import BESIDE_RECORD, DRIVER_RECORD, PAIR_RECORD, installed_packages
 from ..probe.machine import read_kernel
 from . import rules as rules
@@ -118,7 +119,7 @@ def _release(edges: Edges, root: str, patience_s: float, check: bool) -> Outcome
 def kernels_kept(edges: Edges, root: str) -> List[str]:
     """The kernels of the last update that a boot has proved, or is to prove, that must not be removed as unused."""
     found = edges.record(f"{root}/{PAIR_RECORD}") or {}
-    names = ("old",) if found.get("state") == "undone" else ("old", "new")
+    names = ("old",) if found.get("state") == UNDONE else ("old", "new")
     pairs = [found.get(name) for name in names]
     return sorted({str(one["kernel"]) for one in pairs if isinstance(one, dict) and "kernel" in one})
 

@@ -9,7 +9,7 @@ from .. import files, store
 from ..edges import Edges
 from ..service.places import CARD
 from ..service.places import SERVICE as DETECTION
-from ..units import UNITS, Outcome, all_hold, differences, gone, is_there, plain_path, systemctl
+from ..units import UNITS, Outcome, all_hold, differences, forget, gone, is_there, plain_path, systemctl
 from . import blocking, keep
 from .loader import SETTINGS, loader
 
@@ -19,6 +19,7 @@ MANAGER = "/etc/systemd/system.conf.d/gpuhost-pair.conf"
 WATCHDOG = "/dev/watchdog0"
 HEAD = "Written by gpuhost, role update."
 _WHO = "An update that is proved by a boot"
+_FORGETTING = "deleting the programs that judged updates before"
 #: A trial that is not over by then has hung. Judging takes two minutes at most.
 MINUTES = 15
 
@@ -123,7 +124,7 @@ def present(edges: Edges, root: str, name: str, check: bool) -> Outcome:
             systemctl(edges, ["daemon-reload"], _WHO)
             systemctl(edges, ["enable", SERVICE, TIMER], _WHO)
     if not check:
-        forget(edges, root, name)
+        forget(edges, root, "pairs", name, _FORGETTING)
     return Outcome(changed, f"An update is judged at the boot that tries it. {hang(edges)}", diff)
 
 
@@ -143,7 +144,7 @@ def absent(edges: Edges, root: str, check: bool) -> Outcome:
         with store.changing(edges.path(root), "taking the judge of updates away"):
             take_off(edges, root, there)
     if not check:
-        forget(edges, root, "")
+        forget(edges, root, "pairs", "", _FORGETTING)
     told = "No update is judged any more." if there else "Nothing judges updates on this host."
     return Outcome(bool(there), told, diff)
 
@@ -167,12 +168,3 @@ def take_off(edges: Edges, root: str, there: List[str]) -> None:
 def is_on(edges: Edges) -> bool:
     """Return whether it runs at each boot."""
     return all(all_hold(edges, ["is-enabled"], unit) for unit in (SERVICE, TIMER))
-
-
-def forget(edges: Edges, root: str, name: str) -> None:
-    """Take away the programs of before."""
-    stale = [path for path in edges.path(f"{root}/store").glob("pairs-*") if path.name != name]
-    if stale:
-        with store.changing(edges.path(root), "deleting the programs that judged updates before"):
-            for path in stale:
-                files.remove(path)

@@ -9,7 +9,7 @@ from typing import Dict, List
 
 from .. import files, store
 from ..edges import Edges
-from ..units import TIMEOUT_S, UNITS, Outcome, all_hold, differences, gone, is_there, plain_path, systemctl
+from ..units import TIMEOUT_S, UNITS, Outcome, all_hold, differences, forget, gone, is_there, plain_path, systemctl
 from .read import MOTD, RECORD
 from .run import LOOKED, METRICS, TEXTFILE
 
@@ -18,6 +18,7 @@ LAUNCHER = "gpuhost-watch.py"
 APT, LOGIN = "/etc/apt/apt.conf.d/90gpuhost-watch", "/etc/update-motd.d/95-gpuhost"
 HEAD = "Written by gpuhost, role watch."
 _WHO = "The watch"
+_FORGETTING = "deleting the programs of earlier watches"
 
 _SERVICE = """\
 # {head}
@@ -95,7 +96,7 @@ def present(edges: Edges, root: str, name: str, textfile: str, check: bool) -> O
         with store.changing(edges.path(root), "putting the watch on"):
             put_on(edges, root, wanted, textfile)
     if not check:
-        forget(edges, root, name)
+        forget(edges, root, "watch", name, _FORGETTING)
     return Outcome(changed, "The watch looks at boot, each hour and after each run of dpkg.", diff)
 
 
@@ -141,7 +142,7 @@ def absent(edges: Edges, root: str, textfile: str, check: bool) -> Outcome:
         with store.changing(edges.path(root), "taking the watch away"):
             take_off(edges, root, there)
     if not check:
-        forget(edges, root, "")
+        forget(edges, root, "watch", "", _FORGETTING)
     told = "The watch is gone." if there else "There is no watch on this host."
     return Outcome(bool(there), told, diff)
 
@@ -165,12 +166,3 @@ def take_off(edges: Edges, root: str, there: List[str]) -> None:
 def is_on(edges: Edges) -> bool:
     """Return whether the timer is enabled and running."""
     return all_hold(edges, ["is-enabled", "is-active"], TIMER)
-
-
-def forget(edges: Edges, root: str, name: str) -> None:
-    """Take away the programs of earlier watches."""
-    stale = [path for path in edges.path(f"{root}/store").glob("watch-*") if path.name != name]
-    if stale:
-        with store.changing(edges.path(root), "deleting the programs of earlier watches"):
-            for path in stale:
-                files.remove(path)
