@@ -176,7 +176,7 @@ class World:
         if self.loaded != want:
             return f"driver.loaded: {self.loaded} is loaded, the record has {want}"
         if self.kind.fault == "card refused" and self.loaded == self.kind.driver:
-            return "cuda.init: cuInit gave 100"
+            return "cuda.answers: cuInit gave 100"
         return ""
 
     def look(self, record: Json) -> None:

@@ -332,16 +332,34 @@ COMPUTES: Json = {
             "cuInit gave 999",
         ),
         ({"counted": {"code": 100, "name": "", "text": "no CUDA-capable device"}, "count": None}, "no CUDA-capable"),
-        ({"error": "libcuda.so.1: cannot open", "init": None, "counted": None, "count": None}, "cannot open"),
-        ({"ended": "CUDA gave no answer within 60 s", "count": None}, "no answer"),
+        (
+            {"library": None, "error": "libcuda.so.1: cannot open", "init": None, "counted": None, "count": None},
+            "cannot open",
+        ),
+        ({"ended": "CUDA gave no answer within 60 s", "counted": None, "count": None}, "no answer"),
         ({"count": 1, "cards": 2}, "sees 1 of 2 cards"),
+        ({"count": 1, "cards": 2, "mig": True}, ""),
+        ({"count": 0, "devices": [], "cards": 2, "mig": True}, "sees none of 2 cards"),
         ({"devices": [{**CARD, "error": "cuMemAlloc_v2: 2"}]}, "P2000: cuMemAlloc"),
     ],
 )
 def test_what_cuda_says(more: Json, wrong: str) -> None:
     """Nothing but an answer that each card has computed is right."""
-    said = look.cuda({**COMPUTES, **{k: v for k, v in more.items() if k != "cards"}}, more.get("cards", 1))
+    answer = {**COMPUTES, **{name: value for name, value in more.items() if name not in ("cards", "mig")}}
+    said = look.cuda(answer, more.get("cards", 1), more.get("mig", False))
     assert bool(said) == bool(wrong) and wrong in said
+
+
+def test_two_cards_with_mig_enabled(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program sees one instance of all that there are: a right update of such a host is kept."""
+    uuids = {"00000000:01:00.0": "GPU-1", "00000000:02:00.0": "GPU-2"}
+    rows = "".join(f"{address}, {uuid}, Enabled\n" for address, uuid in uuids.items())
+    lines = "".join(f"GPU 0: A100 (UUID: {uuid})\n  MIG 1g.5gb Device 0: (UUID: MIG-1)\n" for uuid in uuids.values())
+    monkeypatch.setattr(look.probe_cuda, "cuda", lambda _: COMPUTES)
+    host.said["nvidia-smi"] = (9, "", "no such field")
+    assert "sees 1 of 2 cards" in look.answered(host.edges, ROOT, 2, 0.0)
+    monkeypatch.setattr(host, "run", lambda argv, _: (0, lines if argv == ["nvidia-smi", "-L"] else rows, ""))
+    assert look.answered(Edges(str(host.folder), host.run), ROOT, 2, 0.0) == ""
 
 
 def test_an_environment_that_sees_no_card(host: Host) -> None:

@@ -226,12 +226,12 @@ def test_the_collector_s_folder_gets_a_link_and_nothing_else(host: Host) -> None
 def test_an_update_that_was_undone_is_told_at_each_login(host: Host) -> None:
     """Also where nothing is wrong: a line, no alarm, and in the record; the next update takes it away."""
     record = judge.fresh({"kernel": "6.1", "version": "550.1"}, {"kernel": "6.2", "version": "550.1"}, "1")
-    record = judge.noted(record, judge.Step(judge.UNDO, "cuda.init: cuInit gave 100"), "2")
+    record = judge.noted(record, judge.Step(judge.UNDO, "cuda.answers: cuInit gave 100"), "2")
     keep.write(host.edges, ROOT, {**record, "recovered": True})
     state = watch_run.State("ok", [])._replace(notes=watch_run.notes(host.edges, ROOT))
     assert watch_tell.EXIT[state.status] == 0
     wanted = (
-        "The update to kernel 6.2 with driver 550.1 was undone, and kernel 6.1 with driver 550.1 is kept: cuda.init"
+        "The update to kernel 6.2 with driver 550.1 was undone, and kernel 6.1 with driver 550.1 is kept: cuda.answers"
     )
     assert wanted in watch_tell.motd(state) and "BROKEN" not in watch_tell.motd(state)
     assert wanted in json.loads(watch_tell.record(state, 1.0))["notes"][0]

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Callable, Dict, List, Tuple
 
+from ..host import computing
 from ..types import present
 from .base import DRIVER, FAIL, Check, Outcome, held, skipped
 from .card import LOOK, closed, signs
@@ -42,9 +43,8 @@ def library(seen: "Seen") -> Outcome:
     if found["library"]:
         return held(True, "libcuda.so.1 loads", found["library"], "")
     if missing_traces(seen):
-        told = found["error"] or found["ended"] or "libcuda.so.1 does not load"
-        return skipped("libcuda.so.1 loads", f"{told}; and {NOT_SEEN}")
-    return held(False, "libcuda.so.1 loads", found["error"] or found["ended"] or "it does not", "")
+        return skipped("libcuda.so.1 loads", f"{computing.unloaded(found)}; and {NOT_SEEN}")
+    return held(False, "libcuda.so.1 loads", computing.unloaded(found), "")
 
 
 def answers(seen: "Seen") -> Outcome:
@@ -53,33 +53,25 @@ def answers(seen: "Seen") -> Outcome:
     required = f"cuInit succeeds, and CUDA sees {cards or 'a'} card{'s' if cards > 1 else ''}"
     if not found["library"]:
         return skipped(required, NO_LIBRARY)
-    for named, said in (("cuInit", found["init"]), ("cuDeviceGetCount", found["counted"])):
-        if said is None:
-            return held(False, required, found["ended"] or "CUDA gave no answer", "")
-        if said["code"]:
-            words = ": ".join(word for word in (said["name"], said["text"]) if word)
-            actual = f"{named} gave {said['code']}" + (f" ({words})" if words else "")
-            return held(
-                False, required, "; ".join(filter(None, (actual, f"loaded is {found['library']}", closed(seen)))), ""
-            )
+    said = computing.refused(found)
+    if said:
+        more = f"loaded is {found['library']}" if init_code(seen) else ""
+        return held(False, required, "; ".join(filter(None, (said, more, more and closed(seen)))), "")
     count = found["count"] or 0
     hidden = found["variables"].get("CUDA_VISIBLE_DEVICES")
     actual = f"CUDA {found['version']} sees {count}"
     actual += f"; CUDA_VISIBLE_DEVICES is '{hidden}'" if hidden is not None else ""
     if place(seen) == CONTAINER and count:
         return held(True, required, actual + ": a container may be given fewer than the machine has", "")
-    if signs(seen)["mig"] and count:
-        return held(True, required, actual + ": a program sees one instance at most where MIG is enabled", "")
-    return held(count >= max(cards, 1), required, actual, "")
+    actual += ": a program sees one instance at most where MIG is enabled" if signs(seen)["mig"] and count else ""
+    return held(computing.sees_all(found, cards, bool(signs(seen)["mig"])), required, actual, "")
 
 
 def computes(seen: "Seen") -> Outcome:
     """Judge whether each card that CUDA sees does something."""
     if not answer(seen)["library"]:
         return skipped("each card fills memory that is read back right", NO_LIBRARY)
-    wrong = [f"{card['name']}: {card['error']}" for card in answer(seen)["devices"] if card["error"]]
-    if not answer(seen)["devices"] or answer(seen)["ended"]:
-        wrong.append(answer(seen)["ended"] or "no card was asked")
+    wrong = computing.wrong(answer(seen))
     names = ", ".join(f"{card['name']} ({card['capability']})" for card in answer(seen)["devices"])
     return held(not wrong, "each card fills memory that is read back right", "; ".join(wrong) or names, "")
 

@@ -4,16 +4,21 @@ Runs on the target: Python 3.6, standard library. Changes nothing.
 """
 
 import time
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional, cast
 
 from ...errors import GpuhostError
 from ...types import Json
+from .. import computing
 from ..edges import Edges
 from ..probe import cuda as probe_cuda
 from ..probe.driver import module_for
+from ..probe.signs import mig_instances
 from ..watch import run as watch
 from ..watch.judge import planned
 from ..watch.read import read
+
+if TYPE_CHECKING:
+    from ...shapes.answers import CudaAnswer
 
 #: So long may it take until driver, library and nodes are there, and then until CUDA and the environments have
 #: answered: TensorFlow alone takes half a minute to load from a cold disk.
@@ -46,7 +51,7 @@ def verdict(edges: Edges, root: str, within_s: float = WITHIN_S) -> str:
         time.sleep(_PAUSE_S)
     if wrong:
         return wrong
-    return computing(edges, root, cards, time.monotonic() + ANSWERS_S) if cards else ""
+    return answered(edges, root, cards, time.monotonic() + ANSWERS_S) if cards else ""
 
 
 def seen(edges: Edges, root: str) -> str:
@@ -75,9 +80,10 @@ def cards_of(edges: Edges, root: str) -> int:
     return len(found["cards"]) if plan and plan["gpus"] else 0
 
 
-def computing(edges: Edges, root: str, cards: int, until: float) -> str:
+def answered(edges: Edges, root: str, cards: int, until: float) -> str:
     """What CUDA, or an environment, says against its cards."""
-    return cuda(probe_cuda.cuda(left(until)), cards) or environments(edges, root, until)
+    found = probe_cuda.cuda(left(until))
+    return cuda(found, cards, bool(mig_instances(edges))) or environments(edges, root, until)
 
 
 def left(until: float) -> float:
@@ -85,17 +91,16 @@ def left(until: float) -> float:
     return max(until - time.monotonic(), 10.0)
 
 
-def cuda(found: Json, cards: int) -> str:
-    """What is wrong by CUDA's own answers; "" for nothing. Pure."""
-    for call, name in (("init", "cuInit"), ("counted", "cuDeviceGetCount")):
-        code = (found[call] or {}).get("code")
-        if code:
-            return f"cuda.init: {name} gave {code} ({found[call]['name'] or found[call]['text']})"
-    if found["error"] or found["ended"]:
-        return f"cuda.init: {found['error'] or found['ended']}"
-    if found["count"] is None or found["count"] < cards:
-        return f"cuda.init: CUDA sees {found['count'] or 'none'} of {cards} cards"
-    wrong = [f"{one['name']}: {one['error']}" for one in found["devices"] if one["error"]]
+def cuda(found: Json, cards: int, has_mig: bool) -> str:
+    """What is wrong by CUDA's own answers, with the ids of verify's checks; "" for nothing. Pure."""
+    answer = cast("CudaAnswer", found)
+    if computing.unloaded(answer):
+        return f"cuda.library: {computing.unloaded(answer)}"
+    if computing.refused(answer):
+        return f"cuda.answers: {computing.refused(answer)}"
+    if not computing.sees_all(answer, cards, has_mig):
+        return f"cuda.answers: CUDA sees {found['count'] or 'none'} of {cards} cards"
+    wrong = computing.wrong(answer)
     return f"cuda.computes: {'; '.join(wrong)}" if wrong else ""
 
 
