@@ -320,6 +320,21 @@ def test_an_update_that_was_only_cut_off_may_go_on() -> None:
     assert works(lived(cut)) == judge.PROVED
 
 
+def test_a_cut_before_any_package_has_changed_leaves_the_old_driver_loaded() -> None:
+    """Although it was kept from loading for the sake of the new one, and nobody types the update again."""
+    kind, seen = Kind(NEW, SECOND, ""), 0
+    for cut in range(1, lived(World(kind)).ticks):
+        world = World(kind, cut)
+        with pytest.raises((PowerCut, Restart)):
+            typed(world)
+        booted(world)
+        record = world.record()
+        if record is not None and record["state"] == judge.PREPARED:
+            seen += world.library == FIRST
+            assert (world.running, world.loaded, world.blocked) == (OLD, FIRST, False), cut
+    assert seen > 3
+
+
 def counted(world: World, when: Callable[[], bool]) -> int:
     """The first tick at which something holds."""
     tick, found = world.tick, []
@@ -354,6 +369,8 @@ def steps() -> Iterator[Tuple[str, Json, judge.Host, str, str]]:
     """Rare ways, each with what is done and why."""
     record = judge.armed(judge.fresh(pair(OLD, FIRST), pair(NEW, FIRST), "1"), "1")
     done = judge.noted(record, judge.Step(judge.UNDO, "why"), "2")
+    begun = {**record, "state": judge.PREPARED}
+    yield "cut off before the driver changed", begun, hosts(blocked=True), judge.LOAD, ""
     yield "the loader passed it by", record, hosts(once=NEW), judge.UNDO, "did not start kernel"
     yield "somebody started a third kernel", record, hosts(running="5.9"), judge.UNDO, "another kernel"
     yield "and stays there", done, hosts(running="5.9"), judge.REST, ""

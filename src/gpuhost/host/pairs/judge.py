@@ -74,7 +74,8 @@ def under_way(record: Json, host: Host) -> Step:
         if not same_kernel(record) and host.default != old:
             return Step(PIN)
         if host.in_place:
-            return Step(REST)
+            # Kept from loading for the sake of the new driver, which has not come.
+            return Step(LOAD) if host.blocked else Step(REST)
         return Step(UNDO, "the installation was cut off, so that the host was left with neither driver whole")
     if host.running == new and (record["state"] != TRYING or tries_left(record)):
         return Step(TRY)
