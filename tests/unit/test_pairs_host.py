@@ -13,10 +13,12 @@ import pytest
 
 from gpuhost.errors import EnvironmentProblem, RefusedError
 from gpuhost.host import commands
+from gpuhost.host.driver.apt import Apt
 from gpuhost.host.driver.set import Machine
 from gpuhost.host.edges import Edges
 from gpuhost.host.pairs import ask, blocking, install, judge, keep, loader, look, run
 from gpuhost.host.probe.machine import read_kernel
+from gpuhost.host.work import Work
 from gpuhost.shipping import tree
 
 Json = Dict[str, Any]
@@ -551,14 +553,40 @@ class TestAsked:
         monkeypatch.setattr(run.store, "changing", lambda *_: noop())
         monkeypatch.setattr(run.hold, "hold", lambda *_: done.append("hold"))
         monkeypatch.setattr(run.Setup, "present", lambda _: done.append("present"))
-        monkeypatch.setattr("gpuhost.host.driver.apt.Apt.members", lambda _, key: [key])
-        monkeypatch.setattr("gpuhost.host.driver.apt.Apt.repair", lambda _, members: done.append(members))
+        sets = {"abc": ["linux-image-2", "libc6", "linux-modules-nvidia-2", "nvidia-driver"]}
+        monkeypatch.setattr(
+            "gpuhost.host.driver.apt.Apt.members",
+            lambda _, key: [{"name": name} for name in sets.get(key, ["libc6", "nvidia-driver"])],
+        )
+        for name in ("complete", "repair"):
+            monkeypatch.setattr(f"gpuhost.host.driver.apt.Apt.{name}", lambda _, m: done.append([o["name"] for o in m]))
         machine = run.Machine(host.edges, str(tmp_path / "opt"), lambda _: None)
         record = judge.fresh(pair(OLD, DRIVER), {**pair(NEW), "set": "abc"}, "1")
         machine.restore(record)
         host.put("/opt/state/driver.pending", "{}")
         machine.restore(record)
-        assert done == ["present", "hold", ["abc"], "present", "hold"]
+        assert done == ["present", "hold", ["linux-image-2"], sets["abc"], "present", "hold"]
+
+    def test_a_kernel_that_was_half_unpacked_is_unpacked_whole(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """All that is lacking at once, and nothing where none of it has come."""
+        rows = {
+            "linux-generic": {"version": "2", "state": "unpacked"},
+            "linux-image-2": {"version": "2", "state": "half-installed"},
+            "linux-headers-generic": {"version": "1", "state": "installed"},
+        }
+        done: List[Any] = []
+        apt = Apt(tmp_path, "ubuntu", Work(tmp_path / "log", lambda _: None))
+        monkeypatch.setattr(apt, "installed", lambda: rows)
+        monkeypatch.setattr(apt, "cached", lambda _: tmp_path)
+        monkeypatch.setattr(apt, "change", lambda argv, _: done.append([Path(word).name for word in argv]))
+        members = [{"name": n, "version": "2", "sha256": n, "file": f"{n}.deb"} for n in (*rows, "linux-modules-2")]
+        apt.complete(members)
+        assert done == [["dpkg", "--unpack", *(f"{name}.deb" for name in (*list(rows)[1:], "linux-modules-2"))]]
+        rows["linux-generic"]["version"] = "1"
+        apt.complete(members)
+        assert len(done) == 1
 
     def test_nothing_to_prove(self, host: Host) -> None:
         """Neither kernel nor driver changes: there is no record."""

@@ -30,6 +30,7 @@ BUSY = (
     "is another process using it",
 )
 OURS = "gpuhost"  # how the names of our own files in /etc/apt/preferences.d begin
+_NOT_THERE = ("not-installed", "config-files", "half-installed")
 _READ_S = 180.0
 _PAUSE_S = 5.0
 
@@ -311,6 +312,18 @@ class Apt:
                 # A package whose dependency is not unpacked yet cannot be configured; installing the set does that.
                 self.work.note(f"left for the installation: {error}")
 
+    def complete(self, members: List[Json]) -> None:
+        """Unpack what is lacking of these packages, where a run of ours was killed with some of them there.
+
+        apt, given other packages alone, would remove those whose dependencies have not come.
+        """
+        rows = self.installed()
+        there = [m["name"] for m in members if begun(rows.get(m["name"]), m["version"])]
+        absent = [m for m in members if m["name"] not in there and self.cached(m)]
+        if there and absent:
+            self.work.say(f"unpacking {len(absent)} packages that belong to {there[0]}")
+            self.change(["dpkg", "--unpack", *(str(self.place(m)) for m in absent)], "Unpacking the rest")
+
     def purge(self, names: Sequence[str]) -> None:
         """Purge exactly these packages, those that are there; refused where apt would take others with them."""
         rows = self.installed()
@@ -343,6 +356,11 @@ ALONE = (
     "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=",
 )  # fmt: skip
 QUIET_DPKG = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+
+
+def begun(row: Optional[Json], version: str) -> bool:
+    """Return whether a package is there at a version, be it only unpacked."""
+    return row is not None and row["version"] == version and row["state"] not in _NOT_THERE
 
 
 def held_by_others(changes: Sequence[Change], rows: Dict[str, Json], ours: Sequence[str]) -> List[str]:

@@ -12,6 +12,7 @@ from ...errors import EnvironmentProblem, GpuhostError
 from ...types import Json
 from .. import store
 from ..commands import run_command
+from ..driver.packages import is_family
 from ..driver.set import this_machine
 from ..driver.setup import PENDING, Setup
 from ..edges import Edges
@@ -107,7 +108,11 @@ class Machine:
         with store.changing(Path(self.root), "going back to the old driver", self.say):
             if (old.root / PENDING).exists():
                 # What was being unpacked as the power went is of the new set: apt would look for it in the archive.
-                old.apt.repair(old.apt.members(str(record["new"].get("set"))))
+                kept = {member["name"] for member in old.apt.members(old.set.key())}
+                came = old.apt.members(str(record["new"].get("set")))
+                # The new kernel stays, and must be whole for that.
+                old.apt.complete([m for m in came if m["name"] not in kept and not is_family(m["name"])])
+                old.apt.repair(came)
             old.present()
         hold.hold(self.edges, self.root, 600.0, False)
 
