@@ -37,6 +37,19 @@ def test_what_was_kept_is_taken_and_no_archive_asked(host: Host) -> None:
     assert "Dir::Etc::SourceList=/dev/null" in call and str(host.setup().apt.place(MEMBER)) in call
 
 
+def test_a_kernel_that_came_with_it_comes_back_as_well(host: Host) -> None:
+    """The set of an update has what leads to its kernel, which a later update has moved on."""
+    leads = {**MEMBER, "name": "linux-image-generic-hwe-18.04", "version": "5.4.0.150"}
+    host.keep(MEMBER)
+    host.setup().apt.write_manifest(host.setup().set.key(), [MEMBER, leads])
+    host.simulated += "Inst linux-image-generic-hwe-18.04 [5.4.0.152] (5.4.0.150 local-deb [amd64])\n"
+    install = host.setup(kept_only=True).set.exact_set().install
+    assert [change.name for change in install] == ["nvidia-driver-525", "linux-image-generic-hwe-18.04"]
+    host.simulated += "Inst linux-image-generic (5.4.0.153 local-deb [amd64])\n"
+    with pytest.raises(RefusedError, match="another kernel, linux-image-generic 5"):
+        host.setup(kept_only=True).set.exact_set()
+
+
 def test_a_file_that_is_gone_is_named(host: Host) -> None:
     """Before anything is changed; also where the set was never here."""
     host.keep(MEMBER)

@@ -182,7 +182,8 @@ class DriverSet:
         if not files and not others:
             return ExactSet(members, [], [])
         install, remove = self.apt.simulate(files + others, alone=True)
-        self.judge(install, remove, {}, rows, "")
+        # An update's set has its kernel too, and what leads to it may have moved on since.
+        self.judge(install, remove, {}, rows, "", (), {member["name"] for member in members})
         return ExactSet(members, install, remove)
 
     def kept_set(self, rows: Dict[str, Json]) -> List[Json]:
@@ -238,9 +239,14 @@ class DriverSet:
         rows: Dict[str, Json],
         own: str,
         kept: Container[str] = (),
+        kernel: Optional[Container[str]] = None,
     ) -> None:
-        """Refuse what apt would do, unless it is exactly the locked driver; `kept` are packages from our cache."""
-        found = packages.refusals(install, remove, shows, self.driver, own, kept, self.new_kernel)
+        """Refuse what apt would do, unless it is exactly the locked driver.
+
+        `kept` are packages from our cache, `kernel` those that may come of a kernel, if others than were asked for.
+        """
+        may = self.new_kernel if kernel is None else kernel
+        found = packages.refusals(install, remove, shows, self.driver, own, kept, may)
         if found:
             raise RefusedError(
                 "Nothing was changed. " + " ".join(found), "Look at apt-cache policy for these packages."
