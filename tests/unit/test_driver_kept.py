@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gpuhost.errors import RefusedError
+from gpuhost.errors import EnvironmentProblem, RefusedError
 from gpuhost.host.driver import added
+from gpuhost.host.driver.apt import Apt
 
 from .test_driver_setup import DEB, DRIVER, KERNEL, MEMBER, VERSION, Host
 
@@ -48,6 +49,31 @@ def test_a_kernel_that_came_with_it_comes_back_as_well(host: Host) -> None:
     host.simulated += "Inst linux-image-generic (5.4.0.153 local-deb [amd64])\n"
     with pytest.raises(RefusedError, match="another kernel, linux-image-generic 5"):
         host.setup(kept_only=True).set.exact_set()
+
+
+def test_a_package_beside_it_that_cannot_be_configured_does_not_keep_it_away(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the way back alone, and where all of the driver has come."""
+    host.keep(MEMBER)
+
+    def install(self: object, *_: object) -> None:
+        """As apt, whose dpkg cannot configure a kernel."""
+        raise EnvironmentProblem("Installing failed: linux-image-5.4.0-152-generic", "Fix it.")
+
+    monkeypatch.setattr(Apt, "install", install)
+    back = host.setup(kept_only=True)
+    with pytest.raises(EnvironmentProblem, match="linux-image"):
+        back.packages(back.set.exact_set())
+    found = back.set.exact_set()
+    monkeypatch.setattr(Apt, "lacking", lambda self, members: members if host.dpkg == {} else [])
+    host.dpkg.update(OURS)
+    back.packages(found)
+    assert "all of this driver is installed" in back.work.log.read_text()
+    (host.root / "state/driver.pending").unlink()
+    back.set.kept_only = False
+    with pytest.raises(EnvironmentProblem, match="linux-image"):
+        back.packages(found._replace(remove=found.install))
 
 
 def test_a_file_that_is_gone_is_named(host: Host) -> None:

@@ -174,7 +174,14 @@ class Setup:
             module_key.make(self.machine.hostname, self.work)
         lacking = self.apt.lacking(keyed)
         if lacking or found.remove or interrupted:
-            self.apt.install(lacking, [c.name for c in found.remove], keyed)
+            try:
+                self.apt.install(lacking, [c.name for c in found.remove], keyed)
+            except EnvironmentProblem as error:
+                # apt fails as well where something beside the set cannot be configured, such as the newer kernel whose
+                # update was cut off by that. The way back does not end there.
+                if not self.set.kept_only or self.apt.lacking(keyed):
+                    raise
+                self.work.note(f"left as it is, because all of this driver is installed: {error}")
         # To dpkg a package is installed as well when its files are gone. What was unpacked just now has them.
         hollow = [m for m in keyed if m not in lacking and self.apt.is_damaged(m["name"])]
         if hollow:
