@@ -216,6 +216,8 @@ def host(observation: Json, locked: Json) -> Json:
         "problems": [],
         "rights": {"wrong": [], "more": 0, "whole": True},
     }
+    if gpu:
+        installed["fixes"] = {"unknown": "", "offered": None, "automatic": False}
     machine = {"observation": observation, "installed": installed}
     probed: Json = {
         "opencv_cuda": {

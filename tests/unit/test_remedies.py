@@ -610,6 +610,7 @@ TYPED = (
     (r"\./run ansible-playbook playbooks/plan\.yml -e gpu_stack_relock=true", "roles/test_gpu_stack.py"),
     (r"\./run ansible-playbook playbooks/cudnn\.yml", "as playbooks/cuda.yml"),
     (r"\./run (ansible-playbook site\.yml|pytest verify/)", "e2e/test_site.py"),
+    (r"\./run ansible-playbook playbooks/update\.yml -e update_once=true", "typed as an update by test_update_once"),
     (r"\./run ansible-playbook playbooks/virtualbox\.yml", "not yet: a bed has the role, not the whole playbook"),
     (r"rm /opt/gpuhost/store/\S+/\.gpuhost\.json", "e2e/test_site.py"),
     (r"chown -R root:root /opt/gpuhost ", "e2e/test_site.py"),

@@ -432,7 +432,7 @@ def test_the_program_runs_by_itself(machine: Machine, tmp_path: Path) -> None:
     """As the tree that the role puts into the store, under 3.6 where there is one."""
     made = tree.watch()
     folder = tmp_path / "program"
-    said = {name: machine.run([name], 0) for name in ("dpkg", "dpkg-query", "modinfo")}
+    said = {name: machine.run([name], 0) for name in ("dpkg", "dpkg-query", "modinfo", "apt-cache")}
     for name, text in made["files"].items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")

@@ -43,8 +43,10 @@ NOT_SERVED = "not asked for: the generation in force has no detection service"
 NOT_BESIDE = "not asked for: gpuhost has not installed VirtualBox here"
 #: CUDA alone is asked where nothing else that is installed computes on the card.
 BY_MORE = "not asked for: OpenCV or TensorFlow has to compute on the card itself"
+#: Of a newer kernel, where nobody has asked for automatic updates and the guard holds the old one on purpose.
+NOT_AUTOMATIC = "not asked for: updates are not automatic here"
 #: All of these: nothing is to be proven.
-UNASKED = (NO_GPU, LEFT_OUT, NOT_SERVED, NOT_BESIDE, BY_MORE)
+UNASKED = (NO_GPU, LEFT_OUT, NOT_SERVED, NOT_BESIDE, BY_MORE, NOT_AUTOMATIC)
 INSTALL = "./run ansible-playbook site.yml"
 #: The driver alone, with the guard over it.
 DRIVER = "./run ansible-playbook playbooks/driver.yml"

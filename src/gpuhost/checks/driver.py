@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Callable, cast
 from ..host.driver.judge import Packages, altered, is_module, mismatch
 from ..host.probe.boot import is_choice
 from ..host.probe.driver import COMMAND_LINE, LIBRARIES, MODPROBE_FOLDERS
+from ..host.probe.fixes import AUTOMATIC
+from ..host.probe.fixes import RECORD as OFFER
+from ..host.probe.fixes import told as told_of_fixes
+from ..host.probe.guard import PAIR_RECORD
 from ..text import few
 from ..types import present
-from .base import DRIVER, GUARD, Check, Outcome, held, on_host, skipped
+from .base import DRIVER, GUARD, NOT_AUTOMATIC, Check, Outcome, held, on_host, skipped
 from .found import CONTAINER, missing_traces, place
-from .host import DRIVER_RECORD, KERNELS, LOADED, PACKAGES, observation
+from .host import DRIVER_RECORD, KERNELS, LOADED, PACKAGES, RUNNING, observation
 from .lock import installed, obeyed
 
 if TYPE_CHECKING:
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
 
 #: What takes effect only from the next boot on.
 REBOOT = on_host("reboot")
+#: An update that a boot has to prove, and the watch that notes since when one waits.
+ONCE = "./run ansible-playbook playbooks/update.yml -e update_once=true"
+WATCH = "./run ansible-playbook playbooks/watch.yml"
 #: The states of Secure Boot in which the kernel asks for no signature, in words.
 UNASKED = {"disabled": "disabled", "unsupported": "unsupported", "not-enforced": "on, but shim does not validate"}
 UNKNOWN_KERNEL = "which kernel runs and which one will boot could not be read, so its modules were not looked for"
@@ -127,6 +134,28 @@ def boots(seen: "Seen") -> Outcome:
     else:
         actual += f": {pinned_by(seen)} says so" if pinned_by(seen) else ""
     return held(kernel == made, f"kernel {made}, which the driver was made for, will boot", actual, DRIVER)
+
+
+def fixes(seen: "Seen") -> Outcome:
+    """Check that a newer kernel of the archive's runs within a day, where updates are automatic; else tell that one
+    waits.
+    """
+    found = installed(seen).get("fixes")
+    if found is None:  # an older probe's answer
+        return skipped("the newest kernel of the archive runs", "what the archive offers was not read")
+    if found["unknown"]:
+        required = f"the newest kernel of the archive runs: {found['unknown']}"
+        return skipped(required, "not known" if found["automatic"] else NOT_AUTOMATIC)
+    offered, running = found["offered"], observation(seen)["kernel"]["running"]
+    if offered is None:
+        return held(True, "the newest kernel of the archive runs", f"{running} runs, and nothing newer is offered", "")
+    told = told_of_fixes(offered)
+    if offered["days"] is None:
+        required = f"the newest kernel of the archive runs: {told}. The watch notes since when ({WATCH})"
+        return skipped(required, "since when it waits is not known" if found["automatic"] else NOT_AUTOMATIC)
+    if not found["automatic"]:
+        return held(True, "it is known which kernel waits", f"{told}. {NOT_AUTOMATIC.capitalize()}", "")
+    return held(offered["days"] < 1, "a newer kernel of the archive runs within a day", told, ONCE)
 
 
 def headers(seen: "Seen") -> Outcome:
@@ -241,6 +270,15 @@ CHECKS = (
         ("driver.installed",),
         gpu=True,
         found=by_record(boots),
+    ),
+    Check(
+        "kernel.fixes",
+        "Security fixes of the kernel are in force",
+        "The guard keeps newer kernels away from the driver, and with them the fixes that they bring.",
+        fixes,
+        (*RUNNING, *PACKAGES, "apt-cache *", *(f"{{root}}/{name}" for name in (OFFER, AUTOMATIC, PAIR_RECORD))),
+        ("kernel.boots",),
+        gpu=True,
     ),
     Check(
         "kernel.headers",

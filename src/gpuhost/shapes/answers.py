@@ -84,6 +84,26 @@ class Guard(TypedDict):
     blacklist: List[str]
 
 
+class OfferedKernel(TypedDict):
+    """A kernel that is offered and does not run yet; days since it was first seen, None where nobody noted it."""
+
+    release: str
+    package: str
+    version: str
+    archive: str
+    security: bool
+    why: str
+    days: Optional[int]
+
+
+class Fixes(TypedDict):
+    """Which newer kernel waits, or why that is not known, and whether updates are automatic."""
+
+    unknown: str
+    offered: Optional[OfferedKernel]
+    automatic: bool
+
+
 class Uvm(TypedDict):
     """The module of unified memory."""
 
@@ -204,6 +224,7 @@ class Installed(_Installed, total=False):
 
     rights: Optional[Rights]
     virtualbox: Virtualbox
+    fixes: Fixes
 
 
 @final

@@ -13,9 +13,11 @@ _SHAPES = {
     "ubuntu": r"[0-9]+\.[0-9]+\.[0-9]+-[0-9]+-[a-z][a-z0-9.-]*$",
     "debian": r"[0-9]+\.[0-9]+[A-Za-z0-9.+~-]*-(amd64|arm64|686|686-pae|armmp|ppc64el|riscv64|s390x)$",
 }
-_RELEASE = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+-[0-9]+")
+#: A release up to its flavour; from its release 13 on Debian writes 6.12.48+deb13, without a number of its own.
+_BUILD = r"[0-9]+\.[0-9]+\.[0-9]+(?:-[0-9]+|\+[a-z0-9.+~]+)"
+_RELEASE = re.compile(_BUILD)
 #: An image comes with the archive's signature or, of the same release, without one.
-_IMAGE = re.compile(r"^linux-image-(?:unsigned-)?([0-9]+\.[0-9]+\.[0-9]+-[0-9]+-[a-z0-9.-]*[a-z0-9])$")
+_IMAGE = re.compile(rf"^linux-image-(?:unsigned-)?({_BUILD}-[a-z0-9.-]*[a-z0-9])$")
 _THIRD_PARTY = re.compile(r"-(pve|xanmod[0-9]*|liquorix|zabbly|surface|edge|mainline)(-|$)|-x64v[0-9]")
 
 
@@ -37,6 +39,12 @@ def image_of(name: str) -> Optional[str]:
     """Return the release of the kernel whose image a package of this name is; None for any other package."""
     found = _IMAGE.match(name)
     return found.group(1) if found else None
+
+
+def flavour(kernel: str) -> str:
+    """Return the kind of a kernel, such as generic or cloud-amd64; "" where its release names none."""
+    found = re.match(rf"{_BUILD}-(.+)$", kernel)
+    return found.group(1) if found else ""
 
 
 def headers_package(kernel: str) -> str:

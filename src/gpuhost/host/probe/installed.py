@@ -16,6 +16,7 @@ from ..commands import Run, run_command
 from ..edges import Edges
 from . import store as probe_store
 from .driver import damaged, driver
+from .fixes import fixes
 from .guard import guard
 from .machine import observe
 from .rights import rights
@@ -44,6 +45,8 @@ def read(root: str, machine: str = "/", run: Run = run_command) -> Json:
     found = installed(edges, root)
     found["driver"] = driver(edges, observation["kernel"]["boots"], root)
     found["guard"] = guard(edges, root)
+    if found["driver"]["record"] is not None:
+        found["fixes"] = fixes(edges, root, observation["kernel"], observation["platform"]["distribution"])
     found["driver"]["damaged"] = damaged(edges, found["driver"]["record"], found["guard"]["stack"])
     if edges.exists(f"{root}/{VIRTUALBOX}"):
         found["virtualbox"] = virtualbox(edges, observation["kernel"]["boots"], root)

@@ -9,6 +9,7 @@ from typing import Dict, List
 
 from .. import files, store
 from ..edges import Edges
+from ..probe.fixes import RECORD as OFFER
 from ..units import TIMEOUT_S, UNITS, Outcome, all_hold, differences, forget, gone, is_there, plain_path, systemctl
 from .read import MOTD, RECORD
 from .run import LOOKED, METRICS, TEXTFILE
@@ -134,7 +135,7 @@ def link_difference(edges: Edges, root: str, textfile: str) -> List[Dict[str, st
 
 def absent(edges: Edges, root: str, textfile: str, check: bool) -> Outcome:
     """Have no watch."""
-    ours = [*own_files(root, ""), MOTD, LOOKED, f"{root}/{RECORD}", f"{root}/{METRICS}"]
+    ours = [*own_files(root, ""), MOTD, LOOKED, f"{root}/{RECORD}", f"{root}/{METRICS}", f"{root}/{OFFER}"]
     ours += [f"{textfile}/{TEXTFILE}"] if textfile else []
     there = [path for path in ours if is_there(edges, path)]
     diff = gone(edges, there)

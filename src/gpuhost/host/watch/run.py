@@ -5,6 +5,7 @@ Runs on the target: Python 3.6, standard library. Changes nothing but its own fi
 
 import argparse
 import fcntl
+import json
 import os
 import struct
 import sys
@@ -19,6 +20,9 @@ from ..commands import run_command
 from ..edges import Edges
 from ..pairs import keep
 from ..pairs.judge import told as told_of
+from ..probe import fixes
+from ..probe.guard import DRIVER_RECORD
+from ..probe.machine import read_kernel, read_platform
 from .judge import UNREADABLE, Finding, State, judge
 from .read import MOTD, RECORD, read
 from .tell import EXIT, journal, metrics, motd, record
@@ -103,6 +107,24 @@ def notes(edges: Edges, root: str) -> Tuple[str, ...]:
     return (told,) if told else ()
 
 
+def offered(edges: Edges, root: str, now: int) -> Tuple[List[Tuple[str, str]], Tuple[str, ...]]:
+    """The record of the newer kernel that the archive offers, to be written, and what is to be said of it.
+
+    Where the guard holds it on purpose, nothing is said: verify/ tells it. Without a driver nothing is held.
+    """
+    if not edges.exists(f"{root}/{DRIVER_RECORD}"):
+        return [], ()
+    kernel = read_kernel(edges)
+    found = fixes.fixes(edges, root, kernel, read_platform(edges, False)["distribution"])
+    before = edges.record(f"{root}/{fixes.RECORD}")
+    after = fixes.noted(before, kernel["running"], found, now)
+    text = json.dumps(after, indent=1, sort_keys=True) + "\n" if after is not None else ""
+    late = found["automatic"] and found["offered"] is not None and (found["offered"]["days"] or 0) > 0
+    return [] if after == before else [(f"{root}/{fixes.RECORD}", text)], (
+        fixes.told(found["offered"]),
+    ) if late else ()
+
+
 def put(path: Path, text: str) -> None:
     """Write a file whole; an empty text takes it away."""
     if text:
@@ -119,7 +141,8 @@ def main(argv: List[str], edges: Optional[Edges] = None) -> int:
     arguments = parser.parse_args(argv)
     edges = edges or Edges("/", run_command)
     state, when = look(edges, arguments.root, arguments.patience), time.time()
-    state = state._replace(notes=notes(edges, arguments.root))
+    offer, waiting = offered(edges, arguments.root, int(when))
+    state = state._replace(notes=notes(edges, arguments.root) + waiting)
     sys.stdout.write(journal(state))
     sys.stdout.flush()
     told = [
@@ -127,6 +150,7 @@ def main(argv: List[str], edges: Optional[Edges] = None) -> int:
         (LOOKED, (edges.text("/proc/uptime") or "").partition(".")[0]),
         (f"{arguments.root}/{RECORD}", record(state, when)),
         (f"{arguments.root}/{METRICS}", metrics(state, when)),
+        *offer,
     ]
     code = EXIT[state.status]
     for name, text in told:
