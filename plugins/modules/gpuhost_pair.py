@@ -18,11 +18,12 @@ description:
   - C(armed) checks that everything for the new pair is there, and lets the next boot, and no other, be of it.
   - C(settled) only tells how far it is.
   - C(absent) takes all of it away.
+  - C(automatic) notes on the host that a timer updates it within C(window), and C(manual) that none does.
 options:
   state:
     description: What is wanted.
     type: str
-    choices: [prepared, armed, settled, absent]
+    choices: [prepared, armed, settled, absent, automatic, manual]
     default: settled
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
   name: {description: "For C(prepared), the program's folder in the store.", type: str, default: ""}
@@ -53,7 +54,11 @@ def main():
     """Read the arguments, do it or say what would be done."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["prepared", "armed", "settled", "absent"], "default": "settled"},
+            "state": {
+                "type": "str",
+                "choices": ["prepared", "armed", "settled", "absent", "automatic", "manual"],
+                "default": "settled",
+            },
             "root": {"type": "path", "default": "/opt/gpuhost"},
             "name": {"type": "str", "default": ""},
             "driver": {"type": "dict"},

@@ -4,16 +4,18 @@ Runs on the target: Python 3.6, standard library.
 """
 
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Optional
 
 from ...errors import EnvironmentProblem, RefusedError
 from ...types import Json
-from .. import store
+from .. import files, store
 from ..driver.packages import digest
 from ..driver.set import booting, this_machine
 from ..driver.setup import Setup
 from ..edges import Edges
+from ..probe import fixes
 from ..probe import store as probe_store
+from ..units import is_there
 from ..work import Work
 from . import begin, install, judge, loader, look, quiet
 from .run import Machine, settle
@@ -173,6 +175,27 @@ class Asked:
         if record is None:
             return {"changed": False, "told": "", "state": ""}
         return {"changed": False, "told": judge.told(record), "state": record["state"]}
+
+    def automatic(self) -> Json:
+        """Note that a timer updates this host, which `kernel.fixes` judges by."""
+        quiet.window(self.params["window"])
+        return self.note({"schema": fixes.SCHEMA, "window": self.params["window"]})
+
+    def manual(self) -> Json:
+        """Note that a person updates this host."""
+        return self.note(None)
+
+    def note(self, wanted: Optional[Json]) -> Json:
+        """Have this record; None: have none."""
+        name = f"{self.root}/{fixes.AUTOMATIC}"
+        changed = self.edges.record(name) != wanted if wanted is not None else is_there(self.edges, name)
+        if changed and not self.check:
+            with store.changing(Path(self.root), "noting how this host is updated"):
+                if wanted is None:
+                    files.remove(self.edges.path(name))
+                else:
+                    store.write_record(self.edges.path(name), wanted)
+        return {"changed": changed, "told": "", "state": ""}
 
     def absent(self) -> Json:
         """Have nothing of it."""
