@@ -531,13 +531,13 @@ class TestAsked:
         monkeypatch.setattr(ask.store, "changing", lambda *_: noop())
         said = {"why": "it is 14:00"}
         monkeypatch.setattr(ask.quiet, "outside", lambda *_: said["why"])
-        monkeypatch.setattr(ask.quiet, "busy", lambda _: [])
+        monkeypatch.setattr(ask.quiet, "busy", lambda *_: [])
         with pytest.raises(EnvironmentProblem, match=r"14:00.*Nothing was changed"):
             self.asked(host, window="02:00-05:00").prepared()
         assert self.asked(host).settled()["state"] == ""
         said["why"] = ""
         assert self.asked(host, window="02:00-05:00").prepared()["state"] == "prepared"
-        monkeypatch.setattr(ask.quiet, "busy", lambda _: ["train computes on a card"])
+        monkeypatch.setattr(ask.quiet, "busy", lambda *_: ["train computes on a card"])
         with pytest.raises(EnvironmentProblem, match=r"was not tried: train computes.*taken back"):
             self.asked(host, window="02:00-05:00").armed()
         record = keep.read(host.edges, ROOT) or {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import http.server
+import os
 import socketserver
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -12,9 +15,12 @@ from typing import Dict, Iterator, Sequence, Tuple
 import pytest
 
 from gpuhost.errors import RefusedError
+from gpuhost.host import store
 from gpuhost.host.edges import Edges
 from gpuhost.host.pairs import quiet
 from gpuhost.host.service.places import SOCKET_FILE
+
+ROOT = "/opt/gpuhost"
 
 
 @pytest.mark.parametrize(
@@ -66,11 +72,29 @@ def host(tmp_path: Path) -> Host:
 
 def test_who_computes(host: Host) -> None:
     """The service itself holds the card all the time; whoever else does is named."""
-    assert quiet.busy(host.edges) == []
+    assert quiet.busy(host.edges, ROOT) == []
     host.pid = "7"
     host.apps = "7, /opt/gpuhost/current/venvs/opencv_cuda/bin/python\n91, train\x1b[2J\n"
-    told = quiet.busy(host.edges)
+    told = quiet.busy(host.edges, ROOT)
     assert len(told) == 1 and "process 91" in told[0] and "\x1b" not in told[0]
+
+
+def test_a_build_on_the_cpu(host: Host) -> None:
+    """It uses no card; whoever builds or installs holds the host's lock, also after its own end."""
+    root = host.edges.path(ROOT)
+    assert quiet.busy(host.edges, ROOT) == []
+    with store.changing(root, "building OpenCV"):
+        assert quiet.busy(host.edges, ROOT) == [], "a run does not wait for itself"
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:  # the lock is a thread's
+            (told,) = pool.submit(quiet.busy, host.edges, ROOT).result()
+        assert f"building OpenCV (process {os.getpid()})" in told
+        left = subprocess.Popen(["sleep", "60"], close_fds=False)
+    try:
+        assert len(quiet.busy(host.edges, ROOT)) == 1, "what the run has started goes on"
+    finally:
+        left.kill()
+        left.wait()
+    assert quiet.busy(host.edges, ROOT) == []
 
 
 @pytest.fixture
@@ -105,10 +129,10 @@ def metrics(host: Host) -> Iterator[Dict[str, bytes]]:
 def test_requests_inside_the_service(host: Host, metrics: Dict[str, bytes]) -> None:
     """Are counted as it tells them; one that does not tell is not taken for idle."""
     metrics["body"] = b"gpuhost_service_inside 0\n"
-    assert quiet.busy(host.edges) == []
+    assert quiet.busy(host.edges, ROOT) == []
     host.pid = "7"
-    assert quiet.busy(host.edges) == []
+    assert quiet.busy(host.edges, ROOT) == []
     metrics["body"] = b"# x\ngpuhost_service_inside 3\ngpuhost_service_depth 8\n"
-    assert quiet.busy(host.edges) == ["the detection service has 3 requests inside"]
+    assert quiet.busy(host.edges, ROOT) == ["the detection service has 3 requests inside"]
     metrics["body"] = b"{}"
-    assert "does not say" in quiet.busy(host.edges)[0]
+    assert "does not say" in quiet.busy(host.edges, ROOT)[0]

@@ -388,6 +388,26 @@ def lock(handle: int, say: Optional[Say], who: Callable[[int], str]) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)
 
 
+def holder_of(path: Path) -> str:
+    """Return the sentence that says who holds a lock file; "" where nobody else does.
+
+    The lock is shared for that moment: who comes for it meanwhile and does not wait, meets a `Busy`.
+    """
+    if holding(path) is not None:
+        return ""
+    try:
+        handle = os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return holder(handle)
+    finally:
+        os.close(handle)
+    return ""
+
+
 def holder(handle: int) -> str:
     """Return the sentence that says who holds a lock, from the note in its file."""
     try:

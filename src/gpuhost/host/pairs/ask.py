@@ -146,7 +146,7 @@ class Asked:
         """Why the host must not be restarted within the next minutes; "" where it may, or nobody has said when."""
         if not self.params["window"]:
             return ""
-        return quiet.outside(self.params["window"], minutes) or "; ".join(quiet.busy(self.edges))
+        return quiet.outside(self.params["window"], minutes) or "; ".join(quiet.busy(self.edges, self.root))
 
     def give_up(self, record: Json, why: str) -> None:
         """Go back to the old pair without having tried the new one, because the host must not be restarted now."""

@@ -1,4 +1,4 @@
-"""Whether a host may be restarted now: the hour, and whether anybody uses its card.
+"""Whether a host may be restarted now: the hour, and whether anybody changes it or uses its card.
 
 Runs on the target: Python 3.6, standard library. Reads only.
 """
@@ -10,6 +10,7 @@ from typing import List, NamedTuple, Optional
 
 from ...errors import RefusedError
 from ...text import printable
+from .. import files, store
 from ..edges import Edges
 from ..service import ready
 from ..service.places import SERVICE, SOCKET_FILE
@@ -56,14 +57,22 @@ def outside(text: str, needed: int, now: Optional[time.struct_time] = None) -> s
     return f"{at}, and {left} minutes are left of update_window {text}, which is too short" if left < needed else ""
 
 
-def busy(edges: Edges) -> List[str]:
-    """What would be cut off by a restart: requests inside the service, and programs that compute on a card."""
-    told = requests(edges)
+def busy(edges: Edges, root: str) -> List[str]:
+    """What would be cut off by a restart: another run that changes the host, such as a build of OpenCV, requests inside
+    the service, and programs that compute on a card.
+    """
+    told = changing(edges, root) + requests(edges)
     own = shown(edges, SERVICE, "MainPID")
     code, out, _ = edges.run(_APPS, _TIMEOUT_S)
     rows = [line.split(",", 1) for line in out.splitlines() if "," in line] if code == 0 else []
     others = [(pid.strip(), name.strip()) for pid, name in rows if pid.strip() != own]
     return told + [f"{printable(name, 80)} (process {pid}) computes on a card" for pid, name in others if pid.isdigit()]
+
+
+def changing(edges: Edges, root: str) -> List[str]:
+    """The run that holds the host's lock, which every build and installation of this project's does."""
+    who = files.holder_of(edges.path(f"{root}/{store.LOCK}"))
+    return [who] if who else []
 
 
 def requests(edges: Edges) -> List[str]:
