@@ -304,6 +304,15 @@ def test_what_verify_says(found: Json, status: str, verdict_is: str, words: str)
     assert ("update_once=true" in one.remediation) == (status == FAIL)
 
 
+@pytest.mark.parametrize("automatic", [True, False])
+def test_what_the_guard_means(automatic: bool) -> None:
+    """Where updates are automatic, what it holds moves in one way only."""
+    seen = gpu_host()
+    seen["machine"]["installed"]["fixes"]["automatic"] = automatic
+    one = judged(seen)["guard.holds"]
+    assert one.status == PASS and ("only as a pair that a boot has proved" in one.actual) == automatic
+
+
 def test_the_answer_is_one_that_travels(host: Host) -> None:
     """As JSON, by the schema."""
     seen = gpu_host()["machine"]["installed"]

@@ -24,7 +24,9 @@ def holds(seen: "Seen") -> Outcome:
     found = guard(seen)
     free = set(found["stack"]) - set(found["held"])
     released = "the guard is released: " if found["record"] is None else ""
-    actual = f"{released}not on hold: {few(sorted(free))}" if free else "all on hold"
+    fixes = installed(seen).get("fixes")
+    moves = "; they move only as a pair that a boot has proved" if fixes is not None and fixes["automatic"] else ""
+    actual = f"{released}not on hold: {few(sorted(free))}" if free else f"all on hold{moves}"
     required = f"{len(found['stack'])} packages of the driver and its kernel on hold"
     if not free and (found["record"] is None or not found["stack"]):
         actual = (
