@@ -21,6 +21,7 @@ from typing import Any, Callable, Dict, Iterator, List, NoReturn, Tuple
 from ansible import constants, context
 from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
+from ansible.plugins.loader import filter_loader, test_loader
 from ansible.utils import color
 
 from gpuhost.credentials import without_secrets
@@ -107,10 +108,12 @@ def visible(text: str) -> str:
 
 
 def load() -> None:
-    """Load what filters and action plugins use: 0.5 s once, which each task of theirs would take again.
+    """Load filters and tests, and what they and action plugins use: once, where each task would take it again.
 
     A package that is missing is the role `gpu_stack`'s to name, for the hosts that need it.
     """
+    for loader in (filter_loader, test_loader):
+        list(loader.all())
     with contextlib.suppress(ImportError):
         from gpuhost.planning import rebuild, rollback, specs  # noqa: F401 - loaded for the processes that are forked
         from gpuhost.planning.catalog import DATA, shipped, validator

@@ -204,8 +204,9 @@ class TestSigned:
 
     def test_a_reboot_that_is_wanted_loads_the_locked_driver(self, p2000: Driver) -> None:
         """Opt-in, over ssh, and named where it is not; then the very same command changes nothing."""
-        p2000.play("--tags", "remove")  # what a test before this one has installed
-        p2000.bed.reboot()
+        if "nvidia-driver-525" in versions(p2000.bed):  # a test before this one has installed it
+            p2000.play("--tags", "remove")
+            p2000.bed.reboot()
         code, said = p2000.play()
         assert code != 0 and REBOOT in said, said[-3000:]
         assert p2000.changed("-e", "nvidia_driver_reboot=true") == 1

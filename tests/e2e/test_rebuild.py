@@ -75,6 +75,7 @@ def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with new_world(tmp_path_factory.mktemp("rebuild")) as made:
         administrators_own(made.beds[NAME])
         made.bare = made.beds[NAME].snapshot(WATCHED)  # type: ignore[attr-defined]
+        made.rtx3090 = "2204"  # type: ignore[attr-defined]
         made.plan()
         made.controller.ok(*SITE)
         yield made
@@ -155,11 +156,13 @@ def test_another_card_of_the_same_driver(world: World) -> None:
     assert world.controller.ok(*SITE).changed(NAME) == 0
 
 
+@pytest.mark.full
 def test_the_same_model_with_another_uuid(world: World) -> None:
     """Only lock and generation are new."""
     bed = world.beds[NAME]
     uuids = [card["uuid"] for card in world.controller.lock(NAME)["cards"]]
     assert all(uuids)
+    world.rtx3090 = "2204#2"  # type: ignore[attr-defined]
     bed.swap("2204#2")
     shown = rebuild(world)
     assert "of the same model" in shown.out and "OpenCV: stays as it is" in shown.out, shown.out[-3000:]
@@ -241,7 +244,7 @@ def test_a_card_that_is_to_come(world: World, tmp_path: Path) -> None:
 def test_going_back_needs_no_network(world: World) -> None:
     """The RTX 3090 is put back: its driver's packages, modules, holds and lock come back, from what was kept."""
     bed = world.beds[NAME]
-    bed.swap("2204#2")
+    bed.swap(world.rtx3090)  # type: ignore[attr-defined]
     asked = (len(world.archive.requests), len(world.mirror.requests))
     wanted = state_of_525(world)
     left = generation(world)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -115,6 +116,36 @@ def test_what_each_task_needs_is_loaded_before_the_first() -> None:
     assert count == "1" and {"gpuhost.planning.specs", "gpuhost.report.terminal", "gpuhost.shipping.action"} <= set(
         loaded
     )
+
+
+COUNTED = """
+import os
+with open(os.environ["LOADED_BY"], "a") as log:
+    log.write(f"{os.getpid()}\\n")
+class FilterModule:
+    def filters(self):
+        return {"same": lambda value: value}
+"""
+
+
+def test_filters_are_loaded_once_for_all_tasks(tmp_path: Path) -> None:
+    """And not by each of the processes that Ansible forks."""
+    (tmp_path / "filter_plugins").mkdir()
+    (tmp_path / "filter_plugins" / "counted.py").write_text(COUNTED, encoding="utf-8")
+    task = {"debug": {"msg": "{{ 'told' | same }}"}}
+    play = [{"hosts": "localhost", "gather_facts": False, "tasks": [task, task, task]}]
+    (tmp_path / "play.json").write_text(json.dumps(play), encoding="utf-8")
+    settings = {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_FILTER_PLUGINS": str(tmp_path / "filter_plugins"),
+        "LOADED_BY": str(tmp_path / "loaded"),
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local"]
+    command.append(str(tmp_path / "play.json"))
+    done = subprocess.run(command, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.count("told") == 3, done.stdout
+    assert len((tmp_path / "loaded").read_text().split()) == 1
 
 
 QUIET = """

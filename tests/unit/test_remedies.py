@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import re
 import shlex
@@ -183,8 +184,14 @@ def without_locks() -> Iterator[Json]:
             yield without_lock(seen)
 
 
-def of_doctor() -> Iterator[str]:
+@functools.lru_cache(maxsize=None)
+def of_doctor() -> Tuple[str, ...]:
     """The same on hosts without one, of each family of distributions."""
+    return tuple(remedies_without_locks())
+
+
+def remedies_without_locks() -> Iterator[str]:
+    """Have the doctor look at each."""
     for original in without_locks():
         for name in FAMILIES:
             seen = copy.deepcopy(original)

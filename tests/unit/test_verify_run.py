@@ -92,7 +92,7 @@ NESTED = """printf 'gpuhost-answer: {"a": ['; yes '[],' | head -n 2700000 | tr -
         (ENDLESS, "It said more than 8 MB"),
         (ENDLESS + " >&2", "It said more than 8 MB"),
         ("tr -d '\\n' < /dev/zero", "It said more than 8 MB"),
-        (NESTED, "actual"),
+        pytest.param(NESTED, "actual", marks=pytest.mark.full),
     ],
     ids=["lines", "errors", "one line", "nested"],
 )
