@@ -110,7 +110,7 @@ class Machine:
                 # What was being unpacked as the power went is of the new set: apt would look for it in the archive.
                 kept = {member["name"] for member in old.apt.members(old.set.key())}
                 came = old.apt.members(str(record["new"].get("set")))
-                # The new kernel stays, and must be whole for that.
+                # The new kernel stays, and must be complete for that.
                 old.apt.complete([m for m in came if m["name"] not in kept and not is_family(m["name"])])
                 old.apt.repair(came)
             old.present()
