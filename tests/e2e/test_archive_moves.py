@@ -14,7 +14,7 @@ from .beds.archive import next_month
 from .controller import with_status
 from .fleet import HWE, Kind, World, driver_packages
 
-#: In CI, test_driver_ubuntu.py has an archive that moves on, and test_update.py one whose newer driver is taken.
+#: In CI, test_update.py has an archive whose newer driver is taken, and test_rebuild.py a driver from the cache.
 pytestmark = pytest.mark.full
 
 OLD, NEW = "525.105.17-0ubuntu0.18.04.1", "525.125.06-0ubuntu0.18.04.1"

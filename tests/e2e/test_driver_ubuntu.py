@@ -216,6 +216,7 @@ class TestSigned:
         assert before.changes_to(p2000.bed.snapshot(WATCHED)) == []
         assert "Canonical" in p2000.bed.signer(KERNEL)
 
+    @pytest.mark.full  # in CI, test_rebuild.py has a driver come back from the cache
     def test_when_the_archive_has_moved_on_the_cache_has_the_set(self, p2000: Driver) -> None:
         """D05: removed, and installed again although the archive keeps only the newest version."""
         names = p2000.record()["packages"]
@@ -231,6 +232,7 @@ class TestSigned:
         assert p2000.record()["packages"] == names
         assert {name: version for name, version in versions(p2000.bed).items() if name in names} == names
 
+    @pytest.mark.full
     def test_without_the_cache_it_is_refused_and_the_host_stays(self, p2000: Driver) -> None:
         """The refusal has the diagnosis's id and what the archive has now."""
         assert p2000.changed("--tags", "remove") == 2  # the guard lets go, the driver goes

@@ -150,7 +150,8 @@ class Guest:
             self.card = Card()
             argv += self.card.arguments
         if self.has_watchdog:
-            argv += ["-device", "i6300esb", "-action", "watchdog=reset"]
+            # systemd takes the one that shows up first, and the board's own does nothing unless it is told so here.
+            argv += ["-device", "i6300esb", "-global", "ICH9-LPC.noreboot=false", "-action", "watchdog=reset"]
         kept = [self.card.descriptor] if self.card else []
         with (self.work / "qemu.log").open("ab") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=kept)
