@@ -146,11 +146,41 @@ class Copy:
         upper.mkdir()
         scratch.mkdir()
         shutil.copymode(base, upper)
-        options = f"lowerdir={base},upperdir={upper},workdir={scratch}"
-        mounted = host(["mount", "-t", "overlay", "overlay", "-o", options, str(self.root)], check=False)
-        self.kind = "overlay" if mounted.returncode == 0 else "copy"
+        self._lower = str(base)
+        self._kept: Dict[str, str] = {}
+        self.kind = "overlay" if self._mount(self._lower) else "copy"
         if self.kind == "copy":
             host(["cp", "--archive", "--reflink=auto", f"{base}/.", str(self.root)], timeout=BUILD_SECONDS)
+
+    def keep(self, name: str) -> None:
+        """Put what has changed so far aside under a name, to begin there again; nothing may run in it meanwhile."""
+        assert self.kind == "overlay", "only an overlay can be kept"
+        self._unmount()
+        (self.work / "upper").rename(self.work / f"kept-{name}")
+        self._kept = {**self._kept, name: f"{self.work / f'kept-{name}'}:{self._lower}"}
+        self.begin(name)
+
+    def begin(self, name: str) -> None:
+        """Forget all that has changed, and begin where `keep` was called with that name."""
+        self._unmount()
+        self._lower = self._kept[name]
+        for folder in (self.work / "upper", self.work / "scratch"):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        shutil.copymode(self._lower.partition(":")[0], self.work / "upper")
+        assert self._mount(self._lower), f"{self.root} cannot be mounted again"
+
+    def _mount(self, lower: str) -> bool:
+        """Mount the overlay, what changes above what stays; False where this kernel cannot."""
+        options = f"lowerdir={lower},upperdir={self.work / 'upper'},workdir={self.work / 'scratch'}"
+        return host(["mount", "-t", "overlay", "overlay", "-o", options, str(self.root)], check=False).returncode == 0
+
+    def _unmount(self) -> None:
+        """Unmount it, with what is mounted below; a dead machine's mount namespace goes away a moment later."""
+        if self.root.is_mount():
+            wait_until(
+                lambda: host(["umount", "--recursive", str(self.root)], check=False).returncode == 0, 20, "umount"
+            )
 
     def remove(self) -> None:
         """Unmount and delete the copy; nothing may run in it any more."""

@@ -79,6 +79,8 @@ class Firmware:
         self.panics: Set[str] = set()
         # Versions of the driver that take no card.
         self.refuses: Set[str] = set()
+        # Whether a module that modprobe.d keeps from loading waits for `load`: where the bed's modprobe asks for that.
+        self.waits = False
         for name in ("pci", "system", "kernel/driver", "kernel/module"):
             (folder / name).mkdir(parents=True)
         for name in ("osrelease", "modules"):
@@ -121,7 +123,11 @@ class Firmware:
             places["modules"] = "/proc/modules"
         for name, place in places.items():
             host([*enter, "mount", "--bind", f"{SHOWN}/{name}", place])
-        # What the packages' udev rules and nvidia-modprobe make: plain files, because nobody opens them here.
+        self._nodes(leader)
+
+    def _nodes(self, leader: int) -> None:
+        """What the packages' udev rules and nvidia-modprobe make: plain files, because nobody opens them here."""
+        enter = ["nsenter", f"--target={leader}", "--mount"]
         if (self.folder / "kernel/driver/nvidia").is_dir():
             served = len(list((self.folder / "kernel/driver/nvidia/gpus").iterdir()))
             names = [*(f"nvidia{number}" for number in range(served)), "nvidiactl", "nvidia-uvm"]
@@ -135,10 +141,21 @@ class Firmware:
         while release in self.panics:
             self.said.append(f"Kernel {release}: panic - not syncing")
             release = booted_kernel(root)
+        (self.folder / "kernel/osrelease").write_text(release + "\n")
         nouveau = nouveau_takes_it(root, release) if self.cards else False
-        module = None if nouveau else self._nvidia(root, release)
+        kept = self.waits and _kept(_modprobe_texts(root), "nvidia")
+        self._take(nouveau, None if nouveau or kept else self._nvidia(root, release))
+
+    def load(self, root: Path, leader: int) -> None:
+        """Load the driver into the machine that runs, as modprobe would, unless it is there."""
         kernel = self.folder / "kernel"
-        (kernel / "osrelease").write_text(release + "\n")
+        if "nvidia " not in (kernel / "modules").read_text():
+            self._take(False, self._nvidia(root, (kernel / "osrelease").read_text().strip()))
+            self._nodes(leader)
+
+    def _take(self, nouveau: bool, module: Optional[Dict[str, str]]) -> None:
+        """Show what is loaded, and which driver the cards have."""
+        kernel = self.folder / "kernel"
         names = ["nouveau"] if nouveau else ["nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"] if module else []
         rows = [f"{name} 1000000 0 - Live 0x0000000000000000 (POE)\n" for name in names]
         (kernel / "modules").write_text("".join([*rows, "e1000e 249856 0 - Live 0x0000000000000000\n"]))
@@ -308,6 +325,11 @@ def _modprobe_texts(root: Path) -> List[str]:
 def _blacklisted(texts: List[str], module: str) -> bool:
     """Whether one of the modprobe.d texts keeps a module from being loaded for its card."""
     return any(re.search(rf"(?m)^\s*blacklist\s+{module}\s*$", text) for text in texts)
+
+
+def _kept(texts: List[str], module: str) -> bool:
+    """Whether one of the modprobe.d texts has a module replaced by a command that fails."""
+    return any(re.search(rf"(?m)^\s*install\s+{module}\s+/bin/false\s*$", text) for text in texts)
 
 
 def _card(words: str, address: str) -> Card:
