@@ -11,12 +11,11 @@ from typing import Iterator, List
 
 import pytest
 
-from .beds.archive import next_month
 from .controller import Json
 from .faulty import End, Lives, drawn, table
-from .fleet import HWE, Kind, World
-from .test_update import NEXT, SITE
-from .test_update_once import FIRST, ONCE, SECOND, answering
+from .fleet import HWE, World
+from .test_update import NEXT
+from .test_update_once import FIRST, ONCE, SECOND, moved_on
 
 pytestmark = pytest.mark.full
 
@@ -45,16 +44,10 @@ def asked(world: World) -> Json:
 @pytest.fixture(scope="module")
 def lives(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
     """A provisioned host, an archive that has moved on, and the snapshots."""
-    kinds = {"box": Kind("1c30", HWE, True, FIRST, "archive")}
-    with World(tmp_path_factory.mktemp("faults"), kinds, nvidia_driver_reboot=True, watch_enabled=True) as made:
-        answering(made, FIRST)
-        made.beds["box"].run(["apt-get", "update"])
-        made.plan()
-        made.controller.ok(*SITE, timeout=1500)
-        made.archive.add(next_month())
-        answering(made, SECOND)
-        with Lives(made.beds["box"], asked(made), (FIRST, SECOND), (HWE, NEXT)) as found:
-            yield found
+    with moved_on(tmp_path_factory.mktemp("faults")) as made, Lives(
+        made.beds["box"], asked(made), (FIRST, SECOND), (HWE, NEXT)
+    ) as found:
+        yield found
 
 
 def test_seeded_faults(lives: Lives) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import random
 import time
+from pathlib import Path
 from typing import Any, Dict, Iterator
 
 import pytest
@@ -34,9 +35,16 @@ LOCKED = "nvidia-driver-525"
 
 @pytest.fixture(scope="module")
 def world(bed_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The host that is updated."""
+    with moved_on(tmp_path_factory.mktemp("once")) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def moved_on(folder: Path) -> Iterator[World]:
     """A provisioned host whose CUDA answers, and an archive that has moved on."""
     kinds = {"box": Kind("1c30", HWE, True, FIRST, "archive")}
-    with World(tmp_path_factory.mktemp("once"), kinds, nvidia_driver_reboot=True, watch_enabled=True) as made:
+    with World(folder, kinds, nvidia_driver_reboot=True, watch_enabled=True) as made:
         answering(made, FIRST)
         made.beds["box"].run(["apt-get", "update"])
         made.plan()

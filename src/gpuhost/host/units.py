@@ -5,7 +5,7 @@ Runs on the target: Python 3.6, standard library.
 
 import os
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Sequence
 
 from ..errors import EnvironmentProblem
 from . import files, store
@@ -57,9 +57,9 @@ def systemctl(edges: Edges, words: List[str], who: str) -> None:
         raise EnvironmentProblem(f"systemctl {' '.join(words)} failed: {said}", f"{who} needs systemd.")
 
 
-def all_hold(edges: Edges, words: List[str], unit: str) -> bool:
-    """Return whether systemctl says yes to each word (`is-enabled`, `is-active`) about a unit."""
-    return all(edges.run(["systemctl", word, "--quiet", unit], TIMEOUT_S)[0] == 0 for word in words)
+def all_hold(edges: Edges, words: List[str], unit: str, options: Sequence[str] = ()) -> bool:
+    """Return whether systemctl, with these options, says yes to each word (`is-enabled`, `is-active`) about a unit."""
+    return all(edges.run(["systemctl", *options, word, "--quiet", unit], TIMEOUT_S)[0] == 0 for word in words)
 
 
 def forget(edges: Edges, root: str, program: str, name: str, what: str) -> None:

@@ -203,10 +203,7 @@ def unwritable(place: Place, error: OSError) -> EnvironmentProblem:
 
 def is_on(place: Place) -> bool:
     """Return whether the timer is enabled and running."""
-    if place.is_root:
-        return all_hold(place.edges, ["is-enabled", "is-active"], TIMER)
-    words = ["is-enabled", "is-active"]
-    return all(place.edges.run(["systemctl", "--user", word, "--quiet", TIMER], 120.0)[0] == 0 for word in words)
+    return all_hold(place.edges, ["is-enabled", "is-active"], TIMER, place.systemctl)
 
 
 def here(edges: Edges, folder: str = "") -> Place:
