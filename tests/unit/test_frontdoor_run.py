@@ -467,6 +467,21 @@ def test_two_first_calls_at_once_make_one_environment(bed, locking, request):
     assert not (bed.project / ".venvs/lock.d").exists()
 
 
+@pytest.mark.parametrize("locking", ["flock", "mkdir"])
+def test_another_set_does_not_wait(bed, locking, request):
+    """The linters' environment is made while the main one is: each has its own lock and its own log."""
+    if locking == "mkdir":
+        (bed.bin / "flock").unlink()
+    bed, first, gate = request.getfixturevalue("at_the_gate")
+    (bed.folder / "gate").unlink()  # the first one stands in it; the second one is not to
+    code, out, err = bed.run("echo", "second", env={"GPUHOST_SET": "lint"})
+    assert (code, out) == (0, "second\n") and "waiting" not in err, err
+    gate.close()
+    first.communicate(timeout=30)
+    assert first.returncode == 0
+    assert {path.name for path in bed.project.glob(".venv-setup*")} == {".venv-setup.log", ".venv-setup-lint.log"}
+
+
 def test_folder_lock_of_a_dead_call_is_broken(bed):
     bed.python()
     (bed.bin / "flock").unlink()
