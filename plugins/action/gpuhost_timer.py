@@ -18,13 +18,13 @@ STATES = ("present", "absent")
 
 
 class ActionModule(ActionBase):
-    """Takes `state` and `folder`; which hosts are updated, and when, the variables of the group gpu_hosts say.
+    """Takes `state`, `folder` and `root`; which hosts are updated, and when, the variables of the group gpu_hosts say.
 
     `update_automatic` and `update_window` are read of each host, whatever --limit leaves out.
     """
 
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset({"state", "folder"})
+    _VALID_ARGS = frozenset({"state", "folder", "root"})
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Do it, or in check mode say what would be done."""
@@ -38,7 +38,10 @@ class ActionModule(ActionBase):
             if state == "absent":
                 done = timer.absent(place, inventory, self._task.check_mode)
             else:
-                wanted = timer.Wanted(project(str(given["playbook_dir"])), inventory, windows(given))
+                hours = windows(given)
+                own = next((host for host in hours if is_own(given, host)), "")
+                root = given["hostvars"][own].get("update_root", self._task.args.get("root", "")) if own else ""
+                wanted = timer.Wanted(project(str(given["playbook_dir"])), inventory, hours, own, str(root))
                 done = timer.present(place, wanted, self._task.check_mode)
         except GpuhostError as error:
             return {**result, "failed": True, "msg": str(error), "exit_code": error.exit_code}
@@ -61,8 +64,10 @@ def windows(given: Dict[str, Any]) -> Dict[str, str]:
         its = given["hostvars"][host]
         if not boolean(its.get("update_automatic", False), strict=False):
             continue
-        if its.get("ansible_connection", "ssh") == "local":
-            step = "Run playbooks/automatic.yml on another machine, or set update_automatic: false for this host."
-            raise RefusedError(f"{host} is this controller: a run that restarts it would end itself.", step)
         found[host] = str(its.get("update_window") or "")
     return found
+
+
+def is_own(given: Dict[str, Any], host: str) -> bool:
+    """Return whether a host is this controller itself."""
+    return bool(given["hostvars"][host].get("ansible_connection", "ssh") == "local")

@@ -16,6 +16,8 @@ description:
     the host that judges the new ones at the boot that tries them. It refuses a host that could not come back by itself,
     such as one whose boot loader cannot start an entry once, and a pair that was tried before and undone.
   - C(armed) checks that everything for the new pair is there, and lets the next boot, and no other, be of it.
+  - C(restarting) has a host that is its own controller restart a minute later into what is armed, and marks that the
+    update is to be carried on with at the next boot.
   - C(settled) only tells how far it is.
   - C(absent) takes all of it away.
   - C(automatic) notes on the host that a timer updates it within C(window), and C(manual) that none does.
@@ -23,7 +25,7 @@ options:
   state:
     description: What is wanted.
     type: str
-    choices: [prepared, armed, settled, absent, automatic, manual]
+    choices: [prepared, armed, restarting, settled, absent, automatic, manual]
     default: settled
   root: {description: The folder of the store., type: path, default: /opt/gpuhost}
   name: {description: "For C(prepared), the program's folder in the store.", type: str, default: ""}
@@ -33,8 +35,8 @@ options:
     type: dict
   window:
     description: >-
-      For C(prepared) and C(armed), the hours in which the host may be restarted, such as C(02:00-05:00) by its own
-      clock. With it nothing is begun, or it is taken back, where a request or a program uses the card.
+      For C(prepared), C(armed) and C(restarting), the hours in which the host may be restarted, such as C(02:00-05:00)
+      by its own clock. With it nothing is begun, or it is taken back, where a request or a program uses the card.
     type: str
     default: ""
   again: {description: Try a pair once more that was undone., type: bool, default: false}
@@ -56,7 +58,7 @@ def main():
         argument_spec={
             "state": {
                 "type": "str",
-                "choices": ["prepared", "armed", "settled", "absent", "automatic", "manual"],
+                "choices": ["prepared", "armed", "restarting", "settled", "absent", "automatic", "manual"],
                 "default": "settled",
             },
             "root": {"type": "path", "default": "/opt/gpuhost"},

@@ -16,7 +16,7 @@ from gpuhost.host import commands
 from gpuhost.host.driver.apt import Apt
 from gpuhost.host.driver.set import Machine
 from gpuhost.host.edges import Edges
-from gpuhost.host.pairs import ask, blocking, install, judge, keep, loader, look, run
+from gpuhost.host.pairs import ask, blocking, install, judge, keep, loader, look, restart, run
 from gpuhost.host.probe.machine import read_kernel
 from gpuhost.host.work import Work
 from gpuhost.shipping import tree
@@ -545,6 +545,38 @@ class TestAsked:
         assert loader.Grub(host.edges).chosen() == loader.Choice(OLD, None)
         assert self.asked(host).prepared()["state"] == "prepared"
 
+    def test_a_controller_restarts_itself(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Only what is armed, a minute later, with a mark for the next boot; without a way to restart, without it."""
+        monkeypatch.setattr(ask.store, "changing", lambda *_: noop())
+        monkeypatch.setattr(ask.Asked, "unquiet", lambda *_: "")
+        mark = host.edges.path(f"{ROOT}/{restart.MARK}")
+        self.asked(host).prepared()
+        assert not self.asked(host).restarting()["changed"] and not mark.exists()
+        self.asked(host).armed()
+        assert self.asked(host, check=True).restarting()["changed"] and not mark.exists()
+        host.said["shutdown"] = (1, "", "Failed to talk to init daemon.")
+        with pytest.raises(EnvironmentProblem, match=r"shutdown -r failed: Failed to talk.*\n?.*Reboot this host"):
+            self.asked(host).restarting()
+        assert not mark.exists()
+        host.said["shutdown"] = (0, "", "")
+        assert "restarts in a minute" in self.asked(host).restarting()["told"] and mark.exists()
+        assert host.calls[-1].startswith("shutdown -r +1 ")
+
+    def test_a_controller_that_is_in_use_by_then_is_not_restarted(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is armed is taken back, and may be tried the next night."""
+        monkeypatch.setattr(ask.store, "changing", lambda *_: noop())
+        monkeypatch.setattr(ask.quiet, "outside", lambda *_: "")
+        monkeypatch.setattr(ask.quiet, "busy", lambda *_: [])
+        self.asked(host).prepared()
+        self.asked(host).armed()
+        monkeypatch.setattr(ask.quiet, "busy", lambda *_: ["train computes on a card"])
+        with pytest.raises(EnvironmentProblem, match=r"was not tried: train computes.*taken back"):
+            self.asked(host, window="02:00-05:00").restarting()
+        assert loader.Grub(host.edges).chosen() == loader.Choice(OLD, None)
+        assert self.asked(host).prepared()["state"] == "prepared"
+
     def test_what_a_power_cut_left_unpacked_of_the_new_set_comes_first(
         self, host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -613,7 +645,16 @@ def test_a_damaged_record_is_refused(host: Host, damaged: str) -> None:
     host.put(f"{ROOT}/{keep.RECORD}", damaged)
     with pytest.raises(EnvironmentProblem, match="is damaged"):
         keep.read(host.edges, ROOT)
-    assert run.main(["--root", ROOT], host.edges) == 4
+    assert run.main(["--root", ROOT], host.edges) == install.UNKNOWN
+
+
+def test_a_fault_of_the_program_is_not_taken_for_its_answer() -> None:
+    """Python's own status, 1, is a service that failed."""
+    unit = install.own_files(Edges("/nowhere", lambda *_: (1, "", "")), ROOT, "/x")[
+        f"{install.UNITS}/{install.SERVICE}"
+    ]
+    line = next(one for one in unit.splitlines() if one.startswith("SuccessExitStatus="))
+    assert line.partition("=")[2].split() == [str(install.UNDONE), str(install.UNKNOWN)] and "1" not in line
 
 
 def test_the_probe_names_the_kernel_on_trial(host: Host) -> None:

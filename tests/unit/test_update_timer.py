@@ -13,6 +13,7 @@ from gpuhost.errors import EnvironmentProblem, RefusedError
 from gpuhost.host.edges import Edges
 from gpuhost.host.pairs import timer
 from gpuhost.host.pairs.ask import Asked
+from gpuhost.host.pairs.restart import MARK
 from gpuhost.host.probe import fixes
 
 NIGHT = "02:00-05:00"
@@ -94,6 +95,32 @@ def test_without_a_host_there_is_no_timer(controller: Controller) -> None:
     assert controller.present(windows={}).changed and controller.unit(timer.SERVICE) == ""
 
 
+def test_a_controller_that_is_one_of_its_hosts(controller: Controller) -> None:
+    """It is the last one; what is left after its restart is done at the next boot, for it alone; later no more."""
+    assert controller.present(own="a", root="/opt/gpuhost").changed
+    assert ["enable", timer.TIMER, timer.RESUME] in controller.calls
+    resume = controller.unit(timer.RESUME)
+    assert "playbooks/update.yml --limit a -e update_once=true" in resume
+    assert "--limit b,a " in controller.unit(timer.SERVICE)
+    assert f"ConditionPathExists=/opt/gpuhost/{MARK}\n" in resume
+    assert not controller.present(own="a", root="/opt/gpuhost").changed
+    done = controller.present()
+    assert done.changed and controller.unit(timer.RESUME) == "" and ["disable", timer.RESUME] in controller.calls
+    controller.present(own="a", root="/opt/gpuhost")
+    assert timer.absent(controller.place(), INVENTORY, False).changed and controller.unit(timer.RESUME) == ""
+
+
+@pytest.mark.parametrize(
+    ("is_root", "own", "words"),
+    [(True, "b", "ends the run before the hosts that come after it"), (False, "a", "only root's timer")],
+)
+def test_a_controller_that_could_not_carry_on(controller: Controller, is_root: bool, own: str, words: str) -> None:
+    """Nothing is written."""
+    with pytest.raises(RefusedError, match=words):
+        controller.present(is_root=is_root, own=own, root="/opt/gpuhost")
+    assert controller.unit(timer.SERVICE) == ""
+
+
 @pytest.mark.parametrize("is_root", [True, False])
 def test_systemd_takes_the_units(controller: Controller, tmp_path: Path, is_root: bool) -> None:
     """The real systemd-analyze, of the units and of the time."""
@@ -103,8 +130,9 @@ def test_systemd_takes_the_units(controller: Controller, tmp_path: Path, is_root
     project.mkdir()
     (project / "run").write_text("#!/bin/sh\n", encoding="utf-8")
     (project / "run").chmod(0o755)
-    controller.present(is_root=is_root, folder="/units", project=str(project), windows={"a": "23:30-04:00"})
-    units = [str(tmp_path / "units" / name) for name in (timer.SERVICE, timer.TIMER)]
+    own = {"own": "a", "root": "/opt/gpuhost"} if is_root else {}
+    controller.present(is_root=is_root, folder="/units", project=str(project), windows={"a": "23:30-04:00"}, **own)
+    units = [str(tmp_path / "units" / name) for name in (timer.SERVICE, timer.TIMER, *([timer.RESUME] if own else []))]
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     assert (done.returncode, [one for one in done.stderr.splitlines() if "gpuhost-update" in one]) == (0, [])
     when = next(one for one in Path(units[1]).read_text().splitlines() if one.startswith("OnCalendar="))

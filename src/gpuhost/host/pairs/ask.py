@@ -17,11 +17,11 @@ from ..probe import fixes
 from ..probe import store as probe_store
 from ..units import is_there
 from ..work import Work
-from . import begin, install, judge, loader, look, quiet
+from . import begin, install, judge, loader, look, quiet, restart
 from .run import Machine, settle
 
-#: The minutes of update_window that must be left as it begins, and as the host is about to be restarted.
-PREPARED_BY, ARMED_BY = 30, 10
+#: The minutes of update_window that must be left as it begins, as the host is about to be restarted, and as it is.
+PREPARED_BY, ARMED_BY, RESTARTED_BY = 30, 10, 2
 LATER = "Run the same command within update_window, while nobody uses the card."
 AGAIN = "Fix that, then run the same command again."
 
@@ -142,6 +142,17 @@ class Asked:
         told = f"The next boot tries {judge.named(record['new'])}; the one after it is {judge.named(record['old'])}."
         return {"changed": True, "told": told, "state": record["state"]}
 
+    def restarting(self) -> Json:
+        """Have a host that is its own controller restart into what is armed, and carry on after that."""
+        record = self.machine.record()
+        if record is None or record["state"] != judge.ARMED:
+            return {"changed": False, "told": "", "state": record["state"] if record else ""}
+        why = "" if self.check else self.unquiet(RESTARTED_BY)
+        if why:
+            self.give_up(record, why)
+        told = "" if self.check else restart.announce(self.edges, self.root)
+        return {"changed": True, "told": told, "state": record["state"]}
+
     def unquiet(self, minutes: int) -> str:
         """Why the host must not be restarted within the next minutes; "" where it may, or nobody has said when."""
         if not self.params["window"]:
@@ -151,7 +162,8 @@ class Asked:
     def give_up(self, record: Json, why: str) -> None:
         """Go back to the old pair without having tried the new one, because the host must not be restarted now."""
         record = judge.noted(record, judge.Step(judge.UNDO, why), self.machine.boot())
-        self.machine.save(record)
+        # It was not tried: the next night may.
+        self.machine.save({**record, "armed": False})
         settle(self.machine)
         raise EnvironmentProblem(f"The new pair is installed and was not tried: {why}. It was taken back.", LATER)
 

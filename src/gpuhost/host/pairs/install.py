@@ -10,7 +10,7 @@ from ..edges import Edges
 from ..service.places import CARD
 from ..service.places import SERVICE as DETECTION
 from ..units import UNITS, Outcome, all_hold, differences, forget, gone, is_there, plain_path, systemctl
-from . import blocking, keep
+from . import blocking, keep, restart
 from .loader import SETTINGS, loader
 
 SERVICE, TIMER, DEADLINE = "gpuhost-pair.service", "gpuhost-pair-deadline.timer", "gpuhost-pair-deadline.service"
@@ -18,6 +18,9 @@ LAUNCHER, SCRIPT = "gpuhost-pair.py", "gpuhost-pair-deadline.sh"
 MANAGER = "/etc/systemd/system.conf.d/gpuhost-pair.conf"
 WATCHDOG = "/dev/watchdog0"
 HEAD = "Written by gpuhost, role update."
+#: The program's exit statuses where an update is undone, and where that is not known. Neither is 1, with which Python
+#: ends where the program itself has a fault: that is a service that failed.
+UNDONE, UNKNOWN = 3, 4
 _WHO = "An update that is proved by a boot"
 _FORGETTING = "deleting the programs that judged updates before"
 #: A trial that is not over by then has hung. Judging takes two minutes at most.
@@ -36,8 +39,8 @@ Before=display-manager.service nvidia-persistenced.service {card} {service}
 [Service]
 Type=oneshot
 ExecStart=/usr/bin/python3 -I -B {folder}/{launcher} --root {root}
-# What it has undone, or could not do, stands in the journal, and the watch reads its record.
-SuccessExitStatus=1 4
+# What it has undone, or could not do, is in the journal, and the watch reads its record.
+SuccessExitStatus={undone} {unknown}
 ExecStartPost=-/bin/systemctl start --no-block gpuhost-watch.service
 # Putting a driver back may build its module.
 TimeoutStartSec=1h
@@ -96,7 +99,7 @@ def own_files(edges: Edges, root: str, folder: str) -> Dict[str, str]:
     """The files by path; `folder` is that of the program."""
     names = {
         "head": HEAD, "root": root, "folder": folder, "record": keep.RECORD, "launcher": LAUNCHER, "script": SCRIPT,
-        "minutes": MINUTES, "card": CARD, "service": DETECTION,
+        "minutes": MINUTES, "card": CARD, "service": DETECTION, "undone": UNDONE, "unknown": UNKNOWN,
     }  # fmt: skip
     found = {
         f"{UNITS}/{SERVICE}": _SERVICE.format(**names),
@@ -137,7 +140,8 @@ def hang(edges: Edges) -> str:
 
 def absent(edges: Edges, root: str, check: bool) -> Outcome:
     """Have nothing of it; the boot loader's own settings choose again."""
-    ours = [*own_files(edges, root, ""), MANAGER, SETTINGS, blocking.BLOCK, f"{root}/{keep.RECORD}"]
+    kept = [f"{root}/{name}" for name in (keep.RECORD, restart.MARK)]
+    ours = [*own_files(edges, root, ""), MANAGER, SETTINGS, blocking.BLOCK, *kept]
     there = [path for path in dict.fromkeys(ours) if is_there(edges, path)]
     diff = gone(edges, there)
     if there and not check:

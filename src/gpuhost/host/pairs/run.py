@@ -20,6 +20,7 @@ from ..guard import hold
 from ..probe.machine import read_kernel
 from ..work import Work
 from . import blocking, judge, keep, loader, look
+from .install import UNDONE, UNKNOWN
 
 _TIMEOUT_S = 120.0
 #: More steps than any way through has.
@@ -186,7 +187,7 @@ def counts(record: Json) -> bool:
 
 
 def main(argv: List[str], edges: Optional[Edges] = None) -> int:
-    """Settle what an update has left; 0 where nothing is undone, 1 where something is, 4 where that is not known."""
+    """Settle what an update has left; return 0, UNDONE or UNKNOWN."""
     parser = argparse.ArgumentParser(prog="gpuhost-pair")
     parser.add_argument("--root", default="/opt/gpuhost")
     arguments = parser.parse_args(argv)
@@ -195,11 +196,11 @@ def main(argv: List[str], edges: Optional[Edges] = None) -> int:
         record = settle(Machine(edges, arguments.root, tell))
     except (GpuhostError, OSError) as error:
         sys.stdout.write(f"<3>gpuhost: {' '.join(str(error).split())}\n")
-        return 4
+        return UNKNOWN
     told = judge.told(record) if record else ""
     if told:
         sys.stdout.write(f"<3>gpuhost: {told}\n")
-    return 1 if told else 0
+    return UNDONE if told else 0
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from .. import files
 from ..edges import Edges
 from ..units import UNITS, Outcome, all_hold, differences, gone, is_there, plain_path, systemctl
 from .quiet import window
+from .restart import MARK
 
-SERVICE, TIMER = "gpuhost-update.service", "gpuhost-update.timer"
+SERVICE, TIMER, RESUME = "gpuhost-update.service", "gpuhost-update.timer", "gpuhost-update-resume.service"
 #: The shortest window, in minutes: one update takes up to half of it, and the timer begins within the first quarter.
 SHORTEST = 60
 _HEAD = "# Written by gpuhost, playbooks/automatic.yml, from the inventory "
@@ -33,7 +34,26 @@ Description=Update GPU hosts one after the other, each proved by a boot
 [Service]
 Type=oneshot
 WorkingDirectory={project}
-ExecStart={project}/run ansible-playbook {inventories} playbooks/update.yml --limit {hosts} {variables}
+ExecStart={command}
+"""
+_COMMAND = "{project}/run ansible-playbook {inventories} playbooks/update.yml --limit {hosts} {variables}"
+# For a controller that is one of its hosts. Not oneshot, for which the boot would wait.
+_RESUME = """\
+{head}{inventory}
+[Unit]
+Description=Carry on with the update for which this machine restarted itself
+ConditionPathExists={mark}
+RequiresMountsFor={mark} {project}
+{online}After=gpuhost-pair.service
+
+[Service]
+Type=simple
+ExecStartPre=/bin/rm -f {mark}
+WorkingDirectory={project}
+ExecStart={command}
+
+[Install]
+WantedBy=multi-user.target
 """
 _ONLINE = "Wants=network-online.target\nAfter=network-online.target\n"
 #: One host at a time; the window is the one that each host holds the update to by its own clock.
@@ -56,12 +76,15 @@ WantedBy=timers.target
 
 class Wanted(NamedTuple):
     """What is to be updated: `windows` has the update_window of each host, in the inventory's order; `inventory` is
-    what -i was given, `project` the folder of ./run.
+    what -i was given, `project` the folder of ./run. `own` is the host that is this controller ("": none of them), and
+    `root` the folder of its store.
     """
 
     project: str
     inventory: List[str]
     windows: Dict[str, str]
+    own: str = ""
+    root: str = ""
 
 
 class Place(NamedTuple):
@@ -89,9 +112,12 @@ def present(place: Place, wanted: Wanted, check: bool) -> Outcome:
         return absent(place, wanted.inventory, check)
     units = own_files(place, wanted)
     refuse_another(place, wanted.inventory)
-    diff = differences(place.edges, units)
-    changed = bool(diff) or not (place.folder or is_on(place))
+    stale = [path for path in present_units(place) if path not in units]
+    diff = differences(place.edges, units) + gone(place.edges, stale)
+    on = [name for name in (TIMER, RESUME) if f"{place.units}/{name}" in units]
+    changed = bool(diff) or not (place.folder or is_on(place, on))
     if changed and not check:
+        take_off(place, stale)
         try:
             for path, text in sorted(units.items()):
                 files.make_folder(place.edges.path(path).parent)
@@ -100,11 +126,12 @@ def present(place: Place, wanted: Wanted, check: bool) -> Outcome:
             raise unwritable(place, error) from error
         if not place.folder:
             systemctl(place.edges, [*place.systemctl, "daemon-reload"], _WHO)
-            systemctl(place.edges, [*place.systemctl, "enable", TIMER], _WHO)
+            systemctl(place.edges, [*place.systemctl, "enable", *on], _WHO)
             systemctl(place.edges, [*place.systemctl, "restart", TIMER], _WHO)
     begin = next(iter(wanted.windows.values())).partition("-")[0]
     told = f"From {begin} on, by this controller's clock, one host after the other: {few(list(wanted.windows))}."
-    return Outcome(changed, " ".join(filter(None, [told, unattended(place)])), diff)
+    own = f"{wanted.own} is this controller: it restarts itself and then carries on." if wanted.own else ""
+    return Outcome(changed, " ".join(filter(None, [told, own, unattended(place)])), diff)
 
 
 def own_files(place: Place, wanted: Wanted) -> Dict[str, str]:
@@ -118,6 +145,7 @@ def own_files(place: Place, wanted: Wanted) -> Dict[str, str]:
     if odd:
         text = f"The host's name '{printable(odd[0], 100)}' cannot be written into a unit."
         raise RefusedError(text, "Use letters, digits and . _ -")
+    refuse_unable(place, wanted)
     inventory = " ".join(wanted.inventory)
     names = {
         "head": _HEAD,
@@ -128,8 +156,29 @@ def own_files(place: Place, wanted: Wanted) -> Dict[str, str]:
         "hosts": ",".join(wanted.windows),
         "variables": _VARIABLES.format(next(iter(wanted.windows.values()))),
         "begin": begin,
+        "mark": f"{wanted.root}/{MARK}",
     }
-    return {f"{place.units}/{SERVICE}": _SERVICE.format(**names), f"{place.units}/{TIMER}": _TIMER.format(**names)}
+    texts = {SERVICE: (_SERVICE, names["hosts"]), TIMER: (_TIMER, "")}
+    if wanted.own:
+        texts[RESUME] = (_RESUME, wanted.own)
+    found = {}
+    for name, (text, hosts) in texts.items():
+        command = _COMMAND.format(**{**names, "hosts": hosts})
+        found[f"{place.units}/{name}"] = text.format(command=command, **names)
+    return found
+
+
+def refuse_unable(place: Place, wanted: Wanted) -> None:
+    """Refuse a controller that could not restart itself, or would leave others of its hosts without their update."""
+    if not wanted.own:
+        return
+    plain_path(wanted.root, _WHO)
+    if not place.is_root:
+        text = f"{wanted.own} is this controller, which only root's timer can restart and then carry on with."
+        raise RefusedError(text, "Run playbooks/automatic.yml as root, or set update_automatic: false for this host.")
+    if list(wanted.windows)[-1] != wanted.own:
+        text = f"{wanted.own} is this controller: its restart ends the run before the hosts that come after it."
+        raise RefusedError(text, "Put it last in the inventory.")
 
 
 def begins(windows: Dict[str, str]) -> str:
@@ -162,8 +211,14 @@ def refuse_another(place: Place, inventory: List[str]) -> None:
 def others(place: Place, inventory: List[str]) -> List[str]:
     """Return the units of our names that are not of this inventory."""
     first = _HEAD + " ".join(inventory)
-    texts = {path: place.edges.text(path) for path in (f"{place.units}/{name}" for name in (SERVICE, TIMER))}
-    return [path for path, text in texts.items() if text is not None and text.partition("\n")[0] != first]
+    texts = {path: place.edges.text(path) or "" for path in present_units(place)}
+    return [path for path, text in texts.items() if text.partition("\n")[0] != first]
+
+
+def present_units(place: Place) -> List[str]:
+    """Return the paths of the units of our names that are there."""
+    paths = [f"{place.units}/{name}" for name in (TIMER, SERVICE, RESUME)]
+    return [path for path in paths if is_there(place.edges, path)]
 
 
 def unattended(place: Place) -> str:
@@ -180,20 +235,26 @@ def absent(place: Place, inventory: List[str], check: bool) -> Outcome:
     """Have no timer; that of another inventory is left alone."""
     if others(place, inventory):
         return Outcome(False, f"{place.units}/{TIMER} is not of this inventory, and is left alone.", [])
-    there = [path for path in (f"{place.units}/{name}" for name in (TIMER, SERVICE)) if is_there(place.edges, path)]
+    there = present_units(place)
     diff = gone(place.edges, there)
     if there and not check:
-        if not place.folder and f"{place.units}/{TIMER}" in there:
-            # A run that is under way is let finish.
-            systemctl(place.edges, [*place.systemctl, "disable", "--now", TIMER], _WHO)
-        try:
-            for path in there:
-                files.remove(place.edges.path(path))
-        except OSError as error:
-            raise unwritable(place, error) from error
+        take_off(place, there)
         if not place.folder:
             systemctl(place.edges, [*place.systemctl, "daemon-reload"], _WHO)
     return Outcome(bool(there), "No updates are made by a timer.", diff)
+
+
+def take_off(place: Place, paths: List[str]) -> None:
+    """Switch units off and delete them."""
+    for name, words in ((TIMER, ["disable", "--now", TIMER]), (RESUME, ["disable", RESUME])):
+        if not place.folder and f"{place.units}/{name}" in paths:
+            # A run that is under way is let finish: only the timer is stopped.
+            systemctl(place.edges, [*place.systemctl, *words], _WHO)
+    try:
+        for path in paths:
+            files.remove(place.edges.path(path))
+    except OSError as error:
+        raise unwritable(place, error) from error
 
 
 def unwritable(place: Place, error: OSError) -> EnvironmentProblem:
@@ -201,9 +262,10 @@ def unwritable(place: Place, error: OSError) -> EnvironmentProblem:
     return EnvironmentProblem(f"{place.units} cannot be written: {error.strerror}.", "Make room, or use another user.")
 
 
-def is_on(place: Place) -> bool:
-    """Return whether the timer is enabled and running."""
-    return all_hold(place.edges, ["is-enabled", "is-active"], TIMER, place.systemctl)
+def is_on(place: Place, units: List[str]) -> bool:
+    """Return whether these units are enabled, and the timer is running."""
+    enabled = all(all_hold(place.edges, ["is-enabled"], unit, place.systemctl) for unit in units)
+    return enabled and all_hold(place.edges, ["is-active"], TIMER, place.systemctl)
 
 
 def here(edges: Edges, folder: str = "") -> Place:
