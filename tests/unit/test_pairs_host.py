@@ -406,6 +406,16 @@ def test_cuda_makes_the_device_nodes_before_they_are_looked_for(host: Host, monk
     assert asked == ["cuda", "seen", "cuda"]
 
 
+def test_cuda_that_finds_its_instances_later(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MIG's instances are made by a service of the boot, which may come after the judgement has begun."""
+    answers = [{**COMPUTES, "count": 0}, COMPUTES]
+    monkeypatch.setattr(look.probe_cuda, "cuda", lambda _: answers.pop(0))
+    monkeypatch.setattr(look, "_PAUSE_S", 0.01)
+    assert look.answered(host.edges, ROOT, 1, 30.0) == "" and answers == []
+    answers[:] = [{**COMPUTES, "count": 0}]
+    assert "sees none of 1 cards" in look.answered(host.edges, ROOT, 1, 0.0)
+
+
 class TestInstall:
     """Service, deadline and watchdog."""
 

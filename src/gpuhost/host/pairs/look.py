@@ -4,7 +4,7 @@ Runs on the target: Python 3.6, standard library. Changes nothing.
 """
 
 import time
-from typing import TYPE_CHECKING, List, Optional, cast
+from typing import TYPE_CHECKING, Callable, List, Optional, cast
 
 from ...errors import GpuhostError
 from ...types import Json
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: So long may it take until driver, library and nodes are there, and then until CUDA and the environments have
 #: answered: TensorFlow alone takes half a minute to load from a cold disk.
 WITHIN_S, ANSWERS_S = 60.0, 60.0
+#: Of the latter, how long CUDA may fail: the instances of MIG are made by another service of the boot.
+CUDA_S = 30.0
 _PAUSE_S = 3.0
 _NODES_S = 15.0
 #: What the update itself has not come to yet, or what has nothing to do with kernel and driver.
@@ -44,14 +46,19 @@ def verdict(edges: Edges, root: str, within_s: float = WITHIN_S) -> str:
     if cards:
         # Where nothing else has made the device nodes since the boot, CUDA does, as for every program.
         probe_cuda.cuda(_NODES_S)
-    while True:
-        wrong = seen(edges, root)
-        if not wrong or time.monotonic() + _PAUSE_S > until:
-            break
-        time.sleep(_PAUSE_S)
-    if wrong:
+    wrong = patient(lambda: seen(edges, root), until)
+    if wrong or not cards:
         return wrong
-    return answered(edges, root, cards, time.monotonic() + ANSWERS_S) if cards else ""
+    return answered(edges, root, cards, min(within_s, CUDA_S))
+
+
+def patient(ask: Callable[[], str], until: float) -> str:
+    """Return what is wrong, "" for nothing, asking again until the time is over."""
+    while True:
+        wrong = ask()
+        if not wrong or time.monotonic() + _PAUSE_S > until:
+            return wrong
+        time.sleep(_PAUSE_S)
 
 
 def seen(edges: Edges, root: str) -> str:
@@ -80,10 +87,12 @@ def cards_of(edges: Edges, root: str) -> int:
     return len(found["cards"]) if plan and plan["gpus"] else 0
 
 
-def answered(edges: Edges, root: str, cards: int, until: float) -> str:
-    """What CUDA, or an environment, says against its cards."""
-    found = probe_cuda.cuda(left(until))
-    return cuda(found, cards, bool(mig_instances(edges))) or environments(edges, root, until)
+def answered(edges: Edges, root: str, cards: int, within_s: float) -> str:
+    """What CUDA, or an environment, says against its cards; CUDA is asked again for so long."""
+    begun = time.monotonic()
+    until = begun + ANSWERS_S
+    wrong = patient(lambda: cuda(probe_cuda.cuda(left(until)), cards, bool(mig_instances(edges))), begun + within_s)
+    return wrong or environments(edges, root, until)
 
 
 def left(until: float) -> float:
