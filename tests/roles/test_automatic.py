@@ -52,6 +52,10 @@ def test_it_is_written_once_and_taken_away(ansible: Ansible) -> None:
     assert json.loads(runs.noted("alpha").read_text(encoding="utf-8"))["window"] == "02:00-05:00"
     assert not runs.noted("beta").exists()
     assert changed(runs.run("--limit", "beta")) == 0 and changed(runs.run()) == 0
+    kept = runs.ansible.run(
+        "-i", ansible.written(), "playbooks/remove.yml", "--limit", "zeta", "-e", f"removal_root={ansible.folder}/zeta"
+    )
+    assert kept.rc != 0 and "A timer updates zeta" in kept.out
     ansible.host("beta", ansible_connection="local", update_root=str(ansible.folder / "beta"), **NIGHT)
     assert changed(runs.run()) == 2
     resume = (runs.units / "gpuhost-update-resume.service").read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ import pytest
 from gpuhost.errors import RefusedError
 from gpuhost.host import store
 from gpuhost.host.edges import Edges
+from gpuhost.host.isolated import start
 from gpuhost.host.pairs import quiet
 from gpuhost.host.service.places import SOCKET_FILE
 
@@ -77,6 +78,15 @@ def test_who_computes(host: Host) -> None:
     host.apps = "7, /opt/gpuhost/current/venvs/opencv_cuda/bin/python\n91, train\x1b[2J\n"
     told = quiet.busy(host.edges, ROOT)
     assert len(told) == 1 and "process 91" in told[0] and "\x1b" not in told[0]
+
+
+def test_a_benchmark_of_the_cpu(host: Host) -> None:
+    """It uses no card; other programs of the same kind are not benchmarks."""
+    for pid, words in (("8", ["bench", "--device", "cpu"]), ("9", ["detect", "x.jpg"]), ("self", ["bench"])):
+        path = host.edges.path(f"/proc/{pid}/cmdline")
+        path.parent.mkdir(parents=True)
+        path.write_bytes("\0".join([*start("/usr/bin/python3", "/yolo", "gpuhost.yolo"), *words, ""]).encode())
+    assert quiet.busy(host.edges, ROOT) == ["a benchmark runs (process 8)"]
 
 
 def test_a_build_on_the_cpu(host: Host) -> None:

@@ -59,9 +59,9 @@ def outside(text: str, needed: int, now: Optional[time.struct_time] = None) -> s
 
 def busy(edges: Edges, root: str) -> List[str]:
     """What would be cut off by a restart: another run that changes the host, such as a build of OpenCV, requests inside
-    the service, and programs that compute on a card.
+    the service, benchmarks, and programs that compute on a card.
     """
-    told = changing(edges, root) + requests(edges)
+    told = changing(edges, root) + requests(edges) + benchmarks(edges)
     own = shown(edges, SERVICE, "MainPID")
     code, out, _ = edges.run(_APPS, _TIMEOUT_S)
     rows = [line.split(",", 1) for line in out.splitlines() if "," in line] if code == 0 else []
@@ -73,6 +73,16 @@ def changing(edges: Edges, root: str) -> List[str]:
     """The run that holds the host's lock, which every build and installation of this project's does."""
     who = files.holder_of(edges.path(f"{root}/{store.LOCK}"))
     return [who] if who else []
+
+
+def benchmarks(edges: Edges) -> List[str]:
+    """The benchmarks of this project that run, of which those of a CPU use no card."""
+    told = []
+    for pid in edges.names("/proc") or []:
+        words = (edges.text(f"/proc/{pid}/cmdline") or "").split("\0") if pid.isdigit() else []
+        if "gpuhost.yolo" in words and "bench" in words:
+            told.append(f"a benchmark runs (process {pid})")
+    return told
 
 
 def requests(edges: Edges) -> List[str]:
