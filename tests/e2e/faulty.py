@@ -336,8 +336,9 @@ class Lives:
 
     def _up(self) -> bool:
         """Whether the machine has finished its start, and is not going down."""
-        with contextlib.suppress(BedError, OSError):
-            done = host([*self.bed._enter(), "systemctl", "is-system-running"], check=False)
+        # A machine that goes away may take the question with it.
+        with contextlib.suppress(BedError, OSError, subprocess.TimeoutExpired):
+            done = host([*self.bed._enter(), "systemctl", "is-system-running"], check=False, timeout=10)
             return done.stdout.strip() in (b"running", b"degraded")
         return False
 
