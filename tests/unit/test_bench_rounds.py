@@ -199,11 +199,11 @@ def peak(count: int, monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.mark.parametrize("count", [3_500, pytest.param(20_000, marks=pytest.mark.full)])
 def test_a_long_run_keeps_a_few_bytes_of_each_photo(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From 1,000 photos on, the peak grows by what the figures take, 64 bytes each and copies of them; the decoded
-    picture and blob of one photo would be 12 kB.
+    """From 1,000 photos on, the peak grows by what the figures take, 64 bytes each and copies of them: some 200 bytes,
+    a little more or less by how the threads meet. The decoded picture and blob of one photo would be 12 kB.
     """
     peak(2_500, monkeypatch)  # CPython keeps up to 2,000 free tuples of each length, which belong to no photo
-    assert peak(count, monkeypatch) - peak(1_000, monkeypatch) < 210 * (count - 1_000)
+    assert peak(count, monkeypatch) - peak(1_000, monkeypatch) < 420 * (count - 1_000)
 
 
 # ---- interrupt ------------------------------------------------------------------------------------------------------
