@@ -53,8 +53,12 @@ def systemctl(edges: Edges, words: List[str], who: str) -> None:
     """Run systemctl, or say in one sentence why that did not work."""
     code, out, err = edges.run(["systemctl", *words], TIMEOUT_S)
     if code != 0:
-        said = " ".join((err or out).split())[-300:] or f"it ended with status {code}"
-        raise EnvironmentProblem(f"systemctl {' '.join(words)} failed: {said}", f"{who} needs systemd.")
+        raise EnvironmentProblem(f"systemctl {' '.join(words)} failed: {why(code, out, err)}", f"{who} needs systemd.")
+
+
+def why(code: int, out: str, err: str) -> str:
+    """Return what a command that failed said last, on one line, or its status where it said nothing."""
+    return " ".join((err or out).split())[-300:] or f"it ended with status {code}"
 
 
 def all_hold(edges: Edges, words: List[str], unit: str, options: Sequence[str] = ()) -> bool:

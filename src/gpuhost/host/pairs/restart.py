@@ -8,6 +8,7 @@ from ...errors import EnvironmentProblem
 from .. import files
 from ..edges import Edges
 from ..store import unwritable
+from ..units import why
 
 #: What `gpuhost-update-resume.service` looks for, and deletes as it begins.
 MARK = "state/restarting"
@@ -26,6 +27,6 @@ def announce(edges: Edges, root: str) -> str:
     code, out, err = edges.run(["shutdown", "-r", "+1", _TOLD], _TIMEOUT_S)
     if code != 0:
         files.remove(mark)
-        said = " ".join((err or out).split())[-300:] or f"it ended with status {code}"
-        raise EnvironmentProblem(f"shutdown -r failed: {said}", "Reboot this host, then type the same command again.")
+        text = f"shutdown -r failed: {why(code, out, err)}"
+        raise EnvironmentProblem(text, "Reboot this host, then type the same command again.")
     return "This machine restarts in a minute (shutdown -c cancels it), and the update is carried on with after that."
